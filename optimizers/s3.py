@@ -1,0 +1,199 @@
+"""S3 (SoftSignSGD), Peng et al., arXiv 2507.06464: momentum over the running p-norm of the gradient, in [-1, 1]."""
+
+import functools
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+
+class S3(Optimizer):
+    r"""The SoftSignSGD optimizer: a soft sign of the gradient whose every coordinate stays within [-1, 1].
+
+        m_t = β m_{t-1} + (1-β) g_t                    s_t = β s_{t-1} + (1-β) |g_t|^p
+        n_t = β m_t + (1-β) g_t                        b_t = (β s_t + (1-β) |g_t|^p)^{1/p}
+        x_t = x_{t-1} - lr (n_t / b_t + weight_decay x_{t-1})
+
+    with m_0 = s_0 = 0 and no bias correction. There is no ε: the rule does not depend on the gradient's scale, and a
+    coordinate whose gradient has always been zero does not move. State, two tensors shaped like the parameter:
+    ``exp_avg`` is m, ``exp_norm`` is s^{1/p} (the gradient's own unit, so that |g|^p never under- or overflows).
+
+    Args:
+        params: parameters or parameter groups.
+        lr: learning rate, a float or a 0-d tensor.
+        beta: decay β of both averages, in [0, 1).
+        p: order of the norm, from 1 to infinity; β = 0 gives SignSGD for every p.
+        nesterov: the look-ahead in n and b; without it n_t = m_t and b_t = s_t^{1/p}.
+        denominator_beta: another β for s and b, None for the same one. Only the same one keeps |n/b| ≤ 1.
+        weight_decay: decoupled weight decay λ.
+        maximize: ascend instead of descend.
+        foreach: update all tensors of a kind together (the default) or one by one (False).
+        fused: compile the update with ``torch.compile``.
+        capturable: for torch's convention only; the state has no step count, so every S3 can be captured.
+
+    Raises:
+        ValueError: an argument outside its range. RuntimeError: a sparse or complex gradient.
+
+    Example:
+        >>> optimizer = S3(model.parameters(), lr=1e-3)
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 1e-3,
+        beta: float = 0.95,
+        p: float = 3.0,
+        *,
+        nesterov: bool = True,
+        denominator_beta: float | None = None,
+        weight_decay: float = 0.01,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
+        capturable: bool = False,
+    ) -> None:
+        if not lr >= 0:
+            raise ValueError(f"lr is {lr}; it must be at least 0")
+        if not 0 <= beta < 1:
+            raise ValueError(f"beta is {beta}; it must be in [0, 1)")
+        if denominator_beta is not None and not 0 <= denominator_beta < 1:
+            raise ValueError(f"denominator_beta is {denominator_beta}; it must be in [0, 1), or None for beta")
+        if not p >= 1:
+            raise ValueError(f"p is {p}; it must be at least 1 (math.inf included)")
+        if not weight_decay >= 0:
+            raise ValueError(f"weight_decay is {weight_decay}; it must be at least 0")
+        if foreach and fused:
+            raise ValueError("foreach and fused are both True; choose one")
+        defaults = {
+            "lr": lr,
+            "beta": beta,
+            "p": p,
+            "nesterov": nesterov,
+            "denominator_beta": denominator_beta,
+            "weight_decay": weight_decay,
+            "maximize": maximize,
+            "foreach": foreach,
+            "fused": fused,
+            "capturable": capturable,
+        }
+        super().__init__(params, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Apply one update; returns the closure's loss, if a closure is given."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            update = _compiled_update() if group["fused"] else _update
+            beta = group["beta"]
+            for params, grads, exp_avgs, exp_norms in self._tensors_by_kind(group):
+                update(
+                    params,
+                    grads,
+                    exp_avgs,
+                    exp_norms,
+                    # A compiled update takes lr as a tensor, or it would compile again at each new learning rate.
+                    lr=torch.as_tensor(group["lr"], dtype=torch.float64) if group["fused"] else group["lr"],
+                    beta=beta,
+                    denominator_beta=beta if group["denominator_beta"] is None else group["denominator_beta"],
+                    p=group["p"],
+                    nesterov=group["nesterov"],
+                    weight_decay=group["weight_decay"],
+                    maximize=group["maximize"],
+                )
+        return loss
+
+    def _tensors_by_kind(self, group: dict[str, Any]) -> list[tuple[list[Tensor], ...]]:
+        """Lists of (params, grads, exp_avgs, exp_norms), each list of one device and dtype: what foreach needs."""
+        kinds: dict[Any, tuple[list[Tensor], ...]] = defaultdict(lambda: ([], [], [], []))
+        for param in group["params"]:
+            if param.grad is None:
+                continue
+            if param.grad.is_sparse:
+                raise RuntimeError("S3 does not support sparse gradients")
+            if param.is_complex():
+                raise RuntimeError("S3 does not support complex parameters")
+            state = self.state[param]
+            if not state:
+                state["exp_avg"] = torch.zeros_like(param, memory_format=torch.preserve_format)
+                state["exp_norm"] = torch.zeros_like(param, memory_format=torch.preserve_format)
+            kind = param if group["foreach"] is False else (param.device, param.dtype)
+            for tensors, tensor in zip(
+                kinds[kind], (param, param.grad, state["exp_avg"], state["exp_norm"]), strict=True
+            ):
+                tensors.append(tensor)
+        return list(kinds.values())
+
+
+def _update(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_norms: list[Tensor],
+    *,
+    lr: float | Tensor,
+    beta: float,
+    denominator_beta: float,
+    p: float,
+    nesterov: bool,
+    weight_decay: float,
+    maximize: bool,
+) -> None:
+    """One S3 update in place of tensors of one device and dtype.
+
+    Both norms are taken relative to scale = max(s^{1/p}, |g|), so that the p-th powers lie in [0, 1] whatever the
+    gradient's unit: s^{1/p} = scale (β (s^{1/p}/scale)^p + (1-β) (|g|/scale)^p)^{1/p}, and likewise b.
+    """
+    if maximize:
+        grads = torch._foreach_neg(grads)
+    magnitudes = torch._foreach_abs(grads)
+    scales = torch._foreach_maximum(exp_norms, magnitudes)
+    info = torch.finfo(params[0].dtype)
+    torch._foreach_clamp_min_(scales, info.smallest_normal * info.eps)  # the smallest denormal: 0/scale is 0
+
+    torch._foreach_div_(magnitudes, scales)
+    new_powers = _power(magnitudes, p)
+    torch._foreach_mul_(new_powers, 1 - denominator_beta)  # (1-β) |g|^p / scale^p
+    powers = _power(torch._foreach_div(exp_norms, scales), p)
+    torch._foreach_mul_(powers, denominator_beta)
+    torch._foreach_add_(powers, new_powers)  # s / scale^p
+    torch._foreach_copy_(exp_norms, torch._foreach_mul(_power(powers, 1 / p), scales))
+
+    torch._foreach_lerp_(exp_avgs, grads, 1 - beta)
+    updates = exp_avgs
+    if nesterov:
+        updates = torch._foreach_lerp(exp_avgs, grads, 1 - beta)  # n
+        torch._foreach_mul_(powers, denominator_beta)
+        torch._foreach_add_(powers, new_powers)  # (b / scale)^p
+    updates = torch._foreach_div(updates, scales)
+    # Only a coordinate without any gradient so far has (b/scale)^p = 0; there n = 0, and 0 / 1e-30 = 0.
+    torch._foreach_clamp_min_(powers, 1e-30 if info.smallest_normal < 1e-30 else info.smallest_normal)
+    torch._foreach_div_(updates, _power(powers, 1 / p))  # n / b
+
+    if weight_decay != 0:
+        torch._foreach_mul_(params, 1 - lr * weight_decay)
+    if isinstance(lr, Tensor):
+        torch._foreach_mul_(updates, -lr.to(params[0].device))
+        torch._foreach_add_(params, updates)
+    else:
+        torch._foreach_add_(params, updates, alpha=-lr)
+
+
+def _power(tensors: list[Tensor], exponent: float) -> list[Tensor]:
+    """Each tensor to the power; a copy also where the exponent is 1. An exponent of 0 stands for 1/infinity."""
+    if exponent == 1:
+        return [tensor.clone() for tensor in tensors]
+    return list(torch._foreach_pow(tensors, exponent))
+
+
+@functools.cache
+def _compiled_update() -> Callable[..., None]:
+    return torch.compile(_update)
+
+

@@ -1,0 +1,9 @@
+"""Tasks: each a file with data, model, loss and metric. They know torch and nothing of the benchmark.
+
+A task is a class with
+    model() -> nn.Module                           a freshly initialised model; the caller seeds torch
+    batches(start_step) -> iterator of batches     tuples of tensors; batch t is a function of (seed, t) alone
+    loss(model, batch) -> 0-d tensor
+    evaluate(model) -> {"loss": float, ...}        on fixed held-out data, on the device of the model
+    fingerprint() -> str                           of the data
+"""
