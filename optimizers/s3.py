@@ -154,8 +154,8 @@ def _update(
         grads = torch._foreach_neg(grads)
     magnitudes = torch._foreach_abs(grads)
     scales = torch._foreach_maximum(exp_norms, magnitudes)
-    info = torch.finfo(params[0].dtype)
-    torch._foreach_clamp_min_(scales, info.smallest_normal * info.eps)  # the smallest denormal: 0/scale is 0
+    smallest = torch.finfo(params[0].dtype).smallest_normal  # a denormal would be 0 where denormals are flushed
+    torch._foreach_clamp_min_(scales, smallest)  # 0 / scale is 0
 
     torch._foreach_div_(magnitudes, scales)
     new_powers = _power(magnitudes, p)
@@ -172,8 +172,7 @@ def _update(
         torch._foreach_mul_(powers, denominator_beta)
         torch._foreach_add_(powers, new_powers)  # (b / scale)^p
     updates = torch._foreach_div(updates, scales)
-    # Only a coordinate without any gradient so far has (b/scale)^p = 0; there n = 0, and 0 / 1e-30 = 0.
-    torch._foreach_clamp_min_(powers, 1e-30 if info.smallest_normal < 1e-30 else info.smallest_normal)
+    torch._foreach_clamp_min_(powers, smallest)  # without any gradient so far both are 0, and so is the update
     torch._foreach_div_(updates, _power(powers, 1 / p))  # n / b
 
     if weight_decay != 0:

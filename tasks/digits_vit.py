@@ -35,7 +35,7 @@ class DigitsViT:
         *,
         batch: int = 32,
         shift: int = 1,
-        patch: int = 2,
+        patch: int = 4,
         width: int = 32,
         depth: int = 2,
         heads: int = 4,

@@ -44,8 +44,8 @@ class SourceGPT:
         seed: int,
         *,
         data_dir: str,
-        vocab_size: int = 256,
-        batch: int = 16,
+        vocab_size: int = 512,
+        batch: int = 8,
         context: int = 64,
         width: int = 48,
         depth: int = 2,
@@ -109,7 +109,11 @@ def encoded_source(data_dir: Path, vocab_size: int) -> Path:
     at once one wins. Raises ValueError if this Python has no source of its library, or the folder cannot be written.
     """
     library = Path(sysconfig.get_path("stdlib"))
-    files = sorted(file for file in library.rglob("*.py") if not LEFT_OUT & set(file.relative_to(library).parts))
+    files = []
+    for place, folders, names in os.walk(library):
+        folders[:] = set(folders) - LEFT_OUT  # not descended into
+        files += [Path(place, name) for name in names if name.endswith(".py")]
+    files.sort()
     if not files:
         raise ValueError(f"no Python source in {library}; source_gpt needs a Python with its library's source")
     listing = "".join(f"{file.relative_to(library)} {file.stat().st_size}\n" for file in files)
@@ -145,7 +149,7 @@ def _encode(files: list[Path], library: Path, vocab_size: int, folder: Path) -> 
     tokenizer.train_from_iterator(texts["train"], vocab_size=vocab_size, show_progress=False)
     digest = hashlib.sha256()
     for part, documents in texts.items():
-        ids = np.concatenate([np.array(e.ids, dtype=np.uint16) for e in tokenizer.encode_batch(documents)])
+        ids = np.concatenate([np.array(tokenizer.encode(text).ids, dtype=np.uint16) for text in documents])
         digest.update(ids.tobytes())
         np.save(folder / f"{part}.npy", ids)
     facts = {

@@ -1,0 +1,234 @@
+"""From command-line overrides to checked configs: Hydra composes the YAMLs, this file types, checks and names them."""
+
+import hashlib
+import itertools
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from s3bench import catalog
+from s3bench.errors import UserError, one_line, unknown
+
+
+@dataclass
+class TaskConfig:
+    """configs/task/: how the task is built, and what its results are held against."""
+
+    build: dict[str, Any] = MISSING  # the task's class (_target_) and its arguments
+    lr: float = MISSING  # tuned base learning rate
+    horizon: int = MISSING  # steps
+    eval_every: int = MISSING  # steps
+    targets: list[dict[str, Any]] = MISSING  # {metric, at_most} or {metric, at_least}; fixed before any run
+    spikes: dict[str, float] = MISSING  # the detector's parameters
+
+
+@dataclass
+class Names:
+    """The YAML files that were chosen; filled in."""
+
+    task: str = ""
+    optimizer: str = ""
+    schedule: str = ""
+    tracker: str = ""
+    experiment: str = "adhoc"
+
+
+@dataclass
+class RunConfig:
+    """configs/run.yaml, typed, and the run's names."""
+
+    task: TaskConfig = field(default_factory=TaskConfig)
+    optimizer: dict[str, Any] = MISSING
+    schedule: dict[str, Any] = MISSING
+    tracker: dict[str, Any] = MISSING
+    lr_multiplier: float = MISSING
+    seed: int = MISSING
+    horizon: int = MISSING
+    eval_every: int = MISSING
+    measure_every: int = MISSING
+    clip_norm: float | None = None
+    threads: int = MISSING
+    device: str = MISSING
+    results_dir: str = MISSING
+    data_dir: str = MISSING
+    names: Names = field(default_factory=Names)
+    run_id: str = ""
+
+
+# What cannot change a run's result: places, mirrors, names, the device, and what a report does with the record.
+NOT_IDENTITY = ("tracker", "device", "results_dir", "data_dir", "names", "run_id")
+NOT_TASK_IDENTITY = ("horizon", "eval_every", "targets", "spikes")  # the run has its own horizon and eval_every
+
+
+def run_configs(overrides: list[str]) -> list[RunConfig]:
+    """The checked config of every run that the overrides ask for; lists (seed=0,1) span a grid, in their order.
+
+    A grid of the experiment yields to the command line, key by key. Raises UserError.
+    """
+    given = [_parse(text) for text in overrides]
+    keys = {override.key_or_group for override in given}
+    fixed = [override for override in given if not override.is_sweep_override()]
+    grid = [axis for axis in _experiment_grid(fixed) if axis.key_or_group not in keys]
+    axes = [_points(axis) for axis in [*grid, *(override for override in given if override.is_sweep_override())]]
+    configs = [_config([*fixed, *point]) for point in itertools.product(*axes)]
+    return list({config.run_id: config for config in configs}.values())
+
+
+def run_config(overrides: list[str]) -> RunConfig:
+    """The checked config of the one run that the overrides ask for. Raises UserError."""
+    given = [_parse(text) for text in overrides]
+    for override in given:
+        if override.is_sweep_override():
+            raise UserError(f"{override.input_line} asks for several runs; s3bench sweep does that")
+    return _config(given)
+
+
+def _parse(text: str) -> Override:
+    """An override, checked for an unknown name of a group."""
+    try:
+        override = OverridesParser.create().parse_override(text)
+    except HydraException as error:
+        raise UserError(f"{text!r} is no override such as lr_multiplier=10: {one_line(error)}") from error
+    group = override.key_or_group
+    if group in catalog.GROUPS and not override.is_delete():
+        for choice in _points(override):
+            name = choice.value()
+            if not isinstance(name, str) or name not in catalog.choices(group):
+                raise unknown(group, str(name), catalog.choices(group))
+    return override
+
+
+def _points(axis: Override) -> list[Override]:
+    """A list override (seed=0,1) as one override per value."""
+    values = axis.sweep_string_iterator() if axis.is_sweep_override() else [axis.get_value_element_as_str()]
+    return [OverridesParser.create().parse_override(f"{axis.get_key_element()}={value}") for value in values]
+
+
+def _experiment_grid(fixed: list[Override]) -> list[Override]:
+    """The axes that the chosen experiment's YAML spans, in Hydra's place for them: hydra.sweeper.params."""
+    grid, _ = _compose(tuple(override.input_line for override in fixed if _is_structural(override)))
+    return [_parse(f"{key}={value}") for key, value in grid.items()]
+
+
+def _is_structural(override: Override) -> bool:
+    """Whether Hydra must see the override: a choice in a group, or a key added or deleted. Others are set here."""
+    return override.key_or_group in catalog.GROUPS or override.is_add() or override.is_delete()
+
+
+@cache
+def _compose(structural: tuple[str, ...]) -> tuple[dict[str, str], DictConfig]:
+    """The experiment's grid and the typed config that Hydra composes, interpolations unresolved."""
+    own, *others = catalog.config_dirs()
+    search = [f"hydra.searchpath=[{','.join(repr(folder.as_uri()) for folder in others)}]"] if others else []
+    try:
+        with initialize_config_dir(version_base="1.3", config_dir=str(own)):
+            composed = compose("run", [*search, *structural], return_hydra_config=True)
+        hydra = composed.hydra
+        settings = {str(key): composed._get_node(key) for key in composed if key != "hydra"}
+        config = OmegaConf.merge(OmegaConf.structured(RunConfig), settings)
+        chosen = {key: str(name) for key, name in hydra.runtime.choices.items() if key in catalog.GROUPS and name}
+        config.names = OmegaConf.merge(config.names, chosen)
+        OmegaConf.set_struct(config, True)
+        return dict(hydra.sweeper.params or {}), config
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(f"{' '.join(structural)}: {one_line(error)}") from error
+
+
+def _config(overrides: list[Override]) -> RunConfig:
+    """The checked config of one run."""
+    _, composed = _compose(tuple(override.input_line for override in overrides if _is_structural(override)))
+    config = composed.copy()
+    for override in overrides:
+        if not _is_structural(override):
+            _set(config, override)
+    try:
+        config.run_id = _run_id(config)
+        typed = OmegaConf.to_object(config)
+    except OmegaConfBaseException as error:
+        raise UserError(one_line(error)) from error
+    assert isinstance(typed, RunConfig)
+    _check(typed)
+    return typed
+
+
+def _set(config: DictConfig, override: Override) -> None:
+    """Set an existing key of the config in place. Raises UserError: no such key, or a value of another type."""
+    *path, last = override.key_or_group.split(".")
+    parent: Any = config
+    for depth, name in enumerate([*path, last]):
+        if not isinstance(parent, DictConfig) or name not in parent:
+            above = ".".join(path[:depth])
+            keys = [str(key) for key in parent] if isinstance(parent, DictConfig) else []
+            raise unknown("key", override.key_or_group, [f"{above}.{key}" if above else key for key in keys])
+        if depth < len(path):
+            parent = parent[name]
+    value, old = override.value(), parent._get_node(last)._value()
+    if not any(isinstance(text, str) and "${" in text for text in (old, value)):  # an interpolation may be anything
+        for kinds in (bool, (int, float), str, list):
+            if isinstance(old, kinds) and not isinstance(value, kinds):
+                raise UserError(f"{override.input_line}: it must be like {old!r}, of the same type")
+    try:
+        OmegaConf.update(config, override.key_or_group, value, merge=False)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{override.input_line}: {str(error).splitlines()[0]}") from error
+
+
+def _run_id(config: DictConfig) -> str:
+    """A readable part, and a digest of all that can change the result."""
+    bare = config.copy()
+    bare.data_dir = ""
+    identity = OmegaConf.to_container(bare, resolve=True)
+    assert isinstance(identity, dict)
+    for key in NOT_IDENTITY:
+        del identity[key]
+    for key in NOT_TASK_IDENTITY:
+        del identity["task"][key]
+    canonical = json.dumps(_numbers_as_floats(identity), sort_keys=True)
+    digest = hashlib.sha256(canonical.encode()).hexdigest()[:10]
+    names = config.names
+    return f"{names.task}-{names.optimizer}-x{config.lr_multiplier:g}-s{config.seed}-{digest}"
+
+
+def _numbers_as_floats(value: Any) -> Any:
+    """The value with 3 as 3.0, so that p=3 and p=3.0 are one run."""
+    if isinstance(value, dict):
+        return {key: _numbers_as_floats(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_numbers_as_floats(item) for item in value]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _check(config: RunConfig) -> None:
+    """Raise UserError for a value outside its range."""
+    at_least_1 = {key: getattr(config, key) for key in ("horizon", "eval_every", "measure_every", "threads")}
+    for key, value in at_least_1.items():
+        if value < 1:
+            raise UserError(f"{key} is {value}; it must be at least 1")
+    positive = {"lr_multiplier": config.lr_multiplier, "task.lr": config.task.lr, "clip_norm": config.clip_norm}
+    for key, number in positive.items():
+        if number is not None and not (number > 0 and math.isfinite(number)):
+            raise UserError(f"{key} is {number}; it must be a number above 0")
+    if config.seed < 0:
+        raise UserError(f"seed is {config.seed}; it must be at least 0")
+    for target in config.task.targets:
+        if "metric" not in target or len(target) != 2 or not {"at_most", "at_least"} & set(target):
+            raise UserError(f"task.targets holds {target}; it must be {{metric, at_most}} or {{metric, at_least}}")
+    for key, node in (("task.build", config.task.build), ("optimizer", config.optimizer), ("schedule", config.schedule)):
+        if not isinstance(node.get("_target_"), str):
+            raise UserError(f"{key} has no _target_, the import path of what it builds")
+
+
+def as_dict(config: RunConfig) -> dict[str, Any]:
+    """The config as plain data, for config.yaml."""
+    return asdict(config)
+
+

@@ -1,0 +1,268 @@
+"""The files of a run: the only code that knows their names, how they are written, and how they are read back.
+
+    results/<experiment>/<run_id>/
+        config.yaml     the resolved config; its presence makes the folder a record
+        steps.parquet   one row per step: step, loss, lr, grad_norm and, on measured steps, update_rms and update_max
+        evals.parquet   one row per evaluation: step, loss and the task's metrics
+        summary.json    state, steps, versions, ...; written last and atomically: where it is, the run is over
+        error.txt       of a failed run: the cause on the first line, then the traceback
+        log.txt         what the run printed, if it printed anything
+
+While a run is under way its rows stand in steps.jsonl and evals.jsonl, and it holds a lock on config.yaml.
+"""
+
+import fcntl
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from s3bench.errors import UserError
+
+CONFIG, SUMMARY, ERROR, LOG = "config.yaml", "summary.json", "error.txt", "log.txt"
+STEPS, EVALS, ROWS = "steps", "evals", ".jsonl"
+
+MISSING, RUNNING, FINISHED, DIVERGED, FAILED = "missing", "running", "finished", "diverged", "failed"
+STATES = (FINISHED, DIVERGED, FAILED, RUNNING, MISSING)
+
+
+class Busy(Exception):
+    """Another process is at this run."""
+
+
+def folder_of(config: dict[str, Any]) -> Path:
+    """Where the record of a run is, or would be."""
+    return Path(config["results_dir"]) / config["run_id"]
+
+
+def plan(config: dict[str, Any]) -> Path:
+    """The folder of a run, made with its config if it is not there: from now on the run is known to be missing."""
+    folder = folder_of(config)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / CONFIG).exists():
+            _write(folder / CONFIG, yaml.safe_dump(config, sort_keys=False))
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written: {error.strerror}") from error
+    return folder
+
+
+class Writer:
+    """Writes one record: rows as they come, the rest at the end. Raises Busy if another process writes it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = _locked(folder)
+        for name in (SUMMARY, ERROR, f"{STEPS}.parquet", f"{EVALS}.parquet"):
+            (folder / name).unlink(missing_ok=True)
+        self._files = {name: (folder / f"{name}{ROWS}").open("w", encoding="utf-8") for name in (STEPS, EVALS)}
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in (*self._files.values(), self._lock):
+            file.close()
+
+    def add_steps(self, rows: list[dict[str, Any]]) -> None:
+        """Append rows of steps.parquet."""
+        self._append(STEPS, rows)
+
+    def add_eval(self, row: dict[str, Any]) -> None:
+        """Append a row of evals.parquet."""
+        self._append(EVALS, [row])
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Close the record of a finished or diverged run."""
+        for name, file in self._files.items():
+            file.close()
+            rows = _rows(self.folder / f"{name}{ROWS}")
+            columns = list(dict.fromkeys(key for row in rows for key in row))
+            types = {key: pa.int64() if key == "step" else pa.float64() for key in columns}
+            table = pa.table({key: pa.array([row.get(key) for row in rows], types[key]) for key in columns})
+            pq.write_table(table, self.folder / f"{name}.parquet", compression="zstd")
+        _write(self.folder / SUMMARY, json.dumps(summary, indent=1))
+        for name in (STEPS, EVALS):
+            (self.folder / f"{name}{ROWS}").unlink()
+
+    def fail(self, cause: str, traceback: str) -> None:
+        """Close the record of a failed run; its rows so far stay."""
+        write_error(self.folder, cause, traceback)
+
+    def _append(self, name: str, rows: list[dict[str, Any]]) -> None:
+        file = self._files[name]
+        file.write("".join(json.dumps(row) + "\n" for row in rows))
+        file.flush()
+
+
+def write_error(folder: Path, cause: str, details: str = "") -> None:
+    """Mark a run as failed."""
+    _write(folder / ERROR, f"{cause}\n\n{details}")
+
+
+def state(folder: Path) -> str:
+    """The state of a record; missing also where there is none."""
+    if (folder / SUMMARY).exists():
+        return str(_summary(folder)["state"])
+    if _is_locked(folder):
+        return RUNNING
+    return FAILED if (folder / ERROR).exists() else MISSING
+
+
+def outcome(folder: Path) -> str:
+    """The state of a record and, of a failed run, the cause, on one line."""
+    now = state(folder)
+    return f"{now}: {_first_line(folder / ERROR)}" if now == FAILED else now
+
+
+def steps_so_far(folder: Path) -> int:
+    """How many steps a run under way has written."""
+    rows = folder / f"{STEPS}{ROWS}"
+    try:
+        with rows.open("rb") as file:
+            file.seek(max(0, rows.stat().st_size - 4096))
+            lines = file.read().split(b"\n")[:-1]
+        return int(json.loads(lines[-1])["step"]) + 1 if lines else 0
+    except (FileNotFoundError, json.JSONDecodeError):
+        return 0
+
+
+def folders(results_dir: str | Path) -> list[Path]:
+    """The records in a results folder, sorted by run_id. Raises UserError if there is no such folder, or no record."""
+    place = Path(results_dir)
+    if not place.is_dir():
+        raise UserError(f"there is no results folder {place}; s3bench sweep makes one")
+    found = sorted(file.parent for file in place.glob(f"*/{CONFIG}"))
+    if not found:
+        raise UserError(f"{place} holds no records; a results folder is one such as results/quickstart")
+    return found
+
+
+def load_records(results_dir: str | Path) -> pd.DataFrame:
+    """One row per run: its names, axes, state and summary; `config` and `summary` as dicts, `folder` as a Path.
+
+    Columns: run_id, experiment, task, optimizer, lr_multiplier, lr, seed, horizon, state, steps, cause, seconds,
+    train_seconds, parameters, fingerprint, device, folder, config, summary. Runs that are missing, running or failed
+    have a row too, with None where there is nothing to say. `load_steps` and `load_evals` read a run's rows.
+
+    Raises:
+        UserError: no such folder, no record in it, or a damaged one (named).
+    """
+    return pd.DataFrame([_record(folder) for folder in folders(results_dir)])
+
+
+def load_steps(folder: str | Path) -> pd.DataFrame:
+    """The rows of every step of a run, from step 0; those so far if it is not over. Raises UserError if damaged."""
+    return _load(Path(folder), STEPS, ["step", "loss", "lr", "grad_norm"])
+
+
+def load_evals(folder: str | Path) -> pd.DataFrame:
+    """The rows of every evaluation of a run; those so far if it is not over. Raises UserError if damaged."""
+    return _load(Path(folder), EVALS, ["step", "loss"])
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    try:
+        config = yaml.load((folder / CONFIG).read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        names = config["names"]
+        row = {
+            "run_id": config["run_id"],
+            "experiment": names["experiment"],
+            "task": names["task"],
+            "optimizer": names["optimizer"],
+            "lr_multiplier": float(config["lr_multiplier"]),
+            "lr": config["task"]["lr"] * config["lr_multiplier"],
+            "seed": int(config["seed"]),
+            "horizon": int(config["horizon"]),
+        }
+    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise _damaged(folder, CONFIG, error) from error
+    row["state"] = state(folder)
+    summary = _summary(folder) if row["state"] in (FINISHED, DIVERGED) else {}
+    row["steps"] = summary["steps"] if summary else steps_so_far(folder)
+    row["cause"] = _first_line(folder / ERROR) if row["state"] == FAILED else None
+    for key in ("seconds", "train_seconds", "parameters", "fingerprint", "device"):
+        row[key] = summary.get(key)
+    return {**row, "folder": folder, "config": config, "summary": summary}
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    try:
+        summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        if summary["state"] not in (FINISHED, DIVERGED) or not isinstance(summary["steps"], int):
+            raise ValueError(f"state {summary['state']!r}, steps {summary['steps']!r}")
+        return dict(summary)
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(folder, SUMMARY, error) from error
+
+
+def _load(folder: Path, name: str, needed: list[str]) -> pd.DataFrame:
+    if not (folder / SUMMARY).exists():
+        return pd.DataFrame(_rows(folder / f"{name}{ROWS}"))
+    file = folder / f"{name}.parquet"
+    try:
+        table = pq.read_table(file).to_pandas()
+        if absent := set(needed) - set(table.columns):
+            raise ValueError(f"no column {', '.join(sorted(absent))}")
+        return table
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _damaged(folder, file.name, error) from error
+
+
+def _rows(file: Path) -> list[dict[str, Any]]:
+    """The whole rows of a file of JSON lines; a killed run may leave half a row at the end."""
+    if not file.exists():
+        return []
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n")[:-1]]
+
+
+def _damaged(folder: Path, name: str, error: Exception) -> UserError:
+    what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    return UserError(f"the record {folder} is damaged, in {name} ({what}); delete that folder and sweep again")
+
+
+def _first_line(file: Path) -> str:
+    return file.read_text(encoding="utf-8", errors="replace").split("\n", 1)[0]
+
+
+def _write(file: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    draft = file.with_name(f"{file.name}.{os.getpid()}.draft")
+    try:
+        with draft.open("w", encoding="utf-8") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        draft.replace(file)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _locked(folder: Path) -> TextIO:
+    """The config file, open and locked for as long as it stays open; the kernel unlocks it when the process ends."""
+    file = (folder / CONFIG).open(encoding="utf-8")
+    for _ in range(20):  # a reader that looks whether it is locked holds it for a moment
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return file
+        except BlockingIOError:
+            time.sleep(0.01)
+    file.close()
+    raise Busy(folder)
+
+
+def _is_locked(folder: Path) -> bool:
+    if not (folder / CONFIG).exists():
+        return False
+    with (folder / CONFIG).open(encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

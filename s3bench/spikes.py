@@ -1,0 +1,145 @@
+"""What a spike is: one excursion of the loss above its baseline. Pure numpy; works on any curve of one loss per step."""
+
+import math
+from bisect import bisect_left, insort
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+BLIP_STEPS = 3  # an excursion of at most so many steps is a blip
+
+
+@dataclass(frozen=True)
+class Spike:
+    """One excursion. `onset`, `peak` and `end` are indices into the loss: the first step above the threshold, the step
+    of the largest loss, and the first step that is back (the length of the curve if none is).
+
+    `height` is the peak above the baseline at onset, in the loss's unit, infinite for a non-finite loss. `kind`:
+    "blip" (back within three steps), "recovered", "level_shift" (it does not come back; what follows is the new
+    level) or "diverged" (the curve ends within it, non-finite or above its first value).
+    """
+
+    onset: int
+    peak: int
+    end: int
+    height: float
+    kind: str
+
+
+def find_spikes(
+    loss: npt.ArrayLike,
+    *,
+    k: float = 6.0,
+    delta: float = 0.1,
+    window: int = 100,
+    warmup: int = 10,
+    settle: int = 5,
+    patience: int = 300,
+) -> list[Spike]:
+    """The spikes of a loss curve, in order.
+
+    A step is above if its loss is non-finite or exceeds baseline + max(k σ, δ): baseline and σ are the median and the
+    spread (interquartile range / 1.349) of the last `window` steps outside of spikes, of all there are early on. A
+    spike begins at a step that is above; baseline and σ are frozen while it lasts; it ends where `settle` steps in a row
+    are not above. One that lasts `patience` steps is a level shift, and the baseline begins anew.
+
+    Args:
+        loss: shape (steps,), one value per step; non-finite values count as above.
+        k: threshold in σ.
+        delta: smallest threshold δ, in the loss's unit.
+        window: steps of the baseline.
+        warmup: steps without a verdict at the start, and after a level shift.
+        settle: steps in a row that end a spike.
+        patience: steps after which a spike is a level shift.
+
+    Raises:
+        ValueError: the loss is not one-dimensional, or a parameter is out of its range.
+    """
+    values = np.asarray(loss, dtype=np.float64)
+    if values.ndim != 1:
+        raise ValueError(f"loss has shape {values.shape}; it must be one-dimensional, one value per step")
+    if not (k > 0 and delta >= 0 and warmup >= 2 and window >= warmup and settle >= 1 and patience >= settle):
+        raise ValueError(
+            f"k {k}, delta {delta}, window {window}, warmup {warmup}, settle {settle}, patience {patience}: needed are "
+            "k > 0, delta >= 0, 2 <= warmup <= window, 1 <= settle <= patience"
+        )
+    spikes: list[Spike] = []
+    baseline = Baseline(int(window))
+    onset: int | None = None
+    level = threshold = math.inf
+    calm = 0  # steps in a row that are not above, within a spike
+    for step, value in enumerate(values.tolist()):
+        if onset is None:
+            if len(baseline) >= warmup:
+                level, sigma = baseline.median_and_sigma()
+                threshold = level + max(k * sigma, delta)
+            if math.isfinite(value) and not (value > threshold):
+                baseline.add(value)
+                continue
+            onset, calm = step, 0
+        above = not math.isfinite(value) or value > threshold
+        calm = 0 if above else calm + 1
+        if calm == settle:
+            end = step - settle + 1
+            spikes.append(_spike(values, onset, end, level, "blip" if end - onset <= BLIP_STEPS else "recovered"))
+            for back in values[end : step + 1].tolist():
+                baseline.add(back)
+            onset = None
+        elif step - onset + 1 >= patience and math.isfinite(value):
+            spikes.append(_spike(values, onset, step + 1, level, "level_shift"))
+            baseline, onset, threshold = Baseline(int(window)), None, math.inf
+    if onset is not None:
+        kind = "diverged" if not math.isfinite(values[-1]) or values[-1] > values[0] else "level_shift"
+        spikes.append(_spike(values, onset, len(values), level, kind))
+    return spikes
+
+
+def has_diverged(loss: npt.ArrayLike) -> bool:
+    """Whether a run diverged: a loss is non-finite, or the median of the last tenth is above the first loss."""
+    values = np.asarray(loss, dtype=np.float64)
+    if not len(values):
+        return False
+    last = values[-max(1, len(values) // 10) :]
+    return bool(not np.isfinite(values).all() or (len(values) > 1 and np.median(last) > values[0]))
+
+
+class Baseline:
+    """Median and robust spread of the last values, kept sorted."""
+
+    def __init__(self, window: int) -> None:
+        self._window = window
+        self._recent: deque[float] = deque()
+        self._sorted: list[float] = []
+
+    def __len__(self) -> int:
+        return len(self._sorted)
+
+    def add(self, value: float) -> None:
+        """Take a value in; the oldest goes once the window is full."""
+        if len(self._recent) == self._window:
+            del self._sorted[bisect_left(self._sorted, self._recent.popleft())]
+        self._recent.append(value)
+        insort(self._sorted, value)
+
+    def median_and_sigma(self) -> tuple[float, float]:
+        """The median, and the interquartile range over 1.349, which is σ for normal noise."""
+        return _quantile(self._sorted, 0.5), (_quantile(self._sorted, 0.75) - _quantile(self._sorted, 0.25)) / 1.349
+
+
+def _quantile(ordered: Sequence[float], part: float) -> float:
+    """Linear interpolation between the closest ranks, as numpy's default."""
+    place = part * (len(ordered) - 1)
+    below = int(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (place - below) * (ordered[above] - ordered[below])
+
+
+def _spike(values: npt.NDArray[np.float64], onset: int, end: int, level: float, kind: str) -> Spike:
+    excursion = values[onset:end]
+    broken = np.flatnonzero(~np.isfinite(excursion))
+    peak = onset + int(broken[0] if len(broken) else np.argmax(excursion))
+    height = math.inf if len(broken) else float(values[peak] - (level if math.isfinite(level) else 0.0))
+    return Spike(onset=onset, peak=peak, end=end, height=height, kind=kind)

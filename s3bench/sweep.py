@@ -1,0 +1,232 @@
+"""Runs launched together on this machine: each in a process of its own, as many at a time as there are cores."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from s3bench import record
+from s3bench.config import RunConfig, as_dict, run_configs
+from s3bench.errors import UserError, one_line
+
+BUSY = 3  # exit code of a worker whose run another process is at
+OVER = (record.FINISHED, record.DIVERGED)
+
+
+def sweep(overrides: list[str], jobs: int | None = None) -> int:
+    """Train every run of the grid that is not over yet; returns the exit code: 1 if a run failed.
+
+    The workers are forked from one process that has imported the tasks and optimizers once; a crash takes one run with
+    it. Before the first run starts, every task and optimizer of the grid is built once: a mistake shows at once, and
+    data are prepared once. Raises UserError.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    configs = run_configs(overrides)
+    context = multiprocessing.get_context("forkserver")
+    # torch imports its compiler, a second's work, when the first optimizer is made.
+    context.set_forkserver_preload(["s3bench.run", "torch._dynamo", *_modules(configs)])
+    folders = [record.folder_of(as_dict(config)) for config in configs]
+    todo = [config for config, folder in zip(configs, folders, strict=True) if record.state(folder) not in OVER]
+    _check(context, todo)
+    runs = [(config, record.plan(as_dict(config))) for config in todo]
+    places = sorted({config.results_dir for config in configs})
+    console.print(f"{len(configs)} runs in {', '.join(places)}, {len(configs) - len(runs)} of them over already")
+    began = time.monotonic()
+    if runs:
+        Launcher(context, console, runs, jobs or _cores() // max(config.threads for config in configs) or 1).launch()
+    return _closing(console, folders, time.monotonic() - began)
+
+
+@dataclass
+class Job:
+    """A run under way."""
+
+    config: RunConfig
+    folder: Path
+    process: BaseProcess
+    began: float
+
+
+class Launcher:
+    """Keeps `at_once` workers busy until all runs are over, and shows how far they are."""
+
+    def __init__(
+        self, context: ForkServerContext, console: Console, todo: list[tuple[RunConfig, Path]], at_once: int
+    ) -> None:
+        self.context = context
+        self.waiting = todo[::-1]
+        self.jobs: list[Job] = []
+        self.at_once = at_once
+        self.runs = len(todo)
+        self.steps = sum(config.horizon for config, _ in todo)
+        self.over: list[tuple[RunConfig, float]] = []  # with their seconds
+        self.progress = Progress(
+            BarColumn(), TextColumn("{task.description}"), console=console, transient=True, refresh_per_second=2
+        )
+        self.bar = self.progress.add_task("starting", total=self.steps)
+
+    def launch(self) -> None:
+        """Run all; ends early, with the workers stopped, only on KeyboardInterrupt."""
+        try:
+            with self.progress:
+                while self.waiting or self.jobs:
+                    while self.waiting and len(self.jobs) < self.at_once:
+                        self._start(*self.waiting.pop())
+                    wait([job.process.sentinel for job in self.jobs], timeout=0.5)
+                    for job in [job for job in self.jobs if not job.process.is_alive()]:
+                        self._end(job)
+                    self._show()
+        finally:
+            for job in self.jobs:
+                job.process.terminate()
+                job.process.join()
+
+    def _start(self, config: RunConfig, folder: Path) -> None:
+        process = self.context.Process(target=_work, args=(config, folder), daemon=True)
+        process.start()
+        self.jobs.append(Job(config, folder, process, time.monotonic()))
+
+    def _end(self, job: Job) -> None:
+        self.jobs.remove(job)
+        code = job.process.exitcode or 0
+        if code == BUSY:
+            outcome = "another process is at it"
+        else:
+            if code and record.state(job.folder) == record.MISSING:
+                record.write_error(job.folder, _death(code))
+            outcome = record.outcome(job.folder)
+        seconds = time.monotonic() - job.began
+        self.over.append((job.config, seconds))
+        self.progress.console.print(f"[{len(self.over)}/{self.runs}] {job.folder.name}  {outcome}  {seconds:.1f} s", markup=False)
+
+    def _show(self) -> None:
+        done = sum(config.horizon for config, _ in self.over) + sum(record.steps_so_far(job.folder) for job in self.jobs)
+        left = _duration(self._seconds_left())
+        text = f"{len(self.over)}/{self.runs} runs, {done:,}/{self.steps:,} steps, {left} left"
+        self.progress.update(self.bar, completed=done, description=text)
+
+    def _seconds_left(self) -> float | None:
+        """From the seconds per step of each task so far; of all tasks together, where a task has not begun."""
+        now = time.monotonic()
+        under_way = [(job.config, now - job.began, record.steps_so_far(job.folder)) for job in self.jobs]
+        known = [*under_way, *((config, seconds, config.horizon) for config, seconds in self.over)]
+        left = [(config, config.horizon - done) for config, _, done in under_way]
+        left += [(config, config.horizon) for config, _ in self.waiting]
+        seconds = 0.0
+        for task in {config.names.task for config, _ in left}:
+            of_task = [entry for entry in known if entry[0].names.task == task]
+            entries = of_task if any(done for _, _, done in of_task) else known
+            done_steps = sum(done for _, _, done in entries)
+            if not done_steps:
+                return None
+            rate = sum(spent for _, spent, _ in entries) / done_steps
+            seconds += rate * sum(steps for config, steps in left if config.names.task == task)
+        return seconds / max(1, min(self.at_once, len(left)))
+
+
+def _work(config: RunConfig, folder: Path) -> None:
+    """A worker: one run, its output in the record's log. Ends the process with an exit code."""
+    _log_to(folder / record.LOG)
+    from s3bench.run import run
+
+    try:
+        run(config)
+    except record.Busy:
+        sys.exit(BUSY)
+    except UserError as error:
+        record.write_error(folder, one_line(error))
+    if not (folder / record.LOG).stat().st_size:
+        (folder / record.LOG).unlink()
+
+
+def _log_to(file: Path) -> None:
+    """Send all that this process and its libraries print to a file."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+def _check(context: ForkServerContext, configs: list[RunConfig]) -> None:
+    """Build every distinct task and optimizer of the configs once, in a worker. Raises UserError."""
+    if not configs:
+        return
+    distinct: dict[str, RunConfig] = {}
+    for config in configs:
+        build = {key: value for key, value in config.task.build.items() if key != "seed"}
+        parts = (build, config.optimizer, config.schedule, config.tracker, config.device)
+        distinct.setdefault(repr(parts), config)
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_check_work, args=(list(distinct.values()), sender), daemon=True)
+    process.start()
+    sender.close()
+    try:
+        mistake = receiver.recv()
+    except EOFError:
+        process.join()
+        mistake = f"the tasks and optimizers could not be built: {_death(process.exitcode or 0)}"
+    process.join()
+    if mistake:
+        raise UserError(mistake)
+
+
+def _check_work(configs: list[RunConfig], sender: "Connection[str | None, None]") -> None:
+    from s3bench.run import build_parts, find_device
+
+    try:
+        for config in configs:
+            find_device(config.device)
+            build_parts(config)
+        sender.send(None)
+    except UserError as error:
+        sender.send(one_line(error))
+
+
+def _modules(configs: list[RunConfig]) -> list[str]:
+    """The modules of the tasks and optimizers, to be imported once for all workers."""
+    targets = {node["_target_"] for config in configs for node in (config.task.build, config.optimizer)}
+    return sorted(target.rpartition(".")[0] for target in targets)
+
+
+def _death(code: int) -> str:
+    """What an exit code says of a process that ended without a word."""
+    if code >= 0:
+        return f"the process ended with exit code {code}; see {record.LOG}"
+    name = signal.Signals(-code).name
+    memory = "; the system may have run out of memory" if name == "SIGKILL" else ""
+    return f"the process was ended by {name}{memory}"
+
+
+def _closing(console: Console, folders: list[Path], seconds: float) -> int:
+    """Print how the sweep ended and what failed; returns the exit code."""
+    states = Counter(record.state(folder) for folder in folders)
+    counts = ", ".join(f"{states[state]} {state}" for state in record.STATES if states[state])
+    console.print(f"{len(folders)} runs: {counts}; {_duration(seconds)}")
+    failed = [folder for folder in folders if record.state(folder) == record.FAILED]
+    for folder in failed:
+        console.print(f"{folder.name} {record.outcome(folder)}", markup=False)
+    if failed:
+        console.print("Start the same sweep again to retry what failed; the traceback is in the run's error.txt")
+    return 1 if failed else 0
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

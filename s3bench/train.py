@@ -1,0 +1,123 @@
+"""The training loop: every step's raw loss, learning rate and gradient norm, and how large the updates are."""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
+
+BLOCK_ROWS = 200  # rows that wait on the device at most
+BLOCK_SECONDS = 1.0  # and for how long
+
+
+def train(
+    task: Any,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    lr: Callable[[int], float],
+    *,
+    horizon: int,
+    eval_every: int,
+    measure_every: int,
+    clip_norm: float | None,
+    on_steps: Callable[[list[dict[str, Any]]], None],
+    on_eval: Callable[[dict[str, Any]], None],
+) -> int:
+    """Train the model in place for `horizon` steps; returns the steps done: fewer if the loss became non-finite.
+
+    `loss[t]` is measured before update t, and the evaluation at step t after t updates. The loop never waits for the
+    device: a block of rows is fetched when it is full, a second old, or an evaluation is due. Rows end with the first
+    non-finite loss, whatever the blocks, and no evaluation follows it.
+
+    Args:
+        task: see tasks/__init__.py.
+        lr: learning rate of a step.
+        eval_every: steps between evaluations; there is also one before the first step and one after the last.
+        measure_every: steps between measurements of the update (x_t - x_{t-1}) / lr_t, weight decay included:
+            its root mean square and largest absolute value over all coordinates.
+        clip_norm: largest gradient norm, None to clip nothing. The norm before clipping is recorded.
+        on_steps, on_eval: take the rows as they come.
+    """
+    params = [param for param in model.parameters() if param.requires_grad]
+    device = params[0].device
+    batches = task.batches(0)
+    block = Block()
+    model.train()
+    for step in range(horizon):
+        if step % eval_every == 0:
+            if not block.flush(on_steps):
+                break
+            on_eval({"step": step, **evaluate(task, model)})
+        lr_t = lr(step)
+        for group in optimizer.param_groups:
+            group["lr"] = lr_t
+        batch = tuple(tensor.to(device, non_blocking=True) for tensor in next(batches))
+        optimizer.zero_grad()
+        loss = task.loss(model, batch)
+        loss.backward()
+        grads = [param.grad for param in params if param.grad is not None]
+        grad_norm = get_total_norm(grads)
+        if clip_norm is not None:
+            torch._foreach_mul_(grads, (clip_norm / (grad_norm + 1e-6)).clamp(max=1.0))
+        before = [param.detach().clone() for param in params] if step % measure_every == 0 else None
+        optimizer.step()
+        update = update_size(params, before, lr_t) if before else {}
+        block.add({"step": step, "lr": lr_t}, {"loss": loss.detach(), "grad_norm": grad_norm, **update})
+        if block.is_due() and not block.flush(on_steps):
+            break
+    if block.flush(on_steps):
+        on_eval({"step": horizon, **evaluate(task, model)})
+    return block.steps
+
+
+class Block:
+    """Rows whose scalars are still on the device, fetched together."""
+
+    def __init__(self) -> None:
+        self.steps = 0  # fetched so far
+        self._rows: list[tuple[dict[str, Any], dict[str, Tensor]]] = []
+        self._finite = True
+        self._since = time.monotonic()
+
+    def add(self, known: dict[str, Any], on_device: dict[str, Tensor]) -> None:
+        """One step: what the host knows, and 0-d tensors."""
+        self._rows.append((known, on_device))
+
+    def is_due(self) -> bool:
+        """Whether the block is full or old."""
+        return len(self._rows) >= BLOCK_ROWS or time.monotonic() - self._since > BLOCK_SECONDS
+
+    def flush(self, on_steps: Callable[[list[dict[str, Any]]], None]) -> bool:
+        """Hand the rows on, up to the first non-finite loss; whether all losses so far are finite."""
+        if self._rows and self._finite:
+            scalars = [scalar.double() for _, on_device in self._rows for scalar in on_device.values()]
+            values = iter(torch.stack(scalars).tolist())
+            rows = []
+            for known, on_device in self._rows:
+                rows.append({**known, **{name: next(values) for name in on_device}})
+                if not math.isfinite(rows[-1]["loss"]):
+                    self._finite = False
+                    break
+            self.steps += len(rows)
+            on_steps(rows)
+        self._rows, self._since = [], time.monotonic()
+        return self._finite
+
+
+def evaluate(task: Any, model: nn.Module) -> dict[str, float]:
+    """The task's evaluation, with the model in evaluation mode meanwhile."""
+    model.eval()
+    result: dict[str, float] = task.evaluate(model)
+    model.train()
+    return result
+
+
+def update_size(params: list[nn.Parameter], before: list[Tensor], lr: float) -> dict[str, Tensor]:
+    """Root mean square and largest absolute value of (x_t - x_{t-1}) / lr over all coordinates."""
+    updates = torch._foreach_sub([param.detach() for param in params], before)
+    count = sum(update.numel() for update in updates)
+    largest = torch.stack([update.abs().max() for update in updates]).max()
+    return {"update_rms": get_total_norm(updates) / (math.sqrt(count) * lr), "update_max": largest / lr}
