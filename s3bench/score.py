@@ -1,0 +1,115 @@
+"""The scores of runs, and of cells (task × optimizer × lr_multiplier) over their seeds. Pure functions on arrays."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.stats import chi2
+
+CELL = ["task", "optimizer", "lr_multiplier"]
+
+
+def steps_to_target(
+    steps: npt.ArrayLike, values: npt.ArrayLike, *, at_most: float | None = None, at_least: float | None = None
+) -> int | None:
+    """The step of the first evaluation that reached the target, None if none did; NaN reaches nothing.
+
+    Raises ValueError unless exactly one of at_most and at_least is given.
+    """
+    if (at_most is None) == (at_least is None):
+        raise ValueError(f"at_most is {at_most} and at_least {at_least}; exactly one of them must be given")
+    numbers = np.asarray(values, dtype=np.float64)
+    reached = numbers <= at_most if at_most is not None else numbers >= at_least
+    return int(np.asarray(steps)[reached.argmax()]) if reached.any() else None
+
+
+def median_steps(steps: Sequence[float | None]) -> float:
+    """The median with None (not reached) as infinity: infinite if at least half were not reached, NaN of nothing."""
+    if not len(steps):
+        return math.nan
+    numbers = sorted(math.inf if step is None else float(step) for step in steps)
+    low, high = numbers[(len(numbers) - 1) // 2], numbers[len(numbers) // 2]
+    return high if math.isinf(high) else (low + high) / 2
+
+
+def per_10k(events: int, steps: int) -> float:
+    """Events per 10,000 steps; NaN without steps."""
+    return 1e4 * events / steps if steps else math.nan
+
+
+def poisson_interval(events: int, steps: int, level: float = 0.95) -> tuple[float, float]:
+    """The exact interval of a rate of events per 10,000 steps (Garwood 1936); (NaN, NaN) without steps."""
+    if not steps:
+        return math.nan, math.nan
+    tail = (1 - level) / 2
+    low = chi2.ppf(tail, 2 * events) / 2 if events else 0.0
+    return per_10k(1, steps) * low, per_10k(1, steps) * chi2.isf(tail, 2 * (events + 1)) / 2
+
+
+def cells(runs: pd.DataFrame, metrics: Sequence[str] = ()) -> pd.DataFrame:
+    """One row per cell from one row per run.
+
+    `runs` has the columns of CELL, state, seed, steps, spikes, final_loss (infinite for a diverged run) and the
+    metrics (final values). Means, standard deviations and extremes are over the finished runs; `n` counts finished and
+    diverged runs, `holes` those without a result. Rates have their exact 95% interval.
+    """
+    rows = []
+    for key, group in runs.groupby(CELL, sort=False):
+        results = group[group.state.isin(["finished", "diverged"])]
+        finished = results[results.state == "finished"]
+        events, steps = int(results.spikes.sum()), int(results.steps.sum())
+        low, high = poisson_interval(events, steps)
+        row: dict[str, Any] = dict(zip(CELL, key, strict=True))
+        row |= {"n": len(results), "holes": len(group) - len(results), "diverged": len(results) - len(finished)}
+        for name in ("final_loss", *metrics):
+            values = finished[name].astype(float)
+            row |= {f"{name}_mean": values.mean(), f"{name}_sd": values.std(ddof=1)}
+            row |= {f"{name}_min": values.min(), f"{name}_max": values.max()}
+        row |= {"spikes": events, "steps": steps, "spikes_per_10k": per_10k(events, steps)}
+        row |= {"spikes_per_10k_low": low, "spikes_per_10k_high": high, "update_max": results.update_max.max()}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def tuned(runs: pd.DataFrame) -> pd.DataFrame:
+    """One row per task and optimizer: the loss at its own best learning rate, which is never picked on the seed it is
+    reported on.
+
+    For each seed the multiplier with the lowest mean final loss over the *other* seeds is taken (a diverged run counts
+    as infinite), and the seed's final loss there is a result; `final_loss_mean` and `_sd` are over these n results, NaN
+    where there are fewer than two seeds. `best_multiplier` is the best over all seeds; `edge` says that it is the
+    smallest or the largest of the grid, so that a better one may lie outside.
+    """
+    rows = []
+    for (task, optimizer), group in runs.groupby(["task", "optimizer"], sort=False):
+        grid = group.pivot_table(index="seed", columns="lr_multiplier", values="final_loss", aggfunc="mean")
+        whole = grid.dropna()  # seeds with a result at every multiplier
+        best = _best(whole) if len(whole) else math.nan
+        losses = [whole.loc[seed, _best(whole.drop(index=seed))] for seed in whole.index if len(whole) > 1]
+        finite = np.isfinite(losses).all() and len(losses)
+        rows.append(
+            {
+                "task": task,
+                "optimizer": optimizer,
+                "n": len(losses),
+                "best_multiplier": best,
+                "edge": len(whole.columns) > 1 and best in (whole.columns.min(), whole.columns.max()),
+                "final_loss_mean": np.mean(losses) if losses else math.nan,
+                "final_loss_sd": np.std(losses, ddof=1) if finite and len(losses) > 1 else math.nan,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _best(grid: pd.DataFrame) -> float:
+    """The column with the lowest mean; infinite where a value is; the smallest multiplier of equals."""
+    return float(grid.mean(axis=0).idxmin())
+
+
+def running_median(values: npt.ArrayLike, window: int) -> npt.NDArray[np.float64]:
+    """The median over the last `window` values (fewer at the start), non-finite values left out."""
+    series = pd.Series(np.asarray(values, dtype=np.float64)).replace([np.inf, -np.inf], np.nan)
+    return series.rolling(window, min_periods=1).median().to_numpy()
