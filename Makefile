@@ -1,0 +1,34 @@
+# make quickstart and make test each do everything on a fresh machine: virtual environment, install, run.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup quickstart test test-all lint bench clean
+
+setup: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+quickstart: setup ## 60 runs and their report, a few minutes on two cores
+	$(BIN)/s3bench sweep experiment=quickstart
+	$(BIN)/s3bench report results/quickstart
+
+test: setup ## all tests but the slow ones
+	$(BIN)/pytest -n auto
+
+test-all: setup ## all tests
+	$(BIN)/pytest -n auto -m 'slow or not slow'
+
+lint: setup ## style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup ## speed, as ratios within one run
+	$(BIN)/python scripts/bench_overhead.py
+
+clean: ## all that make made, but no results
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
