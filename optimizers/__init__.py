@@ -1,4 +1,4 @@
-"""Update rules that torch does not have. They know torch and nothing of the benchmark: take the file, use it anywhere."""
+"""Update rules that torch does not have. They know torch and nothing of the benchmark: take the file, use it."""
 
 from optimizers.s3 import S3
 from optimizers.signsgd import SignSGD

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+Tensors = list[Tensor] | tuple[Tensor, ...]
+
 
 class S3(Optimizer):
     r"""The SoftSignSGD optimizer: a soft sign of the gradient whose every coordinate stays within [-1, 1].
@@ -132,10 +134,10 @@ class S3(Optimizer):
 
 
 def _update(
-    params: list[Tensor],
-    grads: list[Tensor],
-    exp_avgs: list[Tensor],
-    exp_norms: list[Tensor],
+    params: Tensors,
+    grads: Tensors,
+    exp_avgs: Tensors,
+    exp_norms: Tensors,
     *,
     lr: float | Tensor,
     beta: float,
@@ -184,15 +186,13 @@ def _update(
         torch._foreach_add_(params, updates, alpha=-lr)
 
 
-def _power(tensors: list[Tensor], exponent: float) -> list[Tensor]:
+def _power(tensors: Tensors, exponent: float) -> Tensors:
     """Each tensor to the power; a copy also where the exponent is 1. An exponent of 0 stands for 1/infinity."""
     if exponent == 1:
         return [tensor.clone() for tensor in tensors]
-    return list(torch._foreach_pow(tensors, exponent))
+    return torch._foreach_pow(tensors, exponent)
 
 
 @functools.cache
 def _compiled_update() -> Callable[..., None]:
     return torch.compile(_update)
-
-

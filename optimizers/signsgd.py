@@ -42,9 +42,7 @@ class SignSGD(Optimizer):
             raise ValueError(f"momentum is {momentum}; it must be in [0, 1)")
         if not weight_decay >= 0:
             raise ValueError(f"weight_decay is {weight_decay}; it must be at least 0")
-        super().__init__(
-            params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "maximize": maximize}
-        )
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "maximize": maximize})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -61,9 +59,8 @@ class SignSGD(Optimizer):
                 raise RuntimeError("SignSGD does not support sparse gradients")
             if any(param.is_complex() for param in params):
                 raise RuntimeError("SignSGD does not support complex parameters")
-            averages = [param.grad for param in params]
-            if group["momentum"] > 0:
-                averages = self._averaged(params, group["momentum"])
+            grads = [param.grad for param in params]
+            averages = self._averaged(params, grads, group["momentum"]) if group["momentum"] > 0 else grads
             signs = torch._foreach_sign(averages)
             lr = group["lr"]
             if group["weight_decay"] != 0:
@@ -72,11 +69,11 @@ class SignSGD(Optimizer):
             torch._foreach_add_(params, signs)
         return loss
 
-    def _averaged(self, params: list[Tensor], momentum: float) -> list[Tensor]:
-        """The running averages m of the params' gradients, updated in place."""
+    def _averaged(self, params: list[Tensor], grads: list[Tensor], momentum: float) -> list[Tensor]:
+        """The running averages m of the gradients, updated in place."""
         for param in params:
             if not self.state[param]:
                 self.state[param]["exp_avg"] = torch.zeros_like(param, memory_format=torch.preserve_format)
         averages = [self.state[param]["exp_avg"] for param in params]
-        torch._foreach_lerp_(averages, [param.grad for param in params], 1 - momentum)
+        torch._foreach_lerp_(averages, grads, 1 - momentum)
         return averages

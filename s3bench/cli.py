@@ -1,4 +1,4 @@
-"""The command line: s3bench run | sweep | status | report | spikes | list. Imports what a command needs, when it does."""
+"""The command line. Each command imports what it needs when it runs, so that --help answers at once."""
 
 import argparse
 import json

@@ -28,7 +28,7 @@ class TaskConfig:
     horizon: int = MISSING  # steps
     eval_every: int = MISSING  # steps
     targets: list[dict[str, Any]] = MISSING  # {metric, at_most} or {metric, at_least}; fixed before any run
-    spikes: dict[str, float] = MISSING  # the detector's parameters
+    spikes: dict[str, Any] = MISSING  # the detector's parameters
 
 
 @dataclass
@@ -138,6 +138,7 @@ def _compose(structural: tuple[str, ...]) -> tuple[dict[str, str], DictConfig]:
         chosen = {key: str(name) for key, name in hydra.runtime.choices.items() if key in catalog.GROUPS and name}
         config.names = OmegaConf.merge(config.names, chosen)
         OmegaConf.set_struct(config, True)
+        assert isinstance(config, DictConfig)
         return dict(hydra.sweeper.params or {}), config
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(f"{' '.join(structural)}: {one_line(error)}") from error
@@ -222,7 +223,11 @@ def _check(config: RunConfig) -> None:
     for target in config.task.targets:
         if "metric" not in target or len(target) != 2 or not {"at_most", "at_least"} & set(target):
             raise UserError(f"task.targets holds {target}; it must be {{metric, at_most}} or {{metric, at_least}}")
-    for key, node in (("task.build", config.task.build), ("optimizer", config.optimizer), ("schedule", config.schedule)):
+    for key, node in (
+        ("task.build", config.task.build),
+        ("optimizer", config.optimizer),
+        ("schedule", config.schedule),
+    ):
         if not isinstance(node.get("_target_"), str):
             raise UserError(f"{key} has no _target_, the import path of what it builds")
 
@@ -230,5 +235,3 @@ def _check(config: RunConfig) -> None:
 def as_dict(config: RunConfig) -> dict[str, Any]:
     """The config as plain data, for config.yaml."""
     return asdict(config)
-
-

@@ -4,18 +4,19 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 # Okabe and Ito's colours, which the colour-blind tell apart, and markers, for print in grey.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#999999", "#F0E442")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<")
-STYLE = {
+STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 8,
     "axes.spines.top": False,
@@ -94,24 +95,20 @@ def _limit_losses(axes: Axes, curves: Mapping[tuple[float, str], Sequence[Curve]
         axes.set_ylim(None, min(losses.max(), first * 10))
 
 
-def over_multipliers(
-    panels: Mapping[str, Mapping[str, Series]], *, ylabel: str, beyond: str, log: bool = False
-) -> Figure:
+def over_multipliers(panels: Mapping[str, Mapping[str, Series]], *, ylabel: str, beyond: str = "") -> Figure:
     """A panel per task, a line per optimizer over the learning-rate multipliers, a small marker per seed.
 
     Args:
         panels: task -> optimizer -> series.
         ylabel: the value and its unit.
         beyond: what an infinite value means; such points are drawn on a line above the others that says so.
-        log: logarithmic values.
     """
     optimizers = list(dict.fromkeys(optimizer for panel in panels.values() for optimizer in panel))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(0.9 + 3.4 * len(panels), 3.2))
         row = figure.subplots(1, len(panels), squeeze=False)[0]
         for axes, (task, panel) in zip(row, panels.items(), strict=True):
-            if log:
-                axes.set_yscale("log")
+            _value_axis(axes, panel)
             for optimizer, series in panel.items():
                 index = optimizers.index(optimizer)
                 shift = 1.06 ** (index - (len(optimizers) - 1) / 2)  # side by side, not on top of each other
@@ -144,11 +141,26 @@ def _draw_beyond(axes: Axes, panel: Mapping[str, Series], beyond: str, count: in
         lost = sorted(multiplier for multiplier, value in series.points if math.isinf(value))
         for multiplier in dict.fromkeys(lost):
             where = (multiplier * shift, 1.02)
-            style = {"transform": axes.get_xaxis_transform(), "clip_on": False, "mew": 1.2, "mfc": "none"}
+            style: dict[str, Any] = {
+                "transform": axes.get_xaxis_transform(),
+                "clip_on": False,
+                "mew": 1.2,
+                "mfc": "none",
+            }
             axes.plot(*where, MARKERS[index % len(MARKERS)], color=COLOURS[index % len(COLOURS)], ms=5, **style)
             drawn = True
     if drawn:
         axes.text(0.0, 1.02, f"{beyond}: ", transform=axes.transAxes, ha="right", va="center", fontsize=6)
+
+
+def _value_axis(axes: Axes, panel: Mapping[str, Series]) -> None:
+    """Logarithmic where positive values span more than a factor of five, with plain numbers."""
+    values = [value for series in panel.values() for value in (*series.low, *series.high) if math.isfinite(value)]
+    if values and min(values) > 0 and max(values) > 5 * min(values):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def _multiplier_axis(axes: Axes, panel: Mapping[str, Series]) -> None:

@@ -30,6 +30,7 @@ STEPS, EVALS, ROWS = "steps", "evals", ".jsonl"
 
 MISSING, RUNNING, FINISHED, DIVERGED, FAILED = "missing", "running", "finished", "diverged", "failed"
 STATES = (FINISHED, DIVERGED, FAILED, RUNNING, MISSING)
+OVER = (FINISHED, DIVERGED)  # states with a result
 
 
 class Busy(Exception):
@@ -38,7 +39,7 @@ class Busy(Exception):
 
 def folder_of(config: dict[str, Any]) -> Path:
     """Where the record of a run is, or would be."""
-    return Path(config["results_dir"]) / config["run_id"]
+    return Path(config["results_dir"], config["run_id"])
 
 
 def plan(config: dict[str, Any]) -> Path:
@@ -184,7 +185,7 @@ def _record(folder: Path) -> dict[str, Any]:
     except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise _damaged(folder, CONFIG, error) from error
     row["state"] = state(folder)
-    summary = _summary(folder) if row["state"] in (FINISHED, DIVERGED) else {}
+    summary = _summary(folder) if row["state"] in OVER else {}
     row["steps"] = summary["steps"] if summary else steps_so_far(folder)
     row["cause"] = _first_line(folder / ERROR) if row["state"] == FAILED else None
     for key in ("seconds", "train_seconds", "parameters", "fingerprint", "device"):
@@ -195,7 +196,7 @@ def _record(folder: Path) -> dict[str, Any]:
 def _summary(folder: Path) -> dict[str, Any]:
     try:
         summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-        if summary["state"] not in (FINISHED, DIVERGED) or not isinstance(summary["steps"], int):
+        if summary["state"] not in OVER or not isinstance(summary["steps"], int):
             raise ValueError(f"state {summary['state']!r}, steps {summary['steps']!r}")
         return dict(summary)
     except (ValueError, KeyError, TypeError) as error:
@@ -207,7 +208,7 @@ def _load(folder: Path, name: str, needed: list[str]) -> pd.DataFrame:
         return pd.DataFrame(_rows(folder / f"{name}{ROWS}"))
     file = folder / f"{name}.parquet"
     try:
-        table = pq.read_table(file).to_pandas()
+        table: pd.DataFrame = pq.read_table(file).to_pandas()
         if absent := set(needed) - set(table.columns):
             raise ValueError(f"no column {', '.join(sorted(absent))}")
         return table

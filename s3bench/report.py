@@ -13,6 +13,7 @@ from typing import Any
 import jinja2
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from s3bench import __version__, figures, record, score
 from s3bench.errors import UserError
@@ -34,12 +35,12 @@ class Run:
     @property
     def has_result(self) -> bool:
         """Whether the run is over and did not fail."""
-        return self.row["state"] in (record.FINISHED, record.DIVERGED)
+        return self.row["state"] in record.OVER
 
 
 def write_report(results_dir: str | Path) -> Path:
     """Write <results_dir>/report/ and return its index.html. Raises UserError: no records, or a damaged one."""
-    runs = [_read(dict(row)) for row in _labelled(record.load_records(results_dir)).to_dict("records")]
+    runs = [_read(row) for row in _rows(_labelled(record.load_records(results_dir)))]
     tables = make_tables(runs)
     drawn = make_figures(runs, tables)
     report = Path(results_dir) / "report"
@@ -59,6 +60,10 @@ def write_report(results_dir: str | Path) -> Path:
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return report / "index.html"
+
+
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
 
 
 def _made(folder: Path) -> Path:
@@ -173,9 +178,9 @@ def _targets(runs: Sequence[Run]) -> pd.DataFrame:
     return pd.DataFrame(table, columns=columns)
 
 
-def make_figures(runs: Sequence[Run], tables: Mapping[str, pd.DataFrame]) -> dict[str, figures.Figure]:
+def make_figures(runs: Sequence[Run], tables: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
     """All figures of what has a result, by name; none if nothing has."""
-    drawn: dict[str, figures.Figure] = {}
+    drawn: dict[str, Figure] = {}
     with_result = [run for run in runs if run.has_result]
     if not with_result:
         return drawn
@@ -183,9 +188,9 @@ def make_figures(runs: Sequence[Run], tables: Mapping[str, pd.DataFrame]) -> dic
     panels = {task: [run for run in with_result if run.row["task"] == task] for task in tasks}
     cells = tables["cells"]
     losses = {task: _final_losses(of_task, cells) for task, of_task in panels.items()}
-    drawn["final_loss"] = figures.over_multipliers(losses, ylabel="final held-out loss", beyond="diverged", log=True)
+    drawn["final_loss"] = figures.over_multipliers(losses, ylabel="final held-out loss", beyond="diverged")
     rates = {task: _spike_rates(of_task, cells) for task, of_task in panels.items()}
-    drawn["spike_rate"] = figures.over_multipliers(rates, ylabel="spikes per 10,000 steps", beyond="")
+    drawn["spike_rate"] = figures.over_multipliers(rates, ylabel="spikes per 10,000 steps")
     steps = {
         f"{task}: {name}": _steps_to_target(of_task, name)
         for task, of_task in panels.items()
@@ -236,7 +241,8 @@ def _spike_rates(runs: Sequence[Run], cells: pd.DataFrame) -> dict[str, figures.
 def _cells_of(cells: pd.DataFrame, group: Sequence[Run]) -> pd.DataFrame:
     """The cells of a task and optimizer that have a result."""
     first = group[0].row
-    return cells[(cells.task == first["task"]) & (cells.optimizer == first["optimizer"]) & (cells.n > 0)]
+    chosen = cells[(cells.task == first["task"]) & (cells.optimizer == first["optimizer"]) & (cells.n > 0)]
+    return pd.DataFrame(chosen)
 
 
 def _steps_to_target(runs: Sequence[Run], name: str) -> dict[str, figures.Series]:
@@ -258,7 +264,7 @@ def _steps_to_target(runs: Sequence[Run], name: str) -> dict[str, figures.Series
     return series
 
 
-def _loss_figure(task: str, runs: Sequence[Run]) -> figures.Figure:
+def _loss_figure(task: str, runs: Sequence[Run]) -> Figure:
     curves: dict[tuple[float, str], list[figures.Curve]] = {}
     for run in runs:
         loss = run.steps.loss.to_numpy()
@@ -326,7 +332,7 @@ def markdown(table: pd.DataFrame) -> str:
     return "".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |\n" for line in lines)
 
 
-def findings(runs: Sequence[Run], tables: Mapping[str, pd.DataFrame]) -> dict[str, list[str]]:
+def findings(tables: Mapping[str, pd.DataFrame]) -> dict[str, list[str]]:
     """What the tables show, per task, in sentences: without a verdict, each number beside its n and its spread."""
     cells, best = tables["cells"], tables["tuned"]
     sentences: dict[str, list[str]] = {}
@@ -335,35 +341,35 @@ def findings(runs: Sequence[Run], tables: Mapping[str, pd.DataFrame]) -> dict[st
         ranked = best[(best.task == task) & (best.n > 1)].sort_values("final_loss_mean")
         if len(ranked):
             order = _listing(ranked, "final_loss_mean", "final_loss_sd")
-            said.append(f"At its own best learning rate, picked on other seeds, from the lowest final loss up: {order}.")
+            said.append(
+                f"At its own best learning rate, picked on other seeds, from the lowest final loss up: {order}."
+            )
         for multiplier in sorted(set(of_task.lr_multiplier)):
             there = of_task[of_task.lr_multiplier == multiplier].sort_values("final_loss_mean")
             said.append(f"At ×{multiplier:g}: {_listing(there, 'final_loss_mean', 'final_loss_sd')}.")
         counts = of_task.groupby("optimizer", sort=False)[["spikes", "steps"]].sum()
         spikes = ", ".join(f"{name} {row.spikes:,} in {row.steps:,} steps" for name, row in counts.iterrows())
         said.append(f"Spikes over all learning rates: {spikes}.")
-        sentences[task] = said
+        sentences[str(task)] = said
     return sentences
 
 
 def _listing(table: pd.DataFrame, mean: str, sd: str) -> str:
-    """"s3 0.12 ± 0.01 (n = 2), ..."."""
+    """ "s3 0.12 ± 0.01 (n = 2), ..."."""
     entries = []
-    for row in table.to_dict("records"):
+    for row in _rows(table):
         lost = f", {row['diverged']} diverged" if row.get("diverged") else ""
         entries.append(f"{row['optimizer']} {_text(row[mean])} ± {_text(row[sd])} (n = {row['n']}{lost})")
     return ", ".join(entries)
 
 
-def _page(
-    results_dir: str, runs: Sequence[Run], tables: Mapping[str, pd.DataFrame], images: Mapping[str, Path]
-) -> str:
+def _page(results_dir: str, runs: Sequence[Run], tables: Mapping[str, pd.DataFrame], images: Mapping[str, Path]) -> str:
     """The page: everything in one file, and everything escaped."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("s3bench"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     states = pd.Series([run.row["state"] for run in runs]).value_counts()
-    tasks = {}
+    tasks: dict[str, dict[str, Any]] = {}
     for run in runs:
         if run.has_result:
             tasks.setdefault(run.row["task"], {"parameters": run.row["parameters"], "horizons": set(), "seeds": set()})
@@ -378,7 +384,7 @@ def _page(
         tasks=tasks,
         seeds=seeds,
         smallest_p=2.0 ** (1 - seeds) if seeds else None,
-        findings=findings(runs, tables),
+        findings=findings(tables),
         tables={name: shown(name, table) for name, table in tables.items()},
         images={name: base64.b64encode(path.read_bytes()).decode() for name, path in images.items()},
         environments=_environments(runs),

@@ -22,7 +22,7 @@ def steps_to_target(
     if (at_most is None) == (at_least is None):
         raise ValueError(f"at_most is {at_most} and at_least {at_least}; exactly one of them must be given")
     numbers = np.asarray(values, dtype=np.float64)
-    reached = numbers <= at_most if at_most is not None else numbers >= at_least
+    reached = numbers <= at_most if at_most is not None else numbers >= np.float64(at_least or 0)
     return int(np.asarray(steps)[reached.argmax()]) if reached.any() else None
 
 
@@ -87,6 +87,7 @@ def tuned(runs: pd.DataFrame) -> pd.DataFrame:
     for (task, optimizer), group in runs.groupby(["task", "optimizer"], sort=False):
         grid = group.pivot_table(index="seed", columns="lr_multiplier", values="final_loss", aggfunc="mean")
         whole = grid.dropna()  # seeds with a result at every multiplier
+        multipliers = [float(str(column)) for column in whole.columns]
         best = _best(whole) if len(whole) else math.nan
         losses = [whole.loc[seed, _best(whole.drop(index=seed))] for seed in whole.index if len(whole) > 1]
         finite = np.isfinite(losses).all() and len(losses)
@@ -96,7 +97,7 @@ def tuned(runs: pd.DataFrame) -> pd.DataFrame:
                 "optimizer": optimizer,
                 "n": len(losses),
                 "best_multiplier": best,
-                "edge": len(whole.columns) > 1 and best in (whole.columns.min(), whole.columns.max()),
+                "edge": len(multipliers) > 1 and best in (min(multipliers), max(multipliers)),
                 "final_loss_mean": np.mean(losses) if losses else math.nan,
                 "final_loss_sd": np.std(losses, ddof=1) if finite and len(losses) > 1 else math.nan,
             }
@@ -106,7 +107,7 @@ def tuned(runs: pd.DataFrame) -> pd.DataFrame:
 
 def _best(grid: pd.DataFrame) -> float:
     """The column with the lowest mean; infinite where a value is; the smallest multiplier of equals."""
-    return float(grid.mean(axis=0).idxmin())
+    return float(str(grid.mean(axis=0).idxmin()))
 
 
 def running_median(values: npt.ArrayLike, window: int) -> npt.NDArray[np.float64]:

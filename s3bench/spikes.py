@@ -1,4 +1,4 @@
-"""What a spike is: one excursion of the loss above its baseline. Pure numpy; works on any curve of one loss per step."""
+"""What a spike is: one excursion of the loss above its baseline. Pure numpy; for any curve of one loss per step."""
 
 import math
 from bisect import bisect_left, insort
@@ -43,8 +43,8 @@ def find_spikes(
 
     A step is above if its loss is non-finite or exceeds baseline + max(k σ, δ): baseline and σ are the median and the
     spread (interquartile range / 1.349) of the last `window` steps outside of spikes, of all there are early on. A
-    spike begins at a step that is above; baseline and σ are frozen while it lasts; it ends where `settle` steps in a row
-    are not above. One that lasts `patience` steps is a level shift, and the baseline begins anew.
+    spike begins at a step that is above; baseline and σ are frozen while it lasts; it ends where `settle` steps in a
+    row are not above. One that lasts `patience` steps is a level shift, and the baseline begins anew.
 
     Args:
         loss: shape (steps,), one value per step; non-finite values count as above.

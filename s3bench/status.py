@@ -15,7 +15,7 @@ def show(results_dir: str | Path) -> None:
     table = Table("task", "optimizer", *record.STATES, "steps", box=None, pad_edge=False)
     for (task, optimizer), group in runs.groupby(["task", "optimizer"]):
         counts = [str((group.state == state).sum() or "") for state in record.STATES]
-        table.add_row(task, optimizer, *counts, f"{group.steps.sum():,}/{group.horizon.sum():,}")
+        table.add_row(str(task), str(optimizer), *counts, f"{group.steps.sum():,}/{group.horizon.sum():,}")
     console.print(table)
     totals = ", ".join(f"{count} {state}" for state in record.STATES if (count := (runs.state == state).sum()))
     console.print(f"{len(runs)} runs: {totals}")

@@ -20,7 +20,6 @@ from s3bench.config import RunConfig, as_dict, run_configs
 from s3bench.errors import UserError, one_line
 
 BUSY = 3  # exit code of a worker whose run another process is at
-OVER = (record.FINISHED, record.DIVERGED)
 
 
 def sweep(overrides: list[str], jobs: int | None = None) -> int:
@@ -36,7 +35,7 @@ def sweep(overrides: list[str], jobs: int | None = None) -> int:
     # torch imports its compiler, a second's work, when the first optimizer is made.
     context.set_forkserver_preload(["s3bench.run", "torch._dynamo", *_modules(configs)])
     folders = [record.folder_of(as_dict(config)) for config in configs]
-    todo = [config for config, folder in zip(configs, folders, strict=True) if record.state(folder) not in OVER]
+    todo = [config for config, folder in zip(configs, folders, strict=True) if record.state(folder) not in record.OVER]
     _check(context, todo)
     runs = [(config, record.plan(as_dict(config))) for config in todo]
     places = sorted({config.results_dir for config in configs})
@@ -107,10 +106,14 @@ class Launcher:
             outcome = record.outcome(job.folder)
         seconds = time.monotonic() - job.began
         self.over.append((job.config, seconds))
-        self.progress.console.print(f"[{len(self.over)}/{self.runs}] {job.folder.name}  {outcome}  {seconds:.1f} s", markup=False)
+        self.progress.console.print(
+            f"[{len(self.over)}/{self.runs}] {job.folder.name}  {outcome}  {seconds:.1f} s", markup=False
+        )
 
     def _show(self) -> None:
-        done = sum(config.horizon for config, _ in self.over) + sum(record.steps_so_far(job.folder) for job in self.jobs)
+        done = sum(config.horizon for config, _ in self.over) + sum(
+            record.steps_so_far(job.folder) for job in self.jobs
+        )
         left = _duration(self._seconds_left())
         text = f"{len(self.over)}/{self.runs} runs, {done:,}/{self.steps:,} steps, {left} left"
         self.progress.update(self.bar, completed=done, description=text)
@@ -181,7 +184,7 @@ def _check(context: ForkServerContext, configs: list[RunConfig]) -> None:
 
 
 def _check_work(configs: list[RunConfig], sender: "Connection[str | None, None]") -> None:
-    from s3bench.run import build_parts, find_device
+    from s3bench.build import build_parts, find_device
 
     try:
         for config in configs:

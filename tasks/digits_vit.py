@@ -62,7 +62,7 @@ class DigitsViT:
     def model(self) -> nn.Module:
         """The transformer, for images of shape (n, 1, 8, 8)."""
         width, patch = self.shape["hidden_dim"], self.shape["patch_size"]
-        model = VisionTransformer(image_size=SIZE, mlp_dim=4 * width, num_classes=10, **self.shape)
+        model: nn.Module = VisionTransformer(image_size=SIZE, mlp_dim=4 * width, num_classes=10, **self.shape)
         model.conv_proj = nn.Conv2d(1, width, patch, stride=patch)  # torchvision's takes three colours
         return model
 
@@ -80,7 +80,9 @@ class DigitsViT:
                 order = np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.train_images))
             start = step % per_epoch * self.batch
             chosen = torch.from_numpy(order[start : start + self.batch])
-            shifts = torch.from_numpy(np.random.default_rng([self.seed, 1, step]).integers(side * side, size=self.batch))
+            shifts = torch.from_numpy(
+                np.random.default_rng([self.seed, 1, step]).integers(side * side, size=self.batch)
+            )
             yield shifted[chosen, shifts].unsqueeze(1), self.train_labels[chosen]
             step += 1
 

@@ -26,7 +26,8 @@ class Block(nn.Module):
         queries, keys, values = heads.permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
         x = x + self.attention_out(mixed.transpose(1, 2).reshape(batch, time, width))
-        return x + self.mlp_out(F.gelu(self.mlp_in(self.norm_2(x)), approximate="tanh"))
+        out: Tensor = x + self.mlp_out(F.gelu(self.mlp_in(self.norm_2(x)), approximate="tanh"))
+        return out
 
 
 class GPT(nn.Module):

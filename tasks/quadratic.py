@@ -8,6 +8,14 @@ import torch
 from torch import Tensor, nn
 
 
+class Point(nn.Module):
+    """A model that is one vector."""
+
+    def __init__(self, x: Tensor) -> None:
+        super().__init__()
+        self.x = nn.Parameter(x)
+
+
 class Quadratic:
     """loss(x) = 1/2 Σ h_i (x_i - z_i)², z ~ N(0, noise²) anew at each step, h spaced evenly in the logarithm.
 
@@ -25,11 +33,9 @@ class Quadratic:
         self.noise = noise
         self.curvatures = torch.logspace(0, -float(np.log10(condition)), dim)
 
-    def model(self) -> nn.Module:
+    def model(self) -> Point:
         """A model whose one parameter is x, shape (dim,)."""
-        model = nn.Module()
-        model.x = nn.Parameter(torch.randn(len(self.curvatures)))
-        return model
+        return Point(torch.randn(len(self.curvatures)))
 
     def batches(self, start_step: int) -> Iterator[tuple[Tensor]]:
         """Endless (z,), z of shape (dim,)."""
@@ -39,11 +45,11 @@ class Quadratic:
             yield (torch.from_numpy(z).float(),)
             step += 1
 
-    def loss(self, model: nn.Module, batch: tuple[Tensor]) -> Tensor:
+    def loss(self, model: Point, batch: tuple[Tensor]) -> Tensor:
         """The batch's loss, 0-d."""
         return 0.5 * (self.curvatures.to(batch[0]) * (model.x - batch[0]) ** 2).sum()
 
-    def evaluate(self, model: nn.Module) -> dict[str, float]:
+    def evaluate(self, model: Point) -> dict[str, float]:
         """The loss without noise, and the distance ‖x‖ to the optimum."""
         x = model.x.detach().cpu()
         return {"loss": float(0.5 * (self.curvatures * x**2).sum()), "distance": float(x.norm())}

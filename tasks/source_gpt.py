@@ -128,7 +128,7 @@ def encoded_source(data_dir: Path, vocab_size: int) -> Path:
         raise ValueError(f"data_dir {data_dir} cannot be written: {error.strerror}") from error
     try:
         _encode(files, library, vocab_size, making)
-        os.rename(making, folder)
+        making.rename(folder)
     except OSError:
         if not folder.exists():  # if it does, another process was faster
             raise

@@ -7,6 +7,7 @@ No task uses these operators: declaring them is enough. Where torchvision loads 
 
 import importlib
 import sys
+from typing import Any
 
 import torch
 
@@ -17,7 +18,7 @@ except RuntimeError as error:
         raise
     for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
         del sys.modules[name]  # what the failed import left half-loaded
-    LIBRARY = torch.library.Library("torchvision", "DEF")  # the operators vanish with this object
-    LIBRARY.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    LIBRARY.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    LIBRARY: Any = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
+    for name in ("nms", "qnms"):  # they vanish with LIBRARY
+        LIBRARY.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     importlib.import_module("torchvision")

@@ -1,0 +1,80 @@
+"""Builds what a config names (_target_), and tells a user's wrong argument from a program's error."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from inspect import Parameter, signature
+from typing import Any, NamedTuple
+
+import torch
+from hydra.errors import HydraException
+from hydra.utils import get_object, instantiate
+
+from s3bench.config import RunConfig
+from s3bench.errors import UserError, one_line, unknown
+from s3bench.spikes import find_spikes
+
+logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # it logs what it raises
+
+
+class Parts(NamedTuple):
+    """What a run is made of."""
+
+    task: Any  # see tasks/__init__.py
+    optimizer: Any  # (params, lr=...) -> torch.optim.Optimizer
+    schedule: Any  # (step, horizon=...) -> factor
+    tracker: Any  # see track.py
+
+
+def build_parts(config: RunConfig) -> Parts:
+    """The parts of a run. Raises UserError for an argument that is wrong."""
+    names = config.names
+    task = _build(config.task.build, f"task {names.task}", given=set())
+    optimizer = _build(config.optimizer, f"optimizer {names.optimizer}", given={"params", "lr"})
+    schedule = _build(config.schedule, f"schedule {names.schedule}", given={"step", "horizon"})
+    tracker = _build(config.tracker, f"tracker {names.tracker}", given=set())
+    with _mistakes("task.spikes"):
+        find_spikes([], **config.task.spikes)
+    with _mistakes(f"optimizer {names.optimizer}"):
+        optimizer([torch.nn.Parameter(torch.zeros(2, 2))], lr=config.task.lr * config.lr_multiplier)
+    with _mistakes(f"schedule {names.schedule}"):
+        schedule(0, horizon=config.horizon)
+    return Parts(task, optimizer, schedule, tracker)
+
+
+def _build(node: dict[str, Any], what: str, *, given: set[str]) -> Any:
+    """What a config node names (_target_) with its arguments; `given` are those that come later."""
+    target = node["_target_"]
+    try:
+        parameters = signature(get_object(target)).parameters
+    except (ImportError, HydraException, ValueError, TypeError) as error:
+        raise UserError(f"{what}: its _target_ {target} cannot be imported ({one_line(error)})") from error
+    if not any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        for name in node:
+            if not name.startswith("_") and name not in parameters:
+                raise unknown(f"argument of {what}", name, set(parameters) - given)
+    with _mistakes(what):
+        return instantiate(node, _convert_="all")
+
+
+@contextmanager
+def _mistakes(what: str) -> Iterator[None]:
+    """Turns what a constructor raises for its arguments into a UserError."""
+    try:
+        yield
+    except (ValueError, TypeError, AssertionError, HydraException) as error:
+        cause = error.__cause__ if isinstance(error, HydraException) and error.__cause__ else error
+        raise UserError(f"{what}: {' '.join(str(cause).split())}") from error
+
+
+def find_device(name: str) -> torch.device:
+    """The torch device of a name; "auto" is a GPU where there is one. Raises UserError if there is no such device."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        there = ["auto", "cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+        raise UserError(f"device {name!r} is not there; there is: {', '.join(there)}") from error
+    return device

@@ -1,0 +1,78 @@
+"""The harness's own cost: a run's training time over that of a bare loop on the same task, optimizer and steps.
+
+Prints one line per task: the median over interleaved pairs of (harness seconds / bare seconds), with the extremes. The
+bare loop is what one writes by hand: it trains, reads the loss of each step, and evaluates as often as the harness. It
+records nothing.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+
+import torch
+
+from s3bench import record
+from s3bench.build import build_parts
+from s3bench.config import RunConfig, run_config
+from s3bench.run import run
+
+
+def bare_seconds(config: RunConfig) -> float:
+    """Seconds of a hand-written loop."""
+    task, optimizer_class, schedule, _ = build_parts(config)
+    torch.manual_seed(config.seed)
+    model = task.model()
+    optimizer = optimizer_class(model.parameters(), lr=config.task.lr)
+    batches = task.batches(0)
+    losses = []
+    began = time.perf_counter()
+    for step in range(config.horizon):
+        if step % config.eval_every == 0:
+            task.evaluate(model)
+        for group in optimizer.param_groups:
+            group["lr"] = config.task.lr * config.lr_multiplier * schedule(step, horizon=config.horizon)
+        loss = task.loss(model, next(batches))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    task.evaluate(model)
+    return time.perf_counter() - began
+
+
+def harness_seconds(config: RunConfig) -> float:
+    """Seconds of the same in the harness: the loop with all it records, to the last evaluation."""
+    with tempfile.TemporaryDirectory() as folder:
+        config.results_dir = folder
+        run(config)
+        return float(record.load_records(folder).train_seconds[0])
+
+
+def main() -> None:
+    """Measure each task."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=9)
+    parser.add_argument("--steps", type=int, default=300)
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    for task in ("digits_vit", "source_gpt"):
+        for optimizer in ("adamw", "s3"):
+            config = run_config([f"task={task}", f"optimizer={optimizer}", f"horizon={chosen.steps}"])
+            bare_seconds(config), harness_seconds(config)  # warm
+            ratios, seconds = [], []
+            for pair in range(chosen.pairs):
+                first, second = (bare_seconds, harness_seconds) if pair % 2 else (harness_seconds, bare_seconds)
+                times = {measure: measure(config) for measure in (first, second)}
+                ratios.append(times[harness_seconds] / times[bare_seconds])
+                seconds.append(times[bare_seconds])
+            print(
+                f"harness / bare loop, {task}, {optimizer}, {chosen.steps} steps: {statistics.median(ratios):.3f} "
+                f"({min(ratios):.3f} to {max(ratios):.3f}, {chosen.pairs} pairs; bare: "
+                f"{1e3 * statistics.median(seconds) / chosen.steps:.2f} ms a step)"
+            )
+
+
+if __name__ == "__main__":
+    main()
