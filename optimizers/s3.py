@@ -36,11 +36,7 @@ class S3(Optimizer):
         fused: compile the update with ``torch.compile``.
         capturable: for torch's convention only; the state has no step count, so every S3 can be captured.
 
-    Raises:
-        ValueError: an argument outside its range. RuntimeError: a sparse or complex gradient.
-
-    Example:
-        >>> optimizer = S3(model.parameters(), lr=1e-3)
+    Raises ValueError for an argument outside its range, RuntimeError for a sparse or complex gradient.
     """
 
     def __init__(
@@ -58,16 +54,15 @@ class S3(Optimizer):
         fused: bool | None = None,
         capturable: bool = False,
     ) -> None:
-        if not lr >= 0:
-            raise ValueError(f"lr is {lr}; it must be at least 0")
+        for name, value in (("lr", lr), ("weight_decay", weight_decay)):
+            if not value >= 0:
+                raise ValueError(f"{name} is {value}; it must be at least 0")
         if not 0 <= beta < 1:
             raise ValueError(f"beta is {beta}; it must be in [0, 1)")
         if denominator_beta is not None and not 0 <= denominator_beta < 1:
             raise ValueError(f"denominator_beta is {denominator_beta}; it must be in [0, 1), or None for beta")
         if not p >= 1:
             raise ValueError(f"p is {p}; it must be at least 1 (math.inf included)")
-        if not weight_decay >= 0:
-            raise ValueError(f"weight_decay is {weight_decay}; it must be at least 0")
         if foreach and fused:
             raise ValueError("foreach and fused are both True; choose one")
         defaults = {
@@ -87,13 +82,10 @@ class S3(Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Apply one update; returns the closure's loss, if a closure is given."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        with torch.enable_grad():
+            loss = closure() if closure is not None else None
         for group in self.param_groups:
-            update = _compiled_update() if group["fused"] else _update
-            beta = group["beta"]
+            update, beta = _compiled_update() if group["fused"] else _update, group["beta"]
             for params, grads, exp_avgs, exp_norms in self._tensors_by_kind(group):
                 update(
                     params,
@@ -126,10 +118,9 @@ class S3(Optimizer):
                 state["exp_avg"] = torch.zeros_like(param, memory_format=torch.preserve_format)
                 state["exp_norm"] = torch.zeros_like(param, memory_format=torch.preserve_format)
             kind = param if group["foreach"] is False else (param.device, param.dtype)
-            for tensors, tensor in zip(
-                kinds[kind], (param, param.grad, state["exp_avg"], state["exp_norm"]), strict=True
-            ):
-                tensors.append(tensor)
+            tensors = (param, param.grad, state["exp_avg"], state["exp_norm"])
+            for of_kind, tensor in zip(kinds[kind], tensors, strict=True):
+                of_kind.append(tensor)
         return list(kinds.values())
 
 

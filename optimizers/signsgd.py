@@ -23,8 +23,7 @@ class SignSGD(Optimizer):
     Raises:
         ValueError: an argument outside its range. RuntimeError: a sparse or complex gradient.
 
-    Example:
-        >>> signum = SignSGD(model.parameters(), lr=1e-4, momentum=0.95)
+    Example: ``signum = SignSGD(model.parameters(), lr=1e-4, momentum=0.95)``
     """
 
     def __init__(
@@ -47,10 +46,8 @@ class SignSGD(Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Apply one update; returns the closure's loss, if a closure is given."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        with torch.enable_grad():
+            loss = closure() if closure is not None else None
         for group in self.param_groups:
             params = [param for param in group["params"] if param.grad is not None]
             if not params:

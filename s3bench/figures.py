@@ -89,33 +89,39 @@ def _limit_losses(axes: Axes, curves: Mapping[tuple[float, str], Sequence[Curve]
     losses = losses[np.isfinite(losses)]
     first = max((float(run.loss[0]) for runs in curves.values() for run in runs if len(run.loss)), default=1.0)
     if len(losses) and losses.min() > 0:
-        axes.set_yscale("log")
+        _logarithmic(axes)
         axes.set_ylim(losses.min() / 1.1, min(losses.max() * 1.1, first * 10))
     elif len(losses):
         axes.set_ylim(None, min(losses.max(), first * 10))
 
 
-def over_multipliers(panels: Mapping[str, Mapping[str, Series]], *, ylabel: str, beyond: str = "") -> Figure:
+def over_multipliers(
+    panels: Mapping[str, Mapping[str, Series]], *, ylabel: str, beyond: str = "", from_zero: bool = False
+) -> Figure:
     """A panel per task, a line per optimizer over the learning-rate multipliers, a small marker per seed.
 
     Args:
         panels: task -> optimizer -> series.
         ylabel: the value and its unit.
         beyond: what an infinite value means; such points are drawn on a line above the others that says so.
+        from_zero: the axis of values begins at 0; otherwise where they begin.
     """
     optimizers = list(dict.fromkeys(optimizer for panel in panels.values() for optimizer in panel))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(0.9 + 3.4 * len(panels), 3.2))
         row = figure.subplots(1, len(panels), squeeze=False)[0]
         for axes, (task, panel) in zip(row, panels.items(), strict=True):
-            _value_axis(axes, panel)
             for optimizer, series in panel.items():
                 index = optimizers.index(optimizer)
                 shift = 1.06 ** (index - (len(optimizers) - 1) / 2)  # side by side, not on top of each other
                 _draw_series(axes, series, shift, index, _plain(optimizer))
             _draw_beyond(axes, panel, beyond, len(optimizers))
             _multiplier_axis(axes, panel)
-            axes.set_title(_plain(task))
+            if from_zero:
+                axes.set_ylim(bottom=0)
+            else:
+                _value_axis(axes, panel)
+            axes.set_title(_plain(task), pad=16 if beyond else None)
         row[0].set_ylabel(ylabel)
         handles, labels = row[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=min(6, max(1, len(labels))))
@@ -140,7 +146,7 @@ def _draw_beyond(axes: Axes, panel: Mapping[str, Series], beyond: str, count: in
         shift = 1.06 ** (index - (count - 1) / 2)
         lost = sorted(multiplier for multiplier, value in series.points if math.isinf(value))
         for multiplier in dict.fromkeys(lost):
-            where = (multiplier * shift, 1.02)
+            where = (multiplier * shift, 1.04)
             style: dict[str, Any] = {
                 "transform": axes.get_xaxis_transform(),
                 "clip_on": False,
@@ -150,25 +156,32 @@ def _draw_beyond(axes: Axes, panel: Mapping[str, Series], beyond: str, count: in
             axes.plot(*where, MARKERS[index % len(MARKERS)], color=COLOURS[index % len(COLOURS)], ms=5, **style)
             drawn = True
     if drawn:
-        axes.text(0.0, 1.02, f"{beyond}: ", transform=axes.transAxes, ha="right", va="center", fontsize=6)
+        axes.text(0.0, 1.04, f"{beyond} ", transform=axes.transAxes, ha="right", va="center", fontsize=6)
 
 
 def _value_axis(axes: Axes, panel: Mapping[str, Series]) -> None:
     """Logarithmic where positive values span more than a factor of five, with plain numbers."""
     values = [value for series in panel.values() for value in (*series.low, *series.high) if math.isfinite(value)]
     if values and min(values) > 0 and max(values) > 5 * min(values):
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_minor_locator(NullLocator())
+        _logarithmic(axes)
+
+
+def _logarithmic(axes: Axes) -> None:
+    """A logarithmic axis of values, with plain numbers."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def _multiplier_axis(axes: Axes, panel: Mapping[str, Series]) -> None:
-    multipliers = sorted({multiplier for series in panel.values() for multiplier in series.multipliers})
+    multipliers = {multiplier for series in panel.values() for multiplier in series.multipliers}
+    multipliers |= {multiplier for series in panel.values() for multiplier, _ in series.points}
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(FixedLocator(multipliers))
+    axes.set_xlim(min(multipliers) / 1.6, max(multipliers) * 1.6)
+    axes.xaxis.set_major_locator(FixedLocator(sorted(multipliers)))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xticks(multipliers, [f"×{multiplier:g}" for multiplier in multipliers])
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"×{value:g}"))
     axes.set_xlabel("learning rate, in multiples of the task's")
 
 
@@ -176,6 +189,8 @@ def save(figure: Figure, file: Path) -> list[Path]:
     """Write the figure as SVG and PNG; the same figure gives the same bytes. Returns the files."""
     files = [file.with_suffix(".svg"), file.with_suffix(".png")]
     with mpl.rc_context(STYLE):
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # it is laid out; each file would do it again
         figure.savefig(files[0], metadata={"Date": None})
         figure.savefig(files[1], dpi=150, metadata={"Software": None})
     return files

@@ -190,13 +190,15 @@ def make_figures(runs: Sequence[Run], tables: Mapping[str, pd.DataFrame]) -> dic
     losses = {task: _final_losses(of_task, cells) for task, of_task in panels.items()}
     drawn["final_loss"] = figures.over_multipliers(losses, ylabel="final held-out loss", beyond="diverged")
     rates = {task: _spike_rates(of_task, cells) for task, of_task in panels.items()}
-    drawn["spike_rate"] = figures.over_multipliers(rates, ylabel="spikes per 10,000 steps")
+    drawn["spike_rate"] = figures.over_multipliers(rates, ylabel="spikes per 10,000 steps", from_zero=True)
     steps = {
         f"{task}: {name}": _steps_to_target(of_task, name)
         for task, of_task in panels.items()
         for name in [target_name(target) for target in of_task[0].row["config"]["task"]["targets"]][-1:]
     }
-    drawn["steps_to_target"] = figures.over_multipliers(steps, ylabel="steps to target", beyond="not reached")
+    drawn["steps_to_target"] = figures.over_multipliers(
+        steps, ylabel="steps to target", beyond="not reached", from_zero=True
+    )
     for task, of_task in panels.items():
         drawn[f"loss_{_file_name(task)}"] = _loss_figure(task, of_task)
     return drawn
@@ -287,7 +289,8 @@ def shown(name: str, table: pd.DataFrame) -> pd.DataFrame:
     columns = {column: _cells_of_text(table[column]) for column in table.columns}
     if name in ("cells", "tuned"):
         for value in [column.removesuffix("_mean") for column in table.columns if column.endswith("_mean")]:
-            columns[f"{value}_mean"] = _joined(columns, "{0} ± {1}", f"{value}_mean", f"{value}_sd")
+            both = _joined(columns, "{0} ± {1}", f"{value}_mean", f"{value}_sd")
+            columns[f"{value}_mean"] = [text.replace("- ± -", "-") for text in both]
             for part in ("sd", "min", "max"):
                 columns.pop(f"{value}_{part}", None)
     if name == "cells":
@@ -344,9 +347,11 @@ def findings(tables: Mapping[str, pd.DataFrame]) -> dict[str, list[str]]:
             said.append(
                 f"At its own best learning rate, picked on other seeds, from the lowest final loss up: {order}."
             )
-        for multiplier in sorted(set(of_task.lr_multiplier)):
-            there = of_task[of_task.lr_multiplier == multiplier].sort_values("final_loss_mean")
-            said.append(f"At ×{multiplier:g}: {_listing(there, 'final_loss_mean', 'final_loss_sd')}.")
+        largest = of_task.lr_multiplier.max()
+        there = of_task[of_task.lr_multiplier == largest].sort_values("final_loss_mean")
+        said.append(
+            f"At the largest learning rate, ×{largest:g}: {_listing(there, 'final_loss_mean', 'final_loss_sd')}."
+        )
         counts = of_task.groupby("optimizer", sort=False)[["spikes", "steps"]].sum()
         spikes = ", ".join(f"{name} {row.spikes:,} in {row.steps:,} steps" for name, row in counts.iterrows())
         said.append(f"Spikes over all learning rates: {spikes}.")

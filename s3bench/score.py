@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.stats import chi2
+from scipy.special import gammainccinv, gammaincinv
 
 CELL = ["task", "optimizer", "lr_multiplier"]
 
@@ -45,8 +45,8 @@ def poisson_interval(events: int, steps: int, level: float = 0.95) -> tuple[floa
     if not steps:
         return math.nan, math.nan
     tail = (1 - level) / 2
-    low = chi2.ppf(tail, 2 * events) / 2 if events else 0.0
-    return per_10k(1, steps) * low, per_10k(1, steps) * chi2.isf(tail, 2 * (events + 1)) / 2
+    low = float(gammaincinv(events, tail)) if events else 0.0
+    return per_10k(1, steps) * low, per_10k(1, steps) * float(gammainccinv(events + 1, tail))
 
 
 def cells(runs: pd.DataFrame, metrics: Sequence[str] = ()) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 import math
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,16 +34,16 @@ def find_spikes(
     k: float = 6.0,
     delta: float = 0.1,
     window: int = 100,
-    warmup: int = 10,
+    warmup: int = 5,
     settle: int = 5,
     patience: int = 300,
 ) -> list[Spike]:
     """The spikes of a loss curve, in order.
 
-    A step is above if its loss is non-finite or exceeds baseline + max(k σ, δ): baseline and σ are the median and the
-    spread (interquartile range / 1.349) of the last `window` steps outside of spikes, of all there are early on. A
-    spike begins at a step that is above; baseline and σ are frozen while it lasts; it ends where `settle` steps in a
-    row are not above. One that lasts `patience` steps is a level shift, and the baseline begins anew.
+    A step is above if its loss is non-finite or exceeds baseline + max(k σ, δ), both estimated from the last `window`
+    steps outside of spikes, or all there are early on (see Baseline). A spike begins at a step that is above; baseline
+    and σ are frozen while it lasts; it ends where `settle` steps in a row are not above. One that lasts `patience`
+    steps is a level shift, and the baseline begins anew.
 
     Args:
         loss: shape (steps,), one value per step; non-finite values count as above.
@@ -74,7 +73,7 @@ def find_spikes(
     for step, value in enumerate(values.tolist()):
         if onset is None:
             if len(baseline) >= warmup:
-                level, sigma = baseline.median_and_sigma()
+                level, sigma = baseline.level_and_sigma()
                 threshold = level + max(k * sigma, delta)
             if math.isfinite(value) and not (value > threshold):
                 baseline.add(value)
@@ -107,10 +106,38 @@ def has_diverged(loss: npt.ArrayLike) -> bool:
 
 
 class Baseline:
-    """Median and robust spread of the last values, kept sorted."""
+    """The level of the last steps and the noise around it, both robust, neither misled by a falling loss.
+
+    The level is the median of the last `window // 4` steps, which lags little behind a fall; the noise is the spread of
+    the changes from step to step over `window` steps, over √2, which a trend hardly touches.
+    """
 
     def __init__(self, window: int) -> None:
-        self._window = window
+        self._values = SortedWindow(max(2, window // 4))
+        self._changes = SortedWindow(window)
+        self._last: float | None = None
+
+    def __len__(self) -> int:
+        return len(self._changes)
+
+    def add(self, value: float) -> None:
+        """Take the next step in."""
+        if self._last is not None:
+            self._changes.add(value - self._last)
+        self._values.add(value)
+        self._last = value
+
+    def level_and_sigma(self) -> tuple[float, float]:
+        """The level, and the noise's standard deviation, if it is normal and independent from step to step."""
+        spread = self._changes.quantile(0.75) - self._changes.quantile(0.25)
+        return self._values.quantile(0.5), spread / 1.349 / math.sqrt(2)
+
+
+class SortedWindow:
+    """The last values, kept sorted."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
         self._recent: deque[float] = deque()
         self._sorted: list[float] = []
 
@@ -119,22 +146,17 @@ class Baseline:
 
     def add(self, value: float) -> None:
         """Take a value in; the oldest goes once the window is full."""
-        if len(self._recent) == self._window:
+        if len(self._recent) == self._size:
             del self._sorted[bisect_left(self._sorted, self._recent.popleft())]
         self._recent.append(value)
         insort(self._sorted, value)
 
-    def median_and_sigma(self) -> tuple[float, float]:
-        """The median, and the interquartile range over 1.349, which is σ for normal noise."""
-        return _quantile(self._sorted, 0.5), (_quantile(self._sorted, 0.75) - _quantile(self._sorted, 0.25)) / 1.349
-
-
-def _quantile(ordered: Sequence[float], part: float) -> float:
-    """Linear interpolation between the closest ranks, as numpy's default."""
-    place = part * (len(ordered) - 1)
-    below = int(place)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (place - below) * (ordered[above] - ordered[below])
+    def quantile(self, part: float) -> float:
+        """Linear interpolation between the closest ranks, as numpy's default."""
+        place = part * (len(self._sorted) - 1)
+        below = int(place)
+        above = min(below + 1, len(self._sorted) - 1)
+        return self._sorted[below] + (place - below) * (self._sorted[above] - self._sorted[below])
 
 
 def _spike(values: npt.NDArray[np.float64], onset: int, end: int, level: float, kind: str) -> Spike:

@@ -69,14 +69,12 @@ class WandbTracker(Tracker):
         for spike in spikes:
             self._log({"step": spike.onset, **{f"spike/{key}": value for key, value in vars(spike).items()}})
         per_10k = 10_000 * len(spikes) / max(1, summary["steps"])
-        self._attempt(lambda: self._run.summary.update({**summary, "spikes": len(spikes), "spikes_per_10k": per_10k}))
-        self._end(0)
+        self._do(lambda run: run.summary.update({**summary, "spikes": len(spikes), "spikes_per_10k": per_10k}))
+        self._do(lambda run: run.finish(exit_code=0))
+        self._run = None
 
     def fail(self) -> None:
-        self._end(1)
-
-    def _end(self, exit_code: int) -> None:
-        self._attempt(lambda: self._run.finish(exit_code=exit_code))
+        self._do(lambda run: run.finish(exit_code=1))
         self._run = None
 
     def _init(self, config: dict[str, Any], folder: Path, mode: str) -> None:
@@ -99,8 +97,12 @@ class WandbTracker(Tracker):
         self._run.define_metric("*", step_metric="step")
 
     def _log(self, values: dict[str, Any]) -> None:
+        self._do(lambda run: run.log(values))
+
+    def _do(self, action: Callable[[Any], object]) -> None:
+        """Do it with the wandb run, if there still is one."""
         if self._run is not None:
-            self._attempt(lambda: self._run.log(values))
+            self._attempt(lambda: action(self._run))
 
     def _attempt(self, action: Callable[[], object]) -> bool:
         """Do it, or warn and give the mirror up; whether it was done. Whatever a mirror raises, training goes on."""

@@ -24,8 +24,7 @@ class DigitsViT:
     Args:
         seed: of the order of the images and of their shifts.
         batch: images a step.
-        shift: largest shift in pixels, in each direction.
-        patch: side of a patch in pixels.
+        shift, patch: largest shift in each direction and side of a patch, in pixels.
         width, depth, heads: of the transformer; its hidden layers are 4 widths wide.
     """
 

@@ -1,0 +1,33 @@
+"""What several tests share."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _data(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Prepared data in one folder for all processes of a test session."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    os.environ["S3BENCH_DATA"] = str(shared / "data")
+
+
+@pytest.fixture
+def s3bench(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The console script, run in an empty folder."""
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        command = [str(Path(sys.executable).with_name("s3bench")), *arguments]
+        env = {**os.environ, **environment}
+        return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=300)
+
+    return run

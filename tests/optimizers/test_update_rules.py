@@ -1,0 +1,211 @@
+"""S3 and SignSGD against the paper's formulas in float64, and the properties that follow from them."""
+
+import copy
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from optimizers import S3, SignSGD
+
+
+def s3_reference(
+    gradients: Sequence[float],
+    x: float,
+    *,
+    lr: float,
+    beta: float,
+    p: float,
+    nesterov: bool,
+    denominator_beta: float | None,
+    weight_decay: float,
+) -> list[float]:
+    """The parameter after each step, as the paper writes the rule, one number in float64."""
+    beta_2 = beta if denominator_beta is None else denominator_beta
+    m = s = 0.0
+    trajectory = []
+    for g in gradients:
+        m = beta * m + (1 - beta) * g
+        s = beta_2 * s + (1 - beta_2) * abs(g) ** p
+        n = beta * m + (1 - beta) * g if nesterov else m
+        b = (beta_2 * s + (1 - beta_2) * abs(g) ** p if nesterov else s) ** (1 / p)
+        x = x - lr * ((n / b if b > 0 else 0.0) + weight_decay * x)
+        trajectory.append(x)
+    return trajectory
+
+
+def trajectory(optimizer_class, gradients, x=0.5, **arguments):
+    """The parameter after each step, of the real optimizer."""
+    parameter = torch.nn.Parameter(torch.tensor([x]))
+    optimizer = optimizer_class([parameter], **arguments)
+    values = []
+    for g in gradients:
+        parameter.grad = torch.tensor([g])
+        optimizer.step()
+        values.append(parameter.item())
+    return values
+
+
+@pytest.mark.parametrize("p", [1.0, 1.5, 2.0, 3.0, 4.0, 8.0])
+@pytest.mark.parametrize("nesterov", [True, False])
+@pytest.mark.parametrize("denominator_beta", [None, 0.5, 0.999])
+@pytest.mark.parametrize("foreach", [None, False])
+def test_s3_follows_the_papers_rule_for_100_steps(p, nesterov, denominator_beta, foreach):
+    gradients = np.random.default_rng(0).standard_t(2, size=100).tolist()
+    arguments = {"lr": 0.01, "beta": 0.95, "p": p, "nesterov": nesterov, "weight_decay": 0.1}
+    arguments["denominator_beta"] = denominator_beta
+    expected = s3_reference(gradients, 0.5, **arguments)
+    assert trajectory(S3, gradients, foreach=foreach, **arguments) == pytest.approx(expected, abs=3e-6)
+
+
+def test_s3_by_hand():
+    # β = 0.5, p = 2, lr = 1, no decay. g = 1: m = .5, s = .5, n = .75, b² = .75. g = -3: m = -1.25, s = 4.75,
+    # n = -2.125, b² = 6.875.
+    first, second = -0.75 / math.sqrt(0.75), 2.125 / math.sqrt(6.875)
+    got = trajectory(S3, [1.0, -3.0], x=0.0, lr=1.0, beta=0.5, p=2.0, weight_decay=0.0)
+    assert got == pytest.approx([first, first + second], abs=1e-6)
+
+
+@pytest.mark.parametrize(("p", "size"), [(1.0, 1.0), (2.0, 0.3122), (3.0, 0.2118), (5.0, 0.1553)])
+def test_s3s_first_step_has_the_size_that_the_theory_gives(p, size):
+    assert trajectory(S3, [7.0], x=0.0, lr=1.0, p=p, weight_decay=0.0) == pytest.approx([-size], abs=1e-4)
+
+
+def test_signsgd_and_signum_by_hand():
+    # Decay first: x (1 - .1·.5) = .95 x. Signum, μ = .5: m = .5, -.25, -1.125: signs +, -, -.
+    sign = trajectory(SignSGD, [1.0, -1.0, 0.0], x=1.0, lr=0.1, weight_decay=0.5)
+    assert sign == pytest.approx([0.85, 0.85 * 0.95 + 0.1, (0.85 * 0.95 + 0.1) * 0.95])
+    signum = trajectory(SignSGD, [1.0, -1.0, -2.0], x=1.0, lr=0.1, momentum=0.5, weight_decay=0.0)
+    assert signum == pytest.approx([0.9, 1.0, 1.1])
+
+
+def test_s3_with_beta_0_is_signsgd():
+    gradients = [3.0, -1e-4, 0.0, 2.0]
+    for p in (1.0, 3.0):
+        got = trajectory(S3, gradients, lr=0.1, beta=0.0, p=p)
+        assert got == pytest.approx(trajectory(SignSGD, gradients, lr=0.1), abs=1e-6)
+
+
+def test_s3_with_p_2_and_no_look_ahead_is_adam_without_bias_correction():
+    gradients = np.random.default_rng(1).normal(size=30).tolist()
+    m = v = x = 0.0
+    expected = []
+    for g in gradients:
+        m, v = 0.9 * m + 0.1 * g, 0.9 * v + 0.1 * g * g
+        x -= 0.01 * m / math.sqrt(v)
+        expected.append(x)
+    got = trajectory(S3, gradients, x=0.0, lr=0.01, beta=0.9, p=2.0, nesterov=False, weight_decay=0.0)
+    assert got == pytest.approx(expected, abs=1e-6)
+
+
+finite = st.floats(min_value=-(2.0**50), max_value=2.0**50, width=32)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(finite, min_size=1, max_size=30), st.sampled_from([1.0, 1.5, 2.0, 3.0, 8.0, 64.0, math.inf]))
+def test_s3s_update_is_finite_and_within_1_for_every_gradient_sequence(gradients, p):
+    values = [0.0, *trajectory(S3, gradients, x=0.0, lr=1.0, p=p, weight_decay=0.0)]
+    steps = np.abs(np.diff(values))
+    assert (steps <= 1 + 1e-5).all()  # NaN would not be
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0, 3.0, 5.0])
+@pytest.mark.parametrize("scale", [1e-30, 1e-9, 1e9, 1e18])
+def test_s3_does_not_depend_on_the_gradients_scale(p, scale):
+    gradients = np.random.default_rng(2).normal(size=50)
+    arguments = {"x": 0.0, "lr": 0.01, "p": p, "weight_decay": 0.0}
+    got = trajectory(S3, (gradients * scale).tolist(), **arguments)
+    assert got == pytest.approx(trajectory(S3, gradients.tolist(), **arguments), abs=1e-5)
+
+
+def test_a_coordinate_without_any_gradient_does_not_move_also_where_denormals_are_flushed():
+    for flush in (False, True):
+        torch.set_flush_denormal(flush)
+        try:
+            assert trajectory(S3, [0.0, 0.0], x=0.5, lr=1.0, weight_decay=0.0) == [0.5, 0.5]
+        finally:
+            torch.set_flush_denormal(False)
+
+
+@pytest.mark.parametrize("make", [S3, lambda params: SignSGD(params, momentum=0.9)])
+def test_a_restored_optimizer_goes_on_as_the_undisturbed_one(make, tmp_path):
+    torch.manual_seed(0)
+    model = torch.nn.Linear(3, 2)
+    optimizer = make(model.parameters())
+    inputs = torch.randn(20, 4, 3)
+
+    def train(model, optimizer, part):
+        for x in part:
+            optimizer.zero_grad()
+            model(x).pow(2).mean().backward()
+            optimizer.step()
+
+    train(model, optimizer, inputs[:10])
+    torch.save(optimizer.state_dict(), tmp_path / "state")
+    restored_model = copy.deepcopy(model)
+    restored = make(restored_model.parameters())
+    restored.load_state_dict(torch.load(tmp_path / "state", weights_only=True))
+    train(model, optimizer, inputs[10:])
+    train(restored_model, restored, inputs[10:])
+    for one, other in zip(model.parameters(), restored_model.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_maximize_closures_groups_and_tensor_lr_work_as_in_torch():
+    parameter = torch.nn.Parameter(torch.zeros(2))
+    other = torch.nn.Parameter(torch.zeros(2))
+    lr = torch.tensor(0.5)
+    optimizer = S3([{"params": [parameter]}, {"params": [other], "maximize": True}], lr=lr, p=1.0, weight_decay=0.0)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (parameter + other).sum()
+        loss.backward()
+        return loss
+
+    assert optimizer.step(closure).item() == 0
+    assert torch.allclose(parameter, torch.full((2,), -0.5))
+    assert torch.allclose(other, torch.full((2,), 0.5))
+
+
+@pytest.mark.slow
+def test_the_compiled_update_agrees_with_the_plain_one():
+    gradients = np.random.default_rng(3).normal(size=20).tolist()
+    for p in (1.0, 3.0):
+        plain = trajectory(S3, gradients, lr=0.01, p=p)
+        assert trajectory(S3, gradients, lr=0.01, p=p, fused=True) == pytest.approx(plain, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "argument", "value"),
+    [
+        (S3, "lr", -1.0),
+        (S3, "beta", 1.0),
+        (S3, "p", 0.5),
+        (S3, "p", math.nan),
+        (S3, "denominator_beta", -0.1),
+        (S3, "weight_decay", -0.1),
+        (SignSGD, "lr", math.nan),
+        (SignSGD, "momentum", 1.0),
+        (SignSGD, "weight_decay", -0.1),
+    ],
+)
+def test_an_argument_outside_its_range_is_named_with_its_value(optimizer, argument, value):
+    with pytest.raises(ValueError, match=f"{argument} is {value}; it must be"):
+        optimizer([torch.nn.Parameter(torch.zeros(1))], **{argument: value})
+
+
+@pytest.mark.parametrize("optimizer", [S3, SignSGD])
+def test_sparse_and_complex_gradients_raise(optimizer):
+    embedding = torch.nn.Embedding(4, 2, sparse=True)
+    embedding(torch.tensor([1])).sum().backward()
+    with pytest.raises(RuntimeError, match="sparse"):
+        optimizer(embedding.parameters()).step()
+    parameter = torch.nn.Parameter(torch.zeros(1, dtype=torch.complex64))
+    parameter.grad = torch.ones_like(parameter)
+    with pytest.raises(RuntimeError, match="complex"):
+        optimizer([parameter]).step()

@@ -1,0 +1,217 @@
+"""The command line, as a user has it: the console script in an empty folder."""
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from s3bench import record
+
+CLI = Path(sys.executable).with_name("s3bench")
+OWN_OPTIMIZER = """\
+import torch
+
+class Halving(torch.optim.SGD):
+    \"\"\"SGD at half the learning rate.\"\"\"
+    def __init__(self, params, lr, strength=0.5):
+        super().__init__(params, lr=lr * strength)
+"""
+
+
+def mistake(result):
+    """The one line that a mistake prints."""
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stderr.count("\n") == 1
+    return result.stderr
+
+
+def test_a_sweep_runs_only_what_is_missing_and_ends_in_a_report(s3bench, tmp_path):
+    grid = ["sweep", "task=quadratic", "optimizer=s3,adamw", "lr_multiplier=1,10", "seed=0,1", "results_dir=results/q"]
+    first = s3bench(*grid)
+    assert first.returncode == 0, first.stderr
+    assert "8 runs: 8 finished" in first.stdout
+    removed = sorted((tmp_path / "results" / "q").iterdir())[0]
+    others = {folder: (folder / "summary.json").stat().st_mtime_ns for folder in record.folders(tmp_path / "results/q")}
+    del others[removed]
+    shutil.rmtree(removed)
+    again = s3bench(*grid)
+    assert "7 of them over already" in again.stdout
+    assert again.stdout.count("finished  ") == 1
+    assert (removed / "summary.json").exists()
+    assert all((folder / "summary.json").stat().st_mtime_ns == time for folder, time in others.items())
+
+    status = s3bench("status", "results/q")
+    assert "8 runs: 8 finished" in status.stdout
+    report = s3bench("report", "results/q")
+    assert report.returncode == 0, report.stderr
+    assert (tmp_path / "results/q/report/index.html").exists()
+    assert s3bench("report", "results/q").returncode == 0  # a second time, over the first
+
+
+def test_a_failing_run_is_reported_with_its_cause_and_the_others_finish(s3bench, tmp_path):
+    (tmp_path / "moody.py").write_text(
+        "import os\nfrom tasks.quadratic import Quadratic\n\n"
+        "class Moody(Quadratic):\n"
+        "    def loss(self, model, batch):\n"
+        "        if self.seed == 1:\n            raise RuntimeError('not\\nin the mood')\n"
+        "        if self.seed == 2:\n            os.kill(os.getpid(), 9)\n"
+        "        return super().loss(model, batch)\n"
+    )
+    result = s3bench("sweep", "task=quadratic", "task.build._target_=moody.Moody", "seed=0,1,2,3", "results_dir=r")
+    assert result.returncode == 1
+    assert "4 runs: 2 finished, 2 failed" in result.stdout
+    assert "failed: RuntimeError: not in the mood" in result.stdout
+    assert "failed: the process was ended by SIGKILL" in result.stdout
+    assert "Traceback" not in result.stdout + result.stderr
+    status = s3bench("status", "r")
+    assert status.returncode == 0
+    assert "not in the mood" in status.stdout
+    (tmp_path / "moody.py").write_text("from tasks.quadratic import Quadratic as Moody\n")
+    assert "4 runs: 4 finished" in s3bench("sweep", *result.args[2:]).stdout
+
+
+def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path):
+    command = [str(CLI), "sweep", "task=quadratic", "horizon=20000", "seed=range(0,3)", "results_dir=r", "--jobs", "1"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not list(tmp_path.glob("r/*/steps.jsonl")):
+        time.sleep(0.1)
+    os.kill(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "goes on with what is missing" in stderr
+    assert "Traceback" not in stderr
+    states = record.load_records(tmp_path / "r").state.tolist()
+    assert len(states) == 3
+    assert "missing" in states
+    assert "running" not in states
+
+
+def test_run_prints_its_evaluations_and_where_the_record_is(s3bench, tmp_path):
+    result = s3bench("run", "optimizer=adamw", "horizon=40")
+    assert result.returncode == 0, result.stderr
+    assert "step 40/40  loss" in result.stdout
+    (folder,) = record.folders(tmp_path / "results" / "adhoc")
+    assert f"finished; the record is results/adhoc/{folder.name}" in result.stdout
+    again = s3bench("run", "optimizer=adamw", "horizon=40")
+    assert "step" not in again.stdout
+    assert "finished" in again.stdout
+
+
+def test_an_optimizer_of_ones_own_needs_one_yaml_and_its_file(s3bench, tmp_path):
+    (tmp_path / "configs" / "optimizer").mkdir(parents=True)
+    (tmp_path / "configs" / "optimizer" / "halving.yaml").write_text(
+        "# SGD at half the learning rate\n_target_: halving.Halving\n_partial_: true\nstrength: 0.5\n"
+    )
+    (tmp_path / "halving.py").write_text(OWN_OPTIMIZER)
+    assert "halving  " in s3bench("list", "optimizers").stdout
+    result = s3bench("sweep", "optimizer=halving,adamw", "lr_multiplier=1,10", "horizon=30", "results_dir=r")
+    assert result.returncode == 0, result.stderr + result.stdout
+    runs = record.load_records(tmp_path / "r")
+    assert set(runs.optimizer) == {"halving", "adamw"}
+    line = mistake(s3bench("run", "optimizer=halving", "+optimizer.strenth=1"))
+    assert "unknown argument of optimizer halving 'strenth'. Did you mean strength?" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "task=quadrtic"], "unknown task 'quadrtic'. Did you mean quadratic?"),
+        (["sweep", "experiment=quickstat"], "unknown experiment 'quickstat'. Did you mean quickstart?"),
+        (["sweep", "optimizer.p=0.5,2"], "optimizer s3: p is 0.5; it must be at least 1"),
+        (["run", "device=cuda:7"], "device 'cuda:7' is not there; there is: auto, cpu"),
+        (["run", "results_dir=/proc/none"], "cannot be written"),
+        (["status", "results/none"], "there is no results folder"),
+        (["report", "results/none"], "there is no results folder"),
+        (["report", "."], "holds no records"),
+        (["spikes", "none.csv"], "there is no file none.csv"),
+        (["list", "models"], "invalid choice: 'models'"),
+        (["swep"], "invalid choice: 'swep'"),
+        (["sweep", "--jobs", "0"], "'0' is no whole number above 0"),
+        ([], "required: COMMAND"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(s3bench, tmp_path, arguments, said):
+    assert said in mistake(s3bench(*arguments))
+    assert not (tmp_path / "results").exists()  # nothing half-written
+
+
+def test_a_damaged_record_is_one_line_and_exit_code_2(s3bench, tmp_path):
+    assert s3bench("run", "horizon=5", "results_dir=r").returncode == 0
+    (folder,) = record.folders(tmp_path / "r")
+    (folder / "steps.parquet").write_bytes(b"PAR1")
+    assert f"the record r/{folder.name} is damaged, in steps.parquet" in mistake(s3bench("report", "r"))
+    assert not (tmp_path / "r" / "report").exists()
+
+
+def test_debug_shows_the_traceback(s3bench):
+    assert "Traceback" in s3bench("run", "task=x", S3BENCH_DEBUG="1").stderr
+
+
+def test_spikes_of_any_curve(s3bench, tmp_path):
+    loss = np.linspace(3, 2, 500)
+    loss[300:310] += 1
+    loss[499] = math.nan
+    pd.DataFrame({"step": range(500), "train loss": loss}).to_csv(tmp_path / "curve.csv", index=False)
+    result = s3bench("spikes", "curve.csv", "--column", "train loss")
+    assert result.returncode == 0, result.stderr
+    assert "2 spikes in 500 steps, 40.00 per 10,000 steps" in result.stdout
+    found = json.loads(s3bench("spikes", "curve.csv", "--column", "train loss", "--json").stdout)
+    assert [(spike["onset"], spike["end"], spike["kind"]) for spike in found] == [
+        (300, 310, "recovered"),
+        (499, 500, "diverged"),
+    ]
+    pd.DataFrame({"loss": loss}).to_parquet(tmp_path / "curve.parquet")
+    assert "2 spikes" in s3bench("spikes", "curve.parquet").stdout
+    line = mistake(s3bench("spikes", "curve.csv", "--column", "trainloss"))
+    assert "unknown column of curve.csv 'trainloss'. Did you mean train loss? There is: step, train loss" in line
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "is neither CSV nor Parquet"),
+        ("loss\n", "has no rows"),
+        ("loss\n1.0\nabc\n", "row 2: 'abc' is no number"),
+        ("\0\1\2", "column"),
+    ],
+)
+def test_a_file_that_is_no_curve_is_one_line(s3bench, tmp_path, text, said):
+    (tmp_path / "curve.csv").write_text(text)
+    assert said in mistake(s3bench("spikes", "curve.csv"))
+
+
+def test_list_shows_names_and_what_they_are(s3bench):
+    assert "s3          S3 with the authors' order p = 3" in s3bench("list", "optimizers").stdout
+    assert "quickstart  Five optimizers" in s3bench("list", "experiments").stdout
+    assert "source_gpt" in s3bench("list", "tasks").stdout
+
+
+def test_help_and_list_answer_without_importing_anything_heavy():
+    code = "import sys; from s3bench.cli import main\ntry:\n    main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
+    code += "sys.exit(len({'torch', 'hydra', 'pandas', 'numpy', 'rich'} & set(sys.modules)))"
+    for arguments in (["--help"], ["sweep", "--help"], ["list", "tasks"]):
+        result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, check=False)
+        assert result.returncode == 0
+
+
+def test_report_and_status_and_spikes_import_neither_torch_nor_hydra_nor_wandb(s3bench, tmp_path):
+    assert s3bench("run", "horizon=5", "results_dir=r").returncode == 0
+    code = "import sys; from s3bench.cli import main\nmain(sys.argv[1:])\n"
+    code += "sys.exit(len({'torch', 'hydra', 'wandb'} & set(sys.modules)))"
+    steps = str(record.folders(tmp_path / "r")[0] / "steps.parquet")
+    for arguments in (["report", "r"], ["status", "r"], ["spikes", steps]):
+        result = subprocess.run(
+            [sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, check=False
+        )
+        assert result.returncode == 0, result.stderr

@@ -1,0 +1,140 @@
+"""Configs: what overrides mean, what they may not be, and when two runs are the same run."""
+
+import pytest
+
+from s3bench import catalog
+from s3bench.build import build_parts
+from s3bench.config import run_config, run_configs
+from s3bench.errors import UserError
+
+
+@pytest.mark.parametrize("group", ["task", "optimizer", "schedule", "tracker"])
+def test_every_config_composes_and_builds(group):
+    for name in catalog.choices(group):
+        config = run_config([f"{group}={name}"])
+        assert getattr(config.names, group) == name
+        build_parts(config)
+
+
+@pytest.mark.parametrize("name", catalog.choices("experiment"))
+def test_every_experiment_composes_and_its_first_comment_is_its_command(name):
+    assert run_configs([f"experiment={name}"])
+    lines = catalog.choices("experiment")[name].read_text(encoding="utf-8").splitlines()
+    assert lines[1] == f"# s3bench sweep experiment={name}"
+
+
+@pytest.mark.parametrize("group", catalog.GROUPS)
+def test_every_config_says_what_it_is(group):
+    assert all(catalog.about(file) for file in catalog.choices(group).values())
+
+
+def test_the_quickstart_covers_what_it_promises():
+    configs = run_configs(["experiment=quickstart"])
+    cells = {(c.names.task, c.names.optimizer, c.lr_multiplier, c.seed) for c in configs}
+    assert len(configs) == len(cells) >= 40
+    for task in ("digits_vit", "source_gpt"):
+        for optimizer in ("s3", "s3_p2", "adamw", "adam", "signsgd"):
+            assert {(task, optimizer, m, seed) for m in (1, 10) for seed in (0, 1)} <= cells
+
+
+def test_a_grid_spans_all_combinations_in_order():
+    configs = run_configs(["task=quadratic", "optimizer=s3,adamw", "lr_multiplier=1,10", "seed=range(0,3)"])
+    got = [(c.names.optimizer, c.lr_multiplier, c.seed) for c in configs]
+    assert got == [(o, m, s) for o in ("s3", "adamw") for m in (1.0, 10.0) for s in (0, 1, 2)]
+    assert len({c.run_id for c in configs}) == 12
+
+
+def test_the_command_line_replaces_axes_of_an_experiment():
+    configs = run_configs(["experiment=quickstart", "seed=7", "optimizer=s3,signum"])
+    assert {c.seed for c in configs} == {7}
+    assert {c.names.optimizer for c in configs} == {"s3", "signum"}
+    assert {c.results_dir for c in configs} == {"results/quickstart"}
+
+
+def test_the_learning_rates_are_those_of_the_task_and_the_horizon_follows_it():
+    config = run_config(["task=source_gpt"])
+    assert config.horizon == config.task.horizon
+    assert run_config(["task=source_gpt", "horizon=5"]).horizon == 5
+
+
+SAME = ["results_dir=elsewhere", "data_dir=elsewhere", "device=cpu", "tracker=wandb", "optimizer.p=3"]
+OTHER = [
+    "seed=1",
+    "lr_multiplier=2",
+    "optimizer.p=3.5",
+    "optimizer=s3_p2",
+    "schedule=linear",
+    "horizon=99",
+    "task.lr=1",
+]
+OTHER += ["task.build.width=64", "clip_norm=1", "measure_every=7", "eval_every=9", "threads=2", "schedule.warmup=0.1"]
+
+
+@pytest.mark.parametrize("override", [*SAME, "task.targets=[]", "task.spikes.k=9"])
+def test_what_cannot_change_the_result_does_not_change_the_run_id(override):
+    base = ["task=source_gpt", "optimizer=s3"]
+    assert run_config([*base, override]).run_id == run_config(base).run_id
+
+
+@pytest.mark.parametrize("override", OTHER)
+def test_what_can_change_the_result_changes_the_run_id(override):
+    base = ["task=source_gpt", "optimizer=s3"]
+    assert run_config([*base, override]).run_id != run_config(base).run_id
+
+
+def test_the_same_cell_asked_for_twice_is_one_run():
+    assert len(run_configs(["seed=0,0,1", "optimizer.p=3,3.0"])) == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("task=quadrtic", "unknown task 'quadrtic'. Did you mean quadratic\\? There is: digits_vit, "),
+        ("optimizer=adamv", "unknown optimizer 'adamv'. Did you mean adam"),
+        ("experiment=quickstrat", "unknown experiment 'quickstrat'. Did you mean quickstart\\?"),
+        ("schedule=cosin", "Did you mean cosine\\?"),
+        ("tracker=wandbb", "Did you mean wandb\\?"),
+        ("optimzer=s3", "unknown key 'optimzer'. Did you mean optimizer\\?"),
+        ("optimizer.bta=0.9", "unknown key 'optimizer.bta'. Did you mean optimizer.beta\\?"),
+        ("task.build.dimm=3", "Did you mean task.build.dim\\?"),
+        ("seed.x=3", "unknown key 'seed.x'"),
+        ("lr_multiplier=abc", "lr_multiplier=abc: it must be like 1.0"),
+        ("lr_multiplier=0", "lr_multiplier is 0.0; it must be a number above 0"),
+        ("lr_multiplier=inf", "lr_multiplier is inf; it must be a number above 0"),
+        ("seed=-1", "seed is -1; it must be at least 0"),
+        ("seed=1.5", "seed=1.5: .*Integer"),
+        ("seed=null", "seed=null"),
+        ("horizon=0", "horizon is 0; it must be at least 1"),
+        ("measure_every=0", "measure_every is 0"),
+        ("clip_norm=-1", "clip_norm is -1.0"),
+        ("optimizer.p=x", "optimizer.p=x: it must be like 3.0"),
+        ("optimizer.nesterov=3", "optimizer.nesterov=3: it must be like True"),
+        ("task.targets=[{metric: loss}]", "must be {metric, at_most} or {metric, at_least}"),
+        ("~optimizer._target_", "optimizer has no _target_"),
+        ("seed", "'seed' is no override"),
+        ("seed=[", "is no override"),
+        ("seed=0,1", "s3bench sweep does that"),
+    ],
+)
+def test_a_mistake_is_one_line_with_what_is_allowed(override, message):
+    with pytest.raises(UserError, match=message) as caught:
+        run_config([override])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["optimizer.p=0.5"], "optimizer s3: p is 0.5; it must be at least 1"),
+        (["+optimizer.betta=1"], "unknown argument of optimizer s3 'betta'. Did you mean beta\\?"),
+        (["optimizer._target_=torch.optim.Adan"], "cannot be imported"),
+        (["schedule.warmup=x"], "it must be like 0.02"),
+        (["+task.spikes.windw=3"], "task.spikes: .*windw"),
+        (["task.spikes.k=-1"], "task.spikes: k -1"),
+        (["tracker=wandb", "tracker.mode=onlin"], "tracker.mode is 'onlin'; it must be offline or online"),
+    ],
+)
+def test_a_mistake_that_shows_when_building_is_one_line_too(overrides, message):
+    with pytest.raises(UserError, match=message) as caught:
+        build_parts(run_config(overrides))
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,151 @@
+"""The record: what is written, what is read back, and what damage looks like."""
+
+import json
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import yaml
+
+from s3bench import record
+from s3bench.config import as_dict, run_config
+from s3bench.errors import UserError
+
+SUMMARY = {"state": "finished", "steps": 3, "seconds": 1.0, "train_seconds": 0.5, "parameters": 7}
+SUMMARY |= {"fingerprint": "f", "device": "cpu", "versions": {}, "commit": None}
+
+
+def config(tmp_path, *overrides):
+    return as_dict(run_config([f"results_dir={tmp_path}", *overrides]))
+
+
+def rows(start, stop):
+    return [{"step": t, "loss": 1 / (t + 3), "lr": 0.1, "grad_norm": float("nan")} for t in range(start, stop)]
+
+
+def write(tmp_path, *overrides):
+    folder = record.plan(config(tmp_path, *overrides))
+    with record.Writer(folder) as writer:
+        writer.add_steps(rows(0, 2))
+        writer.add_eval({"step": 0, "loss": 2.0, "accuracy": 0.5})
+        writer.add_steps([{**row, "update_rms": 0.25, "update_max": 0.5} for row in rows(2, 3)])
+        writer.finish(SUMMARY)
+    return folder
+
+
+def test_what_was_written_is_read_back_exactly(tmp_path):
+    folder = write(tmp_path)
+    assert sorted(file.name for file in folder.iterdir()) == [
+        "config.yaml",
+        "evals.parquet",
+        "steps.parquet",
+        "summary.json",
+    ]
+    steps = record.load_steps(folder)
+    assert steps.step.tolist() == [0, 1, 2]
+    assert steps.loss.tolist() == [1 / 3, 1 / 4, 1 / 5]
+    assert steps.update_max.isna().tolist() == [True, True, False]
+    assert record.load_evals(folder).to_dict("records") == [{"step": 0, "loss": 2.0, "accuracy": 0.5}]
+    (run,) = record.load_records(tmp_path).to_dict("records")
+    assert (run["task"], run["optimizer"], run["lr_multiplier"], run["state"]) == ("quadratic", "s3", 1.0, "finished")
+    assert yaml.safe_load((folder / "config.yaml").read_text())["optimizer"]["_target_"] == "optimizers.S3"
+    assert json.loads((folder / "summary.json").read_text()) == SUMMARY
+
+
+def test_a_planned_run_is_missing_until_it_runs(tmp_path):
+    folder = record.plan(config(tmp_path))
+    assert record.state(folder) == "missing"
+    with record.Writer(folder) as writer:
+        assert record.state(folder) == "running"
+        assert record.steps_so_far(folder) == 0
+        writer.add_steps(rows(0, 120))
+        assert record.steps_so_far(folder) == 120
+        assert len(record.load_steps(folder)) == 120
+        assert record.load_records(tmp_path).steps.tolist() == [120]
+    assert record.state(folder) == "missing"
+
+
+def test_a_failed_run_has_its_cause_and_may_be_tried_again(tmp_path):
+    folder = record.plan(config(tmp_path))
+    with record.Writer(folder) as writer:
+        writer.fail("ValueError: no", "Traceback ...")
+    assert record.state(folder) == "failed"
+    assert record.outcome(folder) == "failed: ValueError: no"
+    assert record.load_records(tmp_path).cause.tolist() == ["ValueError: no"]
+    write(tmp_path)
+    assert record.state(folder) == "finished"
+    assert not (folder / "error.txt").exists()
+
+
+def test_two_processes_never_write_one_record(tmp_path):
+    folder = record.plan(config(tmp_path))
+    with record.Writer(folder), pytest.raises(record.Busy):
+        record.Writer(folder)
+
+
+def _write_and_hang(folder: Path, started) -> None:
+    writer = record.Writer(folder)
+    writer.add_steps(rows(0, 50))
+    writer._files["steps"].write('{"step": 50, "lo')  # killed in the middle of a row
+    writer._files["steps"].flush()
+    started.set()
+    signal.pause()
+
+
+def test_after_sigkill_the_flushed_rows_are_readable_and_the_run_is_missing(tmp_path):
+    folder = record.plan(config(tmp_path))
+    context = multiprocessing.get_context("spawn")
+    started = context.Event()
+    process = context.Process(target=_write_and_hang, args=(folder, started))
+    process.start()
+    assert started.wait(60)
+    assert record.state(folder) == "running"
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert record.state(folder) == "missing"
+    assert len(record.load_steps(folder)) == record.steps_so_far(folder) == 50
+    write(tmp_path)
+    assert record.state(folder) == "finished"
+
+
+def truncate(file):
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("summary.json", truncate),
+        ("summary.json", lambda file: file.write_text('{"state": "won", "steps": 3}')),
+        ("config.yaml", lambda file: file.write_text("a: [")),
+        ("config.yaml", lambda file: file.write_text("a: 1")),
+        ("steps.parquet", truncate),
+        ("steps.parquet", lambda file: file.unlink()),
+        ("evals.parquet", lambda file: file.write_bytes(b"")),
+    ],
+)
+def test_a_damaged_record_is_named_on_one_line(tmp_path, name, damage):
+    folder = write(tmp_path)
+    damage(folder / name)
+    with pytest.raises(UserError, match=f"the record .* is damaged, in {name}") as caught:  # noqa: PT012
+        for run in record.load_records(tmp_path).itertuples():
+            record.load_steps(run.folder)
+            record.load_evals(run.folder)
+    assert str(folder) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_folder_and_no_record(tmp_path):
+    with pytest.raises(UserError, match="there is no results folder"):
+        record.load_records(tmp_path / "none")
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "file").write_text("x")
+    with pytest.raises(UserError, match="holds no records"):
+        record.load_records(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_the_users_to_mend():
+    with pytest.raises(UserError, match="cannot be written"):
+        record.plan(config(Path("/proc/results")))

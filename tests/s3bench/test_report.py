@@ -1,0 +1,161 @@
+"""The report: what the page, the tables and the figures say of records whose truth is known."""
+
+import math
+import re
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from s3bench import record
+from s3bench.config import as_dict, run_config
+from s3bench.report import markdown, write_report
+
+EVALS = (0, 50, 100)
+
+
+def make(results, optimizer="s3", multiplier=1, seed=0, final=0.01, state="finished", spikes=(), overrides=()):
+    """A record of 100 steps that falls from 1 to `final`, with spikes of height 1 at some steps."""
+    axes = [f"optimizer={optimizer}", f"lr_multiplier={multiplier}", f"seed={seed}", "horizon=100"]
+    config = as_dict(run_config([*axes, *overrides, f"results_dir={results}"]))
+    folder = record.plan(config)
+    if state == "missing":
+        return folder
+    loss = np.geomspace(1, final, 101)
+    loss[list(spikes)] += 1
+    with record.Writer(folder) as writer:
+        if state == "failed":
+            writer.fail("RuntimeError: <b>boom</b>", "Traceback")
+            return folder
+        stop = 60 if state == "diverged" else 100
+        rows = [{"step": t, "loss": loss[t], "lr": 0.1, "grad_norm": 1.0, "update_max": 0.5} for t in range(stop)]
+        if state == "diverged":
+            rows[-1]["loss"] = math.nan
+        writer.add_steps(rows)
+        for t in EVALS:
+            if t <= stop:
+                writer.add_eval({"step": t, "loss": loss[t], "distance": 2.0})
+        summary = {"state": state, "steps": stop, "seconds": 1.0, "train_seconds": 1.0, "parameters": 32}
+        summary |= {"fingerprint": "f", "device": "cpu", "versions": {"torch": "2"}, "commit": None}
+        writer.finish(summary)
+    return folder
+
+
+def tables(results):
+    page = write_report(results)
+    read = {file.stem: pd.read_csv(file) for file in (page.parent / "tables").glob("*.csv")}
+    return page.read_text(encoding="utf-8"), read
+
+
+def test_the_tables_hold_the_truth(tmp_path):
+    for seed, final in ((0, 0.01), (1, 0.03)):
+        make(tmp_path, "s3", 1, seed, final, spikes=[60] if seed else [])
+        make(tmp_path, "s3", 10, seed, 0.2)
+        make(tmp_path, "adamw", 1, seed, 0.04)
+        make(tmp_path, "adamw", 10, seed, state="diverged" if seed else "finished", final=0.3)
+    page, read = tables(tmp_path)
+    cells = read["cells"].set_index(["optimizer", "lr_multiplier"])
+    assert cells.loc[("s3", 1.0)].final_loss_mean == pytest.approx(0.02)
+    assert cells.loc[("s3", 1.0)].spikes == 1
+    assert cells.loc[("s3", 1.0)].spikes_per_10k == 50
+    assert cells.loc[("adamw", 10.0), ["n", "diverged", "steps"]].tolist() == [2, 1, 160]
+    assert cells.loc[("adamw", 10.0)].final_loss_mean == pytest.approx(0.3)
+    tuned = read["tuned"].set_index("optimizer")
+    assert tuned.loc["s3"].final_loss_mean == pytest.approx(0.02)
+    assert tuned.loc["s3", ["best_multiplier", "edge", "n"]].tolist() == [1.0, True, 2]
+    targets = read["targets"].set_index(["optimizer", "lr_multiplier", "target"])
+    assert targets.loc[("s3", 1.0, "loss ≤ 0.05"), ["reached", "n", "median_steps"]].tolist() == [2, 2, 100]
+    assert targets.loc[("s3", 10.0, "loss ≤ 0.05")].median_steps == math.inf
+    spikes = read["spikes"][["optimizer", "lr_multiplier", "seed", "onset", "kind"]].to_numpy().tolist()
+    assert spikes == [["adamw", 10, 1, 59, "diverged"], ["s3", 1, 1, 60, "blip"]]
+    assert read["holes"].empty
+    assert "7 finished, 1 diverged" in re.sub(r"\s+", " ", page)
+
+
+def test_a_diverged_run_never_reached_the_target(tmp_path):
+    make(tmp_path, final=0.01)
+    make(tmp_path, seed=1, final=0.01, state="diverged")  # its evaluation at step 50 was at the target
+    _, read = tables(tmp_path)
+    reached = read["targets"].set_index("target").loc["loss ≤ 0.5"]
+    assert (reached.reached, reached.n) == (1, 2)
+
+
+def test_missing_and_failed_runs_are_listed_and_count_as_holes(tmp_path):
+    make(tmp_path)
+    make(tmp_path, seed=1, state="failed")
+    folder = make(tmp_path, seed=2, state="missing")
+    page, read = tables(tmp_path)
+    assert read["cells"][["n", "holes"]].to_numpy().tolist() == [[1, 2]]
+    assert set(read["holes"].state) == {"failed", "missing"}
+    assert folder.name in page
+    assert "2 without a result are listed" in re.sub(r"\s+", " ", page)
+    assert "&lt;b&gt;boom&lt;/b&gt;" in page
+    assert "<b>boom" not in page
+
+
+@pytest.mark.parametrize("state", ["missing", "failed", "diverged"])
+def test_a_report_without_any_finished_run_says_so_and_does_not_crash(tmp_path, state):
+    make(tmp_path, state=state)
+    page, _ = tables(tmp_path)
+    assert f"1 {state}" in page
+
+
+def test_the_page_needs_no_network_and_no_other_file(tmp_path):
+    make(tmp_path)
+    page, _ = tables(tmp_path)
+    assert not re.search(r"""(src|href)=["'](?!data:|#)""", page)
+    assert "<script" not in page
+    assert page.count("data:image/svg+xml;base64,") == 4
+
+
+def test_one_name_with_two_configs_is_told_apart(tmp_path):
+    make(tmp_path)
+    make(tmp_path, overrides=["optimizer.p=2.5"])
+    _, read = tables(tmp_path)
+    assert set(read["cells"].optimizer) == {"s3 (p=3.0)", "s3 (p=2.5)"}
+
+
+def test_names_with_html_and_formulas_are_only_text(tmp_path):
+    folder = make(tmp_path)
+    config = folder / "config.yaml"
+    config.write_text(config.read_text().replace("optimizer: s3\n", "optimizer: <i>$x_{1$|\n"))
+    page, read = tables(tmp_path)
+    assert read["cells"].optimizer.tolist() == ["<i>$x_{1$|"]
+    assert "<i>$x" not in page
+
+
+def test_what_may_not_be_concluded_is_said_with_the_numbers(tmp_path):
+    make(tmp_path)
+    make(tmp_path, seed=1)
+    page = re.sub(r"\s+", " ", tables(tmp_path)[0])
+    assert "a model of 32 parameters, trained for 100 steps with 2 seeds" in page
+    assert "cannot give a p below 0.5: no difference on this page is statistically significant" in page
+
+
+def test_the_same_records_give_the_same_figures_byte_for_byte(tmp_path):
+    make(tmp_path, spikes=[60])
+    first = {file.name: file.read_bytes() for file in (write_report(tmp_path).parent / "figures").iterdir()}
+    time.sleep(1.1)
+    second = {file.name: file.read_bytes() for file in (write_report(tmp_path).parent / "figures").iterdir()}
+    assert len(first) == 8
+    assert first == second
+
+
+def test_markdown_escapes_pipes():
+    assert markdown(pd.DataFrame({"a": ["x|y"]})) == "| a |\n| --- |\n| x\\|y |\n"
+
+
+def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
+    make(tmp_path)
+    page = write_report(tmp_path)
+    before = page.read_text()
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("s3bench.report.figures.save", full)
+    with pytest.raises(Exception, match="cannot be written: No space left"):
+        write_report(tmp_path)
+    assert page.read_text() == before
+    assert not list(tmp_path.glob(".report*"))

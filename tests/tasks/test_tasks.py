@@ -1,0 +1,134 @@
+"""The contract of every task, and what each claims of its data."""
+
+import itertools
+import multiprocessing
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from s3bench import catalog
+from s3bench.build import build_parts
+from s3bench.config import run_config
+from tasks.digits_vit import DigitsViT
+from tasks.gpt import GPT
+from tasks.source_gpt import SourceGPT, encoded_source
+
+TASKS = sorted(catalog.choices("task"))
+
+
+def build(name, seed=0):
+    return build_parts(run_config([f"task={name}", f"seed={seed}"])).task
+
+
+def take(batches, count):
+    return list(itertools.islice(batches, count))
+
+
+def same(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_batch_t_is_a_function_of_the_seed_and_t_alone(name):
+    task = build(name)
+    whole = take(task.batches(0), 60)  # more than an epoch of the digits
+    for start in (1, 7, 44, 45, 59):
+        assert same(take(build(name).batches(start), 1)[0], whole[start])
+    assert not same(whole[0], whole[1])
+    assert not same(take(build(name, seed=1).batches(0), 1)[0], whole[0])
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_model_loss_and_evaluation_keep_the_contract(name):
+    task = build(name)
+    torch.manual_seed(0)
+    model = task.model()
+    loss = task.loss(model, next(task.batches(0)))
+    assert loss.ndim == 0
+    assert torch.isfinite(loss)
+    model.eval()
+    before = [parameter.clone() for parameter in model.parameters()]
+    result = task.evaluate(model)
+    assert result == task.evaluate(model)
+    assert "loss" in result
+    assert len(result) > 1
+    assert all(isinstance(value, float) for value in result.values())
+    assert same(before, list(model.parameters()))
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert task.fingerprint() == build(name, seed=3).fingerprint()
+    metrics = {target["metric"] for target in run_config([f"task={name}"]).task.targets}
+    assert metrics <= set(result)
+
+
+def test_digits_are_held_out_and_shifted():
+    task = DigitsViT(0, shift=1)
+    assert len(task.train_images) == 1437
+    assert len(task.test_images) == 360
+    images, _ = next(task.batches(0))
+    assert images.shape == (32, 1, 8, 8)
+    padded = torch.nn.functional.pad(task.train_images, [1] * 4, value=-1.0)
+    windows = padded.unfold(2, 8, 1).unfold(3, 8, 1).reshape(-1, 64)
+    assert all((windows == image.reshape(64)).all(1).any() for image in images)  # each is a shift of a real one
+    unshifted = task.train_images.reshape(-1, 64)
+    assert not all((unshifted == image.reshape(64)).all(1).any() for image in images)
+    epoch = torch.cat([batch[1] for batch in take(task.batches(0), 44)])
+    assert (torch.bincount(epoch) - torch.bincount(task.train_labels)).abs().max() <= 29  # the rest of an epoch
+
+
+def test_source_gpt_holds_out_whole_files(tmp_path):
+    folder = encoded_source(tmp_path, 512)
+    assert folder == encoded_source(tmp_path, 512)
+    task = SourceGPT(0, data_dir=str(tmp_path))
+    assert task.facts["files"]["held_out"] >= 20
+    assert len(task.train) > 5 * len(task.held_out) > 0
+    (windows,) = next(task.batches(0))
+    assert windows.shape == (8, 65)
+    assert int(windows.max()) < 512
+    text = task.train[:].astype(np.int64)
+    first = windows[0].numpy()
+    places = np.flatnonzero(text[: -len(first)] == first[0])
+    assert any((text[place : place + len(first)] == first).all() for place in places)  # a window is real text
+
+
+def _encode(folder: str) -> str:
+    return str(encoded_source(Path(folder), 256))
+
+
+def test_two_processes_prepare_the_same_text_at_once(tmp_path):
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        one, other = pool.map(_encode, [str(tmp_path)] * 2)
+    assert one == other
+    assert [entry.name for entry in tmp_path.iterdir()] == [Path(one).name]  # no draft is left
+
+
+def test_the_gpt_is_causal_and_starts_at_the_uniform_loss():
+    torch.manual_seed(0)
+    model = GPT(vocab_size=50, context=12, width=16, depth=2, heads=4)
+    ids = torch.randint(50, (3, 12))
+    changed = ids.clone()
+    changed[:, 8:] = (changed[:, 8:] + 1) % 50
+    one, other = model(ids), model(changed)
+    assert one.shape == (3, 12, 50)
+    assert torch.allclose(one[:, :8], other[:, :8], atol=1e-6)
+    assert not torch.allclose(one[:, 8:], other[:, 8:], atol=1e-3)
+    loss = torch.nn.functional.cross_entropy(one.flatten(0, 1), torch.randint(50, (36,)))
+    assert loss.item() == pytest.approx(np.log(50), abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["task=digits_vit", "task.build.patch=3"], "patch is 3; it must divide 8"),
+        (["task=digits_vit", "task.build.batch=5000"], "batch is 5000; it must be from 1 to 1437"),
+        (["task=digits_vit", "task.build.heads=5"], "heads must divide width"),
+        (["task=source_gpt", "task.build.vocab_size=100"], "vocab_size is 100; it must be from 256"),
+        (["task=source_gpt", "task.build.context=10000000"], "it must be less than"),
+        (["task=source_gpt", "task.build.data_dir=/proc/none"], "/proc/none cannot be written"),
+        (["task=quadratic", "task.build.dim=0"], "must be at least"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_is_allowed(overrides, message):
+    with pytest.raises(Exception, match=message):
+        build_parts(run_config(overrides))
