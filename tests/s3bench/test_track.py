@@ -22,7 +22,7 @@ def read_back(results, *options):
 
 def test_an_offline_run_holds_config_metrics_evaluations_spikes_and_summary(tmp_path):
     overrides = ["tracker=wandb", "optimizer=adamw", "horizon=40", f"results_dir={tmp_path}"]
-    config = run_config([*overrides, "task.spikes.k=0.5", "task.spikes.delta=0"])  # the noise is spikes enough
+    config = run_config([*overrides, "task.build.noise=5", "task.spikes.k=0.5"])  # noise that is spikes enough
     run(config)
     whole = read_back(tmp_path) + read_back(tmp_path, "--summary")
     steps = record.load_steps(tmp_path / config.run_id)
