@@ -85,22 +85,13 @@ class S3(Optimizer):
         with torch.enable_grad():
             loss = closure() if closure is not None else None
         for group in self.param_groups:
-            update, beta = _compiled_update() if group["fused"] else _update, group["beta"]
-            for params, grads, exp_avgs, exp_norms in self._tensors_by_kind(group):
-                update(
-                    params,
-                    grads,
-                    exp_avgs,
-                    exp_norms,
-                    # A compiled update takes lr as a tensor, or it would compile again at each new learning rate.
-                    lr=torch.as_tensor(group["lr"], dtype=torch.float64) if group["fused"] else group["lr"],
-                    beta=beta,
-                    denominator_beta=beta if group["denominator_beta"] is None else group["denominator_beta"],
-                    p=group["p"],
-                    nesterov=group["nesterov"],
-                    weight_decay=group["weight_decay"],
-                    maximize=group["maximize"],
-                )
+            update, lr = _update, group["lr"]
+            if group["fused"]:  # lr as a tensor, or it would compile anew for each learning rate
+                update, lr = _compiled_update(), torch.as_tensor(lr, dtype=torch.float64)
+            names = ("beta", "denominator_beta", "p", "nesterov", "weight_decay", "maximize")
+            settings = {name: group[name] for name in names}
+            for tensors in self._tensors_by_kind(group):
+                update(*tensors, lr=lr, **settings)
         return loss
 
     def _tensors_by_kind(self, group: dict[str, Any]) -> list[tuple[list[Tensor], ...]]:
@@ -132,7 +123,7 @@ def _update(
     *,
     lr: float | Tensor,
     beta: float,
-    denominator_beta: float,
+    denominator_beta: float | None,
     p: float,
     nesterov: bool,
     weight_decay: float,
@@ -143,6 +134,7 @@ def _update(
     Both norms are taken relative to scale = max(s^{1/p}, |g|), so that the p-th powers lie in [0, 1] whatever the
     gradient's unit: s^{1/p} = scale (β (s^{1/p}/scale)^p + (1-β) (|g|/scale)^p)^{1/p}, and likewise b.
     """
+    denominator_beta = beta if denominator_beta is None else denominator_beta
     if maximize:
         grads = torch._foreach_neg(grads)
     magnitudes = torch._foreach_abs(grads)

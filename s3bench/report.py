@@ -156,6 +156,7 @@ def make_tables(runs: Sequence[Run]) -> dict[str, pd.DataFrame]:
         "spikes": pd.DataFrame(spikes, columns=["task", "optimizer", "lr_multiplier", "seed", *Spike.__annotations__]),
         "holes": pd.DataFrame(holes, columns=["run_id", "state", "steps", "horizon", "cause"]),
         "runs": plain,
+        "environment": _environments(runs),
     }
 
 
@@ -392,20 +393,21 @@ def _page(results_dir: str, runs: Sequence[Run], tables: Mapping[str, pd.DataFra
         findings=findings(tables),
         tables={name: shown(name, table) for name, table in tables.items()},
         images={name: base64.b64encode(path.read_bytes()).decode() for name, path in images.items()},
-        environments=_environments(runs),
         commands=sorted({_command(run) for run in runs}),
     )
 
 
-def _environments(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """What the runs ran on; more than one entry if they ran on different things."""
-    found: dict[str, dict[str, Any]] = {}
+def _environments(runs: Sequence[Run]) -> pd.DataFrame:
+    """What the runs ran on; more than one row if they ran on different things."""
+    rows = []
     for run in runs:
         if run.has_result:
             summary = run.row["summary"]
-            facts = {"device": summary["device"], "commit": summary["commit"] or "unknown", **summary["versions"]}
-            found.setdefault(json.dumps(facts), {"facts": facts, "runs": 0})["runs"] += 1
-    return list(found.values())
+            rows.append({"device": summary["device"], "commit": summary["commit"] or "unknown", **summary["versions"]})
+    if not rows:
+        return pd.DataFrame(columns=["runs", "device", "commit"])
+    table = pd.DataFrame(rows).fillna("-")
+    return table.groupby(list(table.columns), sort=False).size().rename("runs").reset_index()
 
 
 def _command(run: Run) -> str:

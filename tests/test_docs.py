@@ -1,0 +1,91 @@
+"""The README and the docs: every command composes, every Python block runs, every example file works."""
+
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from s3bench import catalog
+from s3bench.cli import _parser
+from s3bench.config import run_config, run_configs
+from tests.conftest import ROOT
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(page, language):
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def commands(page):
+    lines = [line.split(" #")[0].strip() for block in blocks(page, "bash") for line in block.splitlines()]
+    return [shlex.split(line)[1:] for line in lines if line.startswith("s3bench ")]
+
+
+def place_example_files(page, folder):
+    """Write the page's example files, whose first line is their path, into a folder."""
+    for block in blocks(page, "yaml") + blocks(page, "python"):
+        path = re.match(r"# (\S+\.(?:py|yaml))\n", block)
+        if path:
+            file = folder / path[1]
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(block.split("\n", 1)[1], encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_is_understood(page, tmp_path, monkeypatch):
+    place_example_files(page, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for command in commands(page):
+        chosen = _parser().parse_args(command)
+        if command[0] in ("run", "sweep"):
+            assert (run_configs if command[0] == "sweep" else lambda o: [run_config(o)])(chosen.overrides)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_blocks_run(page, tmp_path, s3bench):
+    sweep = ["sweep", "task=quadratic", "horizon=20", "seed=0,1", "results_dir=results/quickstart"]
+    if "results/quickstart" in "".join(blocks(page, "python")):
+        assert s3bench(*sweep).returncode == 0
+    for block in blocks(page, "python"):
+        result = subprocess.run(
+            [sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert result.returncode == 0, result.stderr
+
+
+def test_the_examples_of_extending_really_run(tmp_path, s3bench):
+    page = ROOT / "docs" / "extending.md"
+    place_example_files(page, tmp_path)
+    for command in commands(page):
+        if command[0] in ("run", "sweep", "report"):
+            result = s3bench(*command)
+            assert result.returncode == 0, result.stdout + result.stderr
+    (experiment,) = [block for block in blocks(page, "yaml") if block.startswith("# @package")]
+    (tmp_path / "configs" / "experiment").mkdir()
+    (tmp_path / "configs" / "experiment" / "betas.yaml").write_text(experiment)
+    assert "18 runs: 18 finished" in s3bench("sweep", "experiment=betas").stdout
+    assert "Does Adam need two betas?" in s3bench("list", "experiments").stdout
+
+
+def test_links_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_readmes_table_is_the_measured_one():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in ("tuned", "environment"):
+        table = (ROOT / "results" / "reference" / "quickstart" / "tables" / f"{name}.md").read_text(encoding="utf-8")
+        assert table in readme, f"{name}.md and the README differ: copy it in"
+
+
+def test_the_readme_names_every_optimizer_and_task():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for group in ("optimizer", "task"):
+        for name in catalog.choices(group):
+            assert f"`{name}`" in readme
