@@ -1,5 +1,6 @@
-"""Where a sweep stands: the states of its runs, progress, failures."""
+"""Where a sweep stands: the states of its runs, progress, time left, failures."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -11,7 +12,7 @@ from s3bench import record
 def show(results_dir: str | Path) -> None:
     """Print states by task and optimizer, steps, time left and the causes of failures. Raises UserError."""
     runs = record.load_records(results_dir)
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     table = Table("task", "optimizer", *record.STATES, "steps", box=None, pad_edge=False)
     for (task, optimizer), group in runs.groupby(["task", "optimizer"]):
         counts = [str((group.state == state).sum() or "") for state in record.STATES]
@@ -19,7 +20,43 @@ def show(results_dir: str | Path) -> None:
     console.print(table)
     totals = ", ".join(f"{count} {state}" for state in record.STATES if (count := (runs.state == state).sum()))
     console.print(f"{len(runs)} runs: {totals}")
-    for run in runs[runs.state == record.RUNNING].itertuples():
+    running = runs[runs.state == record.RUNNING]
+    for run in running.itertuples():
         console.print(f"running: {run.run_id}, step {run.steps:,} of {run.horizon:,}", markup=False)
     for run in runs[runs.state == record.FAILED].itertuples():
         console.print(f"failed: {run.run_id}: {run.cause}", markup=False)
+    if len(running):
+        over = runs[runs.state.isin(record.OVER)]
+        known = list(zip(over.task, over.seconds, over.steps, strict=True))
+        waiting = runs[runs.state.isin([record.RUNNING, record.MISSING])]
+        left = list(zip(waiting.task, waiting.horizon - waiting.steps, strict=True))
+        console.print(f"{duration(seconds_left(known, left, len(running)))} left, {len(running)} runs at a time")
+
+
+def seconds_left(
+    known: Sequence[tuple[str, float, int]], left: Sequence[tuple[str, int]], at_once: int
+) -> float | None:
+    """The seconds that the steps left will take; None while nothing is known.
+
+    `known` has (task, seconds, steps) of what was done, `left` (task, steps) of each run that is not over. A task's
+    seconds per step are its own, or those of all tasks together while it has none.
+    """
+    seconds = 0.0
+    for task in {task for task, _ in left}:
+        own = [entry for entry in known if entry[0] == task]
+        measured = own if any(steps for _, _, steps in own) else known
+        done = sum(steps for _, _, steps in measured)
+        if not done:
+            return None
+        rate = sum(spent for _, spent, _ in measured) / done
+        seconds += rate * sum(steps for name, steps in left if name == task)
+    return seconds / max(1, min(at_once, len(left)))
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as people say them."""
+    if seconds is None:
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from s3bench import record
 from s3bench.config import RunConfig, as_dict, run_configs
 from s3bench.errors import UserError, one_line
+from s3bench.status import duration, seconds_left
 
 BUSY = 3  # exit code of a worker whose run another process is at
 
@@ -69,8 +70,9 @@ class Launcher:
         self.runs = len(todo)
         self.steps = sum(config.horizon for config, _ in todo)
         self.over: list[tuple[RunConfig, float]] = []  # with their seconds
+        columns = (BarColumn(bar_width=20), TextColumn("{task.description}"))
         self.progress = Progress(
-            BarColumn(), TextColumn("{task.description}"), console=console, transient=True, refresh_per_second=2
+            *columns, console=console, transient=True, refresh_per_second=2, disable=not console.is_terminal
         )
         self.bar = self.progress.add_task("starting", total=self.steps)
 
@@ -114,27 +116,17 @@ class Launcher:
         done = sum(config.horizon for config, _ in self.over) + sum(
             record.steps_so_far(job.folder) for job in self.jobs
         )
-        left = _duration(self._seconds_left())
-        text = f"{len(self.over)}/{self.runs} runs, {done:,}/{self.steps:,} steps, {left} left"
+        left = duration(self._seconds_left())
+        text = f"{len(self.over)}/{self.runs} runs, {left} left, {done:,}/{self.steps:,} steps"
         self.progress.update(self.bar, completed=done, description=text)
 
     def _seconds_left(self) -> float | None:
-        """From the seconds per step of each task so far; of all tasks together, where a task has not begun."""
         now = time.monotonic()
         under_way = [(job.config, now - job.began, record.steps_so_far(job.folder)) for job in self.jobs]
         known = [*under_way, *((config, seconds, config.horizon) for config, seconds in self.over)]
-        left = [(config, config.horizon - done) for config, _, done in under_way]
-        left += [(config, config.horizon) for config, _ in self.waiting]
-        seconds = 0.0
-        for task in {config.names.task for config, _ in left}:
-            of_task = [entry for entry in known if entry[0].names.task == task]
-            entries = of_task if any(done for _, _, done in of_task) else known
-            done_steps = sum(done for _, _, done in entries)
-            if not done_steps:
-                return None
-            rate = sum(spent for _, spent, _ in entries) / done_steps
-            seconds += rate * sum(steps for config, steps in left if config.names.task == task)
-        return seconds / max(1, min(self.at_once, len(left)))
+        left = [(config.names.task, config.horizon - done) for config, _, done in under_way]
+        left += [(config.names.task, config.horizon) for config, _ in self.waiting]
+        return seconds_left([(c.names.task, spent, steps) for c, spent, steps in known], left, self.at_once)
 
 
 def _work(config: RunConfig, folder: Path) -> None:
@@ -214,7 +206,7 @@ def _closing(console: Console, folders: list[Path], seconds: float) -> int:
     """Print how the sweep ended and what failed; returns the exit code."""
     states = Counter(record.state(folder) for folder in folders)
     counts = ", ".join(f"{states[state]} {state}" for state in record.STATES if states[state])
-    console.print(f"{len(folders)} runs: {counts}; {_duration(seconds)}")
+    console.print(f"{len(folders)} runs: {counts}; {duration(seconds)}")
     failed = [folder for folder in folders if record.state(folder) == record.FAILED]
     for folder in failed:
         console.print(f"{folder.name} {record.outcome(folder)}", markup=False)
@@ -225,11 +217,3 @@ def _closing(console: Console, folders: list[Path], seconds: float) -> int:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "?"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
