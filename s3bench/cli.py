@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -134,7 +135,8 @@ def _spikes(chosen: argparse.Namespace) -> int:
     except ValueError as error:
         raise UserError(str(error)) from error
     if chosen.json:
-        print(json.dumps([vars(spike) for spike in spikes]))
+        events = [vars(spike) | {"height": spike.height if math.isfinite(spike.height) else None} for spike in spikes]
+        print(json.dumps(events))
         return 0
     print(f"{len(spikes)} spikes in {len(loss)} steps, {1e4 * len(spikes) / len(loss):.2f} per 10,000 steps")
     if spikes:

@@ -15,7 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from s3bench import catalog
+from s3bench import catalog, record
 from s3bench.errors import UserError, one_line, unknown
 
 
@@ -62,11 +62,6 @@ class RunConfig:
     data_dir: str = MISSING
     names: Names = field(default_factory=Names)
     run_id: str = ""
-
-
-# What cannot change a run's result: places, mirrors, names, the device, and what a report does with the record.
-NOT_IDENTITY = ("tracker", "device", "results_dir", "data_dir", "names", "run_id")
-NOT_TASK_IDENTITY = ("horizon", "eval_every", "targets", "spikes")  # the run has its own horizon and eval_every
 
 
 def run_configs(overrides: list[str]) -> list[RunConfig]:
@@ -185,15 +180,8 @@ def _set(config: DictConfig, override: Override) -> None:
 
 def _run_id(config: DictConfig) -> str:
     """A readable part, and a digest of all that can change the result."""
-    bare = config.copy()
-    bare.data_dir = ""
-    identity = OmegaConf.to_container(bare, resolve=True)
-    assert isinstance(identity, dict)
-    for key in NOT_IDENTITY:
-        del identity[key]
-    for key in NOT_TASK_IDENTITY:
-        del identity["task"][key]
-    canonical = json.dumps(_numbers_as_floats(identity), sort_keys=True)
+    resolved: Any = OmegaConf.to_container(config, resolve=True)
+    canonical = json.dumps(_numbers_as_floats(record.identity(resolved)), sort_keys=True)
     digest = hashlib.sha256(canonical.encode()).hexdigest()[:10]
     names = config.names
     return f"{names.task}-{names.optimizer}-x{config.lr_multiplier:g}-s{config.seed}-{digest}"
@@ -221,8 +209,11 @@ def _check(config: RunConfig) -> None:
     if config.seed < 0:
         raise UserError(f"seed is {config.seed}; it must be at least 0")
     for target in config.task.targets:
-        if "metric" not in target or len(target) != 2 or not {"at_most", "at_least"} & set(target):
+        if set(target) not in ({"metric", "at_most"}, {"metric", "at_least"}):
             raise UserError(f"task.targets holds {target}; it must be {{metric, at_most}} or {{metric, at_least}}")
+        bound = target.get("at_most", target.get("at_least"))
+        if not (isinstance(bound, int | float) and math.isfinite(bound)):
+            raise UserError(f"task.targets holds {target}; its bound needs a finite number")
     for key, node in (
         ("task.build", config.task.build),
         ("optimizer", config.optimizer),

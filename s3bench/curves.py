@@ -14,7 +14,11 @@ def read_curve(file: Path, column: str) -> npt.NDArray[np.float64]:
     if not file.is_file():
         raise UserError(f"there is no file {file}")
     try:
-        table = pd.read_parquet(file) if file.suffix == ".parquet" else pd.read_csv(file, skipinitialspace=True)
+        table = (
+            pd.read_parquet(file)
+            if file.suffix == ".parquet"
+            else pd.read_csv(file, skipinitialspace=True, index_col=False)
+        )
     except (ValueError, OSError) as error:  # pandas' and pyarrow's errors are ValueErrors
         raise UserError(f"{file} is neither CSV nor Parquet ({one_line(error)})") from error
     if column not in table:
@@ -24,5 +28,5 @@ def read_curve(file: Path, column: str) -> npt.NDArray[np.float64]:
     numbers = pd.to_numeric(table[column], errors="coerce")
     text = numbers.isna() & table[column].notna() & ~table[column].astype(str).str.strip().str.lower().eq("nan")
     if text.any():
-        raise UserError(f"{file}, row {int(text.argmax()) + 1}: {table[column][text.argmax()]!r} is no number")
+        raise UserError(f"{file}, row {int(text.argmax()) + 1}: {table[column].iloc[text.argmax()]!r} is no number")
     return numbers.to_numpy(dtype=np.float64)

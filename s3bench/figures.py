@@ -4,18 +4,22 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
-# Okabe and Ito's colours, which the colour-blind tell apart, and markers, for print in grey.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#999999", "#F0E442")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<")
+# Okabe and Ito's colours, which the colour-blind tell apart, and markers, for print in grey. Eight and seven: an
+# optimizer's look comes again only with the fifty-seventh.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#999999")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+WARNING = "#B00000"
+DODGE = 1.12  # factor between optimizers at one multiplier: side by side, not on top of each other
 STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 8,
@@ -31,20 +35,27 @@ STYLE: Any = {
 }
 
 
+class Look(NamedTuple):
+    """How an optimizer looks, in every figure."""
+
+    colour: str
+    marker: str
+
+
 @dataclass
 class Curve:
-    """One run's loss: `steps` and `loss` of shape (n,), `peaks` the steps of its spikes' peaks."""
+    """One run's loss: `steps`, `loss` and its `trend` of shape (n,), `peaks` the steps of its spikes' peaks."""
 
     steps: npt.NDArray[np.int64]
     loss: npt.NDArray[np.float64]
-    trend: npt.NDArray[np.float64]  # the running median
+    trend: npt.NDArray[np.float64]
     peaks: Sequence[int] = ()
     diverged: bool = False
 
 
 @dataclass
 class Series:
-    """An optimizer's values over the multipliers: `points` has each seed's value, `middle`, `low` and `high` a line."""
+    """An optimizer's values over the multipliers: `middle` with `low` and `high`, and `points`, one per seed."""
 
     multipliers: list[float] = field(default_factory=list)
     middle: list[float] = field(default_factory=list)
@@ -53,123 +64,152 @@ class Series:
     points: list[tuple[float, float]] = field(default_factory=list)  # (multiplier, value); infinite: drawn at the top
 
 
-def loss_curves(curves: Mapping[tuple[float, str], Sequence[Curve]], title: str) -> Figure:
-    """Small multiples, a row per learning-rate multiplier, a column per optimizer: raw losses of all seeds."""
+def looks(optimizers: Sequence[str]) -> dict[str, Look]:
+    """A look for each optimizer, in their order."""
+    return {
+        name: Look(COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)])
+        for index, name in enumerate(optimizers)
+    }
+
+
+def loss_curves(curves: Mapping[tuple[float, str], Sequence[Curve]], looks: Mapping[str, Look]) -> Figure:
+    """Small multiples, a row per learning-rate multiplier, a column per optimizer: the raw losses of all seeds.
+
+    Spikes are marked by triangles at their peaks, or at the upper edge where the peak lies above it. The upper edge is
+    at most ten times the largest first loss. A dotted line is where a run diverged.
+    """
     multipliers = sorted({multiplier for multiplier, _ in curves})
-    optimizers = list(dict.fromkeys(optimizer for _, optimizer in curves))
+    optimizers = [name for name in looks if any(name == optimizer for _, optimizer in curves)]
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(1 + 1.9 * len(optimizers), 0.8 + 1.6 * len(multipliers)))
-        grid = figure.subplots(len(multipliers), len(optimizers), sharex=True, sharey=True, squeeze=False)
-        for (multiplier, optimizer), runs in curves.items():
-            row, column = multipliers.index(multiplier), optimizers.index(optimizer)
-            _draw_curves(grid[row][column], runs, COLOURS[column % len(COLOURS)])
-        for column, optimizer in enumerate(optimizers):
-            grid[0][column].set_title(_plain(optimizer))
-            grid[-1][column].set_xlabel("step")
+        figure = Figure(figsize=(1.2 + 1.9 * len(optimizers), 0.7 + 1.6 * len(multipliers)))
+        grid = figure.subplots(len(multipliers), len(optimizers), sharex=True, sharey="row", squeeze=False)
         for row, multiplier in enumerate(multipliers):
+            of_row = {name: curves.get((multiplier, name), ()) for name in optimizers}
+            _limit_losses(grid[row][0], [curve for runs in of_row.values() for curve in runs])
             grid[row][0].set_ylabel(f"×{multiplier:g}\ntraining loss")
-        _limit_losses(grid[0][0], curves)
-        figure.suptitle(_plain(title), fontsize=9)
+            for axes, (name, runs) in zip(grid[row], of_row.items(), strict=True):
+                _draw_curves(axes, runs, looks[name].colour)
+        for column, name in enumerate(optimizers):
+            grid[0][column].set_title(_plain(name))
+            grid[-1][column].set_xlabel("step")
     return figure
 
 
-def _draw_curves(axes: Axes, runs: Sequence[Curve], colour: str) -> None:
-    for run in runs:
-        axes.plot(run.steps, run.loss, color=colour, lw=0.5, alpha=0.35)
-        axes.plot(run.steps, run.trend, color=colour, lw=1.0)
-        peaks = [step for step in run.peaks if math.isfinite(run.loss[step])]
-        axes.plot(peaks, [run.loss[step] for step in peaks], "v", color="#B00000", ms=4, mec="white", mew=0.5, zorder=5)
-        if run.diverged:
-            axes.axvline(run.steps[-1], color="#B00000", lw=1, ls=":")
+def _limit_losses(axes: Axes, curves: Sequence[Curve]) -> None:
+    """Logarithmic where all losses are positive."""
+    losses = np.concatenate([curve.loss[np.isfinite(curve.loss)] for curve in curves] or [np.ones(1)])
+    if not len(losses):
+        return
+    first = max((float(curve.loss[0]) for curve in curves if np.isfinite(curve.loss[0])), default=1.0)
+    top = min(losses.max(), 10 * first if first > 0 else losses.max())
+    if losses.min() > 0:
+        _logarithmic(axes, losses.min(), top)
+        axes.set_ylim(losses.min() / 1.1, top * 1.1)
+    else:
+        axes.set_ylim(losses.min(), top if top > losses.min() else losses.min() + 1)
 
 
-def _limit_losses(axes: Axes, curves: Mapping[tuple[float, str], Sequence[Curve]]) -> None:
-    """A logarithmic axis where all losses are positive; its upper end at ten times the largest first loss."""
-    losses = np.concatenate([run.loss for runs in curves.values() for run in runs] or [np.ones(1)])
-    losses = losses[np.isfinite(losses)]
-    first = max((float(run.loss[0]) for runs in curves.values() for run in runs if len(run.loss)), default=1.0)
-    if len(losses) and losses.min() > 0:
-        _logarithmic(axes)
-        axes.set_ylim(losses.min() / 1.1, min(losses.max() * 1.1, first * 10))
-    elif len(losses):
-        axes.set_ylim(None, min(losses.max(), first * 10))
+def _draw_curves(axes: Axes, curves: Sequence[Curve], colour: str) -> None:
+    top = axes.get_ylim()[1]
+    for curve in curves:
+        # Thousands of points each: as an image within the SVG
+        axes.plot(curve.steps, curve.loss, color=colour, lw=0.5, alpha=0.4, rasterized=True)
+        axes.plot(curve.steps, curve.trend, color=colour, lw=1.0)
+        heights = [min(curve.loss[step], top) if math.isfinite(curve.loss[step]) else top for step in curve.peaks]
+        if heights:
+            axes.plot(curve.peaks, heights, "v", color=WARNING, ms=4, mec="white", mew=0.5, zorder=5, clip_on=False)
+        if curve.diverged:
+            axes.axvline(float(curve.steps[-1]), color=WARNING, lw=1, ls=":")
 
 
 def over_multipliers(
-    panels: Mapping[str, Mapping[str, Series]], *, ylabel: str, beyond: str = "", from_zero: bool = False
+    panels: Mapping[str, Mapping[str, Series]],
+    looks: Mapping[str, Look],
+    *,
+    ylabel: str,
+    beyond: str = "",
+    from_zero: bool = False,
+    lines: bool = True,
 ) -> Figure:
-    """A panel per task, a line per optimizer over the learning-rate multipliers, a small marker per seed.
+    """A panel per task, an optimizer's values over the learning-rate multipliers, a small marker per seed.
 
     Args:
-        panels: task -> optimizer -> series.
+        panels: title -> optimizer -> series.
+        looks: of all optimizers.
         ylabel: the value and its unit.
         beyond: what an infinite value means; such points are drawn on a line above the others that says so.
         from_zero: the axis of values begins at 0; otherwise where they begin.
+        lines: connect the multipliers.
     """
-    optimizers = list(dict.fromkeys(optimizer for panel in panels.values() for optimizer in panel))
+    shown = [name for name in looks if any(name in panel for panel in panels.values())]
+    columns = min(3, len(panels))
+    rows = math.ceil(len(panels) / columns)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(0.9 + 3.4 * len(panels), 3.2))
-        row = figure.subplots(1, len(panels), squeeze=False)[0]
-        for axes, (task, panel) in zip(row, panels.items(), strict=True):
-            for optimizer, series in panel.items():
-                index = optimizers.index(optimizer)
-                shift = 1.06 ** (index - (len(optimizers) - 1) / 2)  # side by side, not on top of each other
-                _draw_series(axes, series, shift, index, _plain(optimizer))
-            _draw_beyond(axes, panel, beyond, len(optimizers))
+        figure = Figure(figsize=(0.9 + 3.6 * columns, 0.5 + 2.8 * rows))
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for axes in grid.flat[len(panels) :]:
+            axes.remove()
+        for axes, (title, panel) in zip(grid.flat, panels.items(), strict=False):
+            for place, name in enumerate(shown):
+                if name in panel:
+                    shift = DODGE ** (place - (len(shown) - 1) / 2)
+                    _draw_series(axes, panel[name], looks[name], shift, lines)
+                    _draw_beyond(axes, panel[name], looks[name], shift)
+            if any(math.isinf(value) for series in panel.values() for _, value in series.points):
+                axes.text(0, 1.04, f"{beyond} ", transform=axes.transAxes, ha="right", va="center", fontsize=6)
             _multiplier_axis(axes, panel)
             if from_zero:
-                axes.set_ylim(bottom=0)
+                axes.set_ylim(0, axes.get_ylim()[1])
             else:
                 _value_axis(axes, panel)
-            axes.set_title(_plain(task), pad=16 if beyond else None)
-        row[0].set_ylabel(ylabel)
-        handles, labels = row[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(6, max(1, len(labels))))
+            axes.set_title(_plain(title), pad=16 if beyond else None)
+            axes.set_ylabel(ylabel)
+        handles = [Line2D([], [], color=looks[name].colour, marker=looks[name].marker, ms=5) for name in shown]
+        figure.legend(handles, map(_plain, shown), loc="outside lower center", ncols=min(len(shown), 3 * columns))
     return figure
 
 
-def _draw_series(axes: Axes, series: Series, shift: float, index: int, label: str) -> None:
-    colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+def _draw_series(axes: Axes, series: Series, look: Look, shift: float, lines: bool) -> None:
     x = [multiplier * shift for multiplier in series.multipliers]
     middle, low, high = (np.array(values, dtype=float) for values in (series.middle, series.low, series.high))
-    axes.errorbar(
-        x, middle, yerr=[middle - low, high - middle], color=colour, marker=marker, ms=5, lw=1.2, capsize=2, label=label
-    )
+    bars = np.maximum(0, [middle - low, high - middle])  # the mean of equal numbers may differ from them by rounding
+    style: dict[str, Any] = {
+        "color": look.colour,
+        "marker": look.marker,
+        "ms": 5,
+        "lw": 1.2,
+        "capsize": 2,
+        "clip_on": False,
+    }
+    if x:  # an unclipped line without points would upset the layout
+        axes.errorbar(x, middle, yerr=bars, ls="-" if lines else "none", elinewidth=0.8, **style)
     points = [(multiplier * shift, value) for multiplier, value in series.points if math.isfinite(value)]
-    axes.plot([x for x, _ in points], [y for _, y in points], marker, color=colour, ms=2.5, alpha=0.6, mew=0)
+    axes.plot([x for x, _ in points], [y for _, y in points], look.marker, color=look.colour, ms=3, alpha=0.7, mew=0)
 
 
-def _draw_beyond(axes: Axes, panel: Mapping[str, Series], beyond: str, count: int) -> None:
+def _draw_beyond(axes: Axes, series: Series, look: Look, shift: float) -> None:
     """The infinite points, above the axis."""
-    drawn = False
-    for index, series in enumerate(panel.values()):
-        shift = 1.06 ** (index - (count - 1) / 2)
-        lost = sorted(multiplier for multiplier, value in series.points if math.isinf(value))
-        for multiplier in dict.fromkeys(lost):
-            where = (multiplier * shift, 1.04)
-            style: dict[str, Any] = {
-                "transform": axes.get_xaxis_transform(),
-                "clip_on": False,
-                "mew": 1.2,
-                "mfc": "none",
-            }
-            axes.plot(*where, MARKERS[index % len(MARKERS)], color=COLOURS[index % len(COLOURS)], ms=5, **style)
-            drawn = True
-    if drawn:
-        axes.text(0.0, 1.04, f"{beyond} ", transform=axes.transAxes, ha="right", va="center", fontsize=6)
+    x = sorted({multiplier * shift for multiplier, value in series.points if math.isinf(value)})
+    if not x:
+        return
+    style: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "clip_on": False, "mew": 1.2, "mfc": "none"}
+    axes.plot(x, [1.04] * len(x), look.marker, color=look.colour, ms=5, **style)
 
 
 def _value_axis(axes: Axes, panel: Mapping[str, Series]) -> None:
-    """Logarithmic where positive values span more than a factor of five, with plain numbers."""
+    """Logarithmic where positive values span more than a factor of five."""
     values = [value for series in panel.values() for value in (*series.low, *series.high) if math.isfinite(value)]
+    values += [value for series in panel.values() for _, value in series.points if math.isfinite(value)]
     if values and min(values) > 0 and max(values) > 5 * min(values):
-        _logarithmic(axes)
+        _logarithmic(axes, min(values), max(values))
 
 
-def _logarithmic(axes: Axes) -> None:
-    """A logarithmic axis of values, with plain numbers."""
+def _logarithmic(axes: Axes, low: float, high: float) -> None:
+    """A logarithmic axis of values, with plain numbers, enough of them."""
     axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    decades = math.log10(high / low)
+    subs = (1, 1.5, 2, 3, 4, 5, 6, 8) if decades < 1 else (1, 2, 5) if decades < 3 else (1,)
+    axes.yaxis.set_major_locator(LogLocator(subs=subs))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
@@ -178,7 +218,7 @@ def _multiplier_axis(axes: Axes, panel: Mapping[str, Series]) -> None:
     multipliers = {multiplier for series in panel.values() for multiplier in series.multipliers}
     multipliers |= {multiplier for series in panel.values() for multiplier, _ in series.points}
     axes.set_xscale("log")
-    axes.set_xlim(min(multipliers) / 1.6, max(multipliers) * 1.6)
+    axes.set_xlim(min(multipliers) / 1.8, max(multipliers) * 1.8)
     axes.xaxis.set_major_locator(FixedLocator(sorted(multipliers)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"×{value:g}"))
@@ -187,11 +227,11 @@ def _multiplier_axis(axes: Axes, panel: Mapping[str, Series]) -> None:
 
 def save(figure: Figure, file: Path) -> list[Path]:
     """Write the figure as SVG and PNG; the same figure gives the same bytes. Returns the files."""
-    files = [file.with_suffix(".svg"), file.with_suffix(".png")]
+    files = [file.with_name(f"{file.name}.svg"), file.with_name(f"{file.name}.png")]
     with mpl.rc_context(STYLE):
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # it is laid out; each file would do it again
-        figure.savefig(files[0], metadata={"Date": None})
+        figure.savefig(files[0], dpi=200, metadata={"Date": None})
         figure.savefig(files[1], dpi=150, metadata={"Software": None})
     return files
 

@@ -33,8 +33,26 @@ STATES = (FINISHED, DIVERGED, FAILED, RUNNING, MISSING)
 OVER = (FINISHED, DIVERGED)  # states with a result
 
 
+# What cannot change a run's result: places, mirrors, names, the device, and what a report does with the record.
+NOT_IDENTITY = ("tracker", "device", "results_dir", "data_dir", "names", "run_id")
+NOT_TASK_IDENTITY = ("horizon", "eval_every", "targets", "spikes")  # the run has its own horizon and eval_every
+
+
 class Busy(Exception):
     """Another process is at this run."""
+
+
+def identity(config: dict[str, Any]) -> dict[str, Any]:
+    """The part of a resolved config that can change the result of the run."""
+
+    def without_place(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: without_place(item) for key, item in value.items()}
+        return "" if value == config["data_dir"] else value
+
+    part = {key: without_place(value) for key, value in config.items() if key not in NOT_IDENTITY}
+    part["task"] = {key: value for key, value in part["task"].items() if key not in NOT_TASK_IDENTITY}
+    return part
 
 
 def folder_of(config: dict[str, Any]) -> Path:
@@ -182,7 +200,8 @@ def _record(folder: Path) -> dict[str, Any]:
             "seed": int(config["seed"]),
             "horizon": int(config["horizon"]),
         }
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        identity(config), config["task"]["targets"], config["task"]["spikes"]
+    except (yaml.YAMLError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(folder, CONFIG, error) from error
     row["state"] = state(folder)
     summary = _summary(folder) if row["state"] in OVER else {}
@@ -205,10 +224,15 @@ def _summary(folder: Path) -> dict[str, Any]:
 
 def _load(folder: Path, name: str, needed: list[str]) -> pd.DataFrame:
     if not (folder / SUMMARY).exists():
-        return pd.DataFrame(_rows(folder / f"{name}{ROWS}"))
+        try:
+            return pd.DataFrame(_rows(folder / f"{name}{ROWS}"))
+        except ValueError as error:
+            raise _damaged(folder, f"{name}{ROWS}", error) from error
     file = folder / f"{name}.parquet"
     try:
         table: pd.DataFrame = pq.read_table(file).to_pandas()
+        if table.empty:
+            raise ValueError("no rows")
         if absent := set(needed) - set(table.columns):
             raise ValueError(f"no column {', '.join(sorted(absent))}")
         return table

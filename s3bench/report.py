@@ -20,11 +20,12 @@ from s3bench.errors import UserError
 from s3bench.spikes import Spike, find_spikes
 
 TREND_STEPS = 25  # window of the running median in the loss curves
+EARLY = 0.05  # of the horizon: spikes that begin there are counted apart
 
 
 @dataclass
 class Run:
-    """A record with its rows and its scores."""
+    """A record with its rows and its scores; both empty where it has no result."""
 
     row: dict[str, Any]  # of load_records
     steps: pd.DataFrame
@@ -37,10 +38,20 @@ class Run:
         """Whether the run is over and did not fail."""
         return self.row["state"] in record.OVER
 
+    @property
+    def targets(self) -> list[str]:
+        """The names of its task's targets, as the YAML orders them."""
+        return [target_name(target) for target in self.row["config"]["task"]["targets"]]
+
 
 def write_report(results_dir: str | Path) -> Path:
-    """Write <results_dir>/report/ and return its index.html. Raises UserError: no records, or a damaged one."""
-    runs = [_read(row) for row in _rows(_labelled(record.load_records(results_dir)))]
+    """Write <results_dir>/report/ and return its index.html.
+
+    Raises UserError: no records, a damaged one, or records of one task that were not held to the same targets and
+    detector parameters or had other data.
+    """
+    runs = [_read(row) for row in _labelled(record.load_records(results_dir))]
+    _refuse_mixtures(runs)
     tables = make_tables(runs)
     drawn = make_figures(runs, tables)
     report = Path(results_dir) / "report"
@@ -62,50 +73,65 @@ def write_report(results_dir: str | Path) -> Path:
     return report / "index.html"
 
 
-def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
-
-
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def _labelled(records: pd.DataFrame) -> pd.DataFrame:
-    """The records in the order of the page, with labels that tell different configs of one name apart: "s3 (p=2.5)"."""
-    for name, column in (("optimizer", "optimizer"), ("task", "task")):
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+
+
+def _labelled(records: pd.DataFrame) -> list[dict[str, Any]]:
+    """The records in the page's order, with labels that tell different settings under one name apart: "s3 (p=2.5)".
+
+    What else than the optimizer, the learning rate's multiplier and the seed can change a result makes another task.
+    """
+    settings = [_flat(record.identity(config)) for config in records.config]
+    for column, belongs in (
+        ("optimizer", lambda key: key.startswith("optimizer.")),
+        ("task", lambda key: not key.startswith("optimizer.")),
+    ):
         for label, group in records.groupby(column):
-            configs = [_settings(config, name) for config in group.config]
-            differing = [key for key in configs[0] if len({json.dumps(c.get(key)) for c in configs}) > 1]
+            own = [{key: text for key, text in settings[index].items() if belongs(key)} for index in group.index]
+            differing = [
+                key for key in dict.fromkeys(key for s in own for key in s) if len({s.get(key) for s in own}) > 1
+            ]
             if differing:
-                details = [", ".join(f"{key}={c.get(key)}" for key in differing) for c in configs]
+                short = {key: key.rpartition(".")[2] for key in differing}
+                details = [", ".join(f"{short[key]}={s.get(key, '-')}" for key in differing) for s in own]
                 records.loc[group.index, column] = [f"{label} ({detail})" for detail in details]
-    return records.sort_values(["task", "optimizer", "lr_multiplier", "seed"], kind="stable")
+    return _rows(records.sort_values(["task", "optimizer", "lr_multiplier", "seed"], kind="stable"))
 
 
-def _settings(config: Mapping[str, Any], group: str) -> dict[str, Any]:
-    """What makes runs of one name different: an optimizer's arguments; a task's, with horizon and schedule."""
-    if group == "optimizer":
-        return {key: value for key, value in config["optimizer"].items() if not key.startswith("_")}
-    build = {key: value for key, value in config["task"]["build"].items() if key not in ("seed", "data_dir")}
-    whole = {key: config[key] for key in ("horizon", "clip_norm")}
-    return build | whole | {"lr": config["task"]["lr"], "schedule": config["names"]["schedule"]}
+def _flat(settings: Mapping[str, Any], above: str = "") -> dict[str, str]:
+    """Nested settings as {"optimizer.p": "3.0"}, without the axes of a grid."""
+    flat: dict[str, str] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{above}{key}.")
+        elif key not in ("seed", "lr_multiplier"):
+            flat[f"{above}{key}"] = value if isinstance(value, str) else json.dumps(value)
+    return flat
 
 
 def _read(row: dict[str, Any]) -> Run:
-    """The run with its rows, its spikes and its scores; empty of scores where it has no result."""
-    steps, evals = record.load_steps(row["folder"]), record.load_evals(row["folder"])
-    run = Run(row, steps, evals, [], {})
+    """The run with its rows, its spikes and its scores."""
+    run = Run(row, pd.DataFrame(), pd.DataFrame(), [], {})
     if not run.has_result:
         return run
+    run.steps, run.evals = record.load_steps(row["folder"]), record.load_evals(row["folder"])
     task = row["config"]["task"]
-    run.spikes = find_spikes(steps.loss.to_numpy(), **task["spikes"])
+    try:
+        run.spikes = find_spikes(run.steps.loss.to_numpy(), **task["spikes"])
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{row['folder']}: task.spikes in its config cannot be used ({error})") from error
     finished = row["state"] == record.FINISHED
     run.scores = {
-        "final_loss": float(evals.loss.iloc[-1]) if finished else math.inf,
+        "final_loss": float(run.evals.loss.iloc[-1]) if finished else math.inf,
         "spikes": len(run.spikes),
-        "update_max": float(steps.update_max.max()) if "update_max" in steps else math.nan,
-        **{name: float(evals[name].iloc[-1]) if finished else math.nan for name in metrics(evals)},
+        "update_max": float(run.steps.update_max.max()) if "update_max" in run.steps else math.nan,
+        **{name: float(run.evals[name].iloc[-1]) if finished else math.nan for name in metrics(run.evals)},
     }
     for target in task["targets"]:
         run.scores[target_name(target)] = _reached(run, target)
@@ -126,19 +152,42 @@ def target_name(target: Mapping[str, Any]) -> str:
 def _reached(run: Run, target: Mapping[str, Any]) -> int | None:
     """The steps to a target; a diverged run never reached it."""
     bounds = {key: target[key] for key in ("at_most", "at_least") if key in target}
-    if run.row["state"] == record.DIVERGED or target["metric"] not in run.evals:
+    if run.row["state"] == record.DIVERGED:
         return None
     return score.steps_to_target(run.evals.step, run.evals[target["metric"]], **bounds)
 
 
+def _refuse_mixtures(runs: Sequence[Run]) -> None:
+    """Raise UserError if runs of one task were not held to the same measure."""
+    for task, group in _groups(runs, "task").items():
+        for what, facts in (
+            ("targets", [run.row["config"]["task"]["targets"] for run in group]),
+            ("detector parameters", [run.row["config"]["task"]["spikes"] for run in group]),
+            ("data", [run.row["fingerprint"] for run in group if run.has_result]),
+        ):
+            different = list(dict.fromkeys(json.dumps(fact) for fact in facts))
+            if len(different) > 1:
+                raise UserError(
+                    f"the records of {task} differ in their {what} ({' and '.join(different[:2])}) and cannot stand in "
+                    "one table; sweep into another results_dir, or delete those of one kind"
+                )
+
+
+def _groups(runs: Sequence[Run], key: str) -> dict[str, list[Run]]:
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.row[key], []).append(run)
+    return groups
+
+
 def make_tables(runs: Sequence[Run]) -> dict[str, pd.DataFrame]:
-    """All tables, unformatted: tuned, cells, targets, spikes, holes, runs."""
+    """All tables, unformatted."""
     columns = ["run_id", "task", "optimizer", "lr_multiplier", "lr", "seed", "horizon", "state", "steps"]
     plain = pd.DataFrame([{key: run.row[key] for key in columns} | run.scores for run in runs])
     for name in ("final_loss", "spikes", "update_max"):
         if name not in plain:
             plain[name] = np.nan  # no run has a result
-    names = list(dict.fromkeys(name for run in runs if run.has_result for name in metrics(run.evals)))
+    names = list(dict.fromkeys(name for run in runs for name in metrics(run.evals)))
     spikes = [
         {key: run.row[key] for key in ("task", "optimizer", "lr_multiplier", "seed")} | vars(spike)
         for run in runs
@@ -149,10 +198,10 @@ def make_tables(runs: Sequence[Run]) -> dict[str, pd.DataFrame]:
         for run in runs
         if not run.has_result
     ]
+    tables = {"tuned": score.tuned(plain), "cells": score.cells(plain, names), "targets": _targets(runs)}
     return {
-        "tuned": score.tuned(plain),
-        "cells": score.cells(plain, names),
-        "targets": _targets(runs),
+        "overview": _overview(runs, tables),
+        **tables,
         "spikes": pd.DataFrame(spikes, columns=["task", "optimizer", "lr_multiplier", "seed", *Spike.__annotations__]),
         "holes": pd.DataFrame(holes, columns=["run_id", "state", "steps", "horizon", "cause"]),
         "runs": plain,
@@ -165,8 +214,7 @@ def _targets(runs: Sequence[Run]) -> pd.DataFrame:
     rows: dict[tuple[Any, ...], list[int | None]] = {}
     for run in runs:
         if run.has_result:
-            for target in run.row["config"]["task"]["targets"]:
-                name = target_name(target)
+            for name in run.targets:
                 rows.setdefault((*(run.row[key] for key in score.CELL), name), []).append(run.scores[name])
     table = []
     for key, steps in rows.items():
@@ -179,81 +227,121 @@ def _targets(runs: Sequence[Run]) -> pd.DataFrame:
     return pd.DataFrame(table, columns=columns)
 
 
+def _overview(runs: Sequence[Run], tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """One row per task and optimizer: at its best learning rate, at the task's largest, spikes, the last target."""
+    rows = []
+    for task, of_task in _groups(runs, "task").items():
+        largest = max(run.row["lr_multiplier"] for run in of_task)
+        for optimizer, group in _groups(of_task, "optimizer").items():
+            (best,) = _rows(_part(tables["tuned"], task=task, optimizer=optimizer))
+            results = [run for run in group if run.has_result]
+            row: dict[str, Any] = {"task": task, "optimizer": optimizer}
+            row |= {key: best[key] for key in ("n", "best_multiplier", "edge", "final_loss_mean", "final_loss_sd")}
+            at_largest = _rows(_part(tables["cells"], task=task, optimizer=optimizer, lr_multiplier=largest))
+            row["largest_multiplier"] = largest
+            for key in ("n", "diverged", "final_loss_mean", "final_loss_sd"):
+                row[f"largest_{key}"] = at_largest[0][key] if at_largest else math.nan
+            row |= {"runs": len(results), "runs_with_spike": sum(bool(run.spikes) for run in results)}
+            row["target"] = group[0].targets[-1] if group[0].targets else None
+            where = {"task": task, "optimizer": optimizer, "lr_multiplier": best["best_multiplier"]}
+            reached = _rows(_part(tables["targets"], **where, target=row["target"]))
+            for key in ("reached", "n", "median_steps"):
+                row[f"target_{key}"] = reached[0][key] if reached else math.nan
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _part(table: pd.DataFrame, **values: Any) -> pd.DataFrame:
+    """The rows that have these values."""
+    for column, value in values.items():
+        table = table[table[column] == value]
+    return table
+
+
+def _environments(runs: Sequence[Run]) -> pd.DataFrame:
+    """What the runs ran on; more than one row if they ran on different things."""
+    rows = []
+    for run in runs:
+        if run.has_result:
+            summary = run.row["summary"]
+            rows.append({"device": summary["device"], "commit": summary["commit"] or "unknown", **summary["versions"]})
+    if not rows:
+        return pd.DataFrame(columns=["runs", "device", "commit"])
+    table = pd.DataFrame(rows).fillna("-")
+    return table.groupby(list(table.columns), sort=False).size().rename("runs").reset_index()
+
+
 def make_figures(runs: Sequence[Run], tables: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
     """All figures of what has a result, by name; none if nothing has."""
     drawn: dict[str, Figure] = {}
-    with_result = [run for run in runs if run.has_result]
-    if not with_result:
+    tasks = _groups([run for run in runs if run.has_result], "task")
+    if not tasks:
         return drawn
-    tasks = list(dict.fromkeys(run.row["task"] for run in with_result))
-    panels = {task: [run for run in with_result if run.row["task"] == task] for task in tasks}
+    looks = figures.looks(sorted({run.row["optimizer"] for run in runs}))
     cells = tables["cells"]
-    losses = {task: _final_losses(of_task, cells) for task, of_task in panels.items()}
-    drawn["final_loss"] = figures.over_multipliers(losses, ylabel="final held-out loss", beyond="diverged")
-    rates = {task: _spike_rates(of_task, cells) for task, of_task in panels.items()}
-    drawn["spike_rate"] = figures.over_multipliers(rates, ylabel="spikes per 10,000 steps", from_zero=True)
-    steps = {
-        f"{task}: {name}": _steps_to_target(of_task, name)
-        for task, of_task in panels.items()
-        for name in [target_name(target) for target in of_task[0].row["config"]["task"]["targets"]][-1:]
-    }
-    drawn["steps_to_target"] = figures.over_multipliers(
-        steps, ylabel="steps to target", beyond="not reached", from_zero=True
+    drawn["final_loss"] = figures.over_multipliers(
+        {task: _final_losses(group, cells) for task, group in tasks.items()},
+        looks,
+        ylabel="final held-out loss",
+        beyond="diverged",
     )
-    for task, of_task in panels.items():
-        drawn[f"loss_{_file_name(task)}"] = _loss_figure(task, of_task)
+    drawn["spike_rate"] = figures.over_multipliers(
+        {task: _spike_rates(group, cells) for task, group in tasks.items()},
+        looks,
+        ylabel="spikes per 10,000 steps",
+        from_zero=True,
+        lines=False,
+    )
+    panels = {}
+    for task, group in tasks.items():
+        if group[0].targets:
+            panels[f"{task}: {group[0].targets[-1]}"] = _steps_to_target(group, group[0].targets[-1])
+    if panels:
+        drawn["steps_to_target"] = figures.over_multipliers(
+            panels, looks, ylabel="steps to target", beyond="not reached", from_zero=True
+        )
+    for task, group in tasks.items():
+        drawn[f"loss_{_file_name(task)}"] = _loss_figure(group, looks)
     return drawn
 
 
-def _by_optimizer(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    groups: dict[str, list[Run]] = {}
-    for run in runs:
-        groups.setdefault(run.row["optimizer"], []).append(run)
-    return groups
-
-
 def _final_losses(runs: Sequence[Run], cells: pd.DataFrame) -> dict[str, figures.Series]:
-    """Mean, smallest and largest over the finished seeds; diverged ones as infinite points."""
-    return {
-        optimizer: figures.Series(
+    """Mean, smallest and largest over the seeds, a gap where one diverged; diverged ones as infinite points."""
+    series = {}
+    for optimizer, group in _groups(runs, "optimizer").items():
+        cell = _part(cells, task=group[0].row["task"], optimizer=optimizer, diverged=0)
+        cell = cell[cell.n > 0]
+        series[optimizer] = figures.Series(
             multipliers=cell.lr_multiplier.tolist(),
             middle=cell.final_loss_mean.tolist(),
             low=cell.final_loss_min.tolist(),
             high=cell.final_loss_max.tolist(),
             points=[(run.row["lr_multiplier"], run.scores["final_loss"]) for run in group],
         )
-        for optimizer, group in _by_optimizer(runs).items()
-        for cell in [_cells_of(cells, group)]
-    }
+    return series
 
 
 def _spike_rates(runs: Sequence[Run], cells: pd.DataFrame) -> dict[str, figures.Series]:
     """The rate of each cell with its exact interval."""
-    return {
-        optimizer: figures.Series(
+    series = {}
+    for optimizer, group in _groups(runs, "optimizer").items():
+        cell = _part(cells, task=group[0].row["task"], optimizer=optimizer)
+        cell = cell[cell.n > 0]
+        series[optimizer] = figures.Series(
             multipliers=cell.lr_multiplier.tolist(),
             middle=cell.spikes_per_10k.tolist(),
             low=cell.spikes_per_10k_low.tolist(),
             high=cell.spikes_per_10k_high.tolist(),
         )
-        for optimizer, group in _by_optimizer(runs).items()
-        for cell in [_cells_of(cells, group)]
-    }
-
-
-def _cells_of(cells: pd.DataFrame, group: Sequence[Run]) -> pd.DataFrame:
-    """The cells of a task and optimizer that have a result."""
-    first = group[0].row
-    chosen = cells[(cells.task == first["task"]) & (cells.optimizer == first["optimizer"]) & (cells.n > 0)]
-    return pd.DataFrame(chosen)
+    return series
 
 
 def _steps_to_target(runs: Sequence[Run], name: str) -> dict[str, figures.Series]:
     """The median over the seeds, a gap where it is infinite; seeds that never reached it as infinite points."""
     series = {}
-    for optimizer, group in _by_optimizer(runs).items():
+    for optimizer, group in _groups(runs, "optimizer").items():
         multipliers = sorted({run.row["lr_multiplier"] for run in group})
-        steps = {m: [r.scores[name] for r in group if r.row["lr_multiplier"] == m] for m in multipliers}
+        steps = {m: [run.scores[name] for run in group if run.row["lr_multiplier"] == m] for m in multipliers}
         median = {m: score.median_steps(steps[m]) for m in multipliers}
         known = [m for m in multipliers if math.isfinite(median[m])]  # at least half of the seeds reached it
         reached = {m: [step for step in steps[m] if step is not None] for m in known}
@@ -267,7 +355,7 @@ def _steps_to_target(runs: Sequence[Run], name: str) -> dict[str, figures.Series
     return series
 
 
-def _loss_figure(task: str, runs: Sequence[Run]) -> Figure:
+def _loss_figure(runs: Sequence[Run], looks: Mapping[str, figures.Look]) -> Figure:
     curves: dict[tuple[float, str], list[figures.Curve]] = {}
     for run in runs:
         loss = run.steps.loss.to_numpy()
@@ -280,43 +368,91 @@ def _loss_figure(task: str, runs: Sequence[Run]) -> Figure:
                 diverged=run.row["state"] == record.DIVERGED,
             )
         )
-    seeds = len({run.row["seed"] for run in runs})
-    title = f"{task}: raw training loss of {seeds} seeds, running median over {TREND_STEPS} steps, ▼ spikes"
-    return figures.loss_curves(curves, title)
+    return figures.loss_curves(curves, looks)
+
+
+HEADERS = {
+    "lr_multiplier": "×",
+    "best_multiplier": "best ×",
+    "final_loss_mean": "final loss",
+    "update_max": "largest update",
+    "runs_with_spike": "runs with a spike",
+    "spikes_per_10k": "per 10,000 steps [95%]",
+}
 
 
 def shown(name: str, table: pd.DataFrame) -> pd.DataFrame:
     """A table as people read it: numbers rounded, each beside its n and its spread."""
-    columns = {column: _cells_of_text(table[column]) for column in table.columns}
-    if name in ("cells", "tuned"):
-        for value in [column.removesuffix("_mean") for column in table.columns if column.endswith("_mean")]:
-            both = _joined(columns, "{0} ± {1}", f"{value}_mean", f"{value}_sd")
-            columns[f"{value}_mean"] = [text.replace("- ± -", "-") for text in both]
-            for part in ("sd", "min", "max"):
-                columns.pop(f"{value}_{part}", None)
+    if name == "overview":
+        return _shown_overview(table)
+    columns = {str(column): [_text(value) for value in table[column].tolist()] for column in table.columns}
+    for value in [column.removesuffix("_mean") for column in columns if column.endswith("_mean")]:
+        columns[f"{value}_mean"] = [
+            _mean_and_sd(mean, sd) for mean, sd in zip(table[f"{value}_mean"], table[f"{value}_sd"], strict=True)
+        ]
+        for part in ("sd", "min", "max"):
+            columns.pop(f"{value}_{part}", None)
     if name == "cells":
+        for row, (n, diverged) in enumerate(zip(table.n, table.diverged, strict=True)):
+            if diverged:
+                columns["final_loss_mean"][row] += f" ({n - diverged} of {n})"
         columns["spikes"] = _joined(columns, "{0} in {1} steps", "spikes", "steps")
+        columns["runs_with_spike"] = _joined(columns, "{0} of {1}", "runs_with_spike", "n")
         interval = [f"spikes_per_10k{part}" for part in ("", "_low", "_high")]
         columns["spikes_per_10k"] = _joined(columns, "{0} [{1}, {2}]", *interval)
         for column in ("steps", *interval[1:]):
             del columns[column]
     if name == "tuned":
-        edge = [" (edge of the grid)" if at_edge else "" for at_edge in table.edge]
+        edge = [" (edge)" if at_edge else "" for at_edge in table.edge]
         columns["best_multiplier"] = [text + at for text, at in zip(columns["best_multiplier"], edge, strict=True)]
-        del columns["edge"]
+        columns["n"] = _joined(columns, "{0} of {1}", "n", "seeds")
+        for column in ("edge", "seeds"):
+            del columns[column]
     if name == "targets":
         columns["reached"] = _joined(columns, "{0} of {1}", "reached", "n")
         del columns["n"]
-    names = {column: column.removesuffix("_mean").replace("_", " ").replace("lr multiplier", "×") for column in columns}
+    names = {name: HEADERS.get(name, name.removesuffix("_mean").replace("_", " ")) for name in columns}
     return pd.DataFrame(columns).rename(columns=names)
+
+
+def _shown_overview(table: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    for row in _rows(table):
+        best = f"{_mean_and_sd(row['final_loss_mean'], row['final_loss_sd'])} (n = {row['n']})" if row["n"] else "-"
+        at = f" at ×{row['best_multiplier']:g}{', the edge' if row['edge'] else ''}" if row["n"] else ""
+        n, lost = row["largest_n"], row["largest_diverged"]
+        largest = f"{_mean_and_sd(row['largest_final_loss_mean'], row['largest_final_loss_sd'])} (n = {_text(n)})"
+        if lost > 0:
+            largest = f"{_text(lost)} of {_text(n)} diverged; the others {_text(row['largest_final_loss_mean'])}"
+        if not n > 0:
+            largest = "-"
+        reached = f"{_text(row['target_reached'])} of {_text(row['target_n'])}"
+        steps = f", median step {_text(row['target_median_steps'])}" if row["target_reached"] else ""
+        rows.append(
+            {
+                "task": row["task"],
+                "optimizer": row["optimizer"],
+                "final loss at its best learning rate": best + at,
+                f"at the largest, ×{row['largest_multiplier']:g}": largest,
+                "runs with a spike": f"{row['runs_with_spike']} of {row['runs']}",
+                "target, at its best": f"{row['target']}: {reached}{steps}"
+                if row["target_n"] == row["target_n"]
+                else "-",
+            }
+        )
+    return pd.DataFrame(rows).fillna("-")
 
 
 def _joined(columns: Mapping[str, Sequence[str]], pattern: str, *names: str) -> list[str]:
     return [pattern.format(*cells) for cells in zip(*(columns[name] for name in names), strict=True)]
 
 
-def _cells_of_text(column: "pd.Series[Any]") -> list[str]:
-    return [_text(value) for value in column.tolist()]
+def _mean_and_sd(mean: float, sd: float) -> str:
+    """ "0.168 ± 0.066": the deviation with two digits, the mean with as many decimals."""
+    if not (math.isfinite(mean) and math.isfinite(sd)):
+        return _text(mean)
+    decimals = min(6, max(0, 1 - math.floor(math.log10(sd)))) if sd > 0 else 4
+    return f"{mean:.{decimals}f} ± {sd:.{decimals}f}"
 
 
 def _text(value: Any) -> str:
@@ -336,84 +472,45 @@ def markdown(table: pd.DataFrame) -> str:
     return "".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |\n" for line in lines)
 
 
-def findings(tables: Mapping[str, pd.DataFrame]) -> dict[str, list[str]]:
-    """What the tables show, per task, in sentences: without a verdict, each number beside its n and its spread."""
-    cells, best = tables["cells"], tables["tuned"]
-    sentences: dict[str, list[str]] = {}
-    for task in dict.fromkeys(cells.task):
-        of_task, said = cells[(cells.task == task) & (cells.n > 0)], []
-        ranked = best[(best.task == task) & (best.n > 1)].sort_values("final_loss_mean")
-        if len(ranked):
-            order = _listing(ranked, "final_loss_mean", "final_loss_sd")
-            said.append(
-                f"At its own best learning rate, picked on other seeds, from the lowest final loss up: {order}."
-            )
-        largest = of_task.lr_multiplier.max()
-        there = of_task[of_task.lr_multiplier == largest].sort_values("final_loss_mean")
-        said.append(
-            f"At the largest learning rate, ×{largest:g}: {_listing(there, 'final_loss_mean', 'final_loss_sd')}."
-        )
-        counts = of_task.groupby("optimizer", sort=False)[["spikes", "steps"]].sum()
-        spikes = ", ".join(f"{name} {row.spikes:,} in {row.steps:,} steps" for name, row in counts.iterrows())
-        said.append(f"Spikes over all learning rates: {spikes}.")
-        sentences[str(task)] = said
-    return sentences
-
-
-def _listing(table: pd.DataFrame, mean: str, sd: str) -> str:
-    """ "s3 0.12 ± 0.01 (n = 2), ..."."""
-    entries = []
-    for row in _rows(table):
-        lost = f", {row['diverged']} diverged" if row.get("diverged") else ""
-        entries.append(f"{row['optimizer']} {_text(row[mean])} ± {_text(row[sd])} (n = {row['n']}{lost})")
-    return ", ".join(entries)
-
-
 def _page(results_dir: str, runs: Sequence[Run], tables: Mapping[str, pd.DataFrame], images: Mapping[str, Path]) -> str:
     """The page: everything in one file, and everything escaped."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("s3bench"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     states = pd.Series([run.row["state"] for run in runs]).value_counts()
-    tasks: dict[str, dict[str, Any]] = {}
-    for run in runs:
-        if run.has_result:
-            tasks.setdefault(run.row["task"], {"parameters": run.row["parameters"], "horizons": set(), "seeds": set()})
-            tasks[run.row["task"]]["horizons"].add(run.row["horizon"])
-            tasks[run.row["task"]]["seeds"].add(run.row["seed"])
-    seeds = min((len(task["seeds"]) for task in tasks.values()), default=0)
+    with_result = [run for run in runs if run.has_result]
+    early = [s for run in with_result for s in run.spikes if s.onset < EARLY * run.row["horizon"]]
+    tasks = {
+        task: {
+            "parameters": group[0].row["parameters"],
+            "horizon": group[0].row["horizon"],
+            "seeds": sorted({run.row["seed"] for run in group}),
+            "paired": _paired_seeds(group),
+            "spikes": group[0].row["config"]["task"]["spikes"],
+        }
+        for task, group in _groups(with_result, "task").items()
+    }
+    overview = tables["overview"]
     return environment.get_template("report.html").render(
         version=__version__,
         results_dir=results_dir,
         states={state: int(states[state]) for state in record.STATES if state in states},
         runs=len(runs),
         tasks=tasks,
-        seeds=seeds,
-        smallest_p=2.0 ** (1 - seeds) if seeds else None,
-        findings=findings(tables),
+        overviews={task: shown("overview", _part(overview, task=task)).drop(columns="task") for task in tasks},
         tables={name: shown(name, table) for name, table in tables.items()},
+        early=len(early),
+        trend_steps=TREND_STEPS,
         images={name: base64.b64encode(path.read_bytes()).decode() for name, path in images.items()},
-        commands=sorted({_command(run) for run in runs}),
+        experiments=sorted({run.row["experiment"] for run in runs}),
     )
 
 
-def _environments(runs: Sequence[Run]) -> pd.DataFrame:
-    """What the runs ran on; more than one row if they ran on different things."""
-    rows = []
-    for run in runs:
-        if run.has_result:
-            summary = run.row["summary"]
-            rows.append({"device": summary["device"], "commit": summary["commit"] or "unknown", **summary["versions"]})
-    if not rows:
-        return pd.DataFrame(columns=["runs", "device", "commit"])
-    table = pd.DataFrame(rows).fillna("-")
-    return table.groupby(list(table.columns), sort=False).size().rename("runs").reset_index()
-
-
-def _command(run: Run) -> str:
-    experiment = run.row["experiment"]
-    return f"s3bench sweep experiment={experiment}" if experiment != "adhoc" else "s3bench sweep (by hand)"
+def _paired_seeds(runs: Sequence[Run]) -> int:
+    """How many seeds every optimizer has a result for."""
+    seeds = [{run.row["seed"] for run in group} for group in _groups(runs, "optimizer").values()]
+    return len(set.intersection(*seeds))
 
 
 def _file_name(text: str) -> str:
-    return "".join(character if character.isalnum() or character in "-_." else "_" for character in text)
+    return "".join(character if character.isalnum() or character in "-_" else "_" for character in text)

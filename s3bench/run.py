@@ -1,5 +1,6 @@
 """One run: a config becomes a record."""
 
+import math
 import time
 import traceback
 from collections.abc import Callable
@@ -47,6 +48,7 @@ def _train(config: RunConfig, parts: Parts, device: torch.device, writer: record
     torch.manual_seed(config.seed)
     model = parts.task.model().to(device)
     losses: list[float] = []
+    evaluated: list[float] = []  # held-out losses
 
     def lr(step: int) -> float:
         return float(config.task.lr * config.lr_multiplier * parts.schedule(step, horizon=config.horizon))
@@ -60,6 +62,7 @@ def _train(config: RunConfig, parts: Parts, device: torch.device, writer: record
         for target in config.task.targets:
             if target["metric"] not in row:
                 raise unknown("metric in task.targets", target["metric"], set(row) - {"step"})
+        evaluated.append(row["loss"])
         writer.add_eval(row)
         parts.tracker.log_eval(row)
         if watch:
@@ -80,7 +83,7 @@ def _train(config: RunConfig, parts: Parts, device: torch.device, writer: record
     )
     now = time.monotonic()
     summary = {
-        "state": record.DIVERGED if has_diverged(losses) else record.FINISHED,
+        "state": record.DIVERGED if has_diverged(losses) or not math.isfinite(evaluated[-1]) else record.FINISHED,
         "steps": steps,
         "seconds": now - began,
         "train_seconds": now - training_began,

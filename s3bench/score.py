@@ -53,8 +53,9 @@ def cells(runs: pd.DataFrame, metrics: Sequence[str] = ()) -> pd.DataFrame:
     """One row per cell from one row per run.
 
     `runs` has the columns of CELL, state, seed, steps, spikes, final_loss (infinite for a diverged run) and the
-    metrics (final values). Means, standard deviations and extremes are over the finished runs; `n` counts finished and
-    diverged runs, `holes` those without a result. Rates have their exact 95% interval.
+    metrics (final values). `n` counts the runs with a result, of which some `diverged`; `holes` those without one.
+    Means, standard deviations and extremes are over the finished runs alone. Rates have their exact 95% interval, which
+    takes spikes as independent and their rate as constant.
     """
     rows = []
     for key, group in runs.groupby(CELL, sort=False):
@@ -68,9 +69,9 @@ def cells(runs: pd.DataFrame, metrics: Sequence[str] = ()) -> pd.DataFrame:
             values = finished[name].astype(float)
             row |= {f"{name}_mean": values.mean(), f"{name}_sd": values.std(ddof=1)}
             row |= {f"{name}_min": values.min(), f"{name}_max": values.max()}
-        row |= {"spikes": events, "steps": steps, "spikes_per_10k": per_10k(events, steps)}
-        row |= {"spikes_per_10k_low": low, "spikes_per_10k_high": high, "update_max": results.update_max.max()}
-        rows.append(row)
+        row |= {"spikes": events, "steps": steps, "runs_with_spike": int((results.spikes > 0).sum())}
+        row |= {"spikes_per_10k": per_10k(events, steps), "spikes_per_10k_low": low, "spikes_per_10k_high": high}
+        rows.append(row | {"update_max": results.update_max.max()})
     return pd.DataFrame(rows)
 
 
@@ -80,34 +81,40 @@ def tuned(runs: pd.DataFrame) -> pd.DataFrame:
 
     For each seed the multiplier with the lowest mean final loss over the *other* seeds is taken (a diverged run counts
     as infinite), and the seed's final loss there is a result; `final_loss_mean` and `_sd` are over these n results, NaN
-    where there are fewer than two seeds. `best_multiplier` is the best over all seeds; `edge` says that it is the
-    smallest or the largest of the grid, so that a better one may lie outside.
+    where there are fewer than two. Seeds that lack a result at some multiplier do not count: `n` is below `seeds`.
+    `best_multiplier` is the best over all that count, NaN if every one diverged; `edge` says that it is the smallest or
+    the largest of the `grid`, so that a better one may lie outside.
     """
     rows = []
     for (task, optimizer), group in runs.groupby(["task", "optimizer"], sort=False):
-        grid = group.pivot_table(index="seed", columns="lr_multiplier", values="final_loss", aggfunc="mean")
+        grid = group.groupby(["seed", "lr_multiplier"]).final_loss.mean().unstack()
         whole = grid.dropna()  # seeds with a result at every multiplier
-        multipliers = [float(str(column)) for column in whole.columns]
-        best = _best(whole) if len(whole) else math.nan
-        losses = [whole.loc[seed, _best(whole.drop(index=seed))] for seed in whole.index if len(whole) > 1]
-        finite = np.isfinite(losses).all() and len(losses)
+        best = _best(whole)
+        multipliers = sorted(set(group.lr_multiplier))
+        losses = [
+            whole.loc[seed].get(_best(whole.drop(index=seed)), math.inf) for seed in whole.index if len(whole) > 1
+        ]
         rows.append(
             {
                 "task": task,
                 "optimizer": optimizer,
                 "n": len(losses),
+                "seeds": len(grid),
+                "grid": ", ".join(f"{multiplier:g}" for multiplier in multipliers),
                 "best_multiplier": best,
-                "edge": len(multipliers) > 1 and best in (min(multipliers), max(multipliers)),
+                "edge": best in (multipliers[0], multipliers[-1]),
                 "final_loss_mean": np.mean(losses) if losses else math.nan,
-                "final_loss_sd": np.std(losses, ddof=1) if finite and len(losses) > 1 else math.nan,
+                "final_loss_sd": np.std(losses, ddof=1) if losses and np.isfinite(losses).all() else math.nan,
             }
         )
     return pd.DataFrame(rows)
 
 
 def _best(grid: pd.DataFrame) -> float:
-    """The column with the lowest mean; infinite where a value is; the smallest multiplier of equals."""
-    return float(str(grid.mean(axis=0).idxmin()))
+    """The column with the lowest mean, infinite where a value is; the smallest of equals; NaN if none is finite."""
+    means = {float(str(multiplier)): float(mean) for multiplier, mean in grid.mean(axis=0).items()}
+    finite = [multiplier for multiplier, mean in means.items() if math.isfinite(mean)]
+    return min(finite, key=lambda multiplier: (means[multiplier], multiplier), default=math.nan)
 
 
 def running_median(values: npt.ArrayLike, window: int) -> npt.NDArray[np.float64]:

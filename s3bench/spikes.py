@@ -17,8 +17,8 @@ class Spike:
     of the largest loss, and the first step that is back (the length of the curve if none is).
 
     `height` is the peak above the baseline at onset, in the loss's unit, infinite for a non-finite loss. `kind`:
-    "blip" (back within three steps), "recovered", "level_shift" (it does not come back; what follows is the new
-    level) or "diverged" (the curve ends within it, non-finite or above its first value).
+    "blip" (back within three steps), "recovered", "level_shift" (not back within `patience` steps, or not when the
+    curve ends) or "diverged" (the curve ends within it, non-finite, or with its last `settle` values above the first).
     """
 
     onset: int
@@ -91,25 +91,28 @@ def find_spikes(
             spikes.append(_spike(values, onset, step + 1, level, "level_shift"))
             baseline, onset, threshold = Baseline(int(window)), None, math.inf
     if onset is not None:
-        kind = "diverged" if not math.isfinite(values[-1]) or values[-1] > values[0] else "level_shift"
+        lost = not math.isfinite(values[-1]) or (values[-settle:] > values[0]).all()
+        kind = "diverged" if lost else "blip" if len(values) - onset <= BLIP_STEPS else "level_shift"
         spikes.append(_spike(values, onset, len(values), level, kind))
     return spikes
 
 
 def has_diverged(loss: npt.ArrayLike) -> bool:
-    """Whether a run diverged: a loss is non-finite, or the median of the last tenth is above the first loss."""
+    """Whether a run diverged: a loss is non-finite, or 95% of the last tenth of the losses lie above the first."""
     values = np.asarray(loss, dtype=np.float64)
     if not len(values):
         return False
     last = values[-max(1, len(values) // 10) :]
-    return bool(not np.isfinite(values).all() or (len(values) > 1 and np.median(last) > values[0]))
+    return bool(not np.isfinite(values).all() or (len(values) > 1 and np.quantile(last, 0.05) > values[0]))
 
 
 class Baseline:
     """The level of the last steps and the noise around it, both robust, neither misled by a falling loss.
 
-    The level is the median of the last `window // 4` steps, which lags little behind a fall; the noise is the spread of
-    the changes from step to step over `window` steps, over √2, which a trend hardly touches.
+    The level is the median of the last `window // 4` steps, which lags little behind a fall. The noise is the larger
+    of two spreads: of those steps, and of the changes from step to step over `window` steps, over √2, which a trend
+    hardly touches. Spreads are interquartile ranges over 1.349, which is σ for normal noise. Few steps may look calm
+    by chance: n changes raise it by 5/n.
     """
 
     def __init__(self, window: int) -> None:
@@ -128,9 +131,9 @@ class Baseline:
         self._last = value
 
     def level_and_sigma(self) -> tuple[float, float]:
-        """The level, and the noise's standard deviation, if it is normal and independent from step to step."""
-        spread = self._changes.quantile(0.75) - self._changes.quantile(0.25)
-        return self._values.quantile(0.5), spread / 1.349 / math.sqrt(2)
+        """The level and the noise, in the loss's unit."""
+        sigma = max(self._values.spread(), self._changes.spread() / math.sqrt(2))
+        return self._values.quantile(0.5), sigma * (1 + 5 / len(self._changes))
 
 
 class SortedWindow:
@@ -150,6 +153,10 @@ class SortedWindow:
             del self._sorted[bisect_left(self._sorted, self._recent.popleft())]
         self._recent.append(value)
         insort(self._sorted, value)
+
+    def spread(self) -> float:
+        """The interquartile range over 1.349."""
+        return (self.quantile(0.75) - self.quantile(0.25)) / 1.349
 
     def quantile(self, part: float) -> float:
         """Linear interpolation between the closest ranks, as numpy's default."""

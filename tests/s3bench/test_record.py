@@ -6,6 +6,7 @@ import os
 import signal
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -124,6 +125,7 @@ def truncate(file):
         ("steps.parquet", truncate),
         ("steps.parquet", lambda file: file.unlink()),
         ("evals.parquet", lambda file: file.write_bytes(b"")),
+        ("evals.parquet", lambda file: pd.DataFrame({"step": [], "loss": []}).to_parquet(file)),
     ],
 )
 def test_a_damaged_record_is_named_on_one_line(tmp_path, name, damage):

@@ -10,6 +10,7 @@ import pytest
 
 from s3bench import record
 from s3bench.config import as_dict, run_config
+from s3bench.errors import UserError
 from s3bench.report import markdown, write_report
 
 EVALS = (0, 50, 100)
@@ -114,6 +115,56 @@ def test_one_name_with_two_configs_is_told_apart(tmp_path):
     make(tmp_path, overrides=["optimizer.p=2.5"])
     _, read = tables(tmp_path)
     assert set(read["cells"].optimizer) == {"s3 (p=3.0)", "s3 (p=2.5)"}
+    assert set(read["cells"].n) == {1}
+
+
+def test_other_settings_than_the_optimizers_make_another_task(tmp_path):
+    make(tmp_path)
+    make(tmp_path, overrides=["schedule.warmup=0.3"])
+    make(tmp_path, overrides=["optimizer=adamw", "+optimizer.amsgrad=true"])
+    _, read = tables(tmp_path)
+    assert set(read["cells"].task) == {"quadratic (warmup=0.02)", "quadratic (warmup=0.3)"}
+    assert len(list((tmp_path / "report" / "figures").glob("loss_*.svg"))) == 2
+
+
+@pytest.mark.parametrize("override", ["task.spikes.delta=9", "task.targets=[{metric: loss, at_most: 0.3}]"])
+def test_runs_held_to_different_measures_never_stand_in_one_table(tmp_path, override):
+    make(tmp_path)
+    make(tmp_path, seed=1, overrides=[override])
+    with pytest.raises(UserError, match="the records of quadratic differ in their"):
+        write_report(tmp_path)
+
+
+def test_a_task_without_targets_has_a_report(tmp_path):
+    make(tmp_path, overrides=["task.targets=[]"])
+    page, read = tables(tmp_path)
+    assert "The tasks have no targets" in page
+    assert read["targets"].empty
+
+
+def test_equal_losses_and_huge_and_infinite_spikes_can_be_drawn(tmp_path):
+    for seed in range(3):  # the mean of three 0.1 is not 0.1
+        make(tmp_path, seed=seed, final=0.1)
+    folder = make(tmp_path, "adamw")
+    rows = record.load_steps(folder)
+    rows.loc[50, "loss"] = 1e9
+    rows.loc[60, "loss"] = math.inf
+    rows.to_parquet(folder / "steps.parquet")
+    _, read = tables(tmp_path)
+    assert read["spikes"].peak.tolist() == [50, 60]
+
+
+def test_a_hole_takes_the_seed_out_of_the_tuned_score_and_the_table_says_so(tmp_path):
+    for seed in (0, 1, 2):
+        make(tmp_path, seed=seed)
+        make(tmp_path, multiplier=10, seed=seed, state="failed" if seed == 0 else "finished")
+        make(tmp_path, "adamw", 10, seed, state="failed")
+        make(tmp_path, "adamw", 1, seed)
+    _, read = tables(tmp_path)
+    tuned = read["tuned"].set_index("optimizer")
+    assert tuned.loc["s3", ["n", "seeds", "grid"]].tolist() == [2, 3, "1, 10"]
+    assert tuned.loc["adamw", ["n", "seeds"]].tolist() == [0, 3]
+    assert math.isnan(tuned.loc["adamw"].best_multiplier)
 
 
 def test_names_with_html_and_formulas_are_only_text(tmp_path):
@@ -130,7 +181,7 @@ def test_what_may_not_be_concluded_is_said_with_the_numbers(tmp_path):
     make(tmp_path, seed=1)
     page = re.sub(r"\s+", " ", tables(tmp_path)[0])
     assert "a model of 32 parameters, trained for 100 steps with 2 seeds" in page
-    assert "cannot give a p below 0.5: no difference on this page is statistically significant" in page
+    assert "With 2 paired seeds a two-sided sign test cannot give a p below 0.5: no paired difference" in page
 
 
 def test_the_same_records_give_the_same_figures_byte_for_byte(tmp_path):

@@ -134,6 +134,16 @@ def test_divergence_of_a_whole_run():
     assert has_diverged([2.0, 1.0, math.nan])
     assert has_diverged([2.0] + [3.0] * 50)
     assert not has_diverged([2.0, *[3.0] * 50, *[1.0] * 10])
+    stuck = 2.3 + 0.05 * np.random.default_rng(0).standard_normal(500)  # at chance, where it began
+    assert not has_diverged([2.3, *stuck])
+
+
+def test_a_high_last_step_is_a_blip_and_a_nan_diverged():
+    loss = falling()
+    loss[-1] += 9
+    assert [(spike.onset, spike.end, spike.kind) for spike in find_spikes(loss)] == [(999, 1000, "blip")]
+    loss[-1] = math.nan
+    assert [spike.kind for spike in find_spikes(loss)] == ["diverged"]
 
 
 def test_the_detector_needs_numpy_alone():
