@@ -109,10 +109,9 @@ def has_diverged(loss: npt.ArrayLike) -> bool:
 class Baseline:
     """The level of the last steps and the noise around it, both robust, neither misled by a falling loss.
 
-    The level is the median of the last `window // 4` steps, which lags little behind a fall. The noise is the larger
-    of two spreads: of those steps, and of the changes from step to step over `window` steps, over √2, which a trend
-    hardly touches. Spreads are interquartile ranges over 1.349, which is σ for normal noise. Few steps may look calm
-    by chance: n changes raise it by 5/n.
+    The level is the median of the last `window // 4` steps, which lags little behind a fall. The noise is the spread of
+    the changes from step to step over `window` steps, over √2, which a trend hardly touches: their interquartile range
+    over 1.349, which is σ for normal noise. A few steps may look calm by chance: n changes raise it by 5/n.
     """
 
     def __init__(self, window: int) -> None:
@@ -132,8 +131,9 @@ class Baseline:
 
     def level_and_sigma(self) -> tuple[float, float]:
         """The level and the noise, in the loss's unit."""
-        sigma = max(self._values.spread(), self._changes.spread() / math.sqrt(2))
-        return self._values.quantile(0.5), sigma * (1 + 5 / len(self._changes))
+        spread = self._changes.quantile(0.75) - self._changes.quantile(0.25)
+        sigma = spread / 1.349 / math.sqrt(2) * (1 + 5 / len(self._changes))
+        return self._values.quantile(0.5), sigma
 
 
 class SortedWindow:
@@ -153,10 +153,6 @@ class SortedWindow:
             del self._sorted[bisect_left(self._sorted, self._recent.popleft())]
         self._recent.append(value)
         insort(self._sorted, value)
-
-    def spread(self) -> float:
-        """The interquartile range over 1.349."""
-        return (self.quantile(0.75) - self.quantile(0.25)) / 1.349
 
     def quantile(self, part: float) -> float:
         """Linear interpolation between the closest ranks, as numpy's default."""
