@@ -13,8 +13,7 @@ setup: .venv/installed
 	touch $@
 
 quickstart: setup ## 60 runs and their report, a few minutes on two cores
-	$(BIN)/s3bench sweep experiment=quickstart
-	$(BIN)/s3bench report results/quickstart
+	$(BIN)/s3bench sweep experiment=quickstart; ended=$$?; $(BIN)/s3bench report results/quickstart && exit $$ended
 
 test: setup ## all tests but the slow ones
 	$(BIN)/pytest -n auto

@@ -36,7 +36,9 @@ def build_parts(config: RunConfig) -> Parts:
     with _mistakes("task.spikes"):
         find_spikes([], **config.task.spikes)
     with _mistakes(f"optimizer {names.optimizer}"):
-        optimizer([torch.nn.Parameter(torch.zeros(2, 2))], lr=config.task.lr * config.lr_multiplier)
+        trial = optimizer([torch.nn.Parameter(torch.zeros(2, 2))], lr=config.task.lr * config.lr_multiplier)
+        if not isinstance(trial, torch.optim.Optimizer):
+            raise TypeError(f"its _target_ gives a {type(trial).__name__}, not a torch.optim.Optimizer")
     with _mistakes(f"schedule {names.schedule}"):
         schedule(0, horizon=config.horizon)
     return Parts(task, optimizer, schedule, tracker)
@@ -49,6 +51,8 @@ def _build(node: dict[str, Any], what: str, *, given: set[str]) -> Any:
         parameters = signature(get_object(target)).parameters
     except (ImportError, HydraException, ValueError, TypeError) as error:
         raise UserError(f"{what}: its _target_ {target} cannot be imported ({one_line(error)})") from error
+    for name in given & set(node):
+        raise UserError(f"{what}: {name} is not for the YAML; the run sets it")
     if not any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values()):
         for name in node:
             if not name.startswith("_") and name not in parameters:
@@ -62,9 +66,10 @@ def _mistakes(what: str) -> Iterator[None]:
     """Turns what a constructor raises for its arguments into a UserError."""
     try:
         yield
-    except (ValueError, TypeError, AssertionError, HydraException) as error:
+    except Exception as error:  # a constructor may raise anything for a wrong argument
         cause = error.__cause__ if isinstance(error, HydraException) and error.__cause__ else error
-        raise UserError(f"{what}: {' '.join(str(cause).split())}") from error
+        text = " ".join(str(cause).split()) if isinstance(cause, ValueError | TypeError) else one_line(cause)
+        raise UserError(f"{what}: {text if len(text) < 300 else text[:300] + '...'}") from error
 
 
 def find_device(name: str) -> torch.device:

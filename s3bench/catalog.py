@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from s3bench.errors import UserError
+
 GROUPS = ("task", "optimizer", "schedule", "tracker", "experiment")
 
 
@@ -15,14 +17,19 @@ def config_dirs() -> list[Path]:
 
 
 def choices(group: str) -> dict[str, Path]:
-    """The YAML file of each name in a config group, sorted by name."""
-    files = {file.stem: file for folder in config_dirs() for file in (folder / group).glob("*.yaml")}
+    """The YAML file of each name in a config group, sorted by name. Raises UserError: two files of one name differ."""
+    files: dict[str, Path] = {}
+    for folder in config_dirs():
+        for file in (folder / group).glob("*.yaml"):
+            first = files.setdefault(file.stem, file)
+            if first.read_bytes() != file.read_bytes():
+                raise UserError(f"{file} has the name of one of s3bench's own {group} files; give it another")
     return dict(sorted(files.items()))
 
 
 def about(file: Path) -> str:
     """What a YAML file says of itself: its first comment that is no Hydra directive and no command."""
-    for line in file.read_text(encoding="utf-8").splitlines():
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
         text = line.lstrip("# ").strip()
         if line.startswith("#") and not text.startswith(("@package", "s3bench ")):
             return text

@@ -4,6 +4,7 @@ import argparse
 import json
 import math
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,7 +26,7 @@ class Parser(argparse.ArgumentParser):
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit code: 0 done, 1 a run failed, 2 a mistake of the user's, 130 interrupted."""
     try:
-        chosen = _parser().parse_args(arguments)
+        chosen = parse(arguments)
         sys.path.append(str(Path.cwd()))  # for optimizers and tasks of one's own; last, so that it shadows nothing
         return int(chosen.command(chosen))
     except UserError as error:
@@ -37,8 +38,29 @@ def main(arguments: list[str] | None = None) -> int:
         print("\ns3bench: stopped; the same command goes on with what is missing", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence()
         return 0
+    except OSError as error:
+        if os.environ.get("S3BENCH_DEBUG"):
+            raise
+        print(f"s3bench: {one_line(error)}", file=sys.stderr)
+        return 1
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The parsed command line; overrides may stand before and after options. Raises UserError."""
+    parser = _parser()
+    chosen, rest = parser.parse_known_args(arguments)
+    if any(text.startswith("-") for text in rest) or (rest and not hasattr(chosen, "overrides")):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        chosen.overrides += rest
+    return chosen
+
+
+def _silence() -> None:
+    """Send what is still printed nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> Parser:
@@ -95,7 +117,10 @@ def _run(chosen: argparse.Namespace) -> int:
 
     def watch(row: dict[str, Any]) -> None:
         values = "  ".join(f"{key} {value:.4g}" for key, value in row.items() if key != "step")
-        print(f"step {row['step']}/{config.horizon}  {values}", flush=True)
+        try:
+            print(f"step {row['step']}/{config.horizon}  {values}", flush=True)
+        except BrokenPipeError:  # nobody reads any more; the run goes on
+            _silence()
 
     try:
         run(config, watch)
@@ -108,6 +133,7 @@ def _run(chosen: argparse.Namespace) -> int:
 def _sweep(chosen: argparse.Namespace) -> int:
     from s3bench.sweep import sweep
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's end is the user's: stop the workers too
     return sweep(chosen.overrides, chosen.jobs)
 
 

@@ -4,10 +4,12 @@ import hashlib
 import itertools
 import json
 import math
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Any
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -69,22 +71,40 @@ def run_configs(overrides: list[str]) -> list[RunConfig]:
 
     A grid of the experiment yields to the command line, key by key. Raises UserError.
     """
-    given = [_parse(text) for text in overrides]
+    given = _parsed(overrides)
     keys = {override.key_or_group for override in given}
     fixed = [override for override in given if not override.is_sweep_override()]
     grid = [axis for axis in _experiment_grid(fixed) if axis.key_or_group not in keys]
     axes = [_points(axis) for axis in [*grid, *(override for override in given if override.is_sweep_override())]]
-    configs = [_config([*fixed, *point]) for point in itertools.product(*axes)]
-    return list({config.run_id: config for config in configs}.values())
+    configs: dict[str, RunConfig] = {}
+    for point in itertools.product(*axes):
+        config = _config([*fixed, *point])
+        if configs.setdefault(config.run_id, config) != config:
+            asked = " ".join(f"{override.input_line}" for override in point)
+            raise UserError(f"{asked} and another point of the grid are one run with two different settings")
+    if not configs:
+        raise UserError("the grid is empty: one of its lists has no value")
+    return list(configs.values())
 
 
 def run_config(overrides: list[str]) -> RunConfig:
     """The checked config of the one run that the overrides ask for. Raises UserError."""
-    given = [_parse(text) for text in overrides]
-    for override in given:
+    given = _parsed(overrides)
+    for override in [*given, *_experiment_grid([o for o in given if not o.is_sweep_override()])]:
         if override.is_sweep_override():
             raise UserError(f"{override.input_line} asks for several runs; s3bench sweep does that")
     return _config(given)
+
+
+def _parsed(overrides: list[str]) -> list[Override]:
+    """The overrides, each key at most once."""
+    given = [_parse(text) for text in overrides]
+    for key, count in Counter(override.key_or_group for override in given).items():
+        if count > 1:
+            raise UserError(f"{key} is given twice")
+        if key.split(".")[0] in ("names", "run_id", "hydra"):
+            raise UserError(f"{key} is not for setting")
+    return given
 
 
 def _parse(text: str) -> Override:
@@ -94,6 +114,8 @@ def _parse(text: str) -> Override:
     except HydraException as error:
         raise UserError(f"{text!r} is no override such as lr_multiplier=10: {one_line(error)}") from error
     group = override.key_or_group
+    if group == "experiment" and override.is_sweep_override():
+        raise UserError(f"{text}: one experiment at a time")
     if group in catalog.GROUPS and not override.is_delete():
         for choice in _points(override):
             name = choice.value()
@@ -104,7 +126,10 @@ def _parse(text: str) -> Override:
 
 def _points(axis: Override) -> list[Override]:
     """A list override (seed=0,1) as one override per value."""
-    values = axis.sweep_string_iterator() if axis.is_sweep_override() else [axis.get_value_element_as_str()]
+    try:
+        values = list(axis.sweep_string_iterator()) if axis.is_sweep_override() else [axis.get_value_element_as_str()]
+    except HydraException as error:
+        raise UserError(f"{axis.input_line} cannot be listed ({one_line(error)}); needed is a list: 1,2,3") from error
     return [OverridesParser.create().parse_override(f"{axis.get_key_element()}={value}") for value in values]
 
 
@@ -123,7 +148,8 @@ def _is_structural(override: Override) -> bool:
 def _compose(structural: tuple[str, ...]) -> tuple[dict[str, str], DictConfig]:
     """The experiment's grid and the typed config that Hydra composes, interpolations unresolved."""
     own, *others = catalog.config_dirs()
-    search = [f"hydra.searchpath=[{','.join(repr(folder.as_uri()) for folder in others)}]"] if others else []
+    places = ",".join("'file://{}'".format(str(folder).replace("'", r"\'")) for folder in others)
+    search = [f"hydra.searchpath=[{places}]"] if others else []
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(own)):
             composed = compose("run", [*search, *structural], return_hydra_config=True)
@@ -135,7 +161,7 @@ def _compose(structural: tuple[str, ...]) -> tuple[dict[str, str], DictConfig]:
         OmegaConf.set_struct(config, True)
         assert isinstance(config, DictConfig)
         return dict(hydra.sweeper.params or {}), config
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{' '.join(structural)}: {one_line(error)}") from error
 
 
@@ -206,10 +232,12 @@ def _check(config: RunConfig) -> None:
     for key, number in positive.items():
         if number is not None and not (number > 0 and math.isfinite(number)):
             raise UserError(f"{key} is {number}; it must be a number above 0")
-    if config.seed < 0:
-        raise UserError(f"seed is {config.seed}; it must be at least 0")
+    if not 0 <= config.seed < 2**63:
+        raise UserError(f"seed is {config.seed}; it must be at least 0 and below 2**63")
+    if config.threads > 1024:
+        raise UserError(f"threads is {config.threads}; it must be at most 1024")
     for target in config.task.targets:
-        if set(target) not in ({"metric", "at_most"}, {"metric", "at_least"}):
+        if set(target) not in ({"metric", "at_most"}, {"metric", "at_least"}) or not isinstance(target["metric"], str):
             raise UserError(f"task.targets holds {target}; it must be {{metric, at_most}} or {{metric, at_least}}")
         bound = target.get("at_most", target.get("at_least"))
         if not (isinstance(bound, int | float) and math.isfinite(bound)):
@@ -218,6 +246,7 @@ def _check(config: RunConfig) -> None:
         ("task.build", config.task.build),
         ("optimizer", config.optimizer),
         ("schedule", config.schedule),
+        ("tracker", config.tracker),
     ):
         if not isinstance(node.get("_target_"), str):
             raise UserError(f"{key} has no _target_, the import path of what it builds")

@@ -4,37 +4,44 @@ import platform
 import subprocess
 import sys
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from s3bench import __version__
 
 
-def device_name(device: torch.device) -> str:
-    """The GPU's name, or the kind of processor."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})"
+def environment(device: torch.device, targets: list[str]) -> dict[str, Any]:
+    """The device, the versions of what the run used (the import paths `targets` among it), and the code's commit."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})"
+    return {"device": name, "versions": versions(targets), "commit": git_commit()}
 
 
-def versions() -> dict[str, str]:
-    """Of Python, this package and the loaded libraries that a result can depend on."""
-    libraries = [
-        name for name in ("torch", "numpy", "torchvision", "transformers", "tokenizers") if name in sys.modules
-    ]
-    return {"python": platform.python_version(), "s3bench": __version__} | {name: version(name) for name in libraries}
+def versions(targets: list[str]) -> dict[str, str]:
+    """Of Python, this package, and the libraries that the run used: torch, numpy, and those of the import paths."""
+    packages = {"torch", "numpy", *(target.split(".")[0] for target in targets)}
+    packages |= {"torchvision", "transformers", "tokenizers", "datasets", "sklearn"} & set(sys.modules)
+    found = {"python": platform.python_version(), "s3bench": __version__}
+    distributions = packages_distributions()
+    for package in sorted(packages - {"s3bench", "optimizers", "tasks"}):
+        for name in distributions.get(package, [])[:1]:
+            found[name] = version(name)
+    return found
 
 
 @cache
 def git_commit() -> str | None:
-    """The commit of the code that runs, with "+" if files were changed; None outside a checkout."""
+    """The commit of the code that runs, with "+" if files were changed or added; None outside a checkout."""
     here = Path(__file__).parent
     if not (here.parent / ".git").exists():
         return None
-    asked = (["git", "rev-parse", "HEAD"], ["git", "status", "--porcelain", "--untracked-files=no"])
+    code = ["s3bench", "optimizers", "tasks", "configs"]
+    asked = (["git", "rev-parse", "HEAD"], ["git", "status", "--porcelain", "--", *code])
     try:
         commit, changes = (
-            subprocess.run(command, cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+            subprocess.run(command, cwd=here.parent, capture_output=True, text=True, check=True).stdout.strip()
             for command in asked
         )
     except (OSError, subprocess.CalledProcessError):

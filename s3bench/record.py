@@ -8,15 +8,17 @@
         error.txt       of a failed run: the cause on the first line, then the traceback
         log.txt         what the run printed, if it printed anything
 
-While a run is under way its rows stand in steps.jsonl and evals.jsonl, and it holds a lock on config.yaml.
+While a run is under way its rows stand in steps.jsonl and evals.jsonl, and its process holds a lock on the folder.
 """
 
 import fcntl
 import json
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -72,12 +74,30 @@ def plan(config: dict[str, Any]) -> Path:
     return folder
 
 
-class Writer:
-    """Writes one record: rows as they come, the rest at the end. Raises Busy if another process writes it."""
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock on a record; the kernel releases it when the process ends. Raises Busy if another one holds it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        for attempt in range(20):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if attempt == 19:
+                    raise Busy(folder) from error
+                time.sleep(0.01)  # one who looks whether it is locked holds it for a moment
+        yield
+    finally:
+        os.close(descriptor)
 
-    def __init__(self, folder: Path) -> None:
+
+class Writer:
+    """Writes one record anew: rows as they come, the rest at the end. For a process that holds its lock."""
+
+    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
         self.folder = folder
-        self._lock = _locked(folder)
+        _write(folder / CONFIG, yaml.safe_dump(config, sort_keys=False))
         for name in (SUMMARY, ERROR, f"{STEPS}.parquet", f"{EVALS}.parquet"):
             (folder / name).unlink(missing_ok=True)
         self._files = {name: (folder / f"{name}{ROWS}").open("w", encoding="utf-8") for name in (STEPS, EVALS)}
@@ -86,7 +106,7 @@ class Writer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for file in (*self._files.values(), self._lock):
+        for file in self._files.values():
             file.close()
 
     def add_steps(self, rows: list[dict[str, Any]]) -> None:
@@ -127,11 +147,16 @@ def write_error(folder: Path, cause: str, details: str = "") -> None:
 
 def state(folder: Path) -> str:
     """The state of a record; missing also where there is none."""
-    if (folder / SUMMARY).exists():
-        return str(_summary(folder)["state"])
-    if _is_locked(folder):
+    if not (folder / SUMMARY).exists() and _is_locked(folder):
         return RUNNING
+    if (folder / SUMMARY).exists():  # perhaps only now
+        return str(_summary(folder)["state"])
     return FAILED if (folder / ERROR).exists() else MISSING
+
+
+def has_result(folder: Path) -> bool:
+    """Whether the run is over, finished or diverged."""
+    return (folder / SUMMARY).exists()
 
 
 def outcome(folder: Path) -> str:
@@ -148,7 +173,7 @@ def steps_so_far(folder: Path) -> int:
             file.seek(max(0, rows.stat().st_size - 4096))
             lines = file.read().split(b"\n")[:-1]
         return int(json.loads(lines[-1])["step"]) + 1 if lines else 0
-    except (FileNotFoundError, json.JSONDecodeError):
+    except (OSError, ValueError, TypeError):
         return 0
 
 
@@ -166,7 +191,7 @@ def folders(results_dir: str | Path) -> list[Path]:
 def load_records(results_dir: str | Path) -> pd.DataFrame:
     """One row per run: its names, axes, state and summary; `config` and `summary` as dicts, `folder` as a Path.
 
-    Columns: run_id, experiment, task, optimizer, lr_multiplier, lr, seed, horizon, state, steps, cause, seconds,
+    Columns: run_id, experiment, task, optimizer, lr_multiplier, lr, seed, horizon, began, state, steps, cause, seconds,
     train_seconds, parameters, fingerprint, device, folder, config, summary. Runs that are missing, running or failed
     have a row too, with None where there is nothing to say. `load_steps` and `load_evals` read a run's rows.
 
@@ -201,8 +226,9 @@ def _record(folder: Path) -> dict[str, Any]:
             "horizon": int(config["horizon"]),
         }
         identity(config), config["task"]["targets"], config["task"]["spikes"]
-    except (yaml.YAMLError, LookupError, TypeError, ValueError, AttributeError) as error:
+    except (yaml.YAMLError, LookupError, TypeError, ValueError, AttributeError, OSError) as error:
         raise _damaged(folder, CONFIG, error) from error
+    row["began"] = (folder / CONFIG).stat().st_mtime  # where it runs: it is written anew when a run begins
     row["state"] = state(folder)
     summary = _summary(folder) if row["state"] in OVER else {}
     row["steps"] = summary["steps"] if summary else steps_so_far(folder)
@@ -218,7 +244,7 @@ def _summary(folder: Path) -> dict[str, Any]:
         if summary["state"] not in OVER or not isinstance(summary["steps"], int):
             raise ValueError(f"state {summary['state']!r}, steps {summary['steps']!r}")
         return dict(summary)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OSError) as error:
         raise _damaged(folder, SUMMARY, error) from error
 
 
@@ -269,25 +295,14 @@ def _write(file: Path, text: str) -> None:
         draft.unlink(missing_ok=True)
 
 
-def _locked(folder: Path) -> TextIO:
-    """The config file, open and locked for as long as it stays open; the kernel unlocks it when the process ends."""
-    file = (folder / CONFIG).open(encoding="utf-8")
-    for _ in range(20):  # a reader that looks whether it is locked holds it for a moment
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return file
-        except BlockingIOError:
-            time.sleep(0.01)
-    file.close()
-    raise Busy(folder)
-
-
 def _is_locked(folder: Path) -> bool:
-    if not (folder / CONFIG).exists():
+    if not folder.is_dir():
         return False
-    with (folder / CONFIG).open(encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
     return False

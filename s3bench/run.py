@@ -11,7 +11,7 @@ import torch
 from s3bench import record
 from s3bench.build import Parts, build_parts, find_device
 from s3bench.config import RunConfig, as_dict
-from s3bench.environment import device_name, git_commit, versions
+from s3bench.environment import environment
 from s3bench.errors import one_line, unknown
 from s3bench.spikes import find_spikes, has_diverged
 from s3bench.train import train
@@ -25,26 +25,29 @@ def run(config: RunConfig, watch: Watch | None = None) -> str:
     A run that is over already is left as it is. `watch` sees each evaluation. Raises UserError for a mistake that shows
     before training, and record.Busy if another process is at the run.
     """
+    began = time.monotonic()
     torch.set_num_threads(config.threads)
     # Saturated softmaxes, at large learning rates, make denormals, and a CPU takes half as long again for such a step.
     torch.set_flush_denormal(True)
     device = find_device(config.device)
     parts = build_parts(config)
     folder = record.plan(as_dict(config))
-    if record.state(folder) in record.OVER:
-        return record.state(folder)
-    with record.Writer(folder) as writer:
-        try:
-            parts.tracker.start(as_dict(config), folder)
-            return _train(config, parts, device, writer, watch)
-        except Exception as error:  # whatever went wrong with this run, it is reported and the sweep goes on
-            writer.fail(one_line(error), traceback.format_exc())
-            parts.tracker.fail()
-            return record.FAILED
+    with record.locked(folder):
+        if record.has_result(folder):
+            return record.state(folder)
+        with record.Writer(folder, as_dict(config)) as writer:
+            try:
+                parts.tracker.start(as_dict(config), folder)
+                return _train(config, parts, device, writer, watch, began)
+            except Exception as error:  # whatever went wrong with this run, it is reported and the sweep goes on
+                writer.fail(one_line(error), traceback.format_exc())
+                parts.tracker.fail()
+                return record.FAILED
 
 
-def _train(config: RunConfig, parts: Parts, device: torch.device, writer: record.Writer, watch: Watch | None) -> str:
-    began = time.monotonic()
+def _train(
+    config: RunConfig, parts: Parts, device: torch.device, writer: record.Writer, watch: Watch | None, began: float
+) -> str:
     torch.manual_seed(config.seed)
     model = parts.task.model().to(device)
     losses: list[float] = []
@@ -89,9 +92,7 @@ def _train(config: RunConfig, parts: Parts, device: torch.device, writer: record
         "train_seconds": now - training_began,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "fingerprint": parts.task.fingerprint(),
-        "device": device_name(device),
-        "versions": versions(),
-        "commit": git_commit(),
+        **environment(device, [config.task.build["_target_"], config.optimizer["_target_"]]),
     }
     writer.finish(summary)
     parts.tracker.finish(summary, find_spikes(losses, **config.task.spikes))

@@ -98,12 +98,19 @@ def find_spikes(
 
 
 def has_diverged(loss: npt.ArrayLike) -> bool:
-    """Whether a run diverged: a loss is non-finite, or 95% of the last tenth of the losses lie above the first."""
+    """Whether a run diverged: a loss is non-finite, or the last tenth lies above the first loss beyond its own noise.
+
+    That is, the median of the last tenth of the losses less three times their spread (interquartile range / 1.349). A
+    run that has learned nothing hovers about its first loss: it has not diverged.
+    """
     values = np.asarray(loss, dtype=np.float64)
     if not len(values):
         return False
     last = values[-max(1, len(values) // 10) :]
-    return bool(not np.isfinite(values).all() or (len(values) > 1 and np.quantile(last, 0.05) > values[0]))
+    if not np.isfinite(values).all():
+        return True
+    low, middle, high = np.quantile(last, [0.25, 0.5, 0.75])
+    return bool(len(values) > 1 and middle - 3 * (high - low) / 1.349 > values[0])
 
 
 class Baseline:

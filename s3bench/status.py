@@ -1,5 +1,8 @@
 """Where a sweep stands: the states of its runs, progress, time left, failures."""
 
+import os
+import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +15,7 @@ from s3bench import record
 def show(results_dir: str | Path) -> None:
     """Print states by task and optimizer, steps, time left and the causes of failures. Raises UserError."""
     runs = record.load_records(results_dir)
-    console = Console(highlight=False, soft_wrap=True)
+    console = patient_console()
     table = Table("task", "optimizer", *record.STATES, "steps", box=None, pad_edge=False)
     for (task, optimizer), group in runs.groupby(["task", "optimizer"]):
         counts = [str((group.state == state).sum() or "") for state in record.STATES]
@@ -28,9 +31,22 @@ def show(results_dir: str | Path) -> None:
     if len(running):
         over = runs[runs.state.isin(record.OVER)]
         known = list(zip(over.task, over.seconds, over.steps, strict=True))
+        known += list(zip(running.task, time.time() - running.began, running.steps, strict=True))
         waiting = runs[runs.state.isin([record.RUNNING, record.MISSING])]
         left = list(zip(waiting.task, waiting.horizon - waiting.steps, strict=True))
         console.print(f"{duration(seconds_left(known, left, len(running)))} left, {len(running)} runs at a time")
+
+
+class _PatientConsole(Console):
+    """A console whose reader may leave, as head does, without ending the program."""
+
+    def on_broken_pipe(self) -> None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def patient_console() -> Console:
+    """For lines and tables of any width, also into a pipe."""
+    return _PatientConsole(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 250)
 
 
 def seconds_left(

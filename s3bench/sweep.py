@@ -4,9 +4,11 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
@@ -15,12 +17,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from s3bench import record
+from s3bench import record, warm
 from s3bench.config import RunConfig, as_dict, run_configs
 from s3bench.errors import UserError, one_line
-from s3bench.status import duration, seconds_left
+from s3bench.status import duration, patient_console, seconds_left
 
-BUSY = 3  # exit code of a worker whose run another process is at
+BUSY = 75  # exit code of a worker whose run another process is at (EX_TEMPFAIL)
 
 
 def sweep(overrides: list[str], jobs: int | None = None) -> int:
@@ -30,21 +32,21 @@ def sweep(overrides: list[str], jobs: int | None = None) -> int:
     it. Before the first run starts, every task and optimizer of the grid is built once: a mistake shows at once, and
     data are prepared once. Raises UserError.
     """
-    console = Console(highlight=False, soft_wrap=True)
+    console = patient_console()
     configs = run_configs(overrides)
-    context = multiprocessing.get_context("forkserver")
-    # torch imports its compiler, a second's work, when the first optimizer is made.
-    context.set_forkserver_preload(["s3bench.run", "torch._dynamo", *_modules(configs)])
     folders = [record.folder_of(as_dict(config)) for config in configs]
     todo = [config for config, folder in zip(configs, folders, strict=True) if record.state(folder) not in record.OVER]
+    context = _fork_server(configs)
     _check(context, todo)
     runs = [(config, record.plan(as_dict(config))) for config in todo]
     places = sorted({config.results_dir for config in configs})
-    console.print(f"{len(configs)} runs in {', '.join(places)}, {len(configs) - len(runs)} of them over already")
+    already = f"{len(configs) - len(runs)} of them over already"
+    console.print(f"{len(configs)} runs in {', '.join(places)}, {already}", markup=False)
     began = time.monotonic()
-    if runs:
-        Launcher(context, console, runs, jobs or _cores() // max(config.threads for config in configs) or 1).launch()
-    return _closing(console, folders, time.monotonic() - began)
+    at_once = jobs or max(1, _cores() // max(config.threads for config in configs))
+    launcher = Launcher(context, console, runs, at_once)
+    launcher.launch()
+    return _closing(console, folders, launcher.unwritten, time.monotonic() - began)
 
 
 @dataclass
@@ -70,6 +72,7 @@ class Launcher:
         self.runs = len(todo)
         self.steps = sum(config.horizon for config, _ in todo)
         self.over: list[tuple[RunConfig, float]] = []  # with their seconds
+        self.unwritten: dict[Path, str] = {}  # causes of failures that the disk did not take
         columns = (BarColumn(bar_width=20), TextColumn("{task.description}"))
         self.progress = Progress(
             *columns, console=console, transient=True, refresh_per_second=2, disable=not console.is_terminal
@@ -100,12 +103,13 @@ class Launcher:
     def _end(self, job: Job) -> None:
         self.jobs.remove(job)
         code = job.process.exitcode or 0
-        if code == BUSY:
-            outcome = "another process is at it"
-        else:
-            if code and record.state(job.folder) == record.MISSING:
+        outcome = "another process is at it" if code == BUSY else record.outcome(job.folder)
+        if outcome == record.MISSING:  # the worker ended without a word
+            outcome = f"{record.FAILED}: {_death(code)}"
+            try:
                 record.write_error(job.folder, _death(code))
-            outcome = record.outcome(job.folder)
+            except OSError:
+                self.unwritten[job.folder] = outcome
         seconds = time.monotonic() - job.began
         self.over.append((job.config, seconds))
         self.progress.console.print(
@@ -131,6 +135,7 @@ class Launcher:
 
 def _work(config: RunConfig, folder: Path) -> None:
     """A worker: one run, its output in the record's log. Ends the process with an exit code."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _log_to(folder / record.LOG)
     from s3bench.run import run
 
@@ -146,10 +151,32 @@ def _work(config: RunConfig, folder: Path) -> None:
 
 def _log_to(file: Path) -> None:
     """Send all that this process and its libraries print to a file."""
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
+
+
+def _end_with_parent() -> None:
+    """End this worker when the sweep's process is gone, however it went."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def _fork_server(configs: list[RunConfig]) -> ForkServerContext:
+    """The context whose workers are forked with everything imported, and leave Ctrl-C to this process."""
+    context = multiprocessing.get_context("forkserver")
+    # torch imports its compiler, a second's work, when the first optimizer is made.
+    os.environ[warm.MODULES] = ",".join(["s3bench.run", "torch._dynamo", *_modules(configs)])
+    context.set_forkserver_preload(["s3bench.warm"])
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return context
 
 
 def _check(context: ForkServerContext, configs: list[RunConfig]) -> None:
@@ -170,6 +197,9 @@ def _check(context: ForkServerContext, configs: list[RunConfig]) -> None:
     except EOFError:
         process.join()
         mistake = f"the tasks and optimizers could not be built: {_death(process.exitcode or 0)}"
+    except KeyboardInterrupt:
+        process.kill()
+        raise
     process.join()
     if mistake:
         raise UserError(mistake)
@@ -196,20 +226,20 @@ def _modules(configs: list[RunConfig]) -> list[str]:
 def _death(code: int) -> str:
     """What an exit code says of a process that ended without a word."""
     if code >= 0:
-        return f"the process ended with exit code {code}; see {record.LOG}"
+        return f"the process ended with exit code {code}; its log.txt may say more"
     name = signal.Signals(-code).name
     memory = "; the system may have run out of memory" if name == "SIGKILL" else ""
     return f"the process was ended by {name}{memory}"
 
 
-def _closing(console: Console, folders: list[Path], seconds: float) -> int:
+def _closing(console: Console, folders: list[Path], unwritten: dict[Path, str], seconds: float) -> int:
     """Print how the sweep ended and what failed; returns the exit code."""
-    states = Counter(record.state(folder) for folder in folders)
+    states = Counter(record.FAILED if folder in unwritten else record.state(folder) for folder in folders)
     counts = ", ".join(f"{states[state]} {state}" for state in record.STATES if states[state])
     console.print(f"{len(folders)} runs: {counts}; {duration(seconds)}")
-    failed = [folder for folder in folders if record.state(folder) == record.FAILED]
+    failed = [folder for folder in folders if folder in unwritten or record.state(folder) == record.FAILED]
     for folder in failed:
-        console.print(f"{folder.name} {record.outcome(folder)}", markup=False)
+        console.print(f"{folder.name} {unwritten.get(folder) or record.outcome(folder)}", markup=False)
     if failed:
         console.print("Start the same sweep again to retry what failed; the traceback is in the run's error.txt")
     return 1 if failed else 0

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from s3bench import catalog
-from s3bench.cli import _parser
+from s3bench.cli import parse
 from s3bench.config import run_config, run_configs
 from tests.conftest import ROOT
 
@@ -40,7 +40,7 @@ def test_every_command_is_understood(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     for command in commands(page):
-        chosen = _parser().parse_args(command)
+        chosen = parse(command)
         if command[0] in ("run", "sweep"):
             assert (run_configs if command[0] == "sweep" else lambda o: [run_config(o)])(chosen.overrides)
 

@@ -80,6 +80,95 @@ def test_a_failing_run_is_reported_with_its_cause_and_the_others_finish(s3bench,
     assert "4 runs: 4 finished" in s3bench("sweep", *result.args[2:]).stdout
 
 
+def processes_of(folder):
+    """Processes that have a file in a folder open, or stand in it."""
+    found = set()
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            if (place / "cwd").readlink() == folder:
+                found.add(int(place.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_sweep_that_is_ended_leaves_no_worker_behind(tmp_path, number):
+    command = [str(CLI), "sweep", "task=quadratic", "horizon=200000", "seed=0,1", "results_dir=r"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and len(list(tmp_path.glob("r/*/steps.jsonl"))) < 2:
+        time.sleep(0.1)
+    process.send_signal(number)
+    process.wait(60)
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and processes_of(tmp_path):
+        time.sleep(0.1)
+    assert not processes_of(tmp_path)
+    assert set(record.load_records(tmp_path / "r").state) == {"missing"}
+    process.stdout.close()
+    process.stderr.close()
+
+
+def test_ctrl_c_at_any_moment_prints_one_line(tmp_path):
+    command = [str(CLI), "sweep", "task=quadratic", "horizon=200000", "seed=0,1", "results_dir=r"]
+    for pause in (0.3, 1.5, 5):
+        process = subprocess.Popen(
+            command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        time.sleep(pause)
+        os.killpg(process.pid, signal.SIGINT)  # a terminal signals the whole group
+        _, stderr = process.communicate(timeout=60)
+        assert "Traceback" not in stderr
+    assert not list(tmp_path.glob("r/*/log.txt")) or not any(f.read_text() for f in tmp_path.glob("r/*/log.txt"))
+
+
+def test_a_reader_who_leaves_does_not_end_the_runs(tmp_path):
+    for command in ("run horizon=3000 eval_every=20", "sweep seed=0,1 horizon=500 --jobs 1"):
+        line = f"{CLI} {command} results_dir=r 2> errors | head -1"
+        subprocess.run(["bash", "-o", "pipefail", "-c", line], cwd=tmp_path, check=False, stdout=subprocess.DEVNULL)
+        assert (tmp_path / "errors").read_text() == ""
+    assert record.load_records(tmp_path / "r").state.tolist() == ["finished"] * 3
+
+
+@pytest.mark.parametrize("text", ["x = (", "raise ValueError('at import')", "import no_such_module"])
+def test_an_optimizer_that_cannot_be_imported_is_one_line(s3bench, tmp_path, text):
+    (tmp_path / "broken.py").write_text(text)
+    for command in ("run", "sweep"):
+        line = mistake(s3bench(command, "optimizer._target_=broken.Own"))
+        assert "optimizer s3: its _target_ broken.Own cannot be imported" in line
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_worker_that_leaves_without_a_word_has_failed(s3bench, tmp_path):
+    (tmp_path / "silent.py").write_text(
+        "import os\nfrom tasks.quadratic import Quadratic\n\n"
+        "class Silent(Quadratic):\n"
+        "    def loss(self, model, batch):\n        os._exit(self.seed)\n"
+    )
+    result = s3bench("sweep", "task.build._target_=silent.Silent", "seed=0,3", "results_dir=r")
+    assert result.returncode == 1
+    assert "2 runs: 2 failed" in result.stdout
+    assert "the process ended with exit code 3" in result.stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+def test_a_full_disk_is_one_line_and_nothing_is_taken_for_whole(s3bench, tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", small], check=False).returncode:
+        pytest.skip("no mount here")
+    try:
+        for command in (["run"], ["sweep", "--jobs", "1"]):
+            result = s3bench(*command, "horizon=5000", "results_dir=small/r")
+            assert result.returncode == 1
+            assert "No space left" in result.stdout + result.stderr or "failed" in result.stdout
+            assert "Traceback" not in result.stdout + result.stderr
+            assert not list(small.glob("r/*/summary.json"))
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
 def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path):
     command = [str(CLI), "sweep", "task=quadratic", "horizon=20000", "seed=range(0,3)", "results_dir=r", "--jobs", "1"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

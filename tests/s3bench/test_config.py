@@ -72,13 +72,13 @@ OTHER += ["task.build.width=64", "clip_norm=1", "measure_every=7", "eval_every=9
 
 @pytest.mark.parametrize("override", [*SAME, "task.targets=[]", "task.spikes.k=9"])
 def test_what_cannot_change_the_result_does_not_change_the_run_id(override):
-    base = ["task=source_gpt", "optimizer=s3"]
+    base = ["task=source_gpt"]
     assert run_config([*base, override]).run_id == run_config(base).run_id
 
 
 @pytest.mark.parametrize("override", OTHER)
 def test_what_can_change_the_result_changes_the_run_id(override):
-    base = ["task=source_gpt", "optimizer=s3"]
+    base = ["task=source_gpt"]
     assert run_config([*base, override]).run_id != run_config(base).run_id
 
 
@@ -115,6 +115,12 @@ def test_the_same_cell_asked_for_twice_is_one_run():
         ("seed", "'seed' is no override"),
         ("seed=[", "is no override"),
         ("seed=0,1", "s3bench sweep does that"),
+        ("experiment=quickstart", "s3bench sweep does that"),
+        ("names.task=x", "names.task is not for setting"),
+        ("run_id=x", "run_id is not for setting"),
+        ("seed=99999999999999999999", "below 2\\*\\*63"),
+        ("threads=9999999999", "threads is 9999999999; it must be at most 1024"),
+        ("~tracker._target_", "tracker has no _target_"),
     ],
 )
 def test_a_mistake_is_one_line_with_what_is_allowed(override, message):
@@ -126,6 +132,11 @@ def test_a_mistake_is_one_line_with_what_is_allowed(override, message):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (["schedule.warmup=-1.0"], "warmup is -1.0; it must be from 0 to 1"),
+        (["schedule.final=-1.0"], "final is -1.0; it must be above 0"),
+        (["+optimizer.lr=3"], "optimizer s3: lr is not for the YAML; the run sets it"),
+        (["optimizer=adam", "optimizer.betas=[0.9]"], "optimizer adam: "),
+        (["optimizer._target_=torch.nn.Identity", "~optimizer.p"], "not a torch.optim.Optimizer"),
         (["optimizer.p=0.5"], "optimizer s3: p is 0.5; it must be at least 1"),
         (["+optimizer.betta=1"], "unknown argument of optimizer s3 'betta'. Did you mean beta\\?"),
         (["optimizer._target_=torch.optim.Adan"], "cannot be imported"),
@@ -139,3 +150,34 @@ def test_a_mistake_that_shows_when_building_is_one_line_too(overrides, message):
     with pytest.raises(UserError, match=message) as caught:
         build_parts(run_config(overrides))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["seed=0,1", "seed=2"], "seed is given twice"),
+        (["seed=range(0,0)"], "the grid is empty"),
+        (["seed=interval(0,1)"], "cannot be listed"),
+        (["experiment=quickstart,quickstart"], "one experiment at a time"),
+        (["results_dir=a,b"], "are one run with two different settings"),
+        (["task.spikes.k=4,6"], "are one run with two different settings"),
+    ],
+)
+def test_a_grid_that_makes_no_sense_is_refused(overrides, message):
+    with pytest.raises(UserError, match=message):
+        run_configs(overrides)
+
+
+def test_configs_of_ones_own_are_found_wherever_the_folder_is(tmp_path, monkeypatch):
+    folder = tmp_path / "a b, c'd ü"
+    (folder / "configs" / "optimizer").mkdir(parents=True)
+    own = folder / "configs" / "optimizer" / "mine.yaml"
+    own.write_text("# Mine\n_target_: torch.optim.SGD\n_partial_: true\n")
+    monkeypatch.chdir(folder)
+    assert run_config(["optimizer=mine"]).optimizer["_target_"] == "torch.optim.SGD"
+    own.with_name("broken.yaml").write_text("a: [")
+    with pytest.raises(UserError, match="optimizer=broken: "):
+        run_config(["optimizer=broken"])
+    own.rename(own.with_name("s3.yaml"))
+    with pytest.raises(UserError, match="has the name of one of s3bench's own"):
+        run_config(["optimizer=s3"])

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import signal
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -28,7 +29,7 @@ def rows(start, stop):
 
 def write(tmp_path, *overrides):
     folder = record.plan(config(tmp_path, *overrides))
-    with record.Writer(folder) as writer:
+    with record.Writer(folder, config(tmp_path, *overrides)) as writer:
         writer.add_steps(rows(0, 2))
         writer.add_eval({"step": 0, "loss": 2.0, "accuracy": 0.5})
         writer.add_steps([{**row, "update_rms": 0.25, "update_max": 0.5} for row in rows(2, 3)])
@@ -58,7 +59,7 @@ def test_what_was_written_is_read_back_exactly(tmp_path):
 def test_a_planned_run_is_missing_until_it_runs(tmp_path):
     folder = record.plan(config(tmp_path))
     assert record.state(folder) == "missing"
-    with record.Writer(folder) as writer:
+    with record.locked(folder), record.Writer(folder, config(tmp_path)) as writer:
         assert record.state(folder) == "running"
         assert record.steps_so_far(folder) == 0
         writer.add_steps(rows(0, 120))
@@ -70,7 +71,7 @@ def test_a_planned_run_is_missing_until_it_runs(tmp_path):
 
 def test_a_failed_run_has_its_cause_and_may_be_tried_again(tmp_path):
     folder = record.plan(config(tmp_path))
-    with record.Writer(folder) as writer:
+    with record.Writer(folder, config(tmp_path)) as writer:
         writer.fail("ValueError: no", "Traceback ...")
     assert record.state(folder) == "failed"
     assert record.outcome(folder) == "failed: ValueError: no"
@@ -80,26 +81,42 @@ def test_a_failed_run_has_its_cause_and_may_be_tried_again(tmp_path):
     assert not (folder / "error.txt").exists()
 
 
-def test_two_processes_never_write_one_record(tmp_path):
-    folder = record.plan(config(tmp_path))
-    with record.Writer(folder), pytest.raises(record.Busy):
-        record.Writer(folder)
+def _plan_and_lock(tmp_path: Path, barrier, got) -> None:
+    barrier.wait(60)
+    try:
+        with record.locked(record.plan(config(tmp_path))):
+            got.value += 1
+            time.sleep(0.5)
+    except record.Busy:
+        pass
 
 
-def _write_and_hang(folder: Path, started) -> None:
-    writer = record.Writer(folder)
-    writer.add_steps(rows(0, 50))
-    writer._files["steps"].write('{"step": 50, "lo')  # killed in the middle of a row
-    writer._files["steps"].flush()
-    started.set()
-    signal.pause()
+def test_two_processes_never_hold_one_record(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    barrier, got = context.Barrier(2), context.Value("i", 0)
+    processes = [context.Process(target=_plan_and_lock, args=(tmp_path, barrier, got)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert got.value == 1
+
+
+def _write_and_hang(folder: Path, settings: dict, started) -> None:
+    with record.locked(folder):
+        writer = record.Writer(folder, settings)
+        writer.add_steps(rows(0, 50))
+        writer._files["steps"].write('{"step": 50, "lo')  # killed in the middle of a row
+        writer._files["steps"].flush()
+        started.set()
+        signal.pause()
 
 
 def test_after_sigkill_the_flushed_rows_are_readable_and_the_run_is_missing(tmp_path):
     folder = record.plan(config(tmp_path))
     context = multiprocessing.get_context("spawn")
     started = context.Event()
-    process = context.Process(target=_write_and_hang, args=(folder, started))
+    process = context.Process(target=_write_and_hang, args=(folder, config(tmp_path), started))
     process.start()
     assert started.wait(60)
     assert record.state(folder) == "running"

@@ -25,7 +25,7 @@ def make(results, optimizer="s3", multiplier=1, seed=0, final=0.01, state="finis
         return folder
     loss = np.geomspace(1, final, 101)
     loss[list(spikes)] += 1
-    with record.Writer(folder) as writer:
+    with record.Writer(folder, config) as writer:
         if state == "failed":
             writer.fail("RuntimeError: <b>boom</b>", "Traceback")
             return folder
@@ -121,7 +121,7 @@ def test_one_name_with_two_configs_is_told_apart(tmp_path):
 def test_other_settings_than_the_optimizers_make_another_task(tmp_path):
     make(tmp_path)
     make(tmp_path, overrides=["schedule.warmup=0.3"])
-    make(tmp_path, overrides=["optimizer=adamw", "+optimizer.amsgrad=true"])
+    make(tmp_path, "adamw", overrides=["+optimizer.amsgrad=true"])
     _, read = tables(tmp_path)
     assert set(read["cells"].task) == {"quadratic (warmup=0.02)", "quadratic (warmup=0.3)"}
     assert len(list((tmp_path / "report" / "figures").glob("loss_*.svg"))) == 2

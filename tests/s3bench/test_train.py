@@ -149,3 +149,19 @@ def test_an_error_in_training_fails_the_run_and_names_the_cause(tmp_path):
     assert row["cause"] == "unknown metric in task.targets 'beauty'. There is: distance, loss"
     assert "Traceback" in (row["folder"] / "error.txt").read_text()
     assert run(run_config([f"results_dir={tmp_path}"])) == "finished"  # the same run, mended
+    (row,) = record.load_records(tmp_path).to_dict("records")
+    assert row["config"]["task"]["targets"][0]["metric"] == "loss"
+
+
+def test_a_run_that_learns_nothing_has_not_diverged(tmp_path):
+    for seed in range(8):
+        config = run_config([f"seed={seed}", "lr_multiplier=1e-6", "horizon=200", f"results_dir={tmp_path}"])
+        assert run(config) == "finished"
+
+
+def test_a_run_that_is_over_is_left_as_it_is(tmp_path):
+    config = run_config(["horizon=5", f"results_dir={tmp_path}"])
+    run(config)
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / config.run_id).iterdir()}
+    assert run(config) == "finished"
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / config.run_id).iterdir()} == before
