@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
@@ -197,9 +198,6 @@ def _check(context: ForkServerContext, configs: list[RunConfig]) -> None:
     except EOFError:
         process.join()
         mistake = f"the tasks and optimizers could not be built: {_death(process.exitcode or 0)}"
-    except KeyboardInterrupt:
-        process.kill()
-        raise
     process.join()
     if mistake:
         raise UserError(mistake)
@@ -208,13 +206,15 @@ def _check(context: ForkServerContext, configs: list[RunConfig]) -> None:
 def _check_work(configs: list[RunConfig], sender: "Connection[str | None, None]") -> None:
     from s3bench.build import build_parts, find_device
 
+    mistake = None
     try:
         for config in configs:
             find_device(config.device)
             build_parts(config)
-        sender.send(None)
     except UserError as error:
-        sender.send(one_line(error))
+        mistake = one_line(error)
+    with suppress(BrokenPipeError):  # the sweep was stopped meanwhile
+        sender.send(mistake)
 
 
 def _modules(configs: list[RunConfig]) -> list[str]:

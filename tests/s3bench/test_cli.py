@@ -119,7 +119,7 @@ def test_ctrl_c_at_any_moment_prints_one_line(tmp_path):
         time.sleep(pause)
         os.killpg(process.pid, signal.SIGINT)  # a terminal signals the whole group
         _, stderr = process.communicate(timeout=60)
-        assert "Traceback" not in stderr
+        assert "Traceback" not in stderr, stderr
     assert not list(tmp_path.glob("r/*/log.txt")) or not any(f.read_text() for f in tmp_path.glob("r/*/log.txt"))
 
 
