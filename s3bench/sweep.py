@@ -7,7 +7,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
@@ -98,8 +99,9 @@ class Launcher:
 
     def _start(self, config: RunConfig, folder: Path) -> None:
         process = self.context.Process(target=_work, args=(config, folder), daemon=True)
-        process.start()
-        self.jobs.append(Job(config, folder, process, time.monotonic()))
+        with _undisturbed():
+            process.start()
+            self.jobs.append(Job(config, folder, process, time.monotonic()))
 
     def _end(self, job: Job) -> None:
         self.jobs.remove(job)
@@ -166,6 +168,20 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Put off Ctrl-C and SIGTERM to the end of the block: a worker half started could not be ended."""
+    came = []
+    handlers = {n: signal.signal(n, lambda number, _: came.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if came:
+        raise KeyboardInterrupt
+
+
 def _fork_server(configs: list[RunConfig]) -> ForkServerContext:
     """The context whose workers are forked with everything imported, and leave Ctrl-C to this process."""
     context = multiprocessing.get_context("forkserver")
@@ -191,7 +207,8 @@ def _check(context: ForkServerContext, configs: list[RunConfig]) -> None:
         distinct.setdefault(repr(parts), config)
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_check_work, args=(list(distinct.values()), sender), daemon=True)
-    process.start()
+    with _undisturbed():
+        process.start()
     sender.close()
     try:
         mistake = receiver.recv()
