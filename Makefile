@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup quickstart test test-all lint bench clean
+.PHONY: setup quickstart test test-all reference lint bench clean
 
 setup: .venv/installed
 
@@ -20,6 +20,12 @@ test: setup ## all tests but the slow ones
 
 test-all: setup ## all tests
 	$(BIN)/pytest -n auto -m 'slow or not slow'
+
+reference: ## keep the last quickstart's tables and pictures: the README shows them
+	rm -rf results/reference/quickstart
+	mkdir -p results/reference/quickstart/figures
+	cp -r results/quickstart/report/tables results/reference/quickstart/
+	cp results/quickstart/report/figures/*.png results/reference/quickstart/figures/
 
 lint: setup ## style, format and types
 	$(BIN)/ruff check .

@@ -225,7 +225,7 @@ def _record(folder: Path) -> dict[str, Any]:
             "seed": int(config["seed"]),
             "horizon": int(config["horizon"]),
         }
-        identity(config), config["task"]["targets"], config["task"]["spikes"]
+        identity(config), config["task"]["targets"], config["task"]["spikes"]  # there, for those who rely on it
     except (yaml.YAMLError, LookupError, TypeError, ValueError, AttributeError, OSError) as error:
         raise _damaged(folder, CONFIG, error) from error
     row["began"] = (folder / CONFIG).stat().st_mtime  # where it runs: it is written anew when a run begins
