@@ -451,7 +451,7 @@ def _mean_and_sd(mean: float, sd: float) -> str:
     """ "0.168 ± 0.066": the deviation with two digits, the mean with as many decimals."""
     if not (math.isfinite(mean) and math.isfinite(sd)):
         return _text(mean)
-    decimals = min(6, max(0, 1 - math.floor(math.log10(sd)))) if sd > 0 else 4
+    decimals = min(4, max(0, 1 - math.floor(math.log10(sd)))) if sd > 0 else 4
     return f"{mean:.{decimals}f} ± {sd:.{decimals}f}"
 
 
