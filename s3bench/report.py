@@ -448,7 +448,7 @@ def _joined(columns: Mapping[str, Sequence[str]], pattern: str, *names: str) -> 
 
 
 def _mean_and_sd(mean: float, sd: float) -> str:
-    """ "0.168 ± 0.066": the deviation with two digits, the mean with as many decimals."""
+    """Such as 0.168 ± 0.066: the deviation with two digits, the mean with as many decimals, at most four."""
     if not (math.isfinite(mean) and math.isfinite(sd)):
         return _text(mean)
     decimals = min(4, max(0, 1 - math.floor(math.log10(sd)))) if sd > 0 else 4

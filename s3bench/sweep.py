@@ -38,17 +38,17 @@ def sweep(overrides: list[str], jobs: int | None = None) -> int:
     configs = run_configs(overrides)
     folders = [record.folder_of(as_dict(config)) for config in configs]
     todo = [config for config, folder in zip(configs, folders, strict=True) if record.state(folder) not in record.OVER]
-    context = _fork_server(configs)
-    _check(context, todo)
-    runs = [(config, record.plan(as_dict(config))) for config in todo]
-    places = sorted({config.results_dir for config in configs})
-    already = f"{len(configs) - len(runs)} of them over already"
-    console.print(f"{len(configs)} runs in {', '.join(places)}, {already}", markup=False)
+    places = ", ".join(sorted({config.results_dir for config in configs}))
     began = time.monotonic()
-    at_once = jobs or max(1, _cores() // max(config.threads for config in configs))
-    launcher = Launcher(context, console, runs, at_once)
-    launcher.launch()
-    return _closing(console, folders, launcher.unwritten, time.monotonic() - began)
+    unwritten: dict[Path, str] = {}
+    if todo:
+        context = _fork_server(todo)
+        _check(context, todo)
+        runs = [(config, record.plan(as_dict(config))) for config in todo]
+        console.print(f"{len(configs)} runs in {places}, {len(configs) - len(todo)} of them over already", markup=False)
+        at_once = jobs or max(1, _cores() // max(config.threads for config in todo))
+        unwritten = Launcher(context, console, runs, at_once).launch()
+    return _closing(console, folders, unwritten, time.monotonic() - began)
 
 
 @dataclass
@@ -74,15 +74,15 @@ class Launcher:
         self.runs = len(todo)
         self.steps = sum(config.horizon for config, _ in todo)
         self.over: list[tuple[RunConfig, float]] = []  # with their seconds
-        self.unwritten: dict[Path, str] = {}  # causes of failures that the disk did not take
+        self.unwritten: dict[Path, str] = {}
         columns = (BarColumn(bar_width=20), TextColumn("{task.description}"))
         self.progress = Progress(
             *columns, console=console, transient=True, refresh_per_second=2, disable=not console.is_terminal
         )
         self.bar = self.progress.add_task("starting", total=self.steps)
 
-    def launch(self) -> None:
-        """Run all; ends early, with the workers stopped, only on KeyboardInterrupt."""
+    def launch(self) -> dict[Path, str]:
+        """Run all; returns the causes of failures that the disk did not take. Stops the workers if interrupted."""
         try:
             with self.progress:
                 while self.waiting or self.jobs:
@@ -96,9 +96,10 @@ class Launcher:
             for job in self.jobs:
                 job.process.terminate()
                 job.process.join()
+        return self.unwritten
 
     def _start(self, config: RunConfig, folder: Path) -> None:
-        process = self.context.Process(target=_work, args=(config, folder), daemon=True)
+        process = self.context.Process(target=_work, args=(config, folder))
         with _undisturbed():
             process.start()
             self.jobs.append(Job(config, folder, process, time.monotonic()))
@@ -198,8 +199,6 @@ def _fork_server(configs: list[RunConfig]) -> ForkServerContext:
 
 def _check(context: ForkServerContext, configs: list[RunConfig]) -> None:
     """Build every distinct task and optimizer of the configs once, in a worker. Raises UserError."""
-    if not configs:
-        return
     distinct: dict[str, RunConfig] = {}
     for config in configs:
         build = {key: value for key, value in config.task.build.items() if key != "seed"}
