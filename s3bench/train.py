@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from s3bench.block import Block
+from s3bench.measure import clip_gradients, coordinates, update_size
 
 
 def train(
@@ -56,9 +57,9 @@ def train(
         loss.backward()
         scalars = {"loss": loss.detach(), "grad_norm": clip_gradients(params, clip_norm)}
         if step % measure_every == 0:
-            before = [param.detach().clone() for param in params]
+            before = coordinates(params)
             optimizer.step()
-            scalars |= update_size(params, before, lr_t)
+            scalars |= update_size(before, coordinates(params), lr_t)
         else:
             optimizer.step()
         block.add({"step": step, "lr": lr_t}, scalars)
@@ -75,19 +76,3 @@ def evaluate(task: Any, model: nn.Module) -> dict[str, float]:
     result: dict[str, float] = task.evaluate(model)
     model.train()
     return result
-
-
-def clip_gradients(params: list[nn.Parameter], clip_norm: float | None) -> Tensor:
-    """The 2-norm of all gradients before clipping, 0-d; above `clip_norm` they are scaled down to it in place."""
-    grads = [param.grad for param in params if param.grad is not None]
-    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))  # half the time of get_total_norm
-    if clip_norm is not None:
-        torch._foreach_mul_(grads, (clip_norm / (norm + 1e-6)).clamp(max=1.0))
-    return norm
-
-
-def update_size(params: list[nn.Parameter], before: list[Tensor], lr: float) -> dict[str, Tensor]:
-    """Root mean square and largest absolute value of (x_t - x_{t-1}) / lr over all coordinates."""
-    changes = torch._foreach_sub([param.detach() for param in params], before)
-    update = torch.cat([change.flatten() for change in changes]) / lr
-    return {"update_rms": update.square().mean().sqrt(), "update_max": update.abs().max()}

@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import ROOT
 
 REPORT_SIDE = ["report", "score", "spikes", "figures", "record", "status", "curves", "catalog", "errors"]
-RUN_SIDE = ["run", "train", "block", "build", "config", "environment", "schedule", "track", "sweep", "warm"]
+RUN_SIDE = ["run", "train", "block", "measure", "build", "config", "environment", "schedule", "track", "sweep", "warm"]
 
 
 def imports(file):
