@@ -10,20 +10,26 @@ from torch import Tensor
 
 BLOCK_ROWS = 200  # rows that wait on the device at most
 BLOCK_SECONDS = 1.0  # and for how long
+ROW_SCALARS = 4  # of a step, at most
 
 
 class Block:
-    """Rows whose scalars are still on the device, fetched together."""
+    """Rows whose scalars are still on the device, in one buffer there, fetched together."""
 
     def __init__(self) -> None:
         self.steps = 0  # fetched so far
-        self._rows: list[tuple[dict[str, Any], dict[str, Tensor]]] = []
+        self._rows: list[tuple[dict[str, Any], list[str]]] = []  # what the host knows, and the names of the scalars
+        self._buffer: Tensor | None = None  # (BLOCK_ROWS, scalars of a row at most)
         self._finite = True
         self._since = time.monotonic()
 
     def add(self, known: dict[str, Any], on_device: dict[str, Tensor]) -> None:
         """One step: what the host knows, and 0-d tensors."""
-        self._rows.append((known, on_device))
+        scalars = torch.stack(list(on_device.values()))
+        if self._buffer is None:
+            self._buffer = scalars.new_empty(BLOCK_ROWS, ROW_SCALARS, dtype=torch.float64)
+        self._buffer[len(self._rows), : len(scalars)] = scalars
+        self._rows.append((known, list(on_device)))
 
     def is_due(self) -> bool:
         """Whether the block is full or old."""
@@ -31,12 +37,11 @@ class Block:
 
     def flush(self, on_steps: Callable[[list[dict[str, Any]]], None]) -> bool:
         """Hand the rows on, up to the first non-finite loss; whether all losses so far are finite."""
-        if self._rows and self._finite:
-            scalars = [scalar.double() for _, on_device in self._rows for scalar in on_device.values()]
-            values = iter(torch.stack(scalars).tolist())
+        if self._rows and self._finite and self._buffer is not None:
             rows = []
-            for known, on_device in self._rows:
-                rows.append({**known, **{name: next(values) for name in on_device}})
+            values = self._buffer[: len(self._rows)].tolist()
+            for (known, names), scalars in zip(self._rows, values, strict=True):
+                rows.append({**known, **dict(zip(names, scalars, strict=False))})
                 if not math.isfinite(rows[-1]["loss"]):
                     self._finite = False
                     break
