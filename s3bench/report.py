@@ -307,32 +307,25 @@ def make_figures(runs: Sequence[Run], tables: Mapping[str, pd.DataFrame]) -> dic
 
 def _final_losses(runs: Sequence[Run], cells: pd.DataFrame) -> dict[str, figures.Series]:
     """Mean, smallest and largest over the seeds, a gap where one diverged; diverged ones as infinite points."""
-    series = {}
+    series = _cell_series(runs, _part(cells, diverged=0), "final_loss_mean", "final_loss_min", "final_loss_max")
     for optimizer, group in _groups(runs, "optimizer").items():
-        cell = _part(cells, task=group[0].row["task"], optimizer=optimizer, diverged=0)
-        cell = cell[cell.n > 0]
-        series[optimizer] = figures.Series(
-            multipliers=cell.lr_multiplier.tolist(),
-            middle=cell.final_loss_mean.tolist(),
-            low=cell.final_loss_min.tolist(),
-            high=cell.final_loss_max.tolist(),
-            points=[(run.row["lr_multiplier"], run.scores["final_loss"]) for run in group],
-        )
+        series[optimizer].points = [(run.row["lr_multiplier"], run.scores["final_loss"]) for run in group]
     return series
 
 
 def _spike_rates(runs: Sequence[Run], cells: pd.DataFrame) -> dict[str, figures.Series]:
     """The rate of each cell with its exact interval."""
+    return _cell_series(runs, cells, "spikes_per_10k", "spikes_per_10k_low", "spikes_per_10k_high")
+
+
+def _cell_series(runs: Sequence[Run], cells: pd.DataFrame, *columns: str) -> dict[str, figures.Series]:
+    """Three columns of the cells of a task's runs, as middle, low and high, by optimizer."""
     series = {}
     for optimizer, group in _groups(runs, "optimizer").items():
         cell = _part(cells, task=group[0].row["task"], optimizer=optimizer)
         cell = cell[cell.n > 0]
-        series[optimizer] = figures.Series(
-            multipliers=cell.lr_multiplier.tolist(),
-            middle=cell.spikes_per_10k.tolist(),
-            low=cell.spikes_per_10k_low.tolist(),
-            high=cell.spikes_per_10k_high.tolist(),
-        )
+        middle, low, high = (cell[column].tolist() for column in columns)
+        series[optimizer] = figures.Series(cell.lr_multiplier.tolist(), middle, low, high)
     return series
 
 

@@ -60,11 +60,7 @@ def find_spikes(
     values = np.asarray(loss, dtype=np.float64)
     if values.ndim != 1:
         raise ValueError(f"loss has shape {values.shape}; it must be one-dimensional, one value per step")
-    if not (k > 0 and delta >= 0 and warmup >= 2 and window >= warmup and settle >= 1 and patience >= settle):
-        raise ValueError(
-            f"k {k}, delta {delta}, window {window}, warmup {warmup}, settle {settle}, patience {patience}: needed are "
-            "k > 0, delta >= 0, 2 <= warmup <= window, 1 <= settle <= patience"
-        )
+    _check_parameters(k, delta, window, warmup, settle, patience)
     spikes: list[Spike] = []
     baseline = Baseline(int(window))
     onset: int | None = None
@@ -95,6 +91,14 @@ def find_spikes(
         kind = "diverged" if lost else "blip" if len(values) - onset <= BLIP_STEPS else "level_shift"
         spikes.append(_spike(values, onset, len(values), level, kind))
     return spikes
+
+
+def _check_parameters(k: float, delta: float, window: int, warmup: int, settle: int, patience: int) -> None:
+    if not (k > 0 and delta >= 0 and warmup >= 2 and window >= warmup and settle >= 1 and patience >= settle):
+        raise ValueError(
+            f"k {k}, delta {delta}, window {window}, warmup {warmup}, settle {settle}, patience {patience}: needed are "
+            "k > 0, delta >= 0, 2 <= warmup <= window, 1 <= settle <= patience"
+        )
 
 
 def has_diverged(loss: npt.ArrayLike) -> bool:
