@@ -1,6 +1,7 @@
 """Update rules that torch does not have. They know torch and nothing of the benchmark: take the file, use it."""
 
+from optimizers.muon import Muon
 from optimizers.s3 import S3
 from optimizers.signsgd import SignSGD
 
-__all__ = ["S3", "SignSGD"]
+__all__ = ["S3", "Muon", "SignSGD"]

@@ -59,7 +59,8 @@ def test_s3_follows_the_papers_rule_for_100_steps(p, nesterov, denominator_beta,
     arguments = {"lr": 0.01, "beta": 0.95, "p": p, "nesterov": nesterov, "weight_decay": 0.1}
     arguments["denominator_beta"] = denominator_beta
     expected = s3_reference(gradients, 0.5, **arguments)
-    assert trajectory(S3, gradients, foreach=foreach, **arguments) == pytest.approx(expected, abs=3e-6)
+    # float32's β is off by 3e-8, a difference that 100 steps add up
+    assert trajectory(S3, gradients, foreach=foreach, **arguments) == pytest.approx(expected, rel=5e-6, abs=3e-6)
 
 
 def test_s3_by_hand():

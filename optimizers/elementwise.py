@@ -1,0 +1,234 @@
+"""What S3 and SignSGD share: a rule written for one tensor, applied to all parameters, plainly or compiled."""
+
+import functools
+import importlib.util
+import os
+import shutil
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+PIECE = 2**16  # coordinates that the plain rule takes at a time on a CPU: the temporaries stay in its cache
+PIECE_GPU = 2**22  # and elsewhere, where a launch costs more
+SMALL = 2**15  # contiguous tensors below are gathered, for a call costs more than the copies
+MANY = 2**20  # coordinates for which compiling pays: seconds once, for a step several times faster
+
+Row = tuple[Tensor, ...]  # (param, grad, *state), all of one shape
+
+
+class Elementwise(Optimizer):
+    """An optimizer whose rule treats every coordinate by itself.
+
+    A subclass gives ``rule(group)``: a function ``(grad, *state, **settings) -> update``, of tensors of one shape, that
+    changes the state in place; the names of its state tensors, which start at 0; and the settings. The parameter then
+    moves by ``-lr (update + weight_decay param)``.
+
+    Parameters of float32 and float64 have a state of their own type. Narrower ones (bfloat16, float16) have a state of
+    float32; the rule computes in float32, and the parameter is rounded once a step.
+
+    foreach=True runs the rule over pieces of at most 65,536 coordinates (4 M on a GPU), large tensors cut and small
+    ones gathered, so that temporary memory is bounded by a piece's (a tensor that is not contiguous is one piece);
+    foreach=False tensor by tensor. fused=True compiles the rule with torch.compile, once for all shapes and learning
+    rates, and takes GradScaler's grad_scale and found_inf. With both None, groups of over a million coordinates are
+    fused where a compiler is found, others take foreach. All agree to rounding.
+
+    capturable is accepted for torch's convention: no state counts steps, so every step can be captured in a CUDA graph.
+    A learning rate that changes between replays must then be a tensor on the parameters' device.
+    """
+
+    def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
+        for name in ("lr", "weight_decay"):
+            if not 0 <= defaults[name] < float("inf"):
+                raise ValueError(f"{name} is {defaults[name]}; it must be at least 0 and finite")
+        if defaults["foreach"] and defaults["fused"]:
+            raise ValueError("foreach and fused are both True; choose one")
+        super().__init__(params, defaults)
+        self._step_supports_amp_scaling = bool(defaults["fused"])  # GradScaler then leaves its work to step()
+
+    def rule(self, group: dict[str, Any]) -> tuple[Callable[..., Tensor], tuple[str, ...], dict[str, Any]]:
+        """The rule of a parameter group, the names of its state tensors, and the rule's settings."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Apply one update; returns the closure's loss, if a closure is given."""
+        with torch.enable_grad():
+            loss = closure() if closure is not None else None
+        scaler = {name: getattr(self, name, None) for name in ("grad_scale", "found_inf")}  # GradScaler's, for one call
+        for group in self.param_groups:
+            rule, names, settings = self.rule(group)
+            settings |= {name: group[name] for name in ("lr", "weight_decay", "maximize")} | scaler
+            rows = [self._row(param, names) for param in group["params"] if param.grad is not None]
+            if torch.compiler.is_compiling():  # the whole step, by the user: torch.compile makes its own pieces
+                _apply_all(rows, rule, settings)
+            elif group["fused"] or (group["fused"] is None and group["foreach"] is None and _compiling_pays(rows)):
+                settings["lr"] = torch.as_tensor(group["lr"], dtype=torch.float64)  # a float would be compiled in
+                with _compiled() as apply:
+                    for piece in _pieces(rows, cut=False):
+                        apply(rule, *piece, **settings)
+            else:
+                _apply_all(rows if group["foreach"] is False else _pieces(rows, cut=True), rule, settings)
+        return loss
+
+    def _row(self, param: Any, names: tuple[str, ...]) -> Row:
+        """The parameter, its gradient and its state; of a DTensor, the part that lies here."""
+        grad = param.grad
+        assert grad is not None
+        if grad.layout != torch.strided:
+            raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
+        if param.is_complex():
+            raise RuntimeError(f"{type(self).__name__} does not support complex parameters")
+        state = self.state[param]
+        for name in names:
+            if name not in state:
+                state[name] = torch.zeros_like(param, dtype=_precision(param), memory_format=torch.preserve_format)
+        if hasattr(param, "to_local") and grad.placements != param.placements:
+            grad = grad.redistribute(placements=param.placements)
+        return tuple(_local(tensor) for tensor in (param, grad, *(state[name] for name in names)))
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As torch's, which would round the state to the parameter's type: a narrow parameter's is float32."""
+        super().load_state_dict(state_dict)
+        ours = (param for group in self.param_groups for param in group["params"])
+        ids = (index for group in state_dict["param_groups"] for index in group["params"])
+        for param, index in zip(ours, ids, strict=True):
+            if param.dtype != _precision(param):
+                for name, value in state_dict["state"].get(index, {}).items():
+                    self.state[param][name] = value.to(param.device, _precision(param), copy=True)
+
+
+def check_beta(name: str, beta: float) -> None:
+    """Raise ValueError unless 0 <= beta < 1."""
+    if not 0 <= beta < 1:
+        raise ValueError(f"{name} is {beta}; it must be in [0, 1)")
+
+
+def _precision(param: Tensor) -> torch.dtype:
+    """The type that the rule computes in, and that the state has."""
+    return torch.float32 if param.dtype.itemsize < 4 else param.dtype
+
+
+def _local(tensor: Any) -> Tensor:
+    local: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+    return local
+
+
+def _apply(
+    rule: Callable[..., Tensor],
+    param: Tensor,
+    grad: Tensor,
+    *state: Tensor,
+    lr: float | Tensor,
+    weight_decay: float,
+    maximize: bool,
+    grad_scale: Tensor | None = None,
+    found_inf: Tensor | None = None,
+    **settings: Any,
+) -> None:
+    """One update in place. With found_inf other than 0 everything keeps its value."""
+    kept = (param, *state)
+    new = kept if found_inf is None else tuple(tensor.clone() for tensor in kept)
+    wide = new[0].to(_precision(param))
+    grad = grad.to(wide.dtype)
+    if grad_scale is not None:
+        grad = grad / grad_scale
+    if maximize:
+        grad = -grad
+    update = rule(grad, *new[1:], **settings)
+    if weight_decay != 0:
+        wide.mul_(1 - lr * weight_decay)
+    if isinstance(lr, Tensor):
+        wide.sub_(update.mul_(lr))
+    else:
+        wide.sub_(update, alpha=lr)
+    if found_inf is not None:
+        for old, value in zip(kept, (wide, *new[1:]), strict=True):
+            old.copy_(torch.where(found_inf == 0, value, old))
+    elif wide is not param:
+        param.copy_(wide)
+
+
+def _apply_all(pieces: Iterable[Row], rule: Callable[..., Tensor], settings: dict[str, Any]) -> None:
+    for piece in pieces:
+        _apply(rule, *piece, **settings)
+
+
+def _pieces(rows: Iterable[Row], cut: bool) -> Iterator[Row]:
+    """The rows as flat tensors: small ones gathered into a copy that is written back after its use, large ones cut."""
+    gathered: dict[Any, list[Row]] = defaultdict(list)
+    for row in rows:
+        param = row[0]
+        limit = PIECE if param.device.type == "cpu" else PIECE_GPU
+        if not all(tensor.is_contiguous() for tensor in row):
+            yield row
+        elif param.numel() >= SMALL:
+            flat = [tensor.view(-1) for tensor in row]
+            yield from zip(*(torch.split(tensor, limit if cut else len(tensor)) for tensor in flat), strict=True)
+        elif param.numel() > 0:
+            small = gathered[param.device, param.dtype, row[1].dtype]
+            small.append(tuple(tensor.view(-1) for tensor in row))
+            if sum(len(row[0]) for row in small) > PIECE - SMALL:
+                yield from _together(small)
+                small.clear()
+    for small in gathered.values():
+        if small:
+            yield from _together(small)
+
+
+def _together(rows: list[Row]) -> Iterator[Row]:
+    """The flat rows as one, whose changes are written back to them when the caller comes for the next."""
+    if len(rows) == 1:
+        yield rows[0]
+        return
+    columns = list(zip(*rows, strict=True))
+    joined = [torch.cat(column) for column in columns]
+    yield tuple(joined)
+    for index, (column, one) in enumerate(zip(columns, joined, strict=True)):
+        if index != 1:  # the gradients have not changed
+            torch._foreach_copy_(column, torch.split(one, [len(part) for part in column]))
+
+
+def _compiling_pays(rows: list[Row]) -> bool:
+    """Whether the tensors are large enough, and there seems to be what torch.compile needs for their device."""
+    return sum(row[0].numel() for row in rows) >= MANY and _has_compiler(rows[0][0].device.type)
+
+
+@functools.cache
+def _has_compiler(device_type: str) -> bool:
+    if device_type == "cpu":
+        return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++"))
+    return device_type == "cuda" and importlib.util.find_spec("triton") is not None
+
+
+@contextmanager
+def _compiled() -> Iterator[Callable[..., None]]:
+    """_apply, compiled once for all shapes and learning rates. Raises RuntimeError where it cannot be compiled."""
+    from torch._dynamo import config, exc  # slow to load, and only this needs it
+
+    try:
+        # Floats as constants: as variables their powers would be computed anew for each coordinate.
+        with config.patch(specialize_float=True, recompile_limit=256):
+            yield _compile()
+    except exc.TorchDynamoException as error:
+        raise RuntimeError(
+            "fused=True compiles the update with torch.compile, which failed; it needs a C++ compiler on a CPU and "
+            f"Triton on a GPU. foreach=True needs neither. ({type(error).__name__}: {str(error).splitlines()[0]})"
+        ) from error
+
+
+@functools.cache
+def _compile() -> Callable[..., None]:
+    return torch.compile(
+        _apply,
+        dynamic=True,
+        fullgraph=True,
+        options={
+            "cpp.enable_floating_point_contract_flag": "fast",  # a x + b in one instruction
+            "cpp.dynamic_threads": True,  # or a cached kernel comes with the number of threads that it was made for
+        },
+    )

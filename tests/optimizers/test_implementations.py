@@ -1,0 +1,274 @@
+"""foreach, fused and one by one agree; memory; scaling; everything that torch's own optimizers can be put into."""
+
+import copy
+import math
+import os
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from optimizers import S3, SignSGD, elementwise
+
+SETTINGS = {
+    "s3": (S3, {}),
+    "s3_p1": (S3, {"p": 1.0}),
+    "s3_p2_5": (S3, {"p": 2.5, "nesterov": False}),
+    "s3_different_beta": (S3, {"p": 2.0, "denominator_beta": 0.99}),
+    "s3_inf": (S3, {"p": math.inf, "maximize": True}),
+    "signsgd": (SignSGD, {}),
+    "signum": (SignSGD, {"momentum": 0.9}),
+}
+SHAPES = [(3,), (70, 1000), (), (5, 7), (0,), (200, 300), (8, 4, 3, 3)]
+
+
+def parameters(dtype=torch.float32):
+    """Small ones, large ones, a 0-d one, an empty one, and one that is not contiguous."""
+    generator = torch.Generator().manual_seed(0)
+    params = [nn.Parameter(torch.randn(shape, generator=generator).to(dtype)) for shape in SHAPES]
+    params.append(nn.Parameter(torch.randn(4, 6, generator=generator).to(dtype).t()))
+    return params
+
+
+def train(optimizer, params, steps=5, first=0):
+    for step in range(first, first + steps):
+        generator = torch.Generator().manual_seed(step)
+        for param in params:
+            param.grad = torch.randn(param.shape, generator=generator).to(param.dtype)
+        optimizer.step()
+
+
+def distance(params, others):
+    return max((a - b).abs().max().item() for a, b in zip(params, others, strict=True) if a.numel())
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_foreach_agrees_with_one_by_one(name):
+    optimizer, arguments = SETTINGS[name]
+    one, other = parameters(), parameters()
+    train(optimizer(one, lr=0.01, foreach=False, **arguments), one)
+    train(optimizer(other, lr=0.01, foreach=True, **arguments), other)
+    assert distance(one, other) < 1e-6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SETTINGS)
+def test_fused_agrees_with_one_by_one_also_for_another_learning_rate(name):
+    optimizer, arguments = SETTINGS[name]
+    one, other = parameters(), parameters()
+    plain, fused = (optimizer(one, foreach=False, **arguments), optimizer(other, fused=True, **arguments))
+    for lr in (0.01, 0.02):
+        for group in (*plain.param_groups, *fused.param_groups):
+            group["lr"] = lr
+        train(plain, one)
+        train(fused, other)
+    assert distance(one, other) < 2e-6
+
+
+@pytest.mark.slow
+def test_large_groups_are_fused_by_default_and_give_the_same():
+    params = [nn.Parameter(torch.zeros(elementwise.MANY)) for _ in range(2)]
+    plain, default = (S3([params[0]], foreach=True), S3([params[1]]))
+    for optimizer, param in zip((plain, default), params, strict=True):
+        train(optimizer, [param], steps=2)
+    assert distance(params[:1], params[1:]) < 1e-6
+
+
+@pytest.mark.slow
+def test_fused_without_a_compiler_says_so_in_a_line(tmp_path):
+    code = """
+import torch
+from optimizers import S3
+parameter = torch.nn.Parameter(torch.zeros(3))
+parameter.grad = torch.ones(3)
+try:
+    S3([parameter], fused=True).step()
+except RuntimeError as error:
+    print(error)
+big = torch.nn.Parameter(torch.zeros(2**20))
+big.grad = torch.ones_like(big)
+S3([big]).step()  # by default then foreach
+print("moved" if big[0] < 0 else "stayed")
+"""
+    nothing = {"CXX": "/nonexistent", "PATH": str(tmp_path), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | nothing, capture_output=True, text=True, check=False
+    )
+    error, moved = done.stdout.splitlines()
+    assert "fused=True" in error
+    assert "foreach=True" in error
+    assert moved == "moved"
+
+
+def test_the_state_is_8_bytes_for_each_float32_coordinate():
+    for optimizer, arguments, bytes_each in ((S3, {}, 8), (SignSGD, {}, 0), (SignSGD, {"momentum": 0.9}, 4)):
+        param = nn.Parameter(torch.zeros(1000))
+        made = optimizer([param], **arguments)
+        train(made, [param], steps=1)
+        assert sum(t.numel() * t.element_size() for t in made.state[param].values()) == 1000 * bytes_each
+
+
+@pytest.mark.parametrize("foreach", [True, False])
+@pytest.mark.parametrize("name", ["s3", "signum"])
+def test_a_step_can_be_compiled_as_a_whole(name, foreach):
+    optimizer, arguments = SETTINGS[name]
+    one, other = parameters(), parameters()
+    plain, compiled = (optimizer(params, lr=0.01, foreach=foreach, **arguments) for params in (one, other))
+    step = torch.compile(compiled.step, backend="aot_eager")
+    train(plain, one, steps=3)
+    for number in range(3):
+        generator = torch.Generator().manual_seed(number)
+        for param in other:
+            param.grad = torch.randn(param.shape, generator=generator)
+        step()
+    assert distance(one, other) < 1e-6
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_narrow_parameters_have_a_float32_state_and_are_rounded_once_a_step(name, dtype):
+    optimizer, arguments = SETTINGS[name]
+    narrow, wide = parameters(dtype), parameters(dtype)
+    wide = [nn.Parameter(param.detach().float()) for param in wide]
+    one, other = (optimizer(params, lr=0.01, **arguments) for params in (narrow, wide))
+    for step in range(5):
+        train(one, narrow, steps=1, first=step)
+        for param, of_one in zip(wide, narrow, strict=True):
+            param.grad = of_one.grad.float()
+        other.step()
+        for param in wide:
+            param.data = param.data.to(dtype).float()
+    assert distance(narrow, wide) == 0
+    assert all(t.dtype == torch.float32 for state in one.state.values() for t in state.values())
+    restored = optimizer(narrow, lr=0.01, **arguments)
+    restored.load_state_dict(copy.deepcopy(one.state_dict()))
+    for state, same in zip(one.state.values(), restored.state.values(), strict=True):
+        assert all(torch.equal(state[name], same[name]) and state[name].dtype == same[name].dtype for name in state)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_state_saved_by_one_implementation_goes_on_in_another(name, tmp_path):
+    optimizer, arguments = SETTINGS[name]
+    one, other = parameters(), parameters()
+    plain = optimizer(one, lr=0.01, foreach=False, **arguments)
+    train(plain, one)
+    torch.save(plain.state_dict(), tmp_path / "state")
+    saved = torch.load(tmp_path / "state", weights_only=True)
+    for group in saved["param_groups"]:
+        group["foreach"] = True
+    resumed = optimizer(other, lr=0.5, foreach=True, **arguments)
+    resumed.load_state_dict(saved)
+    for param, of_one in zip(other, one, strict=True):
+        param.data.copy_(of_one.data)
+    train(plain, one, first=5)
+    train(resumed, other, first=5)
+    assert distance(one, other) < 1e-6
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))])
+def test_copies_and_pickles_go_on_alike(copied):
+    model = nn.Linear(3, 2)
+    optimizer = S3(model.parameters())
+    optimizer.add_param_group({"params": [nn.Parameter(torch.ones(2))], "p": 1.0, "lr": 0.5})
+    params = [param for group in optimizer.param_groups for param in group["params"]]
+    train(optimizer, params)
+    again = copied(optimizer)
+    others = [param for group in again.param_groups for param in group["params"]]
+    train(optimizer, params, first=5)
+    train(again, others, first=5)
+    assert distance(params, others) == 0
+    assert not torch.equal(params[-1], torch.ones(2))
+
+
+@pytest.mark.parametrize("fused", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_grad_scaler_unscales_and_skips(fused):
+    def trained(scale, breaks):
+        torch.manual_seed(0)
+        model = nn.Linear(4, 3)
+        optimizer = S3(model.parameters(), lr=0.1, fused=fused)
+        scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=2, enabled=scale > 1)
+        for step in range(6):
+            optimizer.zero_grad()
+            loss = model(torch.randn(5, 4, generator=torch.Generator().manual_seed(step))).square().mean()
+            if step == 3 and breaks:
+                loss = loss * math.inf
+            elif step == 3:
+                continue
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+        return list(model.parameters())
+
+    assert distance(trained(1.0, breaks=False), trained(2.0**12, breaks=True)) < 1e-6
+
+
+def test_a_learning_rate_may_be_a_tensor_and_follow_torchs_schedules():
+    one, other = parameters(), parameters()
+    tensor = torch.tensor(0.02)
+    plain, with_tensor = S3(one, lr=0.02), S3(other, lr=tensor)
+    schedule = torch.optim.lr_scheduler.StepLR(plain, 1, gamma=0.5)
+    for step in range(3):
+        train(plain, one, steps=1, first=step)
+        train(with_tensor, other, steps=1, first=step)
+        schedule.step()
+        tensor.mul_(0.5)
+    assert distance(one, other) < 1e-6
+
+
+def test_temporary_memory_of_foreach_does_not_grow_with_the_model():
+    def peak(numbers):
+        param = nn.Parameter(torch.zeros(numbers))
+        param.grad = torch.ones(numbers)
+        optimizer = S3([param], foreach=True)
+        optimizer.step()
+        with torch.profiler.profile(profile_memory=True) as profile:
+            optimizer.step()
+        held = most = 0
+        for event in profile.profiler.kineto_results.events():
+            if event.name() == "[memory]":
+                held += event.nbytes()
+                most = max(most, held)
+        return most
+
+    small, large = peak(2**18), peak(2**20)
+    assert 0 < large <= small <= 16 * 4 * elementwise.PIECE
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_step_can_be_captured_in_a_cuda_graph():
+    one, other = parameters(), parameters()
+    one, other = ([nn.Parameter(param.detach().cuda()) for param in params] for params in (one, other))
+    lr = torch.tensor(0.01, device="cuda")
+    plain, captured = S3(one, lr=0.01, foreach=True), S3(other, lr=lr, foreach=True, capturable=True)
+    for param, same in zip(one, other, strict=True):
+        param.grad = torch.randn_like(param)
+        same.grad = param.grad.clone()
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        captured.step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured.step()
+    graph.replay()
+    for _ in range(2):
+        plain.step()
+    assert distance(one, other) < 1e-6
+
+
+def test_gradients_over_the_whole_of_float32_in_one_tensor_follow_the_rule():
+    generator = np.random.default_rng(0)
+    scales = 10.0 ** np.linspace(-43, 37, 81)
+    gradients = (generator.integers(1, 8, size=(60, 1)) * generator.choice([-1, 1], size=(60, 1)) * scales).astype("f4")
+    for p in (1.0, 1.5, 2.0, 3.0, 8.0, 64.0, math.inf):
+        param = nn.Parameter(torch.zeros(81))
+        optimizer = S3([param], lr=1.0, p=p, weight_decay=0.0)
+        for row in gradients:
+            param.grad = torch.from_numpy(row)
+            optimizer.step()
+        # below 1e-40 a float32 gradient itself has lost digits
+        assert (param[4:] - param[50]).abs().max() < 2e-4 if p == 1 else (param[4:] - param[50]).abs().max() < 5e-4
