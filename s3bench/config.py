@@ -20,6 +20,8 @@ from omegaconf.errors import OmegaConfBaseException
 from s3bench import catalog, record
 from s3bench.errors import UserError, one_line, unknown
 
+DECAY = ("all", "matrices")  # see groups.py
+
 
 @dataclass
 class TaskConfig:
@@ -58,6 +60,7 @@ class RunConfig:
     eval_every: int = MISSING
     measure_every: int = MISSING
     clip_norm: float | None = None
+    decay: str = MISSING
     threads: int = MISSING
     device: str = MISSING
     results_dir: str = MISSING
@@ -234,6 +237,8 @@ def _check(config: RunConfig) -> None:
             raise UserError(f"{key} is {number}; it must be a number above 0")
     if not 0 <= config.seed < 2**63:
         raise UserError(f"seed is {config.seed}; it must be at least 0 and below 2**63")
+    if config.decay not in DECAY:
+        raise unknown("decay", config.decay, DECAY)
     if config.threads > 1024:
         raise UserError(f"threads is {config.threads}; it must be at most 1024")
     for target in config.task.targets:

@@ -13,6 +13,7 @@ from s3bench.build import Parts, build_parts, find_device
 from s3bench.config import RunConfig, as_dict
 from s3bench.environment import environment
 from s3bench.errors import one_line, unknown
+from s3bench.groups import parameter_groups
 from s3bench.spikes import find_spikes, has_diverged
 from s3bench.train import train
 
@@ -75,7 +76,7 @@ def _train(
     steps = train(
         parts.task,
         model,
-        parts.optimizer(model.parameters(), lr=lr(0)),
+        parts.optimizer(parameter_groups(model, config.decay), lr=lr(0)),
         lr,
         horizon=config.horizon,
         eval_every=config.eval_every,

@@ -42,12 +42,11 @@ def train(
     device = params[0].device
     batches = task.batches(0)
     block = Block()
-    model.train()
     for step in range(horizon):
         if step % eval_every == 0:
             if not block.flush(on_steps):
                 break
-            on_eval({"step": step, **evaluate(task, model)})
+            on_eval({"step": step, **evaluate(task, model, optimizer)})
         lr_t = lr(step)
         for group in optimizer.param_groups:
             group["lr"] = lr_t
@@ -66,13 +65,16 @@ def train(
         if block.is_due() and not block.flush(on_steps):
             break
     if block.flush(on_steps):
-        on_eval({"step": horizon, **evaluate(task, model)})
+        on_eval({"step": horizon, **evaluate(task, model, optimizer)})
     return block.steps
 
 
-def evaluate(task: Any, model: nn.Module) -> dict[str, float]:
-    """The task's evaluation, with the model in evaluation mode meanwhile."""
-    model.eval()
+def evaluate(task: Any, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """The task's evaluation, with the model, and an optimizer that has modes, in evaluation mode; then they train."""
+    modes: list[Any] = [part for part in (model, optimizer) if hasattr(part, "eval")]
+    for part in modes:
+        part.eval()  # a schedule-free optimizer puts the averaged weights into the model
     result: dict[str, float] = task.evaluate(model)
-    model.train()
+    for part in modes:
+        part.train()
     return result

@@ -9,7 +9,8 @@ import pytest
 from tests.conftest import ROOT
 
 REPORT_SIDE = ["report", "score", "spikes", "figures", "record", "status", "curves", "catalog", "errors"]
-RUN_SIDE = ["run", "train", "block", "measure", "build", "config", "environment", "schedule", "track", "sweep", "warm"]
+RUN_SIDE = ["run", "train", "block", "groups", "measure", "build", "config", "environment", "schedule", "track"]
+RUN_SIDE += ["sweep", "warm"]
 
 
 def imports(file):
