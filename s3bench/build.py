@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from inspect import Parameter, signature
 from typing import Any, NamedTuple
 
@@ -13,6 +14,8 @@ from hydra.utils import get_object, instantiate
 from s3bench.config import RunConfig
 from s3bench.errors import UserError, one_line, unknown
 from s3bench.spikes import find_spikes
+
+EXTRAS = {"pytorch_optimizer": "zoo"}  # packages that only an extra of pyproject.toml installs
 
 logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # it logs what it raises
 
@@ -47,18 +50,35 @@ def build_parts(config: RunConfig) -> Parts:
 def _build(node: dict[str, Any], what: str, *, given: set[str]) -> Any:
     """What a config node names (_target_) with its arguments; `given` are those that come later."""
     target = node["_target_"]
+    package = target.split(".")[0]
+    if package in EXTRAS and find_spec(package) is None:
+        raise UserError(f"{what} needs {package}, which is not installed: pip install 's3bench[{EXTRAS[package]}]'")
     try:
-        parameters = signature(get_object(target)).parameters
+        names = _argument_names(get_object(target))
     except (ImportError, HydraException, ValueError, TypeError) as error:
         raise UserError(f"{what}: its _target_ {target} cannot be imported ({one_line(error)})") from error
     for name in given & set(node):
         raise UserError(f"{what}: {name} is not for the YAML; the run sets it")
-    if not any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values()):
-        for name in node:
-            if not name.startswith("_") and name not in parameters:
-                raise unknown(f"argument of {what}", name, set(parameters) - given)
+    for name in node:
+        if names is not None and not name.startswith("_") and name not in names:
+            raise unknown(f"argument of {what}", name, names - given)
     with _mistakes(what):
         return instantiate(node, _convert_="all")
+
+
+def _argument_names(target: Any) -> set[str] | None:
+    """The arguments that a callable names; None if it takes any.
+
+    What a class takes as **kwargs is for its base class: libraries drop there, silently, what they do not know.
+    """
+    bases = target.__mro__[1:-1] if isinstance(target, type) else ()
+    names: set[str] = set()
+    for layer in (target, *(vars(base)["__init__"] for base in bases if "__init__" in vars(base))):
+        kinds = {parameter.name: parameter.kind for parameter in signature(layer).parameters.values()}
+        names |= {name for name, kind in kinds.items() if kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)}
+        if Parameter.VAR_KEYWORD not in kinds.values():
+            return names - {"self"}
+    return None
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """Configs: what overrides mean, what they may not be, and when two runs are the same run."""
 
 import pytest
+import torch
 
-from s3bench import catalog
+from s3bench import build, catalog
 from s3bench.build import build_parts
 from s3bench.config import run_config, run_configs
 from s3bench.errors import UserError
@@ -68,6 +69,7 @@ OTHER = [
     "task.lr=1",
 ]
 OTHER += ["task.build.width=64", "clip_norm=1", "measure_every=7", "eval_every=9", "threads=2", "schedule.warmup=0.1"]
+OTHER += ["decay=matrices"]
 
 
 @pytest.mark.parametrize("override", [*SAME, "task.targets=[]", "task.spikes.k=9"])
@@ -107,6 +109,8 @@ def test_the_same_cell_asked_for_twice_is_one_run():
         ("horizon=0", "horizon is 0; it must be at least 1"),
         ("measure_every=0", "measure_every is 0"),
         ("clip_norm=-1", "clip_norm is -1.0"),
+        ("decay=matrix", "unknown decay 'matrix'. Did you mean matrices\\? There is: all, matrices"),
+        ("decay=1", "decay=1: it must be like 'all'"),
         ("optimizer.p=x", "optimizer.p=x: it must be like 3.0"),
         ("optimizer.nesterov=3", "optimizer.nesterov=3: it must be like True"),
         ("task.targets=[{metric: loss}]", "it must be {metric, at_most} or {metric, at_least}"),
@@ -150,6 +154,26 @@ def test_a_mistake_that_shows_when_building_is_one_line_too(overrides, message):
     with pytest.raises(UserError, match=message) as caught:
         build_parts(run_config(overrides))
     assert "\n" not in str(caught.value)
+
+
+def test_a_package_of_an_extra_that_is_missing_is_named_with_the_extra(monkeypatch):
+    monkeypatch.setattr(build, "find_spec", lambda _: None)
+    with pytest.raises(UserError, match=r"optimizer lion needs pytorch_optimizer, .*: pip install 's3bench\[zoo\]'"):
+        build_parts(run_config(["optimizer=lion"]))
+
+
+class Passing(torch.optim.SGD):
+    """Passes on what it does not name."""
+
+    def __init__(self, params, lr, **kwargs):
+        super().__init__(params, lr=lr, **kwargs)
+
+
+def test_what_a_class_passes_on_must_be_an_argument_of_its_base_class():
+    own = ["optimizer=sgd", f"optimizer._target_={__name__}.Passing"]
+    build_parts(run_config(own))
+    with pytest.raises(UserError, match=r"'dampning'. Did you mean dampening\?"):
+        build_parts(run_config([*own, "+optimizer.dampning=0.1"]))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from s3bench import block, record
+from s3bench.build import build_parts
 from s3bench.config import run_config
 from s3bench.run import run
 from s3bench.train import train
@@ -88,6 +89,53 @@ def test_clipping_limits_the_gradient_and_the_norm_before_it_is_recorded():
     assert steps[0]["grad_norm"] == pytest.approx(6)
     assert steps[0]["update_max"] == pytest.approx(0.5, rel=1e-4)
     assert model.weight.item() == pytest.approx(0.05, rel=1e-4)
+
+
+class Averaging(torch.optim.SGD):
+    """SGD that is judged at the mean of all its points, as a schedule-free optimizer is."""
+
+    def __init__(self, params, lr):
+        super().__init__(params, lr=lr)
+        (self.point,) = self.param_groups[0]["params"]
+        self.points, self.mode = [0.0], "unset"
+
+    def step(self):
+        assert self.mode == "train"
+        super().step()
+        self.points.append(self.point.item())
+
+    def eval(self):
+        self.mode = "eval"
+        self.point.data.fill_(sum(self.points) / len(self.points))
+
+    def train(self):
+        self.mode = "train"
+        self.point.data.fill_(self.points[-1])
+
+
+def test_an_optimizer_with_modes_is_evaluated_at_its_averaged_weights_and_trains_on_undisturbed():
+    _, steps, evals, _ = run_line(optimizer=Averaging)
+    _, plain, _, _ = run_line()
+    assert steps == plain  # losses and sizes of updates
+    w, points = 0.0, [0.0]
+    for row in steps:
+        w -= row["lr"] * 2 * (w - 3)
+        points.append(w)
+    for row in evals:
+        assert row["loss"] == pytest.approx((np.mean(points[: row["step"] + 1]) - 3) ** 2, rel=1e-4)
+
+
+def test_schedule_free_trains_on_undisturbed_by_evaluations():
+    losses, held_out = [], []
+    for eval_every in (1, 100):
+        optimizer = build_parts(run_config(["optimizer=schedulefree_adamw"])).optimizer
+        _, steps, evals, model = run_line(horizon=12, optimizer=optimizer, eval_every=eval_every)
+        losses.append([row["loss"] for row in steps])
+        held_out.append(evals[-1]["loss"])
+        assert all(math.isfinite(row["update_rms"]) for row in steps if "update_rms" in row)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert held_out[0] == pytest.approx(held_out[1], rel=1e-5)
+    assert held_out[0] != pytest.approx((model.weight.item() - 3) ** 2, rel=1e-4)  # the weights that are trained
 
 
 @pytest.mark.parametrize("rows", [1, 3, 200])
