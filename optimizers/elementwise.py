@@ -42,13 +42,24 @@ class Elementwise(Optimizer):
     """
 
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
-        for name in ("lr", "weight_decay"):
-            if not 0 <= defaults[name] < float("inf"):
-                raise ValueError(f"{name} is {defaults[name]}; it must be at least 0 and finite")
-        if defaults["foreach"] and defaults["fused"]:
-            raise ValueError("foreach and fused are both True; choose one")
         super().__init__(params, defaults)
         self._step_supports_amp_scaling = bool(defaults["fused"])  # GradScaler then leaves its work to step()
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As torch's; raises ValueError for an argument outside its range, in a group of its own too."""
+        super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        for name in ("lr", "weight_decay"):
+            if not 0 <= group[name] < float("inf"):
+                raise ValueError(f"{name} is {group[name]}; it must be at least 0 and finite")
+        if group["foreach"] and group["fused"]:
+            raise ValueError("foreach and fused are both True; choose one")
+        self.check(group)
+        self.rule(group)  # what it prepares is then there when torch.compile comes
+
+    def check(self, group: dict[str, Any]) -> None:
+        """Raise ValueError for a rule's argument that is outside its range."""
+        raise NotImplementedError
 
     def rule(self, group: dict[str, Any]) -> tuple[Callable[..., Tensor], tuple[str, ...], dict[str, Any]]:
         """The rule of a parameter group, the names of its state tensors, and the rule's settings."""

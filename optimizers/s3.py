@@ -1,6 +1,5 @@
 """S3 (SoftSignSGD), Peng et al., arXiv 2507.06464: momentum over the running p-norm of the gradient, in [-1, 1]."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -50,11 +49,6 @@ class S3(Elementwise):
         fused: bool | None = None,
         capturable: bool = False,
     ) -> None:
-        check_beta("beta", beta)
-        if denominator_beta is not None:
-            check_beta("denominator_beta", denominator_beta)
-        if not p >= 1:
-            raise ValueError(f"p is {p}; it must be at least 1 (math.inf included)")
         defaults = {
             "lr": lr,
             "beta": beta,
@@ -69,14 +63,26 @@ class S3(Elementwise):
         }
         super().__init__(params, defaults)
 
+    def check(self, group: dict[str, Any]) -> None:
+        """Raise ValueError for an argument outside its range."""
+        check_beta("beta", group["beta"])
+        if group["denominator_beta"] is not None:
+            check_beta("denominator_beta", group["denominator_beta"])
+        if not group["p"] >= 1:
+            raise ValueError(f"p is {group['p']}; it must be at least 1 (math.inf included)")
+
     def rule(self, group: dict[str, Any]) -> tuple[Callable[..., Tensor], tuple[str, ...], dict[str, Any]]:
         """S3's rule, see _rule."""
         beta, other = group["beta"], group["denominator_beta"]
-        settings = _settings(beta, beta if other is None else other, group["p"], group["nesterov"])
-        return _rule, ("soft_sign", "root_norm"), dict(settings)
+        key = (beta, beta if other is None else other, group["p"], group["nesterov"])
+        if key not in _settings_of:
+            _settings_of[key] = _settings(*key)
+        return _rule, ("soft_sign", "root_norm"), dict(_settings_of[key])
 
 
-@functools.cache
+_settings_of: dict[tuple[float, float, float, bool], dict[str, Any]] = {}  # functools.cache stops torch.compile
+
+
 def _settings(beta: float, denominator_beta: float, p: float, nesterov: bool) -> dict[str, Any]:
     """What _rule takes."""
     order = 2 * p  # of the norm of √|g|
@@ -85,7 +91,7 @@ def _settings(beta: float, denominator_beta: float, p: float, nesterov: bool) ->
         "order": order,
         "keep": denominator_beta ** (1 / order) if denominator_beta else 0.0,
         "add": (1 - denominator_beta) ** (1 / order),
-        "bound": 1.0 if beta == denominator_beta else 1e30,  # of |n/b|: by the rule, or by float32
+        "bound": 1.0 if beta == denominator_beta else 1e30,  # of |n/b|: by the rule, or to stay within float32
         "grow": Root(1.0, 1 / order),
         "shrink": Root(denominator_beta, -1 / p) if nesterov else None,
     }

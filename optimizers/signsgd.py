@@ -38,7 +38,6 @@ class SignSGD(Elementwise):
         fused: bool | None = None,
         capturable: bool = False,
     ) -> None:
-        check_beta("momentum", momentum)
         defaults = {
             "lr": lr,
             "momentum": momentum,
@@ -49,6 +48,10 @@ class SignSGD(Elementwise):
             "capturable": capturable,
         }
         super().__init__(params, defaults)
+
+    def check(self, group: dict[str, Any]) -> None:
+        """Raise ValueError for an argument outside its range."""
+        check_beta("momentum", group["momentum"])
 
     def rule(self, group: dict[str, Any]) -> tuple[Callable[..., Tensor], tuple[str, ...], dict[str, Any]]:
         """The sign of the gradient, or of the average."""
