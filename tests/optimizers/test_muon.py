@@ -1,0 +1,63 @@
+"""Muon and AdamW in one optimizer: who gets what."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+
+from optimizers import Muon
+
+
+def parameters():
+    return [torch.nn.Parameter(torch.randn(shape)) for shape in ((4, 3), (3,), (2, 3, 1, 1))]
+
+
+def one_step(optimizer, params):
+    for param in params:
+        param.grad = torch.ones_like(param)
+    optimizer.step()
+
+
+def test_its_steps_are_those_of_torchs_two():
+    torch.manual_seed(0)
+    params = parameters()
+    own, others = copy.deepcopy(params), params
+    one = Muon(own, lr=0.1, weight_decay=0.2)
+    muon = torch.optim.Muon(others[:1], lr=0.1, weight_decay=0.2, adjust_lr_fn="match_rms_adamw")
+    adamw = torch.optim.AdamW(others[1:], lr=0.1, betas=(0.9, 0.95), weight_decay=0.2)
+    for _ in range(3):
+        one_step(one, own)
+        one_step(muon, others)
+        one_step(adamw, others)
+    assert all(torch.equal(a, b) for a, b in zip(own, others, strict=True))
+
+
+def test_a_group_can_give_its_matrices_to_adamw_and_has_its_own_settings():
+    head, hidden = torch.nn.Parameter(torch.ones(2, 2)), torch.nn.Parameter(torch.ones(2, 2))
+    optimizer = Muon([{"params": [hidden]}, {"params": head, "matrices": False, "weight_decay": 0.0}], lr=0.1)
+    one_step(optimizer, [hidden, head])
+    assert set(optimizer.state[hidden]) == {"momentum_buffer"}
+    assert {"exp_avg", "exp_avg_sq"} <= set(optimizer.state[head])
+    assert torch.allclose(head, torch.tensor(0.9))  # without weight decay
+    optimizer.add_param_group({"params": [torch.nn.Parameter(torch.ones(3))]})
+    assert [group["matrices"] for group in optimizer.param_groups] == [True, False, False]
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))])
+def test_a_copy_steps_as_the_original_does(duplicate):
+    params = parameters()
+    optimizer = Muon(params, lr=0.1)
+    one_step(optimizer, params)
+    twin, twins = duplicate((optimizer, params))
+    one_step(optimizer, params)
+    one_step(twin, twins)
+    assert all(torch.equal(a, b) for a, b in zip(params, twins, strict=True))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"lr": -1}, {"eps": -1}, {"weight_decay": -1}, {"momentum": 1}, {"betas": (0.9, 1)}, {"ns_steps": 0}]
+)
+def test_a_value_outside_its_range_is_named(wrong):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} "):
+        Muon(parameters(), **wrong)
