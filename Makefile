@@ -33,6 +33,7 @@ lint: setup ## style, format and types
 	$(BIN)/mypy
 
 bench: setup ## speed, as ratios within one run
+	KINETO_LOG_LEVEL=5 $(BIN)/python scripts/bench_optimizers.py
 	$(BIN)/python scripts/bench_overhead.py
 
 clean: ## all that make made, but no results

@@ -15,7 +15,6 @@ from torch.optim import Optimizer
 
 PIECE = 2**16  # coordinates that the plain rule takes at a time on a CPU: the temporaries stay in its cache
 PIECE_GPU = 2**22  # and elsewhere, where a launch costs more
-SMALL = 2**15  # contiguous tensors below are gathered, for a call costs more than the copies
 MANY = 2**20  # coordinates for which compiling pays: seconds once, for a step several times faster
 
 Row = tuple[Tensor, ...]  # (param, grad, *state), all of one shape
@@ -170,20 +169,20 @@ def _apply_all(pieces: Iterable[Row], rule: Callable[..., Tensor], settings: dic
 
 
 def _pieces(rows: Iterable[Row], cut: bool) -> Iterator[Row]:
-    """The rows as flat tensors: small ones gathered into a copy that is written back after its use, large ones cut."""
+    """The rows as flat tensors: small ones gathered, as a call costs more than the copies, large ones cut if `cut`."""
+    full = PIECE if cut else PIECE // 4  # of a gathered piece; fused needs no other memory
     gathered: dict[Any, list[Row]] = defaultdict(list)
     for row in rows:
         param = row[0]
-        limit = PIECE if param.device.type == "cpu" else PIECE_GPU
         if not all(tensor.is_contiguous() for tensor in row):
             yield row
-        elif param.numel() >= SMALL:
-            flat = [tensor.view(-1) for tensor in row]
-            yield from zip(*(torch.split(tensor, limit if cut else len(tensor)) for tensor in flat), strict=True)
+        elif param.numel() >= full // 2:
+            largest = param.numel() if not cut else PIECE if param.device.type == "cpu" else PIECE_GPU
+            yield from zip(*(torch.split(tensor.view(-1), largest) for tensor in row), strict=True)
         elif param.numel() > 0:
             small = gathered[param.device, param.dtype, row[1].dtype]
             small.append(tuple(tensor.view(-1) for tensor in row))
-            if sum(len(row[0]) for row in small) > PIECE - SMALL:
+            if sum(len(row[0]) for row in small) > full // 2:
                 yield from _together(small)
                 small.clear()
     for small in gathered.values():

@@ -1,0 +1,149 @@
+"""What a step of S3 costs: its time over that of torch's AdamW, and its temporary memory, from interleaved repeats.
+
+On a CPU the parameters are those of a GPT of 17 million in 80 tensors. On a GPU they are those of GPTs of 124 million
+and 1 billion, and the bandwidth reached is also given, as a share of that of a copy: a step reads the parameter, the
+gradient and two state tensors, and writes three of them, 28 bytes per float32 parameter.
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import nn
+
+from optimizers import S3, SignSGD
+
+STEP_BYTES = 28  # per float32 parameter
+CPU_SIZES = {"17M": (448, 6, 4096, 512)}  # width, layers, vocabulary, context
+GPU_SIZES = {"124M": (768, 12, 50304, 1024), "1B": (1792, 24, 50304, 1024)}
+
+Make = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
+
+
+def gpt_shapes(width: int, layers: int, vocabulary: int, context: int) -> Iterator[tuple[int, ...]]:
+    """The shapes of a GPT's parameters, embeddings tied; with 6 layers there are 76, and 4 more of a small head."""
+    yield from [(vocabulary, width), (context, width)]
+    for _ in range(layers):
+        yield from [(width,), (width,), (3 * width, width), (3 * width,), (width, width), (width,)]
+        yield from [(width,), (width,), (4 * width, width), (4 * width,), (width, 4 * width), (width,)]
+    yield from [(width,), (width,), (width, width), (width,), (64, width), (64,)]
+
+
+def parameters(size: tuple[int, int, int, int], device: str) -> list[nn.Parameter]:
+    """Parameters with gradients."""
+    torch.manual_seed(0)
+    params = [nn.Parameter(0.02 * torch.randn(shape, device=device)) for shape in gpt_shapes(*size)]
+    for param in params:
+        param.grad = 1e-3 * torch.randn_like(param)
+    return params
+
+
+def seconds(step: Callable[[], object], device: str) -> float:
+    """Of one call."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    began = time.perf_counter()
+    step()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def interleaved(steps: dict[str, Callable[[], object]], repeats: int, device: str) -> dict[str, list[float]]:
+    """Seconds of each, in turns, after two calls that warm up."""
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for step in steps.values():
+        step(), step()
+    for _ in range(repeats):
+        for name, step in steps.items():
+            times[name].append(seconds(step, device))
+    return times
+
+
+def temporary_bytes(step: Callable[[], object], device: str) -> int:
+    """The most that a step allocates beyond what is there before it."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step()
+        return torch.cuda.max_memory_allocated() - before
+    with torch.profiler.profile(profile_memory=True) as profile:
+        step()
+    held = most = 0
+    for event in profile.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            most = max(most, held)
+    return most
+
+
+def first_step_seconds(p: float, cache: str) -> float:
+    """Seconds of the first fused step in a new process, with its compilation cached in a folder."""
+    code = (
+        "import time, torch; from optimizers import S3; x = torch.nn.Parameter(torch.zeros(9)); x.grad = torch.ones(9);"
+        f"o = S3([x], p={p}, fused=True); t = time.perf_counter(); o.step(); print(time.perf_counter() - t)"
+    )
+    environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": cache}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+def measure(size: str, shape: tuple[int, int, int, int], device: str, repeats: int) -> None:
+    """Print a table for one size."""
+    makers: dict[str, Make] = {
+        "AdamW fused": lambda params: torch.optim.AdamW(params, fused=True),
+        "AdamW default": torch.optim.AdamW,
+        "S3 p=3 default": S3,
+        "S3 p=3 foreach": lambda params: S3(params, foreach=True),
+        "SignSGD fused": lambda params: SignSGD(params, fused=True),
+        "Signum fused": lambda params: SignSGD(params, momentum=0.95, fused=True),
+    }
+    for p in (1.0, 2.0, 3.0, 4.0, 2.7):
+        makers[f"S3 p={p:g} fused"] = lambda params, p=p: S3(params, p=p, fused=True)  # type: ignore[misc]
+    optimizers = {name: make(parameters(shape, device)) for name, make in makers.items()}
+    steps: dict[str, Callable[[], object]] = {name: optimizer.step for name, optimizer in optimizers.items()}
+    times = interleaved(steps, repeats, device)
+    params = parameters(shape, device)
+    count = sum(param.numel() for param in params)
+    source, target = (torch.zeros(count, device=device) for _ in range(2))
+    copies = [8 * count / seconds(lambda: target.copy_(source), device) for _ in range(repeats)]
+    print(f"\n{size}: {count:,} parameters in {len(params)} tensors; a copy moves {max(copies) / 1e9:.0f} GB/s\n")
+    print("| optimizer | ms a step | / AdamW fused | / AdamW default | of a copy's bandwidth | temporary memory |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for name, of_one in times.items():
+        ratios = [
+            statistics.median(one / other for one, other in zip(of_one, times[base], strict=True))
+            for base in ("AdamW fused", "AdamW default")
+        ]
+        share = STEP_BYTES * count / statistics.median(of_one) / max(copies)
+        memory = temporary_bytes(steps[name], device) / (4 * count)
+        print(
+            f"| {name} | {1e3 * statistics.median(of_one):.1f} ({1e3 * min(of_one):.1f} to {1e3 * max(of_one):.1f}) | "
+            f"{ratios[0]:.2f} | {ratios[1]:.2f} | {share:.0%} | {memory:.1%} of the parameters' |"
+        )
+
+
+def main() -> None:
+    """Measure on the GPU where there is one, else on the CPU."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=25)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    chosen = parser.parse_args()
+    name = torch.cuda.get_device_name() if chosen.device == "cuda" else platform.machine()
+    print(f"torch {torch.__version__}, {name}, {torch.get_num_threads()} threads; medians of {chosen.repeats} repeats")
+    with tempfile.TemporaryDirectory() as cache:
+        first, again = first_step_seconds(3.0, cache), first_step_seconds(3.0, cache)
+    print(f"first fused step of a process: {first:.1f} s, with the compilation cached {again:.1f} s")
+    for size, shape in (GPU_SIZES if chosen.device == "cuda" else CPU_SIZES).items():
+        measure(size, shape, chosen.device, chosen.repeats)
+
+
+if __name__ == "__main__":
+    main()
