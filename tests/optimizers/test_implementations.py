@@ -7,7 +7,6 @@ import pickle
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -258,17 +257,3 @@ def test_a_step_can_be_captured_in_a_cuda_graph():
     for _ in range(2):
         plain.step()
     assert distance(one, other) < 1e-6
-
-
-def test_gradients_over_the_whole_of_float32_in_one_tensor_follow_the_rule():
-    generator = np.random.default_rng(0)
-    scales = 10.0 ** np.linspace(-43, 37, 81)
-    gradients = (generator.integers(1, 8, size=(60, 1)) * generator.choice([-1, 1], size=(60, 1)) * scales).astype("f4")
-    for p in (1.0, 1.5, 2.0, 3.0, 8.0, 64.0, math.inf):
-        param = nn.Parameter(torch.zeros(81))
-        optimizer = S3([param], lr=1.0, p=p, weight_decay=0.0)
-        for row in gradients:
-            param.grad = torch.from_numpy(row)
-            optimizer.step()
-        # below 1e-40 a float32 gradient itself has lost digits
-        assert (param[4:] - param[50]).abs().max() < 2e-4 if p == 1 else (param[4:] - param[50]).abs().max() < 5e-4
