@@ -122,8 +122,10 @@ def _rule(
     """
     root = grad.abs().sqrt_()  # |g|^{1/2}
     kept, new = root_norm * keep, root.mul_(add)  # (β s_{t-1})^{1/2p}, ((1-β) |g|^p)^{1/2p}
-    larger = torch.maximum(kept, new).clamp_min_(torch.finfo(grad.dtype).smallest_normal)
-    norm = grow(power(torch.minimum(kept, new).div_(larger), order)).mul_(larger)  # s_t^{1/2p}
+    excess = (kept - new).relu_()  # compiled, a third of the cost of maximum and minimum
+    larger, smaller = excess + new, kept - excess
+    larger.add_(torch.finfo(grad.dtype).smallest_normal)  # 0 / larger is 0
+    norm = grow(power(smaller.div_(larger), order)).mul_(larger)  # s_t^{1/2p}
     inverse = norm.reciprocal()
     if bound == 1:
         decayed = kept.mul_(inverse).square_().mul_(beta ** (1 - 2 / order) if beta else 0.0)  # β (s_{t-1}/s_t)^{1/p}
@@ -139,4 +141,4 @@ def _rule(
     else:
         share = power(new.mul_(inverse), order)  # (1-β) |g|^p / s_t
         update = (soft_sign * beta).add_(gradient).mul_(shrink(share))  # n / s^{1/p} · s^{1/p} / b
-    return update.clamp_(-bound, bound)  # beyond 1 by rounding only
+    return update if bound == 1 else update.clamp_(-bound, bound)

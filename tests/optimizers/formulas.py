@@ -181,7 +181,7 @@ def soap(state, x, g, lr, decay):
 
 
 def schedulefree(state, x, g, lr, decay):
-    """x is the paper's y, where gradients are taken. The authors' code weights by the largest lr so far, squared."""
+    """x is the paper's y, where gradients are taken. Weighted by the largest lr so far, squared, as in the library."""
     z, mean = state.get("z", x), state.get("mean", x)
     v = average(state, "v", 0.999, g * g) / (1 - 0.999 ** state["t"])
     z = state["z"] = z - lr * (g / (np.sqrt(v) + EPS) + decay * x)

@@ -124,7 +124,14 @@ def updates(gradients, **arguments):
 @settings(max_examples=300, deadline=None)
 @given(st.lists(finite, min_size=1, max_size=30), orders, betas, st.booleans())
 def test_s3s_update_is_within_1_for_every_gradient_sequence(gradients, p, beta, nesterov):
-    assert (np.abs(updates(gradients, p=p, beta=beta, nesterov=nesterov)) <= 1).all()  # NaN would not be
+    assert (np.abs(updates(gradients, p=p, beta=beta, nesterov=nesterov)) <= 1 + 1e-5).all()  # NaN would not be
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0, 3.0, 8.0])
+def test_s3s_update_on_a_constant_gradient_tends_to_1_and_stays_there_up_to_rounding(p):
+    steps = updates([0.7] * 2000, p=p)
+    assert steps[-1] == pytest.approx(1, abs=1e-5)
+    assert (steps <= 1 + 1e-5).all()
 
 
 @settings(max_examples=100, deadline=None)
