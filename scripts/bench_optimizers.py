@@ -112,7 +112,7 @@ def measure(size: str, shape: tuple[int, int, int, int], device: str, repeats: i
     times = interleaved(steps, repeats, device)
     params = parameters(shape, device)
     count = sum(param.numel() for param in params)
-    source, target = (torch.zeros(count, device=device) for _ in range(2))
+    source, target = (torch.ones(count, device=device) for _ in range(2))
     copies = [8 * count / seconds(lambda: target.copy_(source), device) for _ in range(repeats)]
     print(f"\n{size}: {count:,} parameters in {len(params)} tensors; a copy moves {max(copies) / 1e9:.0f} GB/s\n")
     print("| optimizer | ms a step | / AdamW fused | / AdamW default | of a copy's bandwidth | temporary memory |")

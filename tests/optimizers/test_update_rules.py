@@ -50,7 +50,7 @@ def trajectory(optimizer_class, gradients, x=0.5, **arguments):
     return values
 
 
-@pytest.mark.parametrize("p", [1.0, 1.5, 2.0, 3.0, 4.0, 8.0])
+@pytest.mark.parametrize("p", [1.0, 1.3, 1.5, 2.0, 2.7, 3.0, 4.0, 8.0])
 @pytest.mark.parametrize("nesterov", [True, False])
 @pytest.mark.parametrize("denominator_beta", [None, 0.5, 0.999])
 @pytest.mark.parametrize("foreach", [None, False])
@@ -104,7 +104,7 @@ def test_s3_with_p_2_and_no_look_ahead_is_adam_without_bias_correction():
 
 
 finite = st.floats(allow_nan=False, allow_infinity=False, width=32)
-orders = st.sampled_from([1.0, 1.5, 2.0, 3.0, 8.0, 64.0, math.inf]) | st.floats(min_value=1, max_value=100)
+orders = st.sampled_from([1.0, 1.3, 1.5, 2.0, 3.0, 8.0, 64.0, math.inf]) | st.floats(min_value=1, max_value=100)
 betas = st.sampled_from([0.0, 0.3, 0.5, 0.9, 0.95, 0.999]) | st.floats(min_value=0, max_value=0.999)
 
 
