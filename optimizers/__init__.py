@@ -1,4 +1,4 @@
-"""Update rules that torch does not have. They know torch and nothing of the benchmark: take the file, use it."""
+"""Update rules that torch does not have. They know torch and nothing of the benchmark: take the folder, use it."""
 
 from optimizers.muon import Muon
 from optimizers.s3 import S3

@@ -233,12 +233,9 @@ def _compiled() -> Iterator[Callable[..., None]]:
 
 @functools.cache
 def _compile() -> Callable[..., None]:
-    return torch.compile(
-        _apply,
-        dynamic=True,
-        fullgraph=True,
-        options={
-            "cpp.enable_floating_point_contract_flag": "fast",  # a x + b in one instruction
-            "cpp.dynamic_threads": True,  # or a cached kernel comes with the number of threads that it was made for
-        },
-    )
+    from torch._inductor import config
+
+    options: dict[str, Any] = {"cpp.dynamic_threads": True}  # or a cached kernel keeps its first number of threads
+    if isinstance(config.cpp.enable_floating_point_contract_flag, str):  # an older torch has a bool
+        options["cpp.enable_floating_point_contract_flag"] = "fast"  # a x + b in one instruction
+    return torch.compile(_apply, dynamic=True, fullgraph=True, options=options)
