@@ -4,9 +4,9 @@ import functools
 import importlib.util
 import os
 import shutil
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -32,9 +32,10 @@ class Elementwise(Optimizer):
 
     foreach=True runs the rule over pieces of at most 65,536 coordinates (4 M on a GPU), large tensors cut and small
     ones gathered, so that temporary memory is bounded by a piece's (a tensor that is not contiguous is one piece);
-    foreach=False tensor by tensor. fused=True compiles the rule with torch.compile, once for all shapes and learning
-    rates, and takes GradScaler's grad_scale and found_inf. With both None, groups of over a million coordinates are
-    fused where a compiler is found, others take foreach. All agree to rounding.
+    foreach=False tensor by tensor. fused=True compiles the rule with torch.compile, once for all shapes, learning rates
+    and weight decays (the rule's own settings are compiled in), and takes GradScaler's grad_scale and found_inf. With
+    both None, groups of over a million coordinates are fused where a compiler is found, others take foreach. All agree
+    to rounding. Parameters that share memory are for foreach=False.
 
     capturable is accepted for torch's convention: no state counts steps, so every step can be captured in a CUDA graph.
     A learning rate that changes between replays must then be a tensor on the parameters' device.
@@ -46,15 +47,17 @@ class Elementwise(Optimizer):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As torch's; raises ValueError for an argument outside its range, in a group of its own too."""
-        super().add_param_group(param_group)
-        group = self.param_groups[-1]
+        group = {**self.defaults, **param_group}
         for name in ("lr", "weight_decay"):
+            if isinstance(group[name], Tensor) and group[name].numel() != 1:
+                raise ValueError(f"{name} is a tensor of shape {tuple(group[name].shape)}; it must have one element")
             if not 0 <= group[name] < float("inf"):
                 raise ValueError(f"{name} is {group[name]}; it must be at least 0 and finite")
         if group["foreach"] and group["fused"]:
             raise ValueError("foreach and fused are both True; choose one")
         self.check(group)
         self.rule(group)  # what it prepares is then there when torch.compile comes
+        super().add_param_group(param_group)
 
     def check(self, group: dict[str, Any]) -> None:
         """Raise ValueError for a rule's argument that is outside its range."""
@@ -72,15 +75,14 @@ class Elementwise(Optimizer):
         scaler = {name: getattr(self, name, None) for name in ("grad_scale", "found_inf")}  # GradScaler's, for one call
         for group in self.param_groups:
             rule, names, settings = self.rule(group)
-            settings |= {name: group[name] for name in ("lr", "weight_decay", "maximize")} | scaler
+            settings |= _common(group) | scaler
             rows = [self._row(param, names) for param in group["params"] if param.grad is not None]
             if torch.compiler.is_compiling():  # the whole step, by the user: torch.compile makes its own pieces
                 _apply_all(rows, rule, settings)
-            elif group["fused"] or (group["fused"] is None and group["foreach"] is None and _compiling_pays(rows)):
-                settings["lr"] = torch.as_tensor(group["lr"], dtype=torch.float64)  # a float would be compiled in
-                with _compiled() as apply:
-                    for piece in _pieces(rows, cut=False):
-                        apply(rule, *piece, **settings)
+            elif group["fused"]:
+                _apply_compiled(_pieces(rows, cut=False), rule, settings)
+            elif group["fused"] is None and group["foreach"] is None and _compiling_pays(rows):
+                _apply_compiled(_pieces(rows, cut=False), rule, settings, otherwise=_apply)
             else:
                 _apply_all(rows if group["foreach"] is False else _pieces(rows, cut=True), rule, settings)
         return loss
@@ -109,7 +111,10 @@ class Elementwise(Optimizer):
         for param, index in zip(ours, ids, strict=True):
             if param.dtype != _precision(param):
                 for name, value in state_dict["state"].get(index, {}).items():
-                    self.state[param][name] = value.to(param.device, _precision(param), copy=True)
+                    if isinstance(value, Tensor):
+                        self.state[param][name] = value.to(param.device, _precision(param), copy=True)
+        for group in self.param_groups:
+            self.rule(group)
 
 
 def check_beta(name: str, beta: float) -> None:
@@ -128,13 +133,19 @@ def _local(tensor: Any) -> Tensor:
     return local
 
 
+def _common(group: dict[str, Any]) -> dict[str, Any]:
+    """What _apply takes of every group; no weight decay is None, so that its value need not be compiled in."""
+    lr = group["lr"].reshape(()) if isinstance(group["lr"], Tensor) else group["lr"]
+    return {"lr": lr, "weight_decay": group["weight_decay"] or None, "maximize": group["maximize"]}
+
+
 def _apply(
     rule: Callable[..., Tensor],
     param: Tensor,
     grad: Tensor,
     *state: Tensor,
     lr: float | Tensor,
-    weight_decay: float,
+    weight_decay: float | Tensor | None,
     maximize: bool,
     grad_scale: Tensor | None = None,
     found_inf: Tensor | None = None,
@@ -150,7 +161,7 @@ def _apply(
     if maximize:
         grad = -grad
     update = rule(grad, *new[1:], **settings)
-    if weight_decay != 0:
+    if weight_decay is not None:
         wide.mul_(1 - lr * weight_decay)
     if isinstance(lr, Tensor):
         wide.sub_(update.mul_(lr))
@@ -177,8 +188,12 @@ def _pieces(rows: Iterable[Row], cut: bool) -> Iterator[Row]:
         if not all(tensor.is_contiguous() for tensor in row):
             yield row
         elif param.numel() >= full // 2:
-            largest = param.numel() if not cut else PIECE if param.device.type == "cpu" else PIECE_GPU
-            yield from zip(*(torch.split(tensor.view(-1), largest) for tensor in row), strict=True)
+            flat = tuple(tensor.view(-1) for tensor in row)
+            largest = PIECE if param.device.type == "cpu" else PIECE_GPU
+            if cut and param.numel() > largest:
+                yield from zip(*(torch.split(tensor, largest) for tensor in flat), strict=True)
+            else:
+                yield flat
         elif param.numel() > 0:
             small = gathered[param.device, param.dtype, row[1].dtype]
             small.append(tuple(tensor.view(-1) for tensor in row))
@@ -205,7 +220,10 @@ def _together(rows: list[Row]) -> Iterator[Row]:
 
 def _compiling_pays(rows: list[Row]) -> bool:
     """Whether the tensors are large enough, and there seems to be what torch.compile needs for their device."""
-    return sum(row[0].numel() for row in rows) >= MANY and _has_compiler(rows[0][0].device.type)
+    if sum(row[0].numel() for row in rows) < MANY:
+        return False
+    kind = rows[0][0].device.type
+    return kind not in _failed and _has_compiler(kind)
 
 
 @functools.cache
@@ -215,20 +233,39 @@ def _has_compiler(device_type: str) -> bool:
     return device_type == "cuda" and importlib.util.find_spec("triton") is not None
 
 
-@contextmanager
-def _compiled() -> Iterator[Callable[..., None]]:
-    """_apply, compiled once for all shapes and learning rates. Raises RuntimeError where it cannot be compiled."""
+_failed: set[str] = set()  # types of devices for which torch.compile has failed
+
+
+def _apply_compiled(
+    pieces: Iterable[Row],
+    rule: Callable[..., Tensor],
+    settings: dict[str, Any],
+    otherwise: Callable[..., None] | None = None,
+) -> None:
+    """Apply the rule by _apply, compiled; where that fails by `otherwise`, or RuntimeError if there is none."""
     from torch._dynamo import config, exc  # slow to load, and only this needs it
 
-    try:
-        # Floats as constants: as variables their powers would be computed anew for each coordinate.
-        with config.patch(specialize_float=True, recompile_limit=256):
-            yield _compile()
-    except exc.TorchDynamoException as error:
-        raise RuntimeError(
-            "fused=True compiles the update with torch.compile, which failed; it needs a C++ compiler on a CPU and "
-            f"Triton on a GPU. foreach=True needs neither. ({type(error).__name__}: {str(error).splitlines()[0]})"
-        ) from error
+    apply = _compile()
+    for name in ("lr", "weight_decay"):  # a float would be compiled in
+        if settings[name] is not None and not isinstance(settings[name], Tensor):
+            settings[name] = torch.tensor(settings[name], dtype=torch.float64, device="cpu")
+    # All other floats as constants: as variables their powers would be computed anew for each coordinate.
+    with config.patch(specialize_float=True, recompile_limit=256):
+        for piece in pieces:
+            try:
+                apply(rule, *piece, **settings)
+            except (exc.TorchDynamoException, exc.FailOnRecompileLimitHit) as error:  # before anything has changed
+                reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+                if otherwise is None:
+                    raise RuntimeError(
+                        "fused=True compiles the update with torch.compile, which failed; it needs a C++ compiler on "
+                        f"a CPU and Triton on a GPU. foreach=True needs neither. ({reason})"
+                    ) from error
+                if piece[0].device.type not in _failed:
+                    warnings.warn(f"torch.compile failed, so updates are slower from here on ({reason})", stacklevel=3)
+                _failed.add(piece[0].device.type)
+                apply = otherwise
+                apply(rule, *piece, **settings)
 
 
 @functools.cache

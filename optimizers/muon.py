@@ -22,7 +22,8 @@ class Muon(Optimizer):
         params: parameters or parameter groups. A group with parameters of both kinds becomes two.
         lr: learning rate of both.
         momentum, nesterov, ns_steps: of Muon: decay μ, look-ahead, and Newton-Schulz iterations.
-        betas, eps: of AdamW.
+        betas: of AdamW.
+        eps: of both: of AdamW's denominator and of the norm that Newton-Schulz divides by.
         weight_decay: decoupled weight decay of both.
 
     Raises:
@@ -59,7 +60,8 @@ class Muon(Optimizer):
         params = param_group["params"]
         kinds: dict[bool, list[Tensor]] = {True: [], False: []}
         for param in [params] if isinstance(params, Tensor) else params:
-            kinds[param.ndim == 2 and param_group.get("matrices", True)].append(param)
+            tensor = param[1] if isinstance(param, tuple) else param  # of named_parameters()
+            kinds[tensor.ndim == 2 and param_group.get("matrices", True)].append(param)
         for matrices, members in kinds.items():
             if members:
                 super().add_param_group({**param_group, "params": members, "matrices": matrices})

@@ -25,32 +25,39 @@ class Root:
         if self.coefficients is None or x.dtype != torch.float32:
             smallest = torch.finfo(x.dtype).smallest_normal  # base 0: what it multiplies is then 0
             return (x + self.base).clamp_min_(smallest).pow_(self.exponent)
-        result = x * self.coefficients[-1]
-        for coefficient in self.coefficients[-2:0:-1]:
-            result.add_(coefficient).mul_(x)
-        return result.add_(self.coefficients[0])
+        return _polynomial(x, self.coefficients)
 
 
-def _coefficients(function: Callable[[Tensor], Tensor]) -> list[float] | None:
+def _polynomial(x: Tensor, coefficients: tuple[float, ...]) -> Tensor:
+    """Sum of c_k x^k, halved by pairs (Estrin): a shorter chain of dependent operations than Horner's."""
+    if len(coefficients) % 2:
+        coefficients = (*coefficients, 0.0)
+    terms = [(x * odd).add_(even) for even, odd in zip(coefficients[::2], coefficients[1::2], strict=True)]
+    while len(terms) > 1:
+        x = x * x
+        paired = [low.addcmul_(high, x) for low, high in zip(terms[::2], terms[1::2], strict=False)]
+        terms = paired if len(terms) % 2 == 0 else [*paired, terms[-1]]
+    return terms[0]
+
+
+def _coefficients(function: Callable[[Tensor], Tensor]) -> tuple[float, ...] | None:
     """Of the shortest polynomial within TOLERANCE of the function on [0, 1], exact at 0; None if there is none."""
-    test = torch.linspace(0, 1, 501, dtype=torch.float64)
+    test = torch.linspace(0, 1, 501, dtype=torch.float64, device="cpu")
     start = function(test[:1])
     for count in range(2, MOST):
-        at = (
-            1 + torch.cos(math.pi * (torch.arange(count, dtype=torch.float64) + 0.5) / count)
-        ) / 2  # Chebyshev's nodes
-        powers = torch.arange(count, dtype=torch.float64)
+        powers = torch.arange(count, dtype=torch.float64, device="cpu")
+        at = (1 + torch.cos(math.pi * (powers + 0.5) / count)) / 2  # Chebyshev's nodes
         slopes = torch.linalg.solve(at[:, None] ** powers, (function(at) - start) / at)
         fitted = start + test * (test[:, None] ** powers @ slopes)
         if ((fitted / function(test) - 1).abs() < TOLERANCE).all():
-            coefficients = [start.item(), *slopes.tolist()]
+            coefficients = (start.item(), *slopes.tolist())
             return coefficients if sum(map(abs, coefficients)) < CANCELLATION * coefficients[0] else None
     return None
 
 
 def power(x: Tensor, exponent: float) -> Tensor:
     """x^exponent of x in [0, 1], a new tensor or x changed in place; whole exponents by repeated squaring."""
-    if math.isinf(exponent):
+    if exponent > 1e30:
         return torch.zeros_like(x)  # what stands before it is then exactly 1 or does not count
     if exponent != int(exponent) or exponent > 4096:
         return x.log2_().mul_(exponent).exp2_()  # half the time of pow; 0 gives 0

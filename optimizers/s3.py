@@ -121,10 +121,10 @@ def _rule(
     b^p / s = β + (1-β) |g|^p / s. Every power then lies in [0, 1], and one that vanishes would not count.
     """
     root = grad.abs().sqrt_()  # |g|^{1/2}
-    kept, new = root_norm * keep, root.mul_(add)  # (β s_{t-1})^{1/2p}, ((1-β) |g|^p)^{1/2p}
+    kept = root_norm * keep  # (β s_{t-1})^{1/2p}
+    new = root.mul_(add).add_(torch.finfo(grad.dtype).smallest_normal)  # ((1-β) |g|^p)^{1/2p}, never 0
     excess = (kept - new).relu_()  # compiled, a third of the cost of maximum and minimum
     larger, smaller = excess + new, kept - excess
-    larger.add_(torch.finfo(grad.dtype).smallest_normal)  # 0 / larger is 0
     norm = grow(power(smaller.div_(larger), order)).mul_(larger)  # s_t^{1/2p}
     inverse = norm.reciprocal()
     if bound == 1:

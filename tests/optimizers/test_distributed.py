@@ -20,7 +20,7 @@ def trained(kind, name, world, folder):
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     processes = [subprocess.Popen([*command, str(rank), str(world), store], env=environment) for rank in range(world)]
     try:
-        assert [process.wait(timeout=90) for process in processes] == [0] * world
+        assert [process.wait(timeout=300) for process in processes] == [0] * world
     finally:
         for process in processes:
             process.kill()

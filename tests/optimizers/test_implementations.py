@@ -71,6 +71,21 @@ def test_fused_agrees_with_one_by_one_also_for_another_learning_rate(name, dtype
 
 
 @pytest.mark.slow
+def test_fused_is_not_compiled_anew_for_another_learning_rate_weight_decay_or_shape():
+    def step(lr, weight_decay, *shape):
+        param = nn.Parameter(torch.zeros(shape))
+        train(S3([param], lr=lr, weight_decay=weight_decay, beta=0.93, fused=True), [param], steps=1)
+        return param
+
+    step(0.1, 0.3, 5)
+    with torch.compiler.set_stance("fail_on_recompile"):
+        step(0.2, 0.4, 5)
+        step(torch.tensor(0.2, dtype=torch.float64), 0.5, 7, 9)
+        with pytest.raises(RuntimeError):
+            step(0.1, 0.0, 5)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("p", [1.0, 2.7, 3.0, 64.0])
 def test_fused_agrees_for_gradients_of_every_size(p):
     scales = torch.logspace(-42, 37, 80)
@@ -93,7 +108,8 @@ def test_large_groups_are_fused_by_default_and_give_the_same():
 
 
 @pytest.mark.slow
-def test_fused_without_a_compiler_says_so_in_a_line(tmp_path):
+@pytest.mark.parametrize("compiler", ["/nonexistent", "/bin/false"])
+def test_fused_without_a_compiler_says_so_in_a_line(tmp_path, compiler):
     code = """
 import torch
 from optimizers import S3
@@ -105,17 +121,25 @@ except RuntimeError as error:
     print(error)
 big = torch.nn.Parameter(torch.zeros(2**20))
 big.grad = torch.ones_like(big)
-S3([big]).step()  # by default then foreach
-print("moved" if big[0] < 0 else "stayed")
+optimizer = S3([big], weight_decay=0.0)
+optimizer.step()  # by default then without
+optimizer.step()
+print("moved", big[0].item())
 """
-    nothing = {"CXX": "/nonexistent", "PATH": str(tmp_path), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    nothing = {"CXX": compiler, "PATH": str(tmp_path), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
     done = subprocess.run(
         [sys.executable, "-c", code], env=os.environ | nothing, capture_output=True, text=True, check=False
     )
     error, moved = done.stdout.splitlines()
     assert "fused=True" in error
     assert "foreach=True" in error
-    assert moved == "moved"
+    param = nn.Parameter(torch.zeros(1))
+    plain = S3([param], weight_decay=0.0)
+    for _ in range(2):
+        param.grad = torch.ones(1)
+        plain.step()
+    assert float(moved.split()[1]) == pytest.approx(param.item(), rel=1e-6)
+    assert done.stderr.count("torch.compile failed") == (compiler == "/bin/false")  # one that cannot be seen before
 
 
 def test_the_state_is_8_bytes_for_each_float32_coordinate():
@@ -231,6 +255,29 @@ def test_a_learning_rate_may_be_a_tensor_and_follow_torchs_schedules():
         schedule.step()
         tensor.mul_(0.5)
     assert distance(one, other) < 1e-6
+
+
+@pytest.mark.parametrize("foreach", [True, False])
+def test_a_learning_rate_may_have_one_dimension_but_not_two_elements(foreach):
+    one, other = parameters(), parameters()
+    train(S3(one, lr=0.02, foreach=foreach), one)
+    train(S3(other, lr=torch.tensor([0.02]), foreach=foreach), other)
+    assert distance(one, other) < 1e-6
+    with pytest.raises(ValueError, match=r"lr is a tensor of shape \(2,\)"):
+        S3(one, lr=torch.tensor([0.1, 0.2]))
+
+
+def test_a_refused_group_leaves_the_optimizer_as_it_was():
+    optimizer = S3([nn.Parameter(torch.zeros(3))])
+    with pytest.raises(ValueError, match=r"p is 0\.5"):
+        optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(2))], "p": 0.5})
+    assert len(optimizer.param_groups) == 1
+
+
+def test_an_optimizer_can_be_made_where_tensors_are_made_without_data():
+    with torch.device("meta"):
+        optimizer = S3(nn.Linear(3, 2).parameters(), beta=0.87)
+    assert optimizer.rule(optimizer.param_groups[0])[2]["grow"].coefficients is not None
 
 
 def test_temporary_memory_of_foreach_does_not_grow_with_the_model():

@@ -44,6 +44,14 @@ def test_a_group_can_give_its_matrices_to_adamw_and_has_its_own_settings():
     assert [group["matrices"] for group in optimizer.param_groups] == [True, False, False]
 
 
+def test_named_parameters_keep_their_names():
+    model = torch.nn.Linear(3, 2)
+    optimizer = Muon(model.named_parameters(), lr=0.1)
+    assert [group["param_names"] for group in optimizer.param_groups] == [["weight"], ["bias"]]
+    one_step(optimizer, list(model.parameters()))
+    assert set(optimizer.state[model.weight]) == {"momentum_buffer"}
+
+
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))])
 def test_a_copy_steps_as_the_original_does(duplicate):
     params = parameters()
