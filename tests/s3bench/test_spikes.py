@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s3bench.spikes import Spike, find_spikes, has_diverged
+from s3bench.spikes import Spike, SpikeMonitor, baselines, find_spikes, has_diverged
 
 
 def falling(steps=1000, noise=0.03, seed=0):
@@ -64,12 +64,12 @@ def test_non_finite_losses_are_a_spike_and_not_skipped():
     loss = falling()
     loss[700:] = np.nan
     (spike,) = find_spikes(loss)
-    assert spike == Spike(onset=700, peak=700, end=1000, height=math.inf, kind="diverged")
+    assert spike == Spike(700, 700, 1000, math.inf, "diverged", sigmas=math.inf, area=0.0)
     loss = falling()
     loss[500] = np.inf
     (spike,) = find_spikes(loss)
     assert (spike.onset, spike.end, spike.height, spike.kind) == (500, 501, math.inf, "blip")
-    assert find_spikes([np.nan]) == [Spike(onset=0, peak=0, end=1, height=math.inf, kind="diverged")]
+    assert find_spikes([np.nan]) == [Spike(0, 0, 1, math.inf, "diverged", sigmas=math.inf, area=0.0)]
 
 
 def test_a_curve_that_ends_above_its_start_within_a_spike_diverged():
@@ -121,6 +121,123 @@ def test_spikes_are_ordered_disjoint_and_within_the_curve(loss):
 
 
 @settings(max_examples=100, deadline=None)
+@given(losses)
+def test_online_gives_the_same_as_offline(loss):
+    assert online(loss, window=20, patience=40) == find_spikes(loss, window=20, patience=40)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(0, 10**6),
+    st.floats(0, 0.99),
+    st.sampled_from([0.01, 0.1, 1.0]),
+    st.sampled_from([0.5, 2.0, math.inf]),
+    st.lists(st.integers(1, 2500)),
+)
+def test_online_gives_the_same_as_offline_for_long_curves_however_they_are_cut(seed, correlation, noise, ceiling, cuts):
+    rng = np.random.default_rng(seed)
+    loss = falling(3000, noise=0.02, seed=seed)
+    loss[1:] += noise * np.sqrt(1 - correlation) * np.convolve(rng.standard_t(3, 3000), [1, correlation], "same")[1:]
+    for start in rng.integers(10, 3000, 8):
+        loss[start : start + rng.integers(1, 400)] += rng.choice([0.2, 0.5, 3, np.inf])
+    loss[rng.integers(10, 3000)] = np.nan
+    parameters = {"ceiling": ceiling}
+    expected = find_spikes(loss, **parameters)
+    assert online(loss, **parameters) == expected
+    monitor, found = SpikeMonitor(**parameters), []
+    for piece in np.split(loss, sorted(cuts)):
+        found += monitor.extend(piece)
+    last = monitor.unfinished()
+    assert found + [last] * (last is not None) == expected
+
+
+def online(loss, **parameters):
+    """What a monitor finds step by step."""
+    monitor = SpikeMonitor(**parameters)
+    found = [spike for value in loss if (spike := monitor.add(value)) is not None]
+    last = monitor.unfinished()
+    return found + [last] * (last is not None)
+
+
+def test_a_monitor_knows_of_the_spike_under_way():
+    monitor = SpikeMonitor()
+    monitor.extend(falling())
+    assert (monitor.onset, monitor.unfinished()) == (None, None)
+    monitor.extend(np.full(10, 9.0))
+    assert monitor.onset == 1000
+    assert (monitor.unfinished().end, monitor.unfinished().kind) == (1010, "diverged")
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        np.linspace(3, 2, 1000),
+        np.full(1000, 2.0),
+        np.arange(1000) % 2 + 2.0,  # two values in turn: the changes are all alike
+        5.0 - np.arange(1000) // 250,  # steps down
+    ],
+    ids=["line", "constant", "alternating", "steps"],
+)
+def test_a_loss_without_noise_has_only_the_spike_that_it_has(loss):
+    assert find_spikes(loss) == []
+    loss[400:405] += 20
+    (spike,) = find_spikes(loss)
+    assert (spike.onset, spike.end, spike.kind) == (400, 405, "recovered")
+
+
+def test_what_spikes_all_the_time_is_noise_but_for_the_ceiling():
+    rng = np.random.default_rng(0)
+    loss = falling(2000)
+    high = np.flatnonzero(rng.random(2000) < 0.3)
+    loss[high] += rng.exponential(1, len(high))
+    assert len(find_spikes(loss)) < 15
+    found = find_spikes(loss, ceiling=2)
+    inside = np.zeros(2000, dtype=bool)
+    for spike in found:
+        inside[spike.onset : spike.end] = True
+    assert inside[loss > baselines(loss, ceiling=2)[0] + 2][20:].all()
+    assert len(found) > 30
+    assert find_spikes(falling(2000), ceiling=0.4) == []
+
+
+def test_a_spikes_width_area_and_sigmas():
+    loss = falling()
+    level, sigma = np.median(loss[575:600]), 0.03
+    loss[600:620] = level + 1.5
+    (spike,) = find_spikes(loss)
+    assert spike.width == 20
+    assert spike.area == pytest.approx(20 * 1.5)
+    assert spike.sigmas == pytest.approx(1.5 / sigma, rel=0.35)  # σ is an estimate from 100 steps
+
+
+@pytest.mark.parametrize("rise", [100, 400, 800])
+def test_a_slow_rise_is_one_spike(rise):
+    loss = falling(5000)
+    loss[2000 : 2000 + rise] += np.linspace(0, 1, rise)
+    loss[2000 + rise : 2300 + rise] += np.linspace(1, 0, 300)
+    (spike,) = find_spikes(loss)
+    assert abs(spike.onset - 2000) < rise / 3
+    assert spike.height == pytest.approx(1, abs=0.15)
+    loss[3500:] += 1  # what stays is found too
+    assert [spike.kind for spike in find_spikes(loss)] == ["recovered", "level_shift"]
+
+
+def test_drops_growing_correlated_and_heavy_tailed_noise_are_at_most_one_spike_in_40_000_steps():
+    steps = np.arange(10_000)
+    curve = 2 + 3 * (steps + 10.0) ** -0.3 + np.where(steps < 3000, 0.5, np.where(steps < 6000, 0.2, 0))
+    found = 0
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        correlated = np.zeros(10_000)
+        for step in steps[1:]:
+            correlated[step] = 0.9 * correlated[step - 1] + 0.02 * rng.standard_normal()
+        growing = 0.05 * (1 + 4 * steps / 10_000) * rng.standard_normal(10_000)
+        for noise in (0.05 * rng.standard_normal(10_000), growing, 0.03 * rng.standard_t(5, 10_000), correlated):
+            found += len(find_spikes(curve + noise))
+    assert found <= 4
+
+
+@settings(max_examples=100, deadline=None)
 @given(losses, st.integers(0, 400))
 def test_a_finished_spike_does_not_depend_on_what_comes_later(loss, cut):
     whole = [spike for spike in find_spikes(loss, window=20, patience=40) if spike.end + 5 <= cut]
@@ -136,6 +253,7 @@ def test_divergence_of_a_whole_run():
     assert not has_diverged([2.0, *[3.0] * 50, *[1.0] * 10])
     stuck = 2.3 + 0.05 * np.random.default_rng(0).standard_normal(500)  # at chance, where it began
     assert not has_diverged([2.3, *stuck])
+    assert has_diverged([3.0, *np.geomspace(1e9, 1e24, 50), *np.geomspace(1e24, 1e9, 50)])  # on its way down
 
 
 def test_a_high_last_step_is_a_blip_and_a_nan_diverged():

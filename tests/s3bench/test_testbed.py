@@ -1,0 +1,197 @@
+"""The labelled test bed itself: its truth keeps its rule, and the evaluation counts right."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.conftest import ROOT
+from tests.s3bench import testbed_held_out
+from tests.s3bench.testbed import CLEAR, MIN_LOSS, MIN_SIGMAS, ROUNDING, Curve, Event, draw, evaluate, match
+from tests.s3bench.testbed_development import HALVES
+
+CURVES = {held_out: [draw(seed, held_out) for seed in range(60)] for held_out in (False, True)}
+
+
+def truth(curve):
+    return [(event.onset, event.end) for event in curve.events]
+
+
+def flat(steps, *events, doubtful=()):
+    mask = np.zeros(steps, dtype=bool)
+    mask[list(doubtful)] = True
+    one = np.ones(steps)
+    return Curve(loss=one, events=list(events), family="flat", sigma=0.01 * one, level=one, doubtful=mask)
+
+
+def excursions(curve):
+    """How far the noise goes, in loss and in local standard deviations, outside of events."""
+    noise = curve.loss[curve.clean] - curve.level[curve.clean]
+    return noise, noise / curve.sigma[curve.clean]
+
+
+def rounding(loss):
+    """At most so much the log is off."""
+    return ROUNDING * loss
+
+
+def test_a_seed_is_one_curve_and_held_out_another():
+    for held_out in (False, True):
+        for seed in range(5):
+            once, again = draw(seed, held_out), draw(seed, held_out)
+            assert np.array_equal(once.loss, again.loss, equal_nan=True)
+            assert once.events == again.events
+            assert np.array_equal(once.doubtful, again.doubtful)
+    assert len(draw(3).loss) != len(draw(3, held_out=True).loss)
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_events_are_in_order_and_the_rest_is_finite(held_out):
+    for curve in CURVES[held_out]:
+        assert 300 <= len(curve.loss) <= 20_000
+        last = 0
+        for event in curve.events:
+            assert last <= event.onset < event.end <= len(curve.loss)
+            assert event.onset >= 10
+            assert event.kind in ("blip", "recovered", "level_shift", "diverged")
+            last = event.end
+        assert np.isfinite(curve.loss[curve.clean]).all()
+        assert (curve.loss[curve.clean] > 0).all()
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_every_event_keeps_the_rule_in_the_loss_itself(held_out):
+    for curve in CURVES[held_out]:
+        _, sigmas = excursions(curve)
+        off = rounding(curve.loss[curve.clean]) / curve.sigma[curve.clean]
+        for event in curve.events:
+            seen = slice(event.onset, event.onset + event.tolerance + 1)
+            if not np.isfinite(curve.loss[seen]).all():
+                continue
+            peak, sigma = curve.loss[seen].max(), curve.sigma[max(0, event.onset - 99) : event.onset + 1].max()
+            risen = peak - curve.level[event.onset - 10]
+            assert risen >= MIN_LOSS
+            assert risen >= MIN_SIGMAS * sigma
+            assert risen >= CLEAR * sigma * (sigmas - off).max(initial=0)
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_nothing_else_keeps_it_but_doubtful_steps(held_out):
+    doubtful = clean = 0
+    for curve in CURVES[held_out]:
+        noise, sigmas = excursions(curve)
+        loss, unsure = curve.loss[curve.clean], curve.doubtful[curve.clean]
+        off = rounding(loss)
+        above = (sigmas - off / curve.sigma[curve.clean] > MIN_SIGMAS) & (noise - off > MIN_LOSS)
+        assert not (above & ~unsure).any()
+        doubtful, clean = doubtful + unsure.sum(), clean + len(unsure)
+    assert 0 < doubtful < 0.001 * clean
+
+
+def test_what_is_no_spike_rises_little_in_the_held_out_curves():
+    some = 0.0
+    for curve in CURVES[True]:
+        if not curve.events:
+            risen = curve.level - pd.Series(curve.level).rolling(1000, min_periods=1).min()
+            local = pd.Series(curve.sigma).rolling(1000, min_periods=1).min()
+            assert (risen <= np.minimum(2 * local, 0.08) + 1e-9).all()
+            some = max(some, risen.max())
+    assert some > 0.01
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_the_mixture_has_all_that_it_should(held_out):
+    curves = [draw(seed, held_out) for seed in range(400)]
+    events = [event for curve in curves for event in curve.events]
+    shares = (testbed_held_out if held_out else HALVES[0]).SHAPES
+    assert sum(shares.values()) == pytest.approx(1)
+    assert {event.shape for event in events} == set(shares)
+    assert sum(event.onset < 100 for event in events) > 40
+    assert 0.25 < np.mean([not curve.events for curve in curves]) < 0.45
+    words = {word for curve in curves for word in curve.family.replace(",", "").split()}
+    kinds = testbed_held_out.NOISES if held_out else {*HALVES[0].noises, *HALVES[1].noises}
+    assert {word for kind in kinds for word in kind.split()} <= words
+
+
+def test_half_of_the_held_out_logs_are_rounded():
+    def is_rounded(loss):
+        bits = loss.astype(np.float32).view(np.uint32)
+        return (loss == np.round(loss, 4)).all() or ((bits & 0xFFFF) == 0).all()
+
+    share = np.mean([is_rounded(curve.loss[np.isfinite(curve.loss)]) for curve in CURVES[True]])
+    assert 0.3 < share < 0.7
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_the_noise_has_the_robust_deviation_that_is_stated(held_out):
+    checked = 0
+    for curve in CURVES[held_out]:
+        if curve.clean_steps > 3000 and (curve.sigma > 4 * rounding(curve.level)).all():
+            low, middle, high = np.quantile(excursions(curve)[1], [0.25, 0.5, 0.75])
+            assert (high - low) / 1.349 == pytest.approx(1, abs=0.15), curve.family
+            assert middle == pytest.approx(0, abs=0.15), curve.family
+            checked += 1
+    assert checked > 5
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_who_knows_the_truth_is_perfect_and_who_sees_nothing_finds_nothing(held_out):
+    curves = CURVES[held_out]
+    answers = {id(curve.loss): truth(curve) for curve in curves}
+    perfect = evaluate(lambda loss: answers[id(loss)], curves)
+    assert (perfect["precision"], perfect["recall"], perfect["f1"], perfect["false_per_10k"]) == (1, 1, 1, 0)
+    blind = evaluate(lambda _: [], curves)
+    assert (blind["recall"], blind["f1"], blind["false_per_10k"]) == (0, 0, 0)
+    assert np.isnan(blind["precision"])
+
+
+def test_evaluation_by_hand():
+    curve = flat(1010, Event(100, 110, "recovered", 1.0, "sharp"), Event(500, 700, "recovered", 1.0, "ramp", rise=150))
+    found = [(96, 99), (104, 108), (430, 560), (800, 801), (900, 905)]
+    matched, false = match(found, curve)  # (96, 99) and (104, 108) are as close: the first; (430, 560) is 70 early
+    assert matched == {0: 0, 1: 2}
+    assert false == [1, 3, 4]
+    scores = evaluate(lambda _: found, [curve])
+    assert scores["precision"] == pytest.approx(2 / 5)
+    assert scores["recall"] == 1
+    assert scores["f1"] == pytest.approx(4 / 7)
+    assert scores["clean_steps"] == 1010 - 20 - (200 + 150)
+    assert scores["false_per_10k"] == pytest.approx(1e4 * 2 / 640)
+    assert scores["recall_by_shape"] == {"ramp": 1, "sharp": 1}
+
+
+def test_an_onset_too_far_off_is_a_miss_and_a_false_event():
+    curve = flat(1000, Event(100, 110, "recovered", 1.0, "sharp"))
+    assert match([(94, 108)], curve) == ({}, [0])
+    assert match([(106, 108)], curve) == ({}, [0])
+
+
+def test_what_begins_on_a_doubtful_step_is_neither_right_nor_wrong():
+    curve = flat(1000, Event(100, 110, "recovered", 1.0, "sharp"), doubtful=[400])
+    assert match([(100, 110), (400, 401), (600, 601)], curve) == ({0: 0}, [2])
+
+
+def test_the_table_for_the_docs_is_one_command():
+    command = [sys.executable, "-m", "scripts.test_bed", "--curves", "4", "--shapes"]
+    lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert lines[0].startswith("4 held-out curves, ")
+    assert [line.split(" | ")[0].strip("| ") for line in lines[4:11]] == [
+        "s3bench",
+        "OLMo 2",
+        "OLMo-core, monitor",
+        "OLMo-core, skipped steps",
+        "Qwen",
+        "Lightning",
+        "llm-foundry",
+    ]
+
+
+@pytest.mark.slow
+def test_the_tables_in_the_docs_are_those_of_the_test_bed():
+    command = [sys.executable, "-m", "scripts.test_bed"]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    table = "\n".join(line for line in printed.splitlines() if line.startswith("|"))
+    for page in ("README.md", "docs/spikes.md"):
+        assert table in (ROOT / page).read_text(encoding="utf-8")
