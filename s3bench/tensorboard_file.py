@@ -1,0 +1,57 @@
+"""Reads the scalars of TensorBoard event files."""
+
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from s3bench.errors import UserError, one_line
+
+
+def read_scalars(files: Sequence[Path]) -> tuple[list[dict[str, Any]], list[str]]:
+    """A row {"step": step, tag: value} for each scalar, in the order of the files, and notes on them.
+
+    Where a writer started again at a step (purge_step), what was logged from that step on before is dropped, as
+    TensorBoard does. The file of a run that is under way may end within a record: a note says so. Raises UserError
+    for a damaged file, and where tensorboard is missing.
+    """
+    try:
+        from google.protobuf.message import DecodeError
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        from tensorboard.util.tensor_util import make_ndarray
+    except ImportError:
+        raise UserError("TensorBoard's files need tensorboard: pip install 's3bench[tensorboard]'") from None
+    rows: list[dict[str, Any]] = []
+    notes: list[str] = []
+    for file in files:
+        for record in _records(file, notes):
+            try:
+                event = Event.FromString(record)
+            except DecodeError as error:
+                raise UserError(f"{file} is no whole TensorBoard event file ({one_line(error)})") from error
+            if event.session_log.status == SessionLog.START:
+                rows = [row for row in rows if row["step"] < event.step]
+            for value in event.summary.value:
+                if value.HasField("simple_value"):
+                    rows.append({"step": event.step, value.tag: value.simple_value})
+                elif value.HasField("tensor") and value.metadata.plugin_data.plugin_name in ("scalars", ""):
+                    number = make_ndarray(value.tensor)
+                    if number.ndim == 0 and number.dtype.kind in "fiu":
+                        rows.append({"step": event.step, value.tag: number.item()})
+    return rows, notes
+
+
+def _records(file: Path, notes: list[str]) -> Iterator[bytes]:
+    """The records of a TFRecord file, each: length (8 bytes), its checksum (4), data, its checksum (4)."""
+    data = file.read_bytes()
+    start = 0
+    while start < len(data):
+        length = struct.unpack_from("<Q", data, start)[0] if start + 12 <= len(data) else len(data)
+        end = start + 12 + length + 4
+        if end > len(data):
+            if start == 0:
+                raise UserError(f"{file} is no TensorBoard event file")
+            notes.append(f"{file} ends within a record: the run is under way or was killed")
+            return
+        yield data[start + 12 : start + 12 + length]
+        start = end

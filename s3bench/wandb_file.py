@@ -1,0 +1,59 @@
+"""Reads the history of a wandb run from its .wandb file, by `wandb leet inspect`, wandb's own public reader."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from s3bench.errors import UserError
+
+BLOCK_BYTES = 32_768  # wandb writes whole blocks, or, when it waits or ends, up to the end of a record
+TYPE_WITHIN = 60  # characters: a line begins {"num":12,"type":"history"
+
+
+def read_history(file: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """The rows of wandb.log, oldest first, and notes on them; nan and inf are "NaN", "Infinity" and "-Infinity".
+
+    The file of a run that is under way or was killed ends early, at a whole block or record; a note says so. Raises
+    UserError for a file that is damaged or cut short elsewhere, and where wandb is missing or older than its reader.
+    """
+    _check_installed()
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "wandb",
+        "leet",
+        "inspect",
+        "--json",
+        str(file.absolute()),
+    ]  # -P: not ./wandb
+    rows, has_end = [], False
+    with tempfile.TemporaryFile() as said, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said) as reader:
+        assert reader.stdout is not None
+        for line in reader.stdout:
+            if b'"type":"history"' in line[:TYPE_WITHIN]:
+                rows.append(json.loads(line)["history"].get("item", {}))
+            has_end |= b'"type":"exit"' in line[:TYPE_WITHIN]
+        reader.wait()
+        said.seek(0)
+        complaint = " ".join(said.read().decode(errors="replace").split())
+    if reader.returncode or "corrupt" in complaint:
+        raise UserError(f"{file} is no whole .wandb file ({complaint or f'exit code {reader.returncode}'})")
+    if "incomplete" in complaint and file.stat().st_size % BLOCK_BYTES:
+        raise UserError(f"{file} is cut short: it ends within a record")
+    if has_end:
+        return rows, []
+    return rows, [f"{file} has no end: the run is under way or was killed, and its last rows may be missing"]
+
+
+def _check_installed() -> None:
+    try:
+        version = metadata.version("wandb")
+    except metadata.PackageNotFoundError:
+        raise UserError("a .wandb file needs wandb: pip install 's3bench[wandb]'") from None
+    if tuple(int(part) for part in version.split(".")[:2]) < (0, 31):
+        raise UserError(f"a .wandb file needs wandb 0.31, here is {version}: pip install 's3bench[wandb]'")
