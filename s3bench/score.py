@@ -7,32 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from numpy.lib.stride_tricks import sliding_window_view
 from scipy.special import gammainccinv, gammaincinv
 
 CELL = ["task", "optimizer", "lr_multiplier"]
-
-
-def steps_to_target(
-    steps: npt.ArrayLike, values: npt.ArrayLike, *, at_most: float | None = None, at_least: float | None = None
-) -> int | None:
-    """The step of the first evaluation that reached the target, None if none did; NaN reaches nothing.
-
-    Raises ValueError unless exactly one of at_most and at_least is given.
-    """
-    if (at_most is None) == (at_least is None):
-        raise ValueError(f"at_most is {at_most} and at_least {at_least}; exactly one of them must be given")
-    numbers = np.asarray(values, dtype=np.float64)
-    reached = numbers <= at_most if at_most is not None else numbers >= np.float64(at_least or 0)
-    return int(np.asarray(steps)[reached.argmax()]) if reached.any() else None
-
-
-def median_steps(steps: Sequence[float | None]) -> float:
-    """The median with None (not reached) as infinity: infinite if at least half were not reached, NaN of nothing."""
-    if not len(steps):
-        return math.nan
-    numbers = sorted(math.inf if step is None else float(step) for step in steps)
-    low, high = numbers[(len(numbers) - 1) // 2], numbers[len(numbers) // 2]
-    return high if math.isinf(high) else (low + high) / 2
 
 
 def per_10k(events: int, steps: int) -> float:
@@ -75,25 +53,37 @@ def cells(runs: pd.DataFrame, metrics: Sequence[str] = ()) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def tuned(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row per task and optimizer: the loss at its own best learning rate, which is never picked on the seed it is
-    reported on.
+def picked(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs at each optimizer's own best learning rate, which is never picked on the seed it is reported on.
 
     For each seed the multiplier with the lowest mean final loss over the *other* seeds is taken (a diverged run counts
-    as infinite), and the seed's final loss there is a result; `final_loss_mean` and `_sd` are over these n results, NaN
-    where there are fewer than two. Seeds that lack a result at some multiplier do not count: `n` is below `seeds`.
-    `best_multiplier` is the best over all that count, NaN if every one diverged; `edge` says that it is the smallest or
-    the largest of the `grid`, so that a better one may lie outside.
+    as infinite; of equals the smallest), and the seed's run there is a row. Seeds that lack a result at some multiplier
+    give none, and neither does a seed whose others diverged everywhere: `tuned` counts it as infinite.
+    """
+    parts = [runs.iloc[:0]]
+    for _, group in runs.groupby(["task", "optimizer"], sort=False):
+        chosen = group.seed.map(_best_of_the_others(_grid(group).dropna()))
+        parts.append(group[group.lr_multiplier == chosen].sort_values("seed", kind="stable"))
+    return pd.concat(parts)
+
+
+def tuned(runs: pd.DataFrame) -> pd.DataFrame:
+    """One row per task and optimizer: the final loss at its own best learning rate, see `picked`.
+
+    `final_loss_mean` and `_sd` are over `n` results, NaN where there are fewer than two; `n` is below `seeds` where
+    some seeds lack a result. `best_multiplier` is the best over all that count, NaN if every one diverged; `edge` says
+    that it is the smallest or the largest of the `grid`, so that a better one may lie outside.
     """
     rows = []
+    reported = picked(runs)
     for (task, optimizer), group in runs.groupby(["task", "optimizer"], sort=False):
-        grid = group.groupby(["seed", "lr_multiplier"]).final_loss.mean().unstack()
+        grid = _grid(group)
         whole = grid.dropna()  # seeds with a result at every multiplier
         best = _best(whole)
         multipliers = sorted(set(group.lr_multiplier))
-        losses = [
-            whole.loc[seed].get(_best(whole.drop(index=seed)), math.inf) for seed in whole.index if len(whole) > 1
-        ]
+        of_both = reported[(reported.task == task) & (reported.optimizer == optimizer)]
+        found = dict(zip(of_both.seed, of_both.final_loss, strict=True))
+        losses = [found.get(seed, math.inf) for seed in whole.index if len(whole) > 1]
         rows.append(
             {
                 "task": task,
@@ -110,6 +100,49 @@ def tuned(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def sensitivity(final: npt.ArrayLike, initial: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Learning-rate sensitivity of each seed, shape (seeds,), in the loss's unit (Wortsman et al. 2023, 2309.14322):
+
+    the mean over the grid of min(final loss, loss at initialisation), minus the smallest of these.
+
+    Args:
+        final: shape (seeds, multipliers), infinite where a run diverged; NaN makes the seed's sensitivity NaN.
+        initial: the same shape, the loss before the first step.
+    """
+    losses = np.minimum(np.asarray(final, dtype=np.float64), np.asarray(initial, dtype=np.float64))
+    best: npt.NDArray[np.float64] = losses.mean(axis=1) - losses.min(axis=1)
+    return best
+
+
+def largest_without(multipliers: npt.ArrayLike, events: npt.ArrayLike) -> float:
+    """The largest multiplier up to which no run had an event (a divergence, a spike); NaN if the smallest had one.
+
+    Args:
+        multipliers: shape (runs,).
+        events: shape (runs,), how many each had.
+    """
+    grid, hit = np.asarray(multipliers, dtype=np.float64), np.asarray(events) > 0
+    calm = grid[grid < grid[hit].min()] if hit.any() else grid
+    return float(calm.max()) if len(calm) else math.nan
+
+
+def _grid(runs: pd.DataFrame) -> pd.DataFrame:
+    """Final losses of one task and optimizer: a row per seed, a column per multiplier, NaN without a result."""
+    return runs.groupby(["seed", "lr_multiplier"]).final_loss.mean().unstack()
+
+
+def _best_of_the_others(grid: pd.DataFrame) -> dict[Any, float]:
+    """For each row the column with the lowest mean over the other rows, as `_best`; none of a single row."""
+    losses, infinite = grid.to_numpy(), np.isinf(grid.to_numpy())
+    finite = np.where(infinite, 0.0, losses)
+    if len(grid) < 2:
+        return {}
+    means = (finite.sum(axis=0) - finite) / (len(grid) - 1)
+    means[infinite.sum(axis=0) - infinite > 0] = math.inf
+    best = grid.columns.to_numpy(dtype=np.float64)[means.argmin(axis=1)]
+    return dict(zip(grid.index, np.where(np.isinf(means.min(axis=1)), math.nan, best), strict=True))
+
+
 def _best(grid: pd.DataFrame) -> float:
     """The column with the lowest mean, infinite where a value is; the smallest of equals; NaN if none is finite."""
     means = {float(str(multiplier)): float(mean) for multiplier, mean in grid.mean(axis=0).items()}
@@ -117,7 +150,15 @@ def _best(grid: pd.DataFrame) -> float:
     return min(finite, key=lambda multiplier: (means[multiplier], multiplier), default=math.nan)
 
 
-def running_median(values: npt.ArrayLike, window: int) -> npt.NDArray[np.float64]:
-    """The median over the last `window` values (fewer at the start), non-finite values left out."""
-    series = pd.Series(np.asarray(values, dtype=np.float64)).replace([np.inf, -np.inf], np.nan)
-    return series.rolling(window, min_periods=1).median().to_numpy()
+def running_median(steps: npt.NDArray[np.integer], values: npt.ArrayLike, window: int) -> npt.NDArray[np.float64]:
+    """At each of some steps the median of the last `window` values, non-finite ones left out; NaN if there is none."""
+    before = np.concatenate([np.full(window - 1, np.nan), np.asarray(values, dtype=np.float64)])
+    rows = sliding_window_view(before, window)[steps]
+    whole = np.isfinite(rows).all(axis=1)
+    medians = np.full(len(steps), np.nan)
+    medians[whole] = np.median(rows[whole], axis=1)
+    for place in np.flatnonzero(~whole):
+        finite = rows[place][np.isfinite(rows[place])]
+        if len(finite):
+            medians[place] = np.median(finite)
+    return medians

@@ -9,25 +9,6 @@ import pytest
 from s3bench import score
 
 
-def test_steps_to_target_is_the_first_evaluation_that_reached_it():
-    steps, loss = [0, 10, 20, 30], [3.0, 2.0, 1.0, 2.5]
-    assert score.steps_to_target(steps, loss, at_most=2.0) == 10
-    assert score.steps_to_target(steps, loss, at_most=0.5) is None
-    assert score.steps_to_target(steps, loss, at_least=3.0) == 0
-    assert score.steps_to_target(steps, [math.nan] * 4, at_most=2.0) is None
-    assert score.steps_to_target([], [], at_most=2.0) is None
-    with pytest.raises(ValueError, match="exactly one"):
-        score.steps_to_target(steps, loss)
-
-
-def test_a_target_that_was_not_reached_is_infinite_in_the_median():
-    assert score.median_steps([10, 30, None]) == 30
-    assert score.median_steps([10, 30]) == 20
-    assert score.median_steps([10, None]) == math.inf
-    assert score.median_steps([None, None]) == math.inf
-    assert math.isnan(score.median_steps([]))
-
-
 def test_the_poisson_interval_is_the_exact_one():
     # Garwood 1936: no event gives an upper bound of -ln(0.025) = 3.689, three give [0.619, 8.767].
     assert score.poisson_interval(0, 10_000) == (0, pytest.approx(3.689, abs=1e-3))
@@ -92,4 +73,27 @@ def test_seeds_without_a_result_everywhere_do_not_count():
 
 
 def test_the_running_median_leaves_non_finite_values_out():
-    assert score.running_median([1, 5, math.inf, 3], 3).tolist() == [1, 3, 3, 4]
+    values = np.random.default_rng(0).standard_normal(300)
+    values[[0, 1, 2, 150, 200]] = [math.nan, math.inf, math.nan, -math.inf, math.nan]
+    values[250:280] = math.nan
+    steps = np.array([0, 1, 2, 3, 10, 149, 150, 151, 170, 175, 260, 275, 279, 299])
+    all_of_them = pd.Series(values).replace([math.inf, -math.inf], math.nan).rolling(7, min_periods=1).median()
+    np.testing.assert_array_equal(score.running_median(steps, values, 7), all_of_them.to_numpy()[steps])
+
+
+def test_the_picked_runs_are_those_that_the_tuned_score_is_of():
+    table = runs([("a", 1.0, 0, 1.0), ("a", 10.0, 0, 2.0), ("a", 1.0, 1, 9.0), ("a", 10.0, 1, 3.0)])
+    assert score.picked(table)[["seed", "lr_multiplier", "final_loss"]].to_numpy().tolist() == [[0, 10, 2], [1, 1, 9]]
+    assert score.picked(table[table.seed == 0]).empty
+
+
+def test_sensitivity_is_the_mean_over_the_grid_above_its_best():
+    # min(loss, initial 4): 1, 2, 4 (worse than at the start), so 7/3 - 1; all diverged: 4 everywhere, 0.
+    final = [[1.0, 2.0, 9.0], [math.inf] * 3, [1.0, 1.0, math.nan]]
+    assert score.sensitivity(final, [[4.0] * 3] * 3).tolist() == pytest.approx([4 / 3, 0, math.nan], nan_ok=True)
+
+
+def test_the_largest_multiplier_without_an_event_is_below_the_first_that_had_one():
+    assert score.largest_without([1, 1, 3, 10, 30], [0, 0, 0, 2, 0]) == 3
+    assert score.largest_without([1, 3], [0, 0]) == 3
+    assert math.isnan(score.largest_without([1, 3], [1, 0]))
