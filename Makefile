@@ -12,7 +12,7 @@ setup: .venv/installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-quickstart: setup ## 60 runs and their report, a few minutes on two cores
+quickstart: setup ## 80 runs and their report, about six minutes on two cores
 	$(BIN)/s3bench sweep experiment=quickstart; ended=$$?; $(BIN)/s3bench report results/quickstart && exit $$ended
 
 test: setup ## all tests but the slow ones
@@ -32,9 +32,11 @@ lint: setup ## style, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: setup ## speed, as ratios within one run
+bench: setup ## speed: of the harness and the optimizers as ratios within one run, of a report in seconds
 	KINETO_LOG_LEVEL=5 $(BIN)/python scripts/bench_optimizers.py
 	$(BIN)/python scripts/bench_overhead.py
+	$(BIN)/python scripts/bench_spikes.py
+	$(BIN)/python scripts/bench_report.py --runs 200
 
 clean: ## all that make made, but no results
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

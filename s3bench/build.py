@@ -13,7 +13,7 @@ from hydra.utils import get_object, instantiate
 
 from s3bench.config import RunConfig
 from s3bench.errors import UserError, one_line, unknown
-from s3bench.spikes import find_spikes
+from s3bench.spikes import SpikeMonitor
 
 EXTRAS = {"pytorch_optimizer": "zoo"}  # packages that only an extra of pyproject.toml installs
 
@@ -37,7 +37,7 @@ def build_parts(config: RunConfig) -> Parts:
     schedule = _build(config.schedule, f"schedule {names.schedule}", given={"step", "horizon"})
     tracker = _build(config.tracker, f"tracker {names.tracker}", given=set())
     with _mistakes("task.spikes"):
-        find_spikes([], **config.task.spikes)
+        SpikeMonitor(**config.task.spikes)
     with _mistakes(f"optimizer {names.optimizer}"):
         trial = optimizer([torch.nn.Parameter(torch.zeros(2, 2))], lr=config.task.lr * config.lr_multiplier)
         if not isinstance(trial, torch.optim.Optimizer):

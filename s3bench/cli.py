@@ -7,13 +7,29 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from s3bench import __version__, catalog
 from s3bench.errors import UserError, one_line
 
+if TYPE_CHECKING:
+    from s3bench.curves import Curve
+    from s3bench.spikes import Spike
+
 RUN_HELP = "what to run, as key=value: task=source_gpt optimizer=s3 lr_multiplier=10 (any key of configs/run.yaml)"
 KINDS = {"tasks": "task", "optimizers": "optimizer", "schedules": "schedule", "experiments": "experiment"}
+
+# The table of spikes: a field of Spike -> its width and format
+SPIKE_TABLE = {  # columns: how wide, and how written
+    "onset": (10, ""),
+    "peak": (10, ""),
+    "end": (10, ""),
+    "width": (8, ""),
+    "height": (11, ".4g"),
+    "sigmas": (9, ".3g"),
+    "area": (11, ".4g"),
+    "kind": (13, ""),
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -87,13 +103,22 @@ def _parser() -> Parser:
     report.add_argument("results", metavar="RESULTS", help="such as results/quickstart")
     report.set_defaults(command=_report)
 
-    spikes = commands.add_parser("spikes", help="the spikes of any loss curve in a CSV or Parquet file")
-    spikes.add_argument("file", metavar="FILE", help="one row per step")
-    spikes.add_argument("--column", default="loss", help="the loss (default: loss)")
+    spikes = commands.add_parser("spikes", help="the spikes of any loss curve: CSV, Parquet, JSON, wandb, TensorBoard")
+    spikes.add_argument("file", metavar="FILE", help="a file, or the folder of a wandb run or of TensorBoard events")
+    spikes.add_argument("--column", metavar="NAME", help="the loss (default: the one named like a training loss)")
+    spikes.add_argument("--step", metavar="NAME", help="the steps (default: one named like it); none: count rows")
     spikes.add_argument("--k", type=float, default=6.0, help="threshold in σ (default: 6)")
     spikes.add_argument("--delta", type=float, default=0.1, help="smallest height, in the loss's unit (default: 0.1)")
+    spikes.add_argument("--ceiling", type=float, default=math.inf, help="largest threshold, likewise (default: none)")
+    spikes.add_argument("--plot", type=Path, metavar="FILE", help="draw the curve and its spikes: .png, .svg or .pdf")
     spikes.add_argument("--json", action="store_true", help="print JSON")
     spikes.set_defaults(command=_spikes)
+
+    calibrate = commands.add_parser(
+        "calibrate", help="the detector's parameters for a task, from runs at low learning rates"
+    )
+    calibrate.add_argument("results", metavar="RESULTS", help="a results folder with runs at lr_multiplier up to 0.3")
+    calibrate.set_defaults(command=_calibrate)
 
     listing = commands.add_parser("list", help="the names that task=, optimizer=, schedule= and experiment= take")
     listing.add_argument("kind", choices=list(KINDS))
@@ -115,15 +140,14 @@ def _run(chosen: argparse.Namespace) -> int:
     config = run_config(chosen.overrides)
     folder = Path(config.results_dir) / config.run_id
 
-    def watch(row: dict[str, Any]) -> None:
-        values = "  ".join(f"{key} {value:.4g}" for key, value in row.items() if key != "step")
+    def say(line: str) -> None:
         try:
-            print(f"step {row['step']}/{config.horizon}  {values}", flush=True)
+            print(line, flush=True)
         except BrokenPipeError:  # nobody reads any more; the run goes on
             _silence()
 
     try:
-        run(config, watch)
+        run(config, say)
     except record.Busy as error:
         raise UserError(f"another process is at the run {folder}") from error
     print(f"{record.outcome(folder)}; the record is {folder}")
@@ -155,21 +179,70 @@ def _spikes(chosen: argparse.Namespace) -> int:
     from s3bench.curves import read_curve
     from s3bench.spikes import find_spikes
 
-    loss = read_curve(Path(chosen.file), chosen.column)
+    if chosen.plot is not None:
+        _check_plot(chosen.plot)
+    curve = read_curve(Path(chosen.file), chosen.column, chosen.step)
+    parameters = {"k": chosen.k, "delta": chosen.delta, "ceiling": chosen.ceiling}
     try:
-        spikes = find_spikes(loss, k=chosen.k, delta=chosen.delta)
+        found = find_spikes(curve.loss, **parameters)
     except ValueError as error:
         raise UserError(str(error)) from error
+    for note in curve.notes:
+        print(f"s3bench: {note}", file=sys.stderr)
+    spikes = [curve.in_steps(spike) for spike in found]
+    if chosen.plot is not None:
+        peaks = [(there.peak, float(curve.loss[spike.peak])) for there, spike in zip(spikes, found, strict=True)]
+        _plot(chosen.plot, curve, peaks, spikes, Path(chosen.file).name, **parameters)
     if chosen.json:
-        events = [vars(spike) | {"height": spike.height if math.isfinite(spike.height) else None} for spike in spikes]
-        print(json.dumps(events))
+        print(json.dumps([{key: _finite(value) for key, value in vars(spike).items()} for spike in spikes]))
         return 0
-    print(f"{len(spikes)} spikes in {len(loss)} steps, {1e4 * len(spikes) / len(loss):.2f} per 10,000 steps")
+    unit = "steps" if curve.is_consecutive() else "values"
+    rate = 1e4 * len(spikes) / len(curve.loss)
+    count = f"{len(spikes)} spike{'s' if len(spikes) != 1 else ''}"
+    print(f"{curve.column}: {count} in {len(curve.loss)} {unit}, {rate:.2f} per 10,000 {unit}")
+    if unit == "values":
+        print(f"the steps are not consecutive ({curve.spacing()}): what lies between two of them is not seen")
     if spikes:
-        print(f"{'onset':>10}{'peak':>10}{'end':>10}{'height':>12}  kind")
+        print("".join(f"{name:>{width}}" for name, (width, _) in SPIKE_TABLE.items()))
     for spike in spikes:
-        print(f"{spike.onset:>10}{spike.peak:>10}{spike.end:>10}{spike.height:>12.4g}  {spike.kind}")
+        print("".join(f"{getattr(spike, name):>{width}{form}}" for name, (width, form) in SPIKE_TABLE.items()))
     return 0
+
+
+def _calibrate(chosen: argparse.Namespace) -> int:
+    from s3bench.calibrate import calibrate_tasks
+
+    for task, found in calibrate_tasks(chosen.results).items():
+        print(f"{task}: {found.runs} runs, {found.steps:,} steps; the threshold is {found.threshold:.3g} on average")
+        line = f"{{k: {found.k:g}, delta: {found.delta:g}, ceiling: {found.ceiling:g}}}"
+        print(f"spikes: {line} # {found.spikes} in {found.steps:,} calm steps")
+    return 0
+
+
+def _check_plot(file: Path) -> None:
+    from s3bench.figures import SUFFIXES
+
+    if file.suffix not in SUFFIXES:
+        raise UserError(f"--plot {file}: the suffix must be one of {', '.join(SUFFIXES)}")
+    if not file.absolute().parent.is_dir():
+        raise UserError(f"--plot {file}: there is no folder {file.parent}")
+
+
+def _plot(
+    file: Path, curve: "Curve", peaks: "list[tuple[int, float]]", spikes: "list[Spike]", title: str, **parameters: float
+) -> None:
+    from s3bench import figures
+    from s3bench.spikes import baselines
+
+    level, threshold = baselines(curve.loss, **parameters)
+    drawn = figures.Curve(curve.steps, curve.loss, level, peaks)
+    spans = [(spike.onset, spike.end) for spike in spikes]
+    figures.save_as(figures.spike_curve(drawn, level + threshold, spans, title=title, ylabel=curve.column), file)
+
+
+def _finite(value: Any) -> Any:
+    """The value, or None for a number that JSON does not have."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _list(chosen: argparse.Namespace) -> int:

@@ -31,7 +31,7 @@ class TaskConfig:
     lr: float = MISSING  # tuned base learning rate
     horizon: int = MISSING  # steps
     eval_every: int = MISSING  # steps
-    targets: list[dict[str, Any]] = MISSING  # {metric, at_most} or {metric, at_least}; fixed before any run
+    targets: list[dict[str, Any]] = MISSING  # {metric, at_most} or {metric, at_least}, the main one first
     spikes: dict[str, Any] = MISSING  # the detector's parameters
 
 

@@ -1,7 +1,8 @@
 """The figures. They take arrays, draw them and return a figure; they compute nothing."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +20,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocat
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#999999")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 WARNING = "#B00000"
+SUFFIXES = (".png", ".svg", ".pdf")
 DODGE = 1.12  # factor between optimizers at one multiplier: side by side, not on top of each other
+LIFT = 0.008  # between the lines of shares: none hides another
 STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 8,
@@ -44,12 +47,12 @@ class Look(NamedTuple):
 
 @dataclass
 class Curve:
-    """One run's loss: `steps`, `loss` and its `trend` of shape (n,), `peaks` the steps of its spikes' peaks."""
+    """One run's loss: `steps`, `loss` and its `trend` of shape (n,), `peaks` the step and loss of its spikes' peaks."""
 
-    steps: npt.NDArray[np.int64]
-    loss: npt.NDArray[np.float64]
-    trend: npt.NDArray[np.float64]
-    peaks: Sequence[int] = ()
+    steps: npt.NDArray[np.integer]
+    loss: npt.NDArray[np.floating]
+    trend: npt.NDArray[np.floating]
+    peaks: Sequence[tuple[int, float]] = ()
     diverged: bool = False
 
 
@@ -95,13 +98,47 @@ def loss_curves(curves: Mapping[tuple[float, str], Sequence[Curve]], looks: Mapp
     return figure
 
 
+def spike_curve(
+    curve: Curve, bound: npt.NDArray[np.floating], spans: Sequence[tuple[float, float]], *, title: str, ylabel: str
+) -> Figure:
+    """One loss, raw and its level, its spikes marked by triangles at their peaks and shaded from onset to end.
+
+    The upper edge is at most ten times the first or the median loss, whichever is larger. `bound` is what a loss must
+    exceed to begin a spike, shape (n,); `curve.trend` the level; `spans` are in steps.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.0, 3.0))
+        axes = figure.subplots()
+        losses = curve.loss[np.isfinite(curve.loss)]
+        if len(losses):
+            _limit_axis(axes, losses, max(losses[0], float(np.median(losses))))
+        for onset, end in spans:
+            axes.axvspan(onset, end, color=WARNING, alpha=0.15, lw=0)
+        _draw_curves(axes, [curve], COLOURS[0])
+        axes.plot(curve.steps, bound, color=COLOURS[-1], lw=0.8, ls=(0, (3, 1)), rasterized=True)
+        handles = [
+            Line2D([], [], color=COLOURS[0], lw=0.5, alpha=0.6, label="loss"),
+            Line2D([], [], color=COLOURS[0], lw=1.0, label="level"),
+            Line2D([], [], color=COLOURS[-1], lw=0.8, ls=(0, (3, 1)), label="level + max(kσ, δ)"),
+        ]
+        axes.legend(handles=handles, loc="upper right", ncols=3)
+        axes.set_title(_plain(title), loc="left")
+        axes.set_ylabel(_plain(ylabel))
+        axes.set_xlabel("step")
+    return figure
+
+
 def _limit_losses(axes: Axes, curves: Sequence[Curve]) -> None:
-    """Logarithmic where all losses are positive."""
     losses = np.concatenate([curve.loss[np.isfinite(curve.loss)] for curve in curves] or [np.ones(1)])
     if not len(losses):
         return
     first = max((float(curve.loss[0]) for curve in curves if np.isfinite(curve.loss[0])), default=1.0)
-    top = min(losses.max(), 10 * first if first > 0 else losses.max())
+    _limit_axis(axes, losses, first)
+
+
+def _limit_axis(axes: Axes, losses: npt.NDArray[np.float64], usual: float) -> None:
+    """From the smallest loss up to the largest, or ten times the usual one; logarithmic where all are positive."""
+    top = min(losses.max(), 10 * usual if usual > 0 else losses.max())
     if losses.min() > 0:
         _logarithmic(axes, losses.min(), top)
         axes.set_ylim(losses.min() / 1.1, top * 1.1)
@@ -115,9 +152,10 @@ def _draw_curves(axes: Axes, curves: Sequence[Curve], colour: str) -> None:
         # Thousands of points each: as an image within the SVG
         axes.plot(curve.steps, curve.loss, color=colour, lw=0.5, alpha=0.4, rasterized=True)
         axes.plot(curve.steps, curve.trend, color=colour, lw=1.0)
-        heights = [min(curve.loss[step], top) if math.isfinite(curve.loss[step]) else top for step in curve.peaks]
+        heights = [min(loss, top) if math.isfinite(loss) else top for _, loss in curve.peaks]
         if heights:
-            axes.plot(curve.peaks, heights, "v", color=WARNING, ms=4, mec="white", mew=0.5, zorder=5, clip_on=False)
+            places = [step for step, _ in curve.peaks]
+            axes.plot(places, heights, "v", color=WARNING, ms=4, mec="white", mew=0.5, zorder=5, clip_on=False)
         if curve.diverged:
             axes.axvline(float(curve.steps[-1]), color=WARNING, lw=1, ls=":")
 
@@ -167,6 +205,84 @@ def over_multipliers(
         handles = [Line2D([], [], color=looks[name].colour, marker=looks[name].marker, ms=5) for name in shown]
         figure.legend(handles, map(_plain, shown), loc="outside lower center", ncols=min(len(shown), 3 * columns))
     return figure
+
+
+def reached_curves(
+    panels: Mapping[str, Mapping[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]],
+    looks: Mapping[str, Look],
+    horizons: Mapping[str, int],
+) -> Figure:
+    """A panel per task: the share of runs that reached its target by each step, up to the horizon.
+
+    Args:
+        panels: title -> optimizer -> steps and shares, of a rising step function from step 0.
+        looks: of all optimizers.
+        horizons: title -> horizon.
+    """
+    with _panels(panels, looks, "runs that reached the target") as (figure, grid):
+        for axes, (title, panel) in zip(grid, panels.items(), strict=True):
+            for place, (name, (steps, shares)) in enumerate(panel.items()):
+                _draw_shares(axes, np.append(steps, horizons[title]), np.append(shares, shares[-1]), looks[name], place)
+            axes.set_xlim(0, horizons[title])
+            axes.set_xlabel("step")
+    return figure
+
+
+def profile(
+    factors: npt.NDArray[np.float64],
+    shares: Mapping[str, npt.NDArray[np.float64]],
+    bands: Mapping[str, npt.NDArray[np.float64]],
+    looks: Mapping[str, Look],
+) -> Figure:
+    """A performance profile: the share of problems solved within each factor of the fastest, by optimizer.
+
+    `bands`: the interval of each share, shape (factors, 2), of the optimizers that have one; drawn lightly.
+    """
+    with _panels({"": shares}, looks, "share of tasks and seeds") as (figure, (axes,)):
+        for place, (name, values) in enumerate(shares.items()):
+            if name in bands:
+                low, high = bands[name].T + LIFT * place
+                axes.fill_between(factors, low, high, step="post", color=looks[name].colour, alpha=0.12, lw=0)
+            _draw_shares(axes, factors, values, looks[name], place)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 6)))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.set_xlim(1, factors[-1])
+        axes.set_xlabel("steps to target, in multiples of the fastest optimizer's")
+    return figure
+
+
+def _draw_shares(
+    axes: Axes, x: npt.NDArray[np.float64], shares: npt.NDArray[np.float64], look: Look, place: int
+) -> None:
+    """A step function, lifted by its place, so that none hides another; its marker at the end, beside the axes."""
+    lifted = shares + LIFT * place
+    axes.plot(x, lifted, drawstyle="steps-post", color=look.colour, lw=1.3, clip_on=False)
+    at = axes.get_yaxis_transform()
+    axes.plot(1.03 + 0.03 * place, lifted[-1], look.marker, color=look.colour, ms=4, transform=at, clip_on=False)
+
+
+@contextmanager
+def _panels(
+    panels: Mapping[str, Mapping[str, Any]], looks: Mapping[str, Look], ylabel: str
+) -> Iterator[tuple[Figure, list[Axes]]]:
+    """A figure with a panel per title for shares from 0 to 1, and a legend."""
+    shown = [name for name in looks if any(name in panel for panel in panels.values())]
+    columns = min(3, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(0.9 + 3.6 * columns, 0.5 + 2.8 * rows))
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for axes in grid.flat[len(panels) :]:
+            axes.remove()
+        for axes, title in zip(grid.flat, panels, strict=False):
+            axes.set_title(_plain(title))
+            axes.set_ylabel(ylabel)
+            axes.set_ylim(0, 1.03)
+        yield figure, list(grid.flat[: len(panels)])
+        handles = [Line2D([], [], color=looks[name].colour, marker=looks[name].marker, ms=5) for name in shown]
+        figure.legend(handles, map(_plain, shown), loc="outside lower center", ncols=min(len(shown), 3 * columns))
 
 
 def _draw_series(axes: Axes, series: Series, look: Look, shift: float, lines: bool) -> None:
@@ -231,9 +347,16 @@ def save(figure: Figure, file: Path) -> list[Path]:
     with mpl.rc_context(STYLE):
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # it is laid out; each file would do it again
-        figure.savefig(files[0], dpi=200, metadata={"Date": None})
-        figure.savefig(files[1], dpi=150, metadata={"Software": None})
+    for name in files:
+        save_as(figure, name)
     return files
+
+
+def save_as(figure: Figure, file: Path) -> None:
+    """Write the figure in the format that the file's suffix says, one of SUFFIXES, without a date."""
+    dated = {".svg": "Date", ".png": "Software", ".pdf": "CreationDate"}[file.suffix]
+    with mpl.rc_context(STYLE):
+        figure.savefig(file, dpi=150 if file.suffix == ".png" else 200, metadata={dated: None})
 
 
 def _plain(text: str) -> str:

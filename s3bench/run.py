@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 
 from s3bench import record
@@ -14,17 +15,15 @@ from s3bench.config import RunConfig, as_dict
 from s3bench.environment import environment
 from s3bench.errors import one_line, unknown
 from s3bench.groups import parameter_groups
-from s3bench.spikes import find_spikes, has_diverged
+from s3bench.spikes import Spike, SpikeMonitor, has_diverged
 from s3bench.train import train
 
-Watch = Callable[[dict[str, Any]], None]
 
-
-def run(config: RunConfig, watch: Watch | None = None) -> str:
+def run(config: RunConfig, say: Callable[[str], None] = lambda _: None) -> str:
     """Train and write the record; returns the state: finished, diverged or failed.
 
-    A run that is over already is left as it is. `watch` sees each evaluation. Raises UserError for a mistake that shows
-    before training, and record.Busy if another process is at the run.
+    A run that is over already is left as it is. `say` takes a line at each evaluation, and where a spike begins or
+    ends. Raises UserError for a mistake that shows before training, and record.Busy if another process is at the run.
     """
     began = time.monotonic()
     torch.set_num_threads(config.threads)
@@ -39,38 +38,19 @@ def run(config: RunConfig, watch: Watch | None = None) -> str:
         with record.Writer(folder, as_dict(config)) as writer:
             try:
                 parts.tracker.start(as_dict(config), folder)
-                return _train(config, parts, device, writer, watch, began)
+                return _train(config, parts, device, Rows(config, parts.tracker, writer, say), began)
             except Exception as error:  # whatever went wrong with this run, it is reported and the sweep goes on
                 writer.fail(one_line(error), traceback.format_exc())
                 parts.tracker.fail()
                 return record.FAILED
 
 
-def _train(
-    config: RunConfig, parts: Parts, device: torch.device, writer: record.Writer, watch: Watch | None, began: float
-) -> str:
+def _train(config: RunConfig, parts: Parts, device: torch.device, rows: "Rows", began: float) -> str:
     torch.manual_seed(config.seed)
     model = parts.task.model().to(device)
-    losses: list[float] = []
-    evaluated: list[float] = []  # held-out losses
 
     def lr(step: int) -> float:
         return float(config.task.lr * config.lr_multiplier * parts.schedule(step, horizon=config.horizon))
-
-    def on_steps(rows: list[dict[str, Any]]) -> None:
-        writer.add_steps(rows)
-        parts.tracker.log_steps(rows)
-        losses.extend(row["loss"] for row in rows)
-
-    def on_eval(row: dict[str, Any]) -> None:
-        for target in config.task.targets:
-            if target["metric"] not in row:
-                raise unknown("metric in task.targets", target["metric"], set(row) - {"step"})
-        evaluated.append(row["loss"])
-        writer.add_eval(row)
-        parts.tracker.log_eval(row)
-        if watch:
-            watch(row)
 
     training_began = time.monotonic()
     steps = train(
@@ -82,12 +62,12 @@ def _train(
         eval_every=config.eval_every,
         measure_every=config.measure_every,
         clip_norm=config.clip_norm,
-        on_steps=on_steps,
-        on_eval=on_eval,
+        on_steps=rows.add_steps,
+        on_eval=rows.add_eval,
     )
     now = time.monotonic()
     summary = {
-        "state": record.DIVERGED if has_diverged(losses) or not math.isfinite(evaluated[-1]) else record.FINISHED,
+        "state": record.DIVERGED if rows.has_diverged() else record.FINISHED,
         "steps": steps,
         "seconds": now - began,
         "train_seconds": now - training_began,
@@ -95,6 +75,56 @@ def _train(
         "fingerprint": parts.task.fingerprint(),
         **environment(device, [config.task.build["_target_"], config.optimizer["_target_"]]),
     }
-    writer.finish(summary)
-    parts.tracker.finish(summary, find_spikes(losses, **config.task.spikes))
+    rows.finish(summary)
     return str(summary["state"])
+
+
+class Rows:
+    """Takes the rows of a run as they come: into the record, to the tracker, and to the detector."""
+
+    def __init__(self, config: RunConfig, tracker: Any, writer: record.Writer, say: Callable[[str], None]) -> None:
+        self._config, self._tracker, self._writer, self._say = config, tracker, writer, say
+        self._losses: list[float] = []
+        self._held_out: list[float] = []
+        self._monitor = SpikeMonitor(**config.task.spikes)
+        self._onset: int | None = None  # of the last spike said to have begun
+
+    def add_steps(self, rows: list[dict[str, Any]]) -> None:
+        """Rows of steps.parquet."""
+        self._writer.add_steps(rows)
+        self._tracker.log_steps(rows)
+        losses = [row["loss"] for row in rows]
+        self._losses += losses
+        for spike in self._monitor.extend(np.array(losses)):
+            self._add_spike(spike)
+        onset = self._monitor.onset
+        if onset is not None and onset != self._onset:
+            self._say(f"step {onset}: the training loss spikes")
+            self._onset = onset
+
+    def _add_spike(self, spike: Spike) -> None:
+        self._tracker.log_spike(spike)
+        height = f"+{spike.height:.3g}" if math.isfinite(spike.height) else "not finite"
+        self._say(f"step {spike.onset} to {spike.end}: a spike, {height}, {spike.kind}")
+
+    def add_eval(self, row: dict[str, Any]) -> None:
+        """A row of evals.parquet. Raises UserError for a target of a metric that it lacks."""
+        for target in self._config.task.targets:
+            if target["metric"] not in row:
+                raise unknown("metric in task.targets", target["metric"], set(row) - {"step"})
+        self._held_out.append(row["loss"])
+        self._writer.add_eval(row)
+        self._tracker.log_eval(row)
+        values = "  ".join(f"{key} {value:.4g}" for key, value in row.items() if key != "step")
+        self._say(f"step {row['step']}/{self._config.horizon}  {values}")
+
+    def has_diverged(self) -> bool:
+        """Whether the run diverged, its last evaluation included."""
+        return has_diverged(self._losses) or not math.isfinite(self._held_out[-1])
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """The run is over."""
+        if last := self._monitor.unfinished():
+            self._add_spike(last)
+        self._writer.finish(summary)
+        self._tracker.finish(summary)

@@ -5,11 +5,13 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from s3bench import record
+from s3bench.spikes import find_spikes
 
 
 def show(results_dir: str | Path) -> None:
@@ -25,7 +27,9 @@ def show(results_dir: str | Path) -> None:
     console.print(f"{len(runs)} runs: {totals}")
     running = runs[runs.state == record.RUNNING]
     for run in running.itertuples():
-        console.print(f"running: {run.run_id}, step {run.steps:,} of {run.horizon:,}", markup=False)
+        console.print(
+            f"running: {run.run_id}, step {run.steps:,} of {run.horizon:,}{_spikes_so_far(run)}", markup=False
+        )
     for run in runs[runs.state == record.FAILED].itertuples():
         console.print(f"failed: {run.run_id}: {run.cause}", markup=False)
     if len(running):
@@ -35,6 +39,13 @@ def show(results_dir: str | Path) -> None:
         waiting = runs[runs.state.isin([record.RUNNING, record.MISSING])]
         left = list(zip(waiting.task, waiting.horizon - waiting.steps, strict=True))
         console.print(f"{duration(seconds_left(known, left, len(running)))} left, {len(running)} runs at a time")
+
+
+def _spikes_so_far(run: Any) -> str:
+    """Of a run under way, a row of the records: how many, and where the last began."""
+    steps = record.load_steps(run.folder)
+    spikes = [] if steps.empty else find_spikes(steps.loss, **run.config["task"]["spikes"])
+    return f"; spikes so far: {len(spikes)}, the last from step {spikes[-1].onset:,}" if spikes else ""
 
 
 class _PatientConsole(Console):

@@ -22,7 +22,10 @@ class Tracker:
     def log_eval(self, row: dict[str, Any]) -> None:
         """A row of evals.parquet."""
 
-    def finish(self, summary: dict[str, Any], spikes: list[Spike]) -> None:
+    def log_spike(self, spike: Spike) -> None:
+        """A spike has ended, or the run within it."""
+
+    def finish(self, summary: dict[str, Any]) -> None:
         """The run is over; summary as in summary.json."""
 
     def fail(self) -> None:
@@ -51,6 +54,7 @@ class WandbTracker(Tracker):
         self.entity = entity
         self.timeout = timeout
         self._run: Any = None
+        self._spikes = 0
 
     def start(self, config: dict[str, Any], folder: Path) -> None:
         if self.mode == "online" and not self._attempt(lambda: self._init(config, folder, "online")):
@@ -65,11 +69,14 @@ class WandbTracker(Tracker):
     def log_eval(self, row: dict[str, Any]) -> None:
         self._log({f"eval/{key}" if key != "step" else key: value for key, value in row.items()})
 
-    def finish(self, summary: dict[str, Any], spikes: list[Spike]) -> None:
-        for spike in spikes:
-            self._log({"step": spike.onset, **{f"spike/{key}": value for key, value in vars(spike).items()}})
-        per_10k = 10_000 * len(spikes) / max(1, summary["steps"])
-        self._do(lambda run: run.summary.update({**summary, "spikes": len(spikes), "spikes_per_10k": per_10k}))
+    def log_spike(self, spike: Spike) -> None:
+        self._spikes += 1
+        self._log({"step": spike.onset, **{f"spike/{key}": value for key, value in vars(spike).items()}})
+        self._do(lambda run: run.summary.update({"spikes": self._spikes}))
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        per_10k = 10_000 * self._spikes / max(1, summary["steps"])
+        self._do(lambda run: run.summary.update({**summary, "spikes": self._spikes, "spikes_per_10k": per_10k}))
         self._do(lambda run: run.finish(exit_code=0))
         self._run = None
 

@@ -267,13 +267,63 @@ def test_spikes_of_any_curve(s3bench, tmp_path):
     assert "unknown column of curve.csv 'trainloss'. Did you mean train loss? There is: step, train loss" in line
 
 
+def test_spikes_are_printed_in_the_files_steps_and_drawn(s3bench, tmp_path):
+    loss = np.linspace(3, 2, 500)
+    loss[300:310] += 1
+    loss[499] = math.nan
+    rows = [{"step": 10 * index, "train_loss": value} for index, value in enumerate(loss.tolist())]
+    (tmp_path / "curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = s3bench("spikes", "curve.jsonl", "--plot", "curve.png")
+    assert result.returncode == 0, result.stderr
+    assert "train_loss: 2 spikes in 500 values" in result.stdout
+    assert "the steps are not consecutive (every 10, from 0 to 4990)" in result.stdout
+    assert re.search(r"^ +onset +peak +end +width +height +sigmas +area +kind", result.stdout, flags=re.MULTILINE)
+    assert re.search(r"^ +3000 +3000 +3100 +100 .* recovered$", result.stdout, flags=re.MULTILINE)
+    for suffix, start in (("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")):
+        assert s3bench("spikes", "curve.jsonl", "--plot", f"curve.{suffix}").returncode == 0
+        assert (tmp_path / f"curve.{suffix}").read_bytes().startswith(start)
+    printed = s3bench("spikes", "curve.jsonl", "--step", "none", "--json").stdout
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    events = json.loads(printed, parse_constant=refuse)
+    assert [(event["onset"], event["end"]) for event in events] == [(300, 310), (499, 500)]
+    assert events[1]["height"] is None
+
+
+def test_what_a_curve_leaves_open_is_said_beside_the_result(s3bench, tmp_path):
+    (tmp_path / "curve.csv").write_text("step,loss,val_loss\n0,3,\n1,2,\n1,,9\n2,2,\n")
+    result = s3bench("spikes", "curve.csv", "--json")
+    assert result.stdout == "[]\n"
+    assert result.stderr == "s3bench: rows without a loss, left out: 1 of 4\n"
+
+
+@pytest.mark.parametrize(
+    ("plot", "said"),
+    [("curve.gif", "the suffix must be one of .png, .svg, .pdf"), ("none/curve.png", "there is no folder none")],
+)
+def test_a_plot_that_cannot_be_written_is_one_line(s3bench, tmp_path, plot, said):
+    (tmp_path / "curve.csv").write_text("loss\n3\n2\n")
+    assert said in mistake(s3bench("spikes", "curve.csv", "--plot", plot))
+
+
+@pytest.mark.parametrize("losses", [[math.nan] * 9, [0.0] * 9, [-1.0, 2.0, math.inf, 1e300], [1e-3] + [5.0] * 99])
+def test_any_curve_can_be_drawn(s3bench, tmp_path, losses):
+    pd.DataFrame({"loss": losses}).to_csv(tmp_path / "curve.csv", na_rep="nan")
+    result = s3bench("spikes", "curve.csv", "--plot", "curve.png")
+    assert result.returncode == 0, result.stderr
+    assert not result.stderr
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "is neither CSV nor Parquet"),
+        ("", "is empty"),
         ("loss\n", "has no rows"),
         ("loss\n1.0\nabc\n", "row 2: 'abc' is no number"),
         ("\0\1\2", "column"),
+        ("3.0\n2.0\n", "its first line names no columns"),
     ],
 )
 def test_a_file_that_is_no_curve_is_one_line(s3bench, tmp_path, text, said):
@@ -299,7 +349,7 @@ def test_help_and_list_answer_without_importing_anything_heavy():
 def test_report_and_status_and_spikes_import_neither_torch_nor_hydra_nor_wandb(s3bench, tmp_path):
     assert s3bench("run", "horizon=5", "results_dir=r").returncode == 0
     code = "import sys; from s3bench.cli import main\nmain(sys.argv[1:])\n"
-    code += "sys.exit(len({'torch', 'hydra', 'wandb'} & set(sys.modules)))"
+    code += "sys.exit(len({'torch', 'hydra', 'wandb', 'tensorboard'} & set(sys.modules)))"
     steps = str(record.folders(tmp_path / "r")[0] / "steps.parquet")
     for arguments in (["report", "r"], ["status", "r"], ["spikes", steps]):
         result = subprocess.run(

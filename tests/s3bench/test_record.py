@@ -168,3 +168,40 @@ def test_no_folder_and_no_record(tmp_path):
 def test_a_folder_that_cannot_be_written_is_the_users_to_mend():
     with pytest.raises(UserError, match="cannot be written"):
         record.plan(config(Path("/proc/results")))
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "said"),
+    [("loss", ["a", "b", "c"], "loss holds no numbers"), ("step", [0, 2, 2], "step 2 after step 2")],
+)
+def test_rows_that_are_no_steps_are_named(tmp_path, column, values, said):
+    rows = pd.DataFrame({"step": [0, 1, 2], "loss": [3.0, 2, 1], "lr": [1.0] * 3, "grad_norm": [1.0] * 3})
+    (tmp_path / "summary.json").write_text("{}")
+    rows.assign(**{column: values}).to_parquet(tmp_path / "steps.parquet")
+    with pytest.raises(UserError, match=said):
+        record.load_steps(tmp_path)
+
+
+def test_arrays_are_the_columns_of_the_tables(tmp_path):
+    folder = write(tmp_path)
+    arrays = record.step_arrays(folder, ["loss", "update_max", "none"])
+    assert list(arrays) == ["loss", "update_max"]
+    pd.testing.assert_frame_equal(pd.DataFrame(arrays), record.load_steps(folder)[["loss", "update_max"]])
+    pd.testing.assert_frame_equal(pd.DataFrame(record.eval_arrays(folder)), record.load_evals(folder))
+
+
+def test_a_result_written_by_columns_is_the_same_record(tmp_path):
+    first = write(tmp_path)
+    steps, evals = record.load_steps(first), record.load_evals(first)
+    second = record.plan(config(tmp_path, "seed=1"))
+    record.write_result(second, steps.to_dict("list"), dict(evals.items()), SUMMARY)
+    assert record.state(second) == "finished"
+    pd.testing.assert_frame_equal(record.load_steps(second), steps)
+    pd.testing.assert_frame_equal(record.load_evals(second), evals)
+
+
+def test_only_the_columns_asked_for_are_read(tmp_path):
+    rows = pd.DataFrame({"step": [0], "loss": [3.0], "lr": [1.0], "grad_norm": [1.0]})
+    (tmp_path / "summary.json").write_text("{}")
+    rows.to_parquet(tmp_path / "steps.parquet")
+    assert list(record.load_steps(tmp_path, ["loss", "update_max"]).columns) == ["loss"]

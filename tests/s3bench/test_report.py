@@ -7,34 +7,41 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from s3bench import record
 from s3bench.config import as_dict, run_config
 from s3bench.errors import UserError
 from s3bench.report import markdown, write_report
+from s3bench.runs import CURVE_POINTS, _thinned
 
-EVALS = (0, 50, 100)
+TARGETS = "task.targets=[{metric: loss, at_most: 0.05}, {metric: loss, at_most: 0.5}]"
+EVALS = (0, 50, 90, 100)
 
 
-def make(results, optimizer="s3", multiplier=1, seed=0, final=0.01, state="finished", spikes=(), overrides=()):
-    """A record of 100 steps that falls from 1 to `final`, with spikes of height 1 at some steps."""
-    axes = [f"optimizer={optimizer}", f"lr_multiplier={multiplier}", f"seed={seed}", "horizon=100"]
+def make(
+    results, optimizer="s3", multiplier=1, seed=0, final=0.01, state="finished", spikes=(), overrides=(), horizon=100
+):
+    """A record that falls from 1 to `final`, with spikes of height 1 at some steps."""
+    axes = [f"optimizer={optimizer}", f"lr_multiplier={multiplier}", f"seed={seed}", f"horizon={horizon}"]
+    if not any(override.startswith("task.targets") for override in overrides):
+        axes.append(TARGETS)
     config = as_dict(run_config([*axes, *overrides, f"results_dir={results}"]))
     folder = record.plan(config)
     if state == "missing":
         return folder
-    loss = np.geomspace(1, final, 101)
+    loss = np.geomspace(1, final, horizon + 1)
     loss[list(spikes)] += 1
     with record.Writer(folder, config) as writer:
         if state == "failed":
             writer.fail("RuntimeError: <b>boom</b>", "Traceback")
             return folder
-        stop = 60 if state == "diverged" else 100
+        stop = 60 if state == "diverged" else horizon
         rows = [{"step": t, "loss": loss[t], "lr": 0.1, "grad_norm": 1.0, "update_max": 0.5} for t in range(stop)]
         if state == "diverged":
             rows[-1]["loss"] = math.nan
         writer.add_steps(rows)
-        for t in EVALS:
+        for t in (*EVALS[:-1], horizon) if horizon >= 100 else (0, horizon):
             if t <= stop:
                 writer.add_eval({"step": t, "loss": loss[t], "distance": 2.0})
         summary = {"state": state, "steps": stop, "seconds": 1.0, "train_seconds": 1.0, "parameters": 32}
@@ -66,7 +73,7 @@ def test_the_tables_hold_the_truth(tmp_path):
     assert tuned.loc["s3"].final_loss_mean == pytest.approx(0.02)
     assert tuned.loc["s3", ["best_multiplier", "edge", "n"]].tolist() == [1.0, True, 2]
     targets = read["targets"].set_index(["optimizer", "lr_multiplier", "target"])
-    assert targets.loc[("s3", 1.0, "loss ≤ 0.05"), ["reached", "n", "median_steps"]].tolist() == [2, 2, 100]
+    assert targets.loc[("s3", 1.0, "loss ≤ 0.05"), ["reached", "n", "median_steps"]].tolist() == [2, 2, 90]
     assert targets.loc[("s3", 10.0, "loss ≤ 0.05")].median_steps == math.inf
     spikes = read["spikes"][["optimizer", "lr_multiplier", "seed", "onset", "kind"]].to_numpy().tolist()
     assert spikes == [["adamw", 10, 1, 59, "diverged"], ["s3", 1, 1, 60, "blip"]]
@@ -127,7 +134,7 @@ def test_other_settings_than_the_optimizers_make_another_task(tmp_path):
     assert len(list((tmp_path / "report" / "figures").glob("loss_*.svg"))) == 2
 
 
-@pytest.mark.parametrize("override", ["task.spikes.delta=9", "task.targets=[{metric: loss, at_most: 0.3}]"])
+@pytest.mark.parametrize("override", ["task.spikes.delta=0.9", "task.targets=[{metric: loss, at_most: 0.3}]"])
 def test_runs_held_to_different_measures_never_stand_in_one_table(tmp_path, override):
     make(tmp_path)
     make(tmp_path, seed=1, overrides=[override])
@@ -173,6 +180,7 @@ def test_names_with_html_and_formulas_are_only_text(tmp_path):
     config.write_text(config.read_text().replace("optimizer: s3\n", "optimizer: <i>$x_{1$|\n"))
     page, read = tables(tmp_path)
     assert read["cells"].optimizer.tolist() == ["<i>$x_{1$|"]
+    assert set(read["published"].optimizer) == {"<i>$x_{1$|"}
     assert "<i>$x" not in page
 
 
@@ -210,3 +218,116 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatc
         write_report(tmp_path)
     assert page.read_text() == before
     assert not list(tmp_path.glob(".report*"))
+
+
+def test_the_page_compares_with_the_baseline_at_each_ones_best_learning_rate(tmp_path):
+    for seed in range(6):
+        make(tmp_path, "s3", seed=seed, final=0.01)
+        make(tmp_path, "adamw", seed=seed, final=0.04, spikes=[60])
+    page, read = tables(tmp_path)
+    assert read["final_losses"][["optimizer", "baseline", "n", "verdict"]].to_numpy().tolist() == [
+        ["s3", "adamw", 6, "differs"]
+    ]
+    assert read["speedups"].set_index("target").loc["loss ≤ 0.05", ["faster", "slower", "n"]].tolist() == [6, 0, 6]
+    assert read["spike_rates"].difference.tolist() == [-100]
+    assert read["sensitivity"].empty is False
+    assert read["horizons"].empty
+    assert "cannot reach" not in page
+    assert 'alt="Runs that have reached the target' in page
+
+
+def test_published_definitions_stand_beside_ours(tmp_path):
+    for seed in (0, 1):
+        make(tmp_path, "s3", 3, seed, final=0.97, spikes=range(80, 90) if seed else [])
+        make(tmp_path, "s3", 1, seed, final=0.97)
+    page, read = tables(tmp_path)
+    table = read["published"].set_index(["lr_multiplier", "definition", "series"])
+    assert len(table) == 2 * (1 + 6 + 5)  # cells × ours, on the loss, on the gradient norm
+    ours = table.loc[(3.0, "s3bench", "loss")]
+    assert (ours.score, ours.unit, ours.events, ours.flagged) == (50, "per 10,000 steps", 1, 10)
+    qwen = table.loc[(3.0, "Qwen", "loss")]
+    assert (qwen.score, qwen.flagged, qwen.events, qwen.events_per_10k) == (500, 10, 1, 50)
+    assert table.loc[(1.0, "Qwen", "loss")].flagged == 0
+    skipped = table.loc[(3.0, "OLMo-core, skipped steps", "loss")]
+    assert (skipped.n, skipped.runs, skipped.steps) == (2, 2, 200)
+    assert skipped.score == pytest.approx(100 * skipped.flagged / 200)
+    assert skipped.events_per_10k == pytest.approx(1e4 * skipped.events / 200)
+    assert "<summary>quadratic: the gradient norm</summary>" in page
+    for source in ("arXiv 2501.00656", "llm-foundry, callbacks/kill_loss_spike_callback.py", "arXiv 2501.06842"):
+        assert source in page
+    assert "SPAM</strong>, which no record can be held to" in page
+
+
+def test_a_run_too_short_for_a_definition_has_no_score_and_the_page_says_why(tmp_path):
+    make(tmp_path)
+    make(tmp_path, seed=1, state="diverged")  # 60 steps
+    page, read = tables(tmp_path)
+    table = read["published"].set_index(["definition", "series"])
+    assert table.loc[("OLMo 2", "loss"), ["n", "runs", "steps"]].tolist() == [0, 2, 0]
+    assert math.isnan(table.loc[("OLMo 2", "loss")].score)
+    assert table.loc[("OLMo-core, skipped steps", "loss"), ["n", "runs", "steps"]].tolist() == [1, 2, 100]
+    shown = (tmp_path / "report" / "tables" / "published.md").read_text().splitlines()
+    (row,) = [line.split(" | ") for line in shown if "| loss |" in line]
+    assert row[6] == "-"
+    assert row[8] == "0 (0; n = 1)"
+    assert "cannot judge the first steps (OLMo 2: 1,000; OLMo-core, monitor: 128;" in re.sub(r"\s+", " ", page)
+
+
+def test_a_profile_has_bands_from_six_seeds_on(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("s3bench.report.figures.profile", lambda *given: drawn.append(given[2]) or Figure())
+    for count, named in ((2, set()), (6, {"s3", "adamw"})):
+        for seed in range(count):
+            for optimizer in ("s3", "adamw"):
+                make(tmp_path, optimizer, seed=seed)
+                make(tmp_path, optimizer, seed=seed, overrides=["schedule.warmup=0.3"])
+        tables(tmp_path)
+        assert set(drawn[-1]) == named
+
+
+def test_runs_at_several_horizons_are_a_ladder(tmp_path):
+    for seed in (0, 1):
+        for horizon, final in ((50, 0.04), (100, 0.02), (200, 0.01)):
+            make(tmp_path, "adamw", seed=seed, final=final, horizon=horizon)
+        make(tmp_path, "s3", seed=seed, final=0.02, horizon=50)
+    _, read = tables(tmp_path)
+    row = read["horizons"].iloc[0]
+    assert (row.task, row.optimizer, row.horizon, row.n) == ("quadratic", "s3", 50, 2)
+    assert (row.speedup_low, row.speedup_high) == pytest.approx((2, 2))
+    assert set(read["cells"].task) == {f"quadratic (horizon={horizon})" for horizon in (50, 100, 200)}
+
+
+def test_many_records_read_by_several_processes_give_the_same_tables(tmp_path, monkeypatch):
+    for seed in range(3):
+        make(tmp_path, seed=seed, spikes=[40])
+        make(tmp_path, "adamw", seed=seed, state="failed" if seed else "diverged")
+    _, alone = tables(tmp_path)
+    monkeypatch.setattr("s3bench.runs.MANY", 2)
+    _, together = tables(tmp_path)
+    for name, table in alone.items():
+        pd.testing.assert_frame_equal(table, together[name])
+
+
+def test_a_damaged_record_among_many_is_named(tmp_path, monkeypatch):
+    make(tmp_path)
+    folder = make(tmp_path, seed=1)
+    (folder / "evals.parquet").write_bytes(b"")
+    monkeypatch.setattr("s3bench.runs.MANY", 2)
+    with pytest.raises(UserError, match=folder.name):
+        write_report(tmp_path)
+
+
+def test_a_thinned_curve_keeps_every_extreme():
+    loss = np.sin(np.arange(10_007) / 50) + 2
+    loss[[0, 1234, 1235, 9999]] = [9, 50, -3, math.nan]
+    curve = _thinned(loss, [1234], diverged=False)
+    assert len(curve.steps) <= CURVE_POINTS + 2
+    assert {0, 1234, 1235, 9999, 10_006} <= set(curve.steps.tolist())
+    assert (np.diff(curve.steps) > 0).all()
+    assert curve.peaks == [(1234, 50.0)]
+
+
+def test_a_target_of_a_metric_that_is_not_evaluated_is_named(tmp_path):
+    make(tmp_path, overrides=["task.targets=[{metric: accuracy, at_least: 0.5}]"])
+    with pytest.raises(UserError, match="target of accuracy"):
+        write_report(tmp_path)

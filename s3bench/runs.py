@@ -1,0 +1,190 @@
+"""Records as runs with their scores: read one at a time, on all cores if many; of its steps a run keeps a curve."""
+
+import json
+import math
+import multiprocessing
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from s3bench import published, record, score
+from s3bench.censored import NEVER, Steps, steps_to_target
+from s3bench.errors import UserError
+from s3bench.figures import Curve
+from s3bench.spikes import Spike, find_spikes
+
+TREND_STEPS = 25  # window of the running median in the loss curves
+CURVE_POINTS = 1000  # kept of a run's loss for the figures
+MANY = 200  # records from which on all cores read them
+
+
+@dataclass
+class Run:
+    """A record with its scores, all empty where it has no result. Of its steps only a thinned curve is kept."""
+
+    row: dict[str, Any]  # of load_record; `task` and `optimizer` are labels, `ladder` the task's without the horizon
+    scores: dict[str, Any] = field(default_factory=dict)
+    times: dict[str, Steps] = field(default_factory=dict)  # by target
+    spikes: list[Spike] = field(default_factory=list)
+    metrics: list[str] = field(default_factory=list)  # the names of the task's own
+    published: npt.NDArray[np.int64] = field(default_factory=published.no_counts)
+    curve: Curve | None = None
+
+    @property
+    def has_result(self) -> bool:
+        """Whether the run is over and did not fail."""
+        return self.row["state"] in record.OVER
+
+    @property
+    def targets(self) -> list[str]:
+        """The names of its task's targets, as the YAML orders them: the main one first."""
+        return [target_name(target) for target in self.row["config"]["task"]["targets"]]
+
+
+def read_runs(results_dir: str | Path) -> list[Run]:
+    """The runs of a results folder, scored, in the page's order.
+
+    From 200 records on, one process per core reads them; a script that calls this needs `if __name__ == "__main__":`.
+
+    Raises:
+        UserError: no records, a damaged one, or records of one task that were not held to the same targets and
+            detector parameters or had other data.
+    """
+    folders = record.folders(results_dir)
+    if len(folders) < MANY:
+        runs = [read_run(folder) for folder in folders]
+    else:
+        with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+            runs = list(pool.map(read_run, folders, chunksize=16))
+    _label(runs)
+    _refuse_mixtures(runs)
+    return sorted(runs, key=lambda run: tuple(run.row[key] for key in ORDER))
+
+
+ORDER = ("ladder", "horizon", "task", "optimizer", "lr_multiplier", "seed")
+
+
+def read_run(folder: Path) -> Run:
+    """A record with its scores."""
+    run = Run(record.load_record(folder))
+    if not run.has_result:
+        return run
+    steps, evals = record.step_arrays(folder, ["loss", "grad_norm", "update_max"]), record.eval_arrays(folder)
+    task, loss = run.row["config"]["task"], steps["loss"]
+    try:
+        run.spikes = find_spikes(loss, **task["spikes"])
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{folder}: task.spikes in its config cannot be used ({error})") from error
+    diverged = run.row["state"] == record.DIVERGED
+    run.metrics = [name for name in evals if name not in ("step", "loss")]
+    for target in task["targets"]:
+        if target["metric"] not in evals:
+            raise UserError(f"{folder}: its task has a target of {target['metric']}, which its evaluations lack")
+        bounds = {key: target[key] for key in ("at_most", "at_least") if key in target}
+        time = NEVER if diverged else steps_to_target(evals["step"], evals[target["metric"]], **bounds)
+        run.times[target_name(target)] = time
+    run.scores = {
+        "final_loss": math.inf if diverged else float(evals["loss"][-1]),
+        "initial_loss": float(evals["loss"][0]),
+        "spikes": len(run.spikes),
+        "update_max": _largest(steps["update_max"]) if "update_max" in steps else math.nan,
+        **{name: math.nan if diverged else float(evals[name][-1]) for name in run.metrics},
+        **{name: int(time.high) if time.reached else None for name, time in run.times.items()},
+    }
+    run.published = published.counts(loss, steps["grad_norm"])
+    run.curve = _thinned(loss, [spike.peak for spike in run.spikes], diverged)
+    return run
+
+
+def _largest(values: npt.NDArray[np.float64]) -> float:
+    """The largest of the steps that were measured; NaN of none."""
+    return float(np.fmax.reduce(values, initial=math.nan))
+
+
+def _thinned(loss: npt.NDArray[np.float64], peaks: Sequence[int], diverged: bool) -> Curve:
+    """About CURVE_POINTS losses, the smallest and the largest of each stretch among them: what a figure can show."""
+    kept = np.arange(len(loss))
+    if len(loss) > CURVE_POINTS:
+        width = math.ceil(len(loss) / (CURVE_POINTS // 2))
+        stretches = np.pad(loss, (0, -len(loss) % width), mode="edge").reshape(-1, width)
+        begins = np.arange(0, len(loss), width)
+        extremes = [begins + stretches.argmin(axis=1), begins + stretches.argmax(axis=1)]
+        kept = np.unique([0, *np.minimum(np.concatenate(extremes), len(loss) - 1), len(loss) - 1])
+    trends = score.running_median(kept, loss, TREND_STEPS)
+    with np.errstate(over="ignore"):  # half the memory; what is too large for it is as good as infinite in a figure
+        losses, trend = loss[kept].astype(np.float32), trends.astype(np.float32)
+    heights = [(peak, float(loss[peak])) for peak in peaks]
+    return Curve(steps=kept.astype(np.int32), loss=losses, trend=trend, peaks=heights, diverged=diverged)
+
+
+def _label(runs: Sequence[Run]) -> None:
+    """Labels that tell different settings under one name apart: "s3 (p=2.5)".
+
+    What else than the optimizer, the learning rate's multiplier and the seed can change a result makes another task.
+    The `ladder` is the task's label without the horizon: the same task at several horizons.
+    """
+    settings = [_flat(record.identity(run.row["config"])) for run in runs]
+    for run in runs:
+        run.row["ladder"] = run.row["task"]
+    for column, belongs in (
+        ("optimizer", lambda key: key.startswith("optimizer.")),
+        ("ladder", lambda key: not key.startswith("optimizer.") and key != "horizon"),
+        ("task", lambda key: not key.startswith("optimizer.")),
+    ):
+        named: dict[str, list[int]] = {}
+        for index, run in enumerate(runs):
+            named.setdefault(run.row[column], []).append(index)
+        for label, indices in named.items():
+            own = [{key: text for key, text in settings[index].items() if belongs(key)} for index in indices]
+            keys = dict.fromkeys(key for s in own for key in s)
+            differing = [key for key in keys if len({s.get(key) for s in own}) > 1]
+            short = {key: key.rpartition(".")[2] for key in differing}
+            for index, s in zip(indices, own, strict=True):
+                detail = ", ".join(f"{short[key]}={s.get(key, '-')}" for key in differing)
+                runs[index].row[column] = f"{label} ({detail})" if detail else label
+
+
+def _flat(settings: Mapping[str, Any], above: str = "") -> dict[str, str]:
+    """Nested settings as {"optimizer.p": "3.0"}, without the axes of a grid."""
+    flat: dict[str, str] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{above}{key}.")
+        elif key not in ("seed", "lr_multiplier"):
+            flat[f"{above}{key}"] = value if isinstance(value, str) else json.dumps(value)
+    return flat
+
+
+def target_name(target: Mapping[str, Any]) -> str:
+    """A target in words: "loss ≤ 0.5"."""
+    sign = "≤" if "at_most" in target else "≥"
+    return f"{target['metric']} {sign} {target.get('at_most', target.get('at_least')):g}"
+
+
+def _refuse_mixtures(runs: Sequence[Run]) -> None:
+    """Raise UserError if runs of one task were not held to the same measure."""
+    for task, group in grouped(runs, "task").items():
+        for what, facts in (
+            ("targets", [run.row["config"]["task"]["targets"] for run in group]),
+            ("detector parameters", [run.row["config"]["task"]["spikes"] for run in group]),
+            ("data", [run.row["fingerprint"] for run in group if run.has_result]),
+        ):
+            different = list(dict.fromkeys(json.dumps(fact) for fact in facts))
+            if len(different) > 1:
+                raise UserError(
+                    f"the records of {task} differ in their {what} ({' and '.join(different[:2])}) and cannot stand in "
+                    "one table; sweep into another results_dir, or delete those of one kind"
+                )
+
+
+def grouped(runs: Sequence[Run], key: str) -> dict[str, list[Run]]:
+    """The runs by a key of their rows, in their order."""
+    of: dict[str, list[Run]] = {}
+    for run in runs:
+        of.setdefault(run.row[key], []).append(run)
+    return of
