@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -84,6 +85,26 @@ def test_the_readmes_table_is_the_measured_one():
     for name in ("overview", "environment"):
         table = (ROOT / "results" / "reference" / "quickstart" / "tables" / f"{name}.md").read_text(encoding="utf-8")
         assert table in readme, f"{name}.md and the README differ: copy it in"
+
+
+def test_the_orders_in_the_docs_are_the_measured_ones():
+    table = (ROOT / "results" / "reference" / "orders" / "tables" / "overview.md").read_text(encoding="utf-8")
+    assert table in (ROOT / "docs" / "optimizers.md").read_text(encoding="utf-8")
+
+
+def test_the_readmes_example_finds_what_it_shows(s3bench, tmp_path):
+    (tmp_path / "docs").mkdir()
+    shutil.copy(ROOT / "docs" / "loss.csv", tmp_path / "docs")
+    shown = s3bench("spikes", "docs/loss.csv", "--plot", "spikes.png").stdout
+    assert f"```\n{shown}```" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert (tmp_path / "spikes.png").exists()
+
+
+def test_the_costs_in_the_docs_are_the_measured_ones():
+    measured = (ROOT / "results" / "reference" / "bench" / "optimizers_cpu.md").read_text(encoding="utf-8")
+    rows = [line for line in measured.splitlines() if line.startswith("|")]
+    assert len(rows) > 10
+    assert "\n".join(rows) in (ROOT / "docs" / "optimizers.md").read_text(encoding="utf-8")
 
 
 def test_the_readme_names_every_optimizer_and_task():
