@@ -33,6 +33,7 @@ class TaskConfig:
     eval_every: int = MISSING  # steps
     targets: list[dict[str, Any]] = MISSING  # {metric, at_most} or {metric, at_least}, the main one first
     spikes: dict[str, Any] = MISSING  # the detector's parameters
+    download: bool = False  # whether data that are missing are downloaded, where their library can
 
 
 @dataclass
@@ -63,6 +64,7 @@ class RunConfig:
     decay: str = MISSING
     threads: int = MISSING
     device: str = MISSING
+    workers: int = MISSING
     results_dir: str = MISSING
     data_dir: str = MISSING
     names: Names = field(default_factory=Names)
@@ -227,7 +229,7 @@ def _numbers_as_floats(value: Any) -> Any:
 
 def _check(config: RunConfig) -> None:
     """Raise UserError for a value outside its range."""
-    at_least_1 = {key: getattr(config, key) for key in ("horizon", "eval_every", "measure_every", "threads")}
+    at_least_1 = {key: getattr(config, key) for key in ("horizon", "eval_every", "measure_every")}
     for key, value in at_least_1.items():
         if value < 1:
             raise UserError(f"{key} is {value}; it must be at least 1")
@@ -239,8 +241,9 @@ def _check(config: RunConfig) -> None:
         raise UserError(f"seed is {config.seed}; it must be at least 0 and below 2**63")
     if config.decay not in DECAY:
         raise unknown("decay", config.decay, DECAY)
-    if config.threads > 1024:
-        raise UserError(f"threads is {config.threads}; it must be at most 1024")
+    for key, least in {"threads": 1, "workers": 0}.items():
+        if not least <= getattr(config, key) <= 1024:
+            raise UserError(f"{key} is {getattr(config, key)}; it must be from {least} to 1024")
     for target in config.task.targets:
         if set(target) not in ({"metric", "at_most"}, {"metric", "at_least"}) or not isinstance(target["metric"], str):
             raise UserError(f"task.targets holds {target}; it must be {{metric, at_most}} or {{metric, at_least}}")

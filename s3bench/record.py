@@ -39,8 +39,15 @@ OVER = (FINISHED, DIVERGED)  # states with a result
 
 
 # What cannot change a run's result: places, mirrors, names, the device, and what a report does with the record.
-NOT_IDENTITY = ("tracker", "device", "results_dir", "data_dir", "names", "run_id")
-NOT_TASK_IDENTITY = ("horizon", "eval_every", "targets", "spikes")  # the run has its own horizon and eval_every
+NOT_IDENTITY = ("tracker", "device", "workers", "results_dir", "data_dir", "names", "run_id")
+NOT_TASK_IDENTITY = (
+    "horizon",
+    "eval_every",
+    "targets",
+    "spikes",
+    "download",
+)  # the run has its own horizon and eval_every
+NOT_BUILD_IDENTITY = ("data_dir", "workers", "download")  # of the task's arguments
 
 Columns = dict[str, npt.NDArray[Any]]  # by name
 
@@ -52,13 +59,10 @@ class Busy(Exception):
 def identity(config: dict[str, Any]) -> dict[str, Any]:
     """The part of a resolved config that can change the result of the run."""
 
-    def without_place(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: without_place(item) for key, item in value.items()}
-        return "" if value == config["data_dir"] else value
-
-    part = {key: without_place(value) for key, value in config.items() if key not in NOT_IDENTITY}
-    part["task"] = {key: value for key, value in part["task"].items() if key not in NOT_TASK_IDENTITY}
+    part = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
+    part["task"] = {key: value for key, value in config["task"].items() if key not in NOT_TASK_IDENTITY}
+    build = config["task"]["build"]
+    part["task"]["build"] = {key: value for key, value in build.items() if key not in NOT_BUILD_IDENTITY}
     return part
 
 

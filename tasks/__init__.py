@@ -2,7 +2,8 @@
 
 A task is a class with
     model() -> nn.Module                           a freshly initialised model; the caller seeds torch
-    batches(start_step) -> iterator of batches     tuples of tensors; batch t is a function of (seed, t) alone
+    batches(start_step) -> iterator of batches     tuples of tensors; batch t is a function of (seed, t) alone;
+                                                   with rows=slice(...), for several processes, these rows of each
     loss(model, batch) -> 0-d tensor
     evaluate(model) -> {"loss": float, ...}        on fixed held-out data, on the device of the model
     fingerprint() -> str                           of the data

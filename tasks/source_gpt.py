@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tasks.gpt import GPT
+from tasks.loading import Batch, batches
 
 # Not the language's own library, or not on every installation.
 LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idlelib", "__pycache__"}
@@ -37,6 +38,7 @@ class SourceGPT:
         batch: windows a step.
         context: tokens a window.
         width, depth, heads: of the transformer.
+        workers: processes that make the batches.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class SourceGPT:
         width: int = 48,
         depth: int = 2,
         heads: int = 4,
+        workers: int = 0,
     ) -> None:
         if not BYTES <= vocab_size <= 65536:
             raise ValueError(f"vocab_size is {vocab_size}; it must be from {BYTES} (bytes) to 65536")
@@ -64,6 +67,7 @@ class SourceGPT:
         if context >= min(len(self.train), len(self.held_out)):
             raise ValueError(f"context is {context}; it must be less than the {len(self.held_out)} held-out tokens")
         self.seed = seed
+        self.workers = workers
         self.batch = batch
         self.context = context
         self.shape = {"vocab_size": vocab_size, "context": context, "width": width, "depth": depth, "heads": heads}
@@ -72,15 +76,15 @@ class SourceGPT:
         """The transformer, for ids of shape (n, context)."""
         return GPT(**self.shape)
 
-    def batches(self, start_step: int) -> Iterator[tuple[Tensor]]:
-        """Endless (windows,), ids of shape (batch, context + 1)."""
-        step = start_step
-        while True:
-            starts = np.random.default_rng([self.seed, step]).integers(len(self.train) - self.context, size=self.batch)
-            yield (self._windows(self.train, starts),)
-            step += 1
+    def batches(self, start_step: int, rows: slice = slice(None)) -> Iterator[Batch]:
+        """Endless (windows,), ids of shape (batch, context + 1), of which `rows` are given."""
+        return batches(lambda step: self._batch(step, rows), start_step, self.workers)
 
-    def loss(self, model: nn.Module, batch: tuple[Tensor]) -> Tensor:
+    def _batch(self, step: int, rows: slice) -> Batch:
+        starts = np.random.default_rng([self.seed, step]).integers(len(self.train) - self.context, size=self.batch)
+        return (self._windows(self.train, starts[rows]),)
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Mean cross-entropy in nats per token, 0-d."""
         (windows,) = batch
         return F.cross_entropy(model(windows[:, :-1]).flatten(0, 1), windows[:, 1:].flatten())

@@ -59,6 +59,7 @@ def test_the_learning_rates_are_those_of_the_task_and_the_horizon_follows_it():
 
 
 SAME = ["results_dir=elsewhere", "data_dir=elsewhere", "device=cpu", "tracker=wandb", "optimizer.p=3"]
+SAME += ["workers=2", "task.download=true"]
 OTHER = [
     "seed=1",
     "lr_multiplier=2",
@@ -123,7 +124,7 @@ def test_the_same_cell_asked_for_twice_is_one_run():
         ("names.task=x", "names.task is not for setting"),
         ("run_id=x", "run_id is not for setting"),
         ("seed=99999999999999999999", "below 2\\*\\*63"),
-        ("threads=9999999999", "threads is 9999999999; it must be at most 1024"),
+        ("threads=9999999999", "threads is 9999999999; it must be from 1 to 1024"),
         ("~tracker._target_", "tracker has no _target_"),
     ],
 )

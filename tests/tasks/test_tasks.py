@@ -41,6 +41,21 @@ def test_batch_t_is_a_function_of_the_seed_and_t_alone(name):
 
 
 @pytest.mark.parametrize("name", TASKS)
+def test_workers_and_rows_give_the_same_batches(name):
+    config = run_config([f"task={name}"])
+    if "workers" not in config.task.build:
+        pytest.skip("made on the fly")
+    whole = take(build(name).batches(3), 6)
+    for workers in (2, 4):
+        state = torch.get_rng_state()
+        task = build_parts(run_config([f"task={name}", f"workers={workers}"])).task
+        assert all(same(one, other) for one, other in zip(take(task.batches(3), 6), whole, strict=True))
+        assert torch.equal(torch.get_rng_state(), state)
+    odd = take(build(name).batches(3, rows=slice(1, None, 2)), 6)
+    assert all(same(one, [part[1::2] for part in other]) for one, other in zip(odd, whole, strict=True))
+
+
+@pytest.mark.parametrize("name", TASKS)
 def test_model_loss_and_evaluation_keep_the_contract(name):
     task = build(name)
     torch.manual_seed(0)
@@ -64,17 +79,20 @@ def test_model_loss_and_evaluation_keep_the_contract(name):
 
 def test_digits_are_held_out_and_shifted():
     task = DigitsViT(0, shift=1)
-    assert len(task.train_images) == 1437
-    assert len(task.test_images) == 360
+    assert len(task.images.train) == 1437
+    assert len(task.images.held_out) == 360
     images, _ = next(task.batches(0))
     assert images.shape == (32, 1, 8, 8)
-    padded = torch.nn.functional.pad(task.train_images, [1] * 4, value=-1.0)
+    train = torch.from_numpy(task.images.train) / 8.0 - 1
+    padded = torch.nn.functional.pad(train, [1] * 4, value=-1.0)
     windows = padded.unfold(2, 8, 1).unfold(3, 8, 1).reshape(-1, 64)
     assert all((windows == image.reshape(64)).all(1).any() for image in images)  # each is a shift of a real one
-    unshifted = task.train_images.reshape(-1, 64)
+    unshifted = train.reshape(-1, 64)
     assert not all((unshifted == image.reshape(64)).all(1).any() for image in images)
     epoch = torch.cat([batch[1] for batch in take(task.batches(0), 44)])
-    assert (torch.bincount(epoch) - torch.bincount(task.train_labels)).abs().max() <= 29  # the rest of an epoch
+    assert (
+        torch.bincount(epoch) - torch.bincount(torch.from_numpy(task.images.train_labels))
+    ).abs().max() <= 29  # the rest of an epoch
 
 
 def test_source_gpt_holds_out_whole_files(tmp_path):

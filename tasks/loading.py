@@ -1,0 +1,36 @@
+"""Batches by step: batch t is a function of t alone, so that any number of workers gives the same, from any step on."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+PREFETCH = 4  # batches that each worker keeps ready
+
+Batch = tuple[torch.Tensor, ...]
+
+
+class _ByStep(Dataset[Batch]):
+    """A data set whose items are whole batches, indexed by step."""
+
+    def __init__(self, batch: Callable[[int], Batch]) -> None:
+        self._batch = batch
+
+    def __getitem__(self, step: int) -> Batch:
+        return self._batch(step)
+
+
+def batches(batch: Callable[[int], Batch], start_step: int, workers: int) -> Iterator[Batch]:
+    """Endless batch(start_step), batch(start_step + 1), ...; made by `workers` processes ahead of time, 0: when needed.
+
+    Nothing is drawn from torch's global random state.
+    """
+    steps = itertools.count(start_step)
+    if workers == 0:
+        return map(batch, steps)
+    settings: dict[str, Any] = {"num_workers": workers, "prefetch_factor": PREFETCH, "generator": torch.Generator()}
+    return iter(
+        DataLoader(_ByStep(batch), batch_size=None, sampler=steps, pin_memory=torch.cuda.is_available(), **settings)
+    )

@@ -1,0 +1,102 @@
+"""Data prepared once: under a lock, resumable, checksummed, and whole or not there at all."""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+SUMS = "sums.json"  # the size and SHA-256 of every other file of a prepared folder; written last
+CHECKED_BYTES = 100 << 20  # files up to this size are summed whenever they are opened, larger ones only measured
+
+
+def prepared(folder: Path, make: Callable[[Path], None], *, what: str, needs: int) -> Path:
+    """The folder of prepared data; made on the first call, by one process while others wait.
+
+    `make(draft)` writes into a draft of the folder. If it was interrupted it is called again with the draft as it was
+    left: what it finds there it wrote, and files that it wrote elsewhere and renamed are whole. When it returns, the
+    files are summed and the draft becomes the folder.
+
+    Args:
+        folder: of the data; its name says all that they depend on.
+        make: writes the files.
+        what: the data, in words, for messages.
+        needs: about so many bytes of disk.
+
+    Raises:
+        ValueError: the folder cannot be written, the disk is too small, or the data are damaged.
+    """
+    if not (folder / SUMS).exists():
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with _alone(folder.with_name(f".{folder.name}.lock"), what):
+                if not (folder / SUMS).exists():
+                    _make(folder, make, what, needs)
+        except OSError as error:
+            raise ValueError(f"{what} cannot be prepared in {folder.parent}: {error.strerror or error}") from error
+    _check(folder, what)
+    return folder
+
+
+def _make(folder: Path, make: Callable[[Path], None], what: str, needs: int) -> None:
+    free = shutil.disk_usage(folder.parent).free
+    if free < needs:
+        raise ValueError(f"{what} needs {_size(needs)} in {folder.parent}; {_size(free)} are free")
+    print(f"preparing {what}: about {_size(needs)} in {folder.parent}", file=sys.stderr, flush=True)
+    draft = folder.with_name(f".{folder.name}.draft")
+    draft.mkdir(exist_ok=True)
+    for file in draft.glob(".*"):  # half written by a process that was killed
+        file.unlink()
+    make(draft)
+    sums = {file.name: {"bytes": file.stat().st_size, "sha256": _sum(file)} for file in sorted(draft.iterdir())}
+    write_whole(draft / SUMS, json.dumps(sums, indent=1).encode())
+    draft.rename(folder)
+
+
+def _check(folder: Path, what: str) -> None:
+    """Raise ValueError unless every file is there with its size and, where that is quick, its sum."""
+    try:
+        for name, known in json.loads((folder / SUMS).read_text()).items():
+            file, size = folder / name, known["bytes"]
+            if file.stat().st_size != size or (size <= CHECKED_BYTES and _sum(file) != known["sha256"]):
+                raise ValueError(f"{name} is not as it was written")
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"the prepared {what} is damaged ({error}); delete {folder} and run again") from error
+
+
+def write_whole(file: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    draft = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        with draft.open("wb") as out:
+            out.write(content)
+            out.flush()
+            os.fsync(out.fileno())
+        draft.replace(file)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone(lock: Path, what: str) -> Iterator[None]:
+    """Hold a lock; the kernel releases it when the process ends."""
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for another process that prepares {what}", file=sys.stderr, flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _sum(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
