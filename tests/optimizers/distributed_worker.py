@@ -33,6 +33,7 @@ def main(kind: str, name: str, rank: int, world: int, store: str) -> None:
     state = [v.full_tensor() if isinstance(v, DTensor) else v for s in optimizer.state.values() for v in s.values()]
     if rank == 0:
         torch.save([t.detach().clone() for t in (*full, *state)], store + ".pt")
+    dist.barrier()  # one that left early would break the other's last messages off
     dist.destroy_process_group()
 
 
