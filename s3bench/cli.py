@@ -135,9 +135,10 @@ def _count(text: str) -> int:
 def _run(chosen: argparse.Namespace) -> int:
     from s3bench import record
     from s3bench.config import run_config
+    from s3bench.processes import of_torchrun
     from s3bench.run import run
 
-    config = run_config(chosen.overrides)
+    config, processes = run_config(chosen.overrides), of_torchrun()
     folder = Path(config.results_dir) / config.run_id
 
     def say(line: str) -> None:
@@ -147,16 +148,21 @@ def _run(chosen: argparse.Namespace) -> int:
             _silence()
 
     try:
-        run(config, say)
+        state = run(config, say)
     except record.Busy as error:
         raise UserError(f"another process is at the run {folder}") from error
-    print(f"{record.outcome(folder)}; the record is {folder}")
-    return 1 if record.state(folder) == record.FAILED else 0
+    if processes.rank == 0:
+        print(f"{record.outcome(folder)}; the record is {folder}", flush=True)
+    if processes.size > 1:
+        os._exit(0)  # gloo's threads at times abort a process that Python takes down in its own order
+    return 1 if state == record.FAILED else 0
 
 
 def _sweep(chosen: argparse.Namespace) -> int:
     from s3bench.sweep import sweep
 
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("torchrun starts the processes of one run: s3bench run; a sweep starts its own")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's end is the user's: stop the workers too
     return sweep(chosen.overrides, chosen.jobs)
 
