@@ -1,7 +1,7 @@
 """Every definition of a spike on the labelled test bed: a table in Markdown. From the repository's root:
 
 python -m scripts.test_bed                          the held-out curves
-python -m scripts.test_bed --mixture development    those that the detector is developed on
+python -m scripts.test_bed --mixture development    those that the detector is developed on; more in development_2
 python -m scripts.test_bed --shapes                 and the recall for each shape of event
 """
 

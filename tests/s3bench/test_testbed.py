@@ -8,12 +8,13 @@ import pandas as pd
 import pytest
 
 from tests.conftest import ROOT
-from tests.s3bench import testbed_development, testbed_held_out
+from tests.s3bench import testbed_development, testbed_development_2, testbed_held_out
 from tests.s3bench.testbed import CLEAR, MIN_LOSS, MIN_SIGMAS, MIXTURES, ROUNDING, Curve, Event, draw, evaluate, match
 
-CURVES = {mixture: [draw(seed, mixture) for seed in range(60)] for mixture in MIXTURES}
+CURVES = {mixture: [draw(seed, mixture) for seed in range(100)] for mixture in MIXTURES}
 NOISES = {
     "development": {noise for half in testbed_development.HALVES for noise in half.noises},
+    "development_2": set(testbed_development_2.NOISES),
     "held_out": set(testbed_held_out.NOISES),
 }
 every_mixture = pytest.mark.parametrize("mixture", MIXTURES)
@@ -95,7 +96,9 @@ def test_nothing_else_keeps_it_but_doubtful_steps(mixture):
     assert 0 < doubtful < 0.001 * clean
 
 
-@pytest.mark.parametrize(("mixture", "most_sigmas", "most", "part"), [("held_out", 2, 0.08, 0)])
+@pytest.mark.parametrize(
+    ("mixture", "most_sigmas", "most", "part"), [("development_2", 2, 0.08, 0), ("held_out", 3, 0.1, 0.02)]
+)
 def test_what_is_no_spike_rises_little(mixture, most_sigmas, most, part):
     some = 0.0
     for curve in CURVES[mixture]:
@@ -120,7 +123,7 @@ def test_the_mixture_has_all_that_it_should(mixture):
     assert {word for noise in NOISES[mixture] for word in noise.split()} <= words
 
 
-@pytest.mark.parametrize("mixture", ["held_out"])
+@pytest.mark.parametrize("mixture", ["development_2", "held_out"])
 def test_half_of_the_logs_are_rounded(mixture):
     def is_rounded(loss):
         bits = loss.astype(np.float32).view(np.uint32)  # the last 13 are not those of a float16 or a bfloat16
