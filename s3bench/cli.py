@@ -120,6 +120,14 @@ def _parser() -> Parser:
     calibrate.add_argument("results", metavar="RESULTS", help="a results folder with runs at lr_multiplier up to 0.3")
     calibrate.set_defaults(command=_calibrate)
 
+    tune = commands.add_parser(
+        "tune", help="measure a task's base learning rate, targets and detector parameters into its YAML"
+    )
+    tune.add_argument("task", metavar="TASK", help="such as source_gpt")
+    tune.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="where it runs: device=cuda data_dir=DIR")
+    tune.add_argument("--jobs", type=_count, metavar="N", help="runs at a time (default: one per core)")
+    tune.set_defaults(command=_tune)
+
     listing = commands.add_parser("list", help="the names that task=, optimizer=, schedule= and experiment= take")
     listing.add_argument("kind", choices=list(KINDS))
     listing.set_defaults(command=_list)
@@ -222,6 +230,14 @@ def _calibrate(chosen: argparse.Namespace) -> int:
         print(f"{task}: {found.runs} runs, {found.steps:,} steps; the threshold is {found.threshold:.3g} on average")
         line = f"{{k: {found.k:g}, delta: {found.delta:g}, ceiling: {found.ceiling:g}}}"
         print(f"spikes: {line} # {found.spikes} in {found.steps:,} calm steps")
+    return 0
+
+
+def _tune(chosen: argparse.Namespace) -> int:
+    from s3bench.tune import tune
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    print(f"wrote {tune(chosen.task, chosen.overrides, chosen.jobs)}")
     return 0
 
 

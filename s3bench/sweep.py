@@ -202,7 +202,7 @@ def _check(context: ForkServerContext, configs: list[RunConfig]) -> None:
     distinct: dict[str, RunConfig] = {}
     for config in configs:
         build = {key: value for key, value in config.task.build.items() if key != "seed"}
-        parts = (build, config.optimizer, config.schedule, config.tracker, config.device)
+        parts = (build, config.optimizer, config.schedule, config.tracker, config.device, config.accumulate)
         distinct.setdefault(repr(parts), config)
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_check_work, args=(list(distinct.values()), sender), daemon=True)
@@ -221,12 +221,14 @@ def _check(context: ForkServerContext, configs: list[RunConfig]) -> None:
 
 def _check_work(configs: list[RunConfig], sender: "Connection[str | None, None]") -> None:
     from s3bench.build import build_parts, find_device
+    from s3bench.learner import check_rows
+    from s3bench.processes import ALONE
 
     mistake = None
     try:
         for config in configs:
             find_device(config.device)
-            build_parts(config)
+            check_rows(build_parts(config).task, config.names.task, ALONE, config.accumulate)
     except UserError as error:
         mistake = one_line(error)
     with suppress(BrokenPipeError):  # the sweep was stopped meanwhile
