@@ -28,8 +28,8 @@ class Nonconvex:
     ) -> None:
         if dim < 1 or noise < 0 or height * waves**2 <= 1:
             raise ValueError(
-                f"dim {dim}, noise {noise}, height · waves² {height * waves**2:g}; they must be at least 1, at least 0, "
-                "and above 1 (below, the function is convex)"
+                f"dim {dim}, noise {noise}, height · waves² {height * waves**2:g}; they must be at least 1, at least 0 "
+                "and above 1, as the function is convex below"
             )
         self.seed, self.dim, self.height, self.waves, self.noise = seed, dim, height, waves, noise
 
