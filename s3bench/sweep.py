@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
@@ -189,11 +189,12 @@ def _fork_server(configs: list[RunConfig]) -> ForkServerContext:
     # torch imports its compiler, a second's work, when the first optimizer is made.
     os.environ[warm.MODULES] = ",".join(["s3bench.run", "torch._dynamo", *_modules(configs)])
     context.set_forkserver_preload(["s3bench.warm"])
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource_tracker.ensure_running()  # it would unblock the signal too early
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # not ignored: one that comes now must not be lost
     try:
-        forkserver.ensure_running()
+        forkserver.ensure_running()  # it and its workers stay with the signal blocked
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     return context
 
 

@@ -1,6 +1,7 @@
 """Measures a task's settings and writes them into its YAML: base learning rate, targets, detector parameters."""
 
 import math
+import textwrap
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -23,6 +24,7 @@ TARGET_SEEDS = range(100, 112)
 CALM = (0.1, LOW)  # multipliers of runs that should not spike,
 CALM_OPTIMIZERS = (OPTIMIZER, "s3")
 CALM_STEPS = 33_000  # at least
+WIDTH = 120  # of the YAML's lines
 
 Evals = record.Columns | None  # of a run; None: diverged
 
@@ -52,9 +54,13 @@ def tune(task: str, overrides: Sequence[str], jobs: int | None = None) -> Path:
     seeds = max(3, math.ceil(CALM_STEPS / (len(CALM) * len(CALM_OPTIMIZERS) * config.horizon)))
     axes = [f"optimizer={','.join(CALM_OPTIMIZERS)}", f"lr_multiplier={','.join(map(str, CALM))}"]
     calm = _sweep([*given, *axes], range(100, 100 + seeds), jobs)
+    what = (
+        f"Measured on {date.today()}, {_machine(ends[0])}, on seeds from 100 on, by `s3bench tune {task}`. "
+        f"AdamW (.9, .95) ends at {_ends(by_multiplier, config.task.lr)}."
+    )
     lines = [
-        f"# Measured on {date.today()}, {_machine(ends[0])}, on seeds from 100 on: s3bench tune {task}",
-        f"lr: {lr:g} # AdamW (.9, .95) ends at {_ends(by_multiplier, config.task.lr)}",
+        *textwrap.wrap(what, WIDTH, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False),
+        f"lr: {lr:g}",
         f"horizon: {config.task.horizon}",
         f"eval_every: {config.task.eval_every}",
         *_targets([_evals(folder) for folder in ends], config.horizon),
@@ -102,8 +108,8 @@ def _median_end(runs: list[Evals]) -> float:
 
 
 def _ends(by_multiplier: dict[float, list[Evals]], lr: float) -> str:
-    """Where the grid ended, in words: "0.17 (at 0.001), ..."."""
-    return ", ".join(f"{_median_end(runs):.3g} (at {lr * m:.2g})" for m, runs in by_multiplier.items())
+    """Where the grid ended, in words: "0.17 at lr 0.001, ..."."""
+    return ", ".join(f"{_median_end(runs):.3g} at lr {lr * m:.2g}" for m, runs in by_multiplier.items())
 
 
 def _targets(runs: list[Evals], horizon: int) -> list[str]:
