@@ -118,12 +118,17 @@ def _targets(runs: list[Evals], horizon: int) -> list[str]:
         (np.median(_losses(runs, 2**62)), "the main one: the median of where AdamW (.9, .95) ends"),
         (np.median(_losses(runs, horizon // 2)), f"its median at step {horizon // 2}"),
         (np.median(_losses(runs, 3 * horizon // 4)), f"at step {3 * horizon // 4}"),
-        (np.quantile(_losses(runs, 2**62), 0.25), "the lower quartile of where it ends"),
+        (_lower_quartile(_losses(runs, 2**62)), "the lower quartile of where it ends"),
     ]
     known = {f"{bound:.3g}": what for bound, what in reversed(rungs) if math.isfinite(bound)}
     if not known:
         raise UserError("AdamW (.9, .95) diverged at its best learning rate: there is no target")
     return ["targets:", *(f"  - {{metric: loss, at_most: {bound}}} # {known[bound]}" for bound in reversed(known))]
+
+
+def _lower_quartile(ends: list[float]) -> float:
+    with np.errstate(invalid="ignore"):  # between two that diverged
+        return float(np.quantile(ends, 0.25))
 
 
 def _spikes(folders: list[Path], smallest: float) -> str:

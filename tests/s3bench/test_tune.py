@@ -39,7 +39,7 @@ def test_targets_are_the_median_end_then_the_ladder_around_it():
 def test_the_grid_is_widened_while_the_best_is_at_its_edge(monkeypatch):
     asked = []
 
-    def sweep(given, seeds, jobs):
+    def sweep(given, seeds, _):
         multiplier = float(given[-1].removeprefix("lr_multiplier="))
         asked.append(multiplier)
         return [multiplier] * len(seeds)
