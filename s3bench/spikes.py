@@ -14,13 +14,12 @@ from numpy.lib.stride_tricks import sliding_window_view
 from s3bench.noise import QUARTILE, noise, noise_about
 
 BLIP_STEPS = 3  # an excursion of at most so many steps is a blip
-PROOF_STEPS = 3  # steps in a row above the threshold that need no further proof
-PROOF_DELTAS = 2  # what the excesses of fewer steps have to add up to, and the level to rise by, in δ
+PROOF_DELTAS = 2  # what one step's excess has to be as proof, and what the level has to rise by, in δ
 LOOKS = 5  # in a window: how often the noise is estimated anew
 SPREAD = 2  # windows that σ is estimated from
 LONG = 10  # windows of the levels that a slow rise starts from
 TAIL = 100  # windows that the largest scores are remembered from
-TAIL_STEPS = 40_000  # a fast excursion is to be what the noise reaches less often than once in so many steps
+TAIL_STEPS = 35_000  # a fast excursion is to be what the noise reaches less often than once in so many steps
 BLOCK = 2**16  # steps taken together
 
 Array = npt.NDArray[np.float64]
@@ -66,10 +65,10 @@ def find_spikes(
 
     A step is above if its loss is non-finite or exceeds level + max(k σ, δ), both estimated from the steps before,
     without spikes (see Baseline), or exceeds level + ceiling. A spike begins at a step that is above, if what follows
-    proves it: three steps in a row above, or excesses in a row that add up to what the tail of the noise would not
-    give, or to the ceiling. It also begins where the level itself has risen as far above its lowest in the last ten
-    windows. Level and σ are frozen while a spike lasts; it ends where `settle` steps in a row are under half the
-    threshold, or where the loss stays at another level.
+    proves it: an excess, or the sum of n in a row over √n, that the tail of the noise would not give, or beyond the
+    ceiling. It also begins where the level itself has risen as far above its lowest in the last ten windows. Level and
+    σ are frozen while a spike lasts; it ends where `settle` steps in a row are under half the threshold, or where the
+    loss stays at another level.
 
     Args:
         loss: shape (steps,), one value per step; non-finite values count as above.
@@ -265,8 +264,7 @@ class Excursion:
         self._above, self._sum = (self._above + 1, self._sum + excess) if above else (0, 0.0)
         self.is_proven |= (
             excess == math.inf
-            or self._above >= PROOF_STEPS
-            or self._sum > self._proof
+            or (above and max(excess, self._sum / math.sqrt(self._above)) > self._proof)
             or step - self.onset + 1 >= self._window
         )
         self.calm = self.calm + 1 if excess < math.inf and excess <= self.threshold / 2 else 0
