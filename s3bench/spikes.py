@@ -476,9 +476,11 @@ class Baseline:
         calm = int(above.argmax()) if above.any() else count
         scores = np.divide(excesses[:calm], sigmas[:calm], out=np.zeros(calm), where=sigmas[:calm] > 0)
         first, start = self._count, 0
-        for look, sigma in zip(looks[looks <= calm].tolist(), seen.tolist(), strict=False):
+        looks = looks[looks <= calm]
+        tops = np.maximum.reduceat(scores[: looks[-1]], [0, *looks[:-1]]) if len(looks) else looks
+        for look, sigma, top in zip(looks.tolist(), seen.tolist(), tops.tolist(), strict=False):
             self._count = first + look
-            self._top = max(self._top, float(scores[start:look].max()))
+            self._top = max(self._top, top)
             start = look
             self._estimated(step + look, sigma, float(levels[look]))
             if self._has_risen():
