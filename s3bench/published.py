@@ -363,7 +363,7 @@ def _row(definition: Definition, series: str, flagged: int, count: int, steps: i
 
 
 def trailing_mean_and_sd(values: Array, window: int, *, fewest: int | None = None) -> tuple[Array, Array]:
-    """Mean and sample standard deviation of the `window` values before each step, or of all there are but at least `fewest`.
+    """Mean and sample standard deviation of the `window` values before each step, or of all, but at least `fewest`.
 
     NaN where there are fewer (`fewest` None: the whole window). A value that is not finite affects the windows that it
     is in, and no other. Sums are taken forwards and backwards within blocks of `window` steps, about the block's
