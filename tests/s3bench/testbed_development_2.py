@@ -274,7 +274,8 @@ def _train(rng: np.random.Generator, spike: Array, rise: int) -> Array:
     """Two to four peaks, each before the last one is back: when 45% to 70% of it is left."""
     added, place = spike.copy(), 0
     for _ in range(rng.integers(1, 4)):
-        place += rise + int(np.argmax(spike[rise:] < rng.uniform(0.45, 0.7)))
+        part = rng.uniform(0.45, 0.7)
+        place += rise + int(np.argmax(np.append(spike[rise:], 0.0) < part))
         if place < len(spike):
             added[place:] = np.maximum(added[place:], rng.uniform(0.6, 1.2) * spike[: len(spike) - place])
     return added
