@@ -27,8 +27,8 @@ HELD_OUT_EACH = 5  # images of each character in each held-out font
 
 SIZE = 32  # pixels along one side of an image
 DRAWN = 48  # of a character as it is drawn once, half as fine again, so that a turned one stays sharp
-FONT_SIZE = 36  # pixels of those
-BASELINE = 37
+FONT_SIZE = 35  # pixels of those
+BASELINE = 36
 
 # The largest, in each direction.
 TURN = math.radians(15)
