@@ -57,7 +57,8 @@ def cifar(classes: int, data_dir: str, download: bool) -> Images:
 
     prepared(folder, convert, what=what, needs=NEEDS)
     arrays = {
-        name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("train", "train_labels", "test", "test_labels")
+        name: np.load(folder / f"{name}.npy", mmap_mode="r")
+        for name in ("train", "train_labels", "test", "test_labels")
     }
     return Images(
         arrays["train"],

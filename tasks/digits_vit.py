@@ -33,9 +33,7 @@ class DigitsViT(ImageTask):
         workers: int = 0,
     ) -> None:
         super().__init__(digits(), seed, batch=batch, shift=shift, workers=workers)
-        self.vit = ViT(
-            size=SIZE, channels=1, classes=CLASSES, patch=patch, width=width, depth=depth, heads=heads
-        )
+        self.vit = ViT(size=SIZE, channels=1, classes=CLASSES, patch=patch, width=width, depth=depth, heads=heads)
 
     def model(self) -> nn.Module:
         """The transformer, for images of shape (n, 1, 8, 8)."""

@@ -158,7 +158,9 @@ def listed(folder: Path, counts: dict[str, int]) -> tuple[npt.NDArray[np.bytes_]
     for label, wnid in enumerate(sorted(counts)):
         files = sorted(entry.name for entry in os.scandir(folder / wnid) if entry.name.lower().endswith(".jpeg"))
         if len(files) != counts[wnid]:
-            raise ValueError(f"{folder / wnid} holds {len(files)} JPEG files; ImageNet has {counts[wnid]} of that class")
+            raise ValueError(
+                f"{folder / wnid} holds {len(files)} JPEG files; ImageNet has {counts[wnid]} of that class"
+            )
         names += [f"{wnid}/{file}".encode() for file in files]
         labels += [label] * len(files)
     return np.array(names), np.array(labels, dtype=np.int64)

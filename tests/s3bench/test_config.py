@@ -9,6 +9,7 @@ from s3bench.config import run_config, run_configs
 from s3bench.errors import UserError
 
 
+@pytest.mark.usefixtures("image_data")
 @pytest.mark.parametrize("group", ["task", "optimizer", "schedule", "tracker"])
 def test_every_config_composes_and_builds(group):
     for name in catalog.choices(group):
