@@ -1,4 +1,4 @@
-"""Characters of the fonts that matplotlib brings, drawn anew at every step: turned, slanted, resized, moved and noisy."""
+"""Characters of the fonts that matplotlib brings, distorted anew at every step: turned, slanted, moved and noisy."""
 
 import hashlib
 import math
@@ -80,7 +80,7 @@ class Glyphs:
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Mean cross-entropy in nats and accuracy in [0, 1] on the held-out fonts."""
         images, labels = held_out()
-        return scores(model, zip(images.split(EVAL_BATCH), labels.split(EVAL_BATCH), strict=True))
+        return scores(model, zip(torch.split(images, EVAL_BATCH), torch.split(labels, EVAL_BATCH), strict=True))
 
     def fingerprint(self) -> str:
         """Of all characters as they are drawn before any distortion, and of the held-out images."""

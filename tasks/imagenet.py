@@ -182,10 +182,10 @@ def cropped(image: Image.Image, random: np.random.Generator) -> npt.NDArray[np.u
     """
     width, height = image.size
     for _ in range(TRIES):
-        area, ratio = random.uniform(*SCALE) * width * height, math.exp(random.uniform(*map(math.log, RATIO)))
+        area, ratio = random.uniform(*SCALE) * width * height, math.exp(random.uniform(*np.log(RATIO)))
         wide, high = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < wide <= width and 0 < high <= height:
-            left, top = random.integers(width - wide + 1), random.integers(height - high + 1)
+            left, top = int(random.integers(width - wide + 1)), int(random.integers(height - high + 1))
             break
     else:
         wide, high = min(width, round(height * RATIO[1])), min(height, round(width / RATIO[0]))
