@@ -31,13 +31,13 @@ FONT_SIZE = 35  # pixels of those
 BASELINE = 36
 
 # The largest, in each direction.
-TURN = math.radians(15)
-SLANT = 0.2  # pixels to the side per pixel up
-RESIZE = math.log(1.25)
-MOVE = 3.0  # pixels
+TURN = math.radians(10)
+SLANT = 0.15  # pixels to the side per pixel up
+RESIZE = math.log(1.2)
+MOVE = 1.0  # pixels
 FAINTEST = 0.5  # ink of the palest character; of the darkest it is 1
-NOISE = 0.2  # standard deviation in each pixel, in the same unit
-MEAN, STD = 0.06, 0.28  # of all pixels
+NOISE = 0.1  # standard deviation in each pixel, in the same unit
+MEAN, STD = 0.07, 0.22  # of all pixels
 
 
 class Glyphs:

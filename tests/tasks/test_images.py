@@ -169,7 +169,7 @@ def test_cifar_is_downloaded_where_that_is_asked_for(cifar_dir, tmp_path_factory
         images = cifar(10, str(empty), True)
         served.shutdown()
     assert images.fingerprint() == cifar(10, str(cifar_dir), False).fingerprint()
-    with pytest.raises(ValueError, match="CIFAR-10 cannot be prepared in .*refused") as error:
+    with pytest.raises(ValueError, match=r"CIFAR-10 cannot be prepared in .*refused") as error:
         cifar(10, str(tmp_path_factory.mktemp("other")), True)
     assert "\n" not in str(error.value)
 
