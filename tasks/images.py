@@ -103,7 +103,7 @@ class ImageTask:
 
     def _scaled(self, pixels: npt.NDArray[np.uint8]) -> Tensor:
         mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.images.mean, self.images.std))
-        return torch.from_numpy(pixels).float().sub_(mean).div_(std)
+        return torch.from_numpy(pixels.astype(np.float32)).sub_(mean).div_(std)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Mean cross-entropy in nats, 0-d."""

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.io
 from PIL import Image
 
-WNIDS = {"n02000002": (1, 140, 3), "n01000001": (3, 160, 4)}  # ILSVRC2012_ID, training and validation images
+WNIDS = {"n02000002": (1, 140, 2), "n01000001": (3, 160, 1)}  # ILSVRC2012_ID, training and validation images
 CIFAR = {
     "cifar-10-batches-py": [f"data_batch_{n}" for n in range(1, 6)] + ["test_batch"],
     "cifar-100-python": ["train", "test"],
