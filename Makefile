@@ -35,6 +35,7 @@ lint: setup ## style, format and types
 bench: setup ## speed: of the harness and the optimizers as ratios within one run, of a report in seconds
 	KINETO_LOG_LEVEL=5 $(BIN)/python scripts/bench_optimizers.py
 	$(BIN)/python scripts/bench_overhead.py
+	$(BIN)/python scripts/bench_loading.py
 	$(BIN)/python scripts/bench_spikes.py
 	$(BIN)/python scripts/bench_report.py --runs 200
 
