@@ -1,0 +1,33 @@
+"""GPT-2 as transformers has it: its modules and initialisation, tied embeddings, logits out."""
+
+from torch import Tensor, nn
+
+from tasks import torchvision_shim  # noqa: F401 (before transformers' models, which import torchvision)
+
+from transformers import GPT2Config, GPT2LMHeadModel  # isort: skip
+
+
+class GPT2(nn.Module):
+    """Logits of the next token: (batch, time) of token ids to (batch, time, vocab_size). No dropout."""
+
+    def __init__(self, *, vocab_size: int, context: int, width: int, depth: int, heads: int) -> None:
+        super().__init__()
+        config = GPT2Config(
+            vocab_size=vocab_size,
+            n_positions=context,
+            n_embd=width,
+            n_layer=depth,
+            n_head=heads,
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+            bos_token_id=0,  # unused; its own lies outside a smaller vocabulary
+            eos_token_id=0,
+            use_cache=False,
+            attn_implementation="sdpa",
+        )
+        self.language_model = GPT2LMHeadModel(config)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        logits: Tensor = self.language_model(ids).logits
+        return logits
