@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from tasks import torchvision_shim  # noqa: F401 (before transformers' models, which import torchvision)
 
-from transformers import GPT2Config, GPT2LMHeadModel  # isort: skip
+from transformers import AutoModelForCausalLM, GPT2Config  # isort: skip
 
 
 class GPT2(nn.Module):
@@ -24,9 +24,8 @@ class GPT2(nn.Module):
             bos_token_id=0,  # unused; its own lies outside a smaller vocabulary
             eos_token_id=0,
             use_cache=False,
-            attn_implementation="sdpa",
         )
-        self.language_model = GPT2LMHeadModel(config)
+        self.language_model: nn.Module = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
 
     def forward(self, ids: Tensor) -> Tensor:
         logits: Tensor = self.language_model(ids).logits
