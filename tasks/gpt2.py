@@ -25,7 +25,7 @@ class GPT2(nn.Module):
             eos_token_id=0,
             use_cache=False,
         )
-        self.language_model: nn.Module = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+        self.language_model: nn.Module = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")  # type: ignore[no-untyped-call]
 
     def forward(self, ids: Tensor) -> Tensor:
         logits: Tensor = self.language_model(ids).logits

@@ -1,8 +1,6 @@
 """The contract of every task, and what each claims of its data."""
 
 import itertools
-import multiprocessing
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,12 +12,13 @@ from s3bench.config import run_config
 from tasks.digits_vit import DigitsViT
 from tasks.gpt import GPT
 from tasks.source_gpt import SourceGPT, encoded_source
+from tests.tasks.language import overrides
 
 TASKS = sorted(catalog.choices("task"))
 
 
-def build(name, seed=0):
-    return build_parts(run_config([f"task={name}", f"seed={seed}"])).task
+def build(name, seed=0, workers=0):
+    return build_parts(run_config([f"task={name}", f"seed={seed}", f"workers={workers}", *overrides(name)])).task
 
 
 def take(batches, count):
@@ -48,7 +47,7 @@ def test_workers_and_rows_give_the_same_batches(name):
     whole = take(build(name).batches(3), 6)
     for workers in (2, 4):
         state = torch.get_rng_state()
-        task = build_parts(run_config([f"task={name}", f"workers={workers}"])).task
+        task = build(name, workers=workers)
         assert all(same(one, other) for one, other in zip(take(task.batches(3), 6), whole, strict=True))
         assert torch.equal(torch.get_rng_state(), state)
     odd = take(build(name).batches(3, rows=slice(1, None, 2)), 6)
@@ -99,7 +98,7 @@ def test_source_gpt_holds_out_whole_files(tmp_path):
     folder = encoded_source(tmp_path, 512)
     assert folder == encoded_source(tmp_path, 512)
     task = SourceGPT(0, data_dir=str(tmp_path))
-    assert task.facts["files"]["held_out"] >= 20
+    assert task.facts["documents"]["held_out"] >= 20
     assert len(task.train) > 5 * len(task.held_out) > 0
     (windows,) = next(task.batches(0))
     assert windows.shape == (8, 65)
@@ -108,17 +107,6 @@ def test_source_gpt_holds_out_whole_files(tmp_path):
     first = windows[0].numpy()
     places = np.flatnonzero(text[: -len(first)] == first[0])
     assert any((text[place : place + len(first)] == first).all() for place in places)  # a window is real text
-
-
-def _encode(folder: str) -> str:
-    return str(encoded_source(Path(folder), 256))
-
-
-def test_two_processes_prepare_the_same_text_at_once(tmp_path):
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
-        one, other = pool.map(_encode, [str(tmp_path)] * 2)
-    assert one == other
-    assert [entry.name for entry in tmp_path.iterdir()] == [Path(one).name]  # no draft is left
 
 
 def test_the_gpt_is_causal_and_starts_at_the_uniform_loss():
@@ -143,7 +131,7 @@ def test_the_gpt_is_causal_and_starts_at_the_uniform_loss():
         (["task=digits_vit", "task.build.heads=5"], "heads must divide width"),
         (["task=source_gpt", "task.build.vocab_size=100"], "vocab_size is 100; it must be from 256"),
         (["task=source_gpt", "task.build.context=10000000"], "it must be less than"),
-        (["task=source_gpt", "task.build.data_dir=/proc/none"], "/proc/none cannot be written"),
+        (["task=source_gpt", "task.build.data_dir=/proc/none"], "cannot be prepared in /proc/none"),
         (["task=quadratic", "task.build.dim=0"], "must be at least"),
     ],
 )
