@@ -2,16 +2,16 @@
 
 from torch import Tensor, nn
 
-from tasks import torchvision_shim  # noqa: F401 (before transformers' models, which import torchvision)
-
-from transformers import AutoModelForCausalLM, GPT2Config  # isort: skip
-
 
 class GPT2(nn.Module):
     """Logits of the next token: (batch, time) of token ids to (batch, time, vocab_size). No dropout."""
 
     def __init__(self, *, vocab_size: int, context: int, width: int, depth: int, heads: int) -> None:
         super().__init__()
+        from tasks import torchvision_shim  # noqa: F401 (before transformers' models, which import torchvision)
+
+        from transformers import AutoModelForCausalLM, GPT2Config  # isort: skip (seconds: only where a model is made)
+
         config = GPT2Config(
             vocab_size=vocab_size,
             n_positions=context,

@@ -101,4 +101,6 @@ def _sum(file: Path) -> str:
 
 def size_in_words(count: int) -> str:
     """So many bytes, for a message."""
+    if count < 1e6:
+        return f"{count} bytes"
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

@@ -11,34 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tokenizers import ByteLevelBPETokenizer
 
-WORDS = [
-    "the",
-    "a",
-    "of",
-    "and",
-    "to",
-    "in",
-    "is",
-    "was",
-    "he",
-    "for",
-    "it",
-    "with",
-    "as",
-    "his",
-    "on",
-    "be",
-    "at",
-    "by",
-    "this",
-    "had",
-    "not",
-    "are",
-    "but",
-    "from",
-    "or",
-    "have",
-]
+WORDS = ["the", "a", "of", "and", "to", "in", "is", "was", "he", "for", "it", "with", "as", "his", "on", "be", "at"]
 MODEL = {"batch": 4, "context": 16, "width": 16, "depth": 1, "heads": 2, "vocab_size": 512}
 HUB = {
     "wikitext_gpt2": {},
