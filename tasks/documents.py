@@ -99,16 +99,17 @@ def _rows(file: str, column: str | None, start: int) -> Iterator[str]:
     import datasets
 
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # it logs what it raises
-    data = datasets.load_dataset(format_of(file), data_files=[file], split="train", streaming=True)
-    first: dict[str, Any] = next(iter(data), {})
+    data = iter(datasets.load_dataset(format_of(file), data_files=[file], split="train", streaming=True))
+    first: dict[str, Any] = next(data, {})
     name = column or _text_column(file, first)
     if name not in first:
         raise _Wrong(f"{file} has no column {name}; it has {', '.join(first)}")
-    for row, values in enumerate(data.skip(start), start):
+    for row, values in enumerate(itertools.chain([first], data)):
         text = values[name]
         if not isinstance(text, str | None):
             raise _Wrong(f"column {name} of {file} holds {type(text).__name__}, not text, in row {row}")
-        yield text or ""
+        if row >= start:
+            yield text or ""
 
 
 def _text_column(file: str, first: dict[str, Any]) -> str:

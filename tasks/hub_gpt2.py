@@ -65,7 +65,7 @@ class HubGPT2(TokenTask):
         check_sizes(batch=batch, **shape)
         text = HubText(repository, revision, train, parts, held_out, tokens, documents_end)
         super().__init__(
-            text.encoded(Path(data_dir), download),
+            text.encoded(Path(data_dir), vocab_size, download=download),
             seed,
             model=partial(GPT2, **shape),
             vocab_size=vocab_size,
@@ -98,7 +98,7 @@ class HubText:
         parts = [self.train.replace("*", f"{part:05d}") for part in range(self.parts)]
         return [self.held_out, *parts] if isinstance(self.held_out, str) else parts
 
-    def encoded(self, data_dir: Path, download: bool) -> Path:
+    def encoded(self, data_dir: Path, vocab_size: int, *, download: bool) -> Path:
         """The folder with the encoded text (see tokens.py); made on the first call.
 
         It depends on neither the files nor the tokenizer, once it is made.
@@ -110,7 +110,7 @@ class HubText:
         if folder.exists():
             return prepared(folder, _nothing, what=self.repository, needs=0)
         sources = self._sources(data_dir, download)
-        tokenizer = gpt2_tokenizer(data_dir, download)
+        tokenizer = gpt2_tokenizer(data_dir, vocab_size, download=download)
         return prepared(
             folder,
             lambda draft: self._encode(draft, sources, tokenizer),
@@ -151,10 +151,11 @@ def _nothing(_: Path) -> None:
     """Makes nothing: the folder is there."""
 
 
-def gpt2_tokenizer(data_dir: Path, download: bool) -> Any:
+def gpt2_tokenizer(data_dir: Path, vocab_size: int, *, download: bool) -> Any:
     """GPT-2's tokenizer, from data_dir/openai-community/gpt2/tokenizer.json; downloaded into it if that is allowed.
 
-    Raises ValueError if it is missing, cannot be downloaded, or is no tokenizer with an end-of-text token.
+    Raises ValueError if it is missing, cannot be downloaded, has more tokens than vocab_size, or is none with an
+    end-of-text token.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # else it warns when the loader's workers fork
     from tokenizers import Tokenizer
@@ -180,4 +181,8 @@ def gpt2_tokenizer(data_dir: Path, download: bool) -> Any:
         raise ValueError(f"{file} is no tokenizer: {error}") from error
     if tokenizer.token_to_id(END) is None:
         raise ValueError(f"{file} is not GPT-2's tokenizer: it lacks {END}")
+    if tokenizer.get_vocab_size() > vocab_size:
+        raise ValueError(
+            f"vocab_size is {vocab_size}; the tokenizer has {tokenizer.get_vocab_size()}, and it must be at least that"
+        )
     return tokenizer

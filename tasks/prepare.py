@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
 import sys
@@ -102,5 +103,5 @@ def _sum(file: Path) -> str:
 def size_in_words(count: int) -> str:
     """So many bytes, for a message."""
     if count < 1e6:
-        return f"{count} bytes"
+        return f"{math.ceil(count / 1e3)} kB"
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

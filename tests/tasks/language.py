@@ -42,9 +42,9 @@ def write_c4(file, texts):
 
 
 def place_tokenizer(folder):
-    """A tokenizer of 500 tokens in the place of GPT-2's."""
+    """A tokenizer of 339 tokens in the place of GPT-2's."""
     tokenizer = ByteLevelBPETokenizer()
-    tokenizer.train_from_iterator(map(text, range(40)), vocab_size=499, min_frequency=1, show_progress=False)
+    tokenizer.train_from_iterator(map(text, range(40)), vocab_size=338, min_frequency=1, show_progress=False)
     tokenizer.add_special_tokens(["<|endoftext|>"])  # GPT-2 has it last
     place = folder / "openai-community" / "gpt2"
     place.mkdir(parents=True)

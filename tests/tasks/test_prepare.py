@@ -191,7 +191,7 @@ def test_what_an_interrupted_preparation_left_counts_as_room(tmp_path, monkeypat
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=500))
     assert prepared(tmp_path / "data", lambda _: None, what="the data", needs=1000) == tmp_path / "data"
-    with pytest.raises(ValueError, match="needs 1000 bytes"):
+    with pytest.raises(ValueError, match="needs 1 kB"):
         prepared(tmp_path / "other", lambda _: None, what="the data", needs=1000)
 
 
