@@ -35,15 +35,18 @@ if sys.argv[3] == "slow":
 text.TextGPT2(0, data_dir=sys.argv[1], files=[sys.argv[2]], width=16, depth=1, heads=2, context=16, vocab_size=300)
 """
 
-# Counts how often the data are made, slowly.
+# Counts how often the data are made; making them lasts until all processes have begun, and a second longer.
 COUNTED = """
-import sys, time
+import os, sys, time
 from pathlib import Path
 from tasks.prepare import prepared
 place = Path(sys.argv[1])
+(place / f"begun-{os.getpid()}").touch()
 def make(draft):
     with (place / "made").open("a") as log:
         log.write("once\\n")
+    while len(list(place.glob("begun-*"))) < int(sys.argv[2]):
+        time.sleep(0.01)
     time.sleep(1)
     (draft / "data").write_bytes(b"1")
 print(prepared(place / "data", make, what="the data", needs=1))
@@ -124,7 +127,7 @@ def test_killed_in_the_middle_it_goes_on_and_ends_with_the_same_files(tmp_path, 
 
 
 def test_two_processes_at_once_prepare_it_once(tmp_path):
-    processes = [start(COUNTED, tmp_path) for _ in range(2)]
+    processes = [start(COUNTED, tmp_path, 2) for _ in range(2)]
     errors = [process.communicate(timeout=60) for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
     assert (tmp_path / "made").read_text() == "once\n"
@@ -133,11 +136,12 @@ def test_two_processes_at_once_prepare_it_once(tmp_path):
 
 
 def test_a_process_that_is_killed_releases_the_others(tmp_path):
-    first = start(COUNTED, tmp_path)
+    first = start(COUNTED, tmp_path, 2)
     while not (tmp_path / "made").exists():
         time.sleep(0.01)
-    second = start(COUNTED, tmp_path)
-    time.sleep(0.3)
+    second = start(COUNTED, tmp_path, 2)
+    while len(list(tmp_path.glob("begun-*"))) < 2:
+        time.sleep(0.01)
     first.kill()
     first.communicate()
     finish(second)
