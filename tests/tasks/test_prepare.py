@@ -132,7 +132,7 @@ def test_two_processes_at_once_prepare_it_once(tmp_path):
     assert [process.returncode for process in processes] == [0, 0]
     assert (tmp_path / "made").read_text() == "once\n"
     assert sum("waiting for another process" in error for _, error in errors) == 1
-    assert sum("preparing the data: about 1 bytes" in error for _, error in errors) == 1
+    assert sum("preparing the data: about 1 kB" in error for _, error in errors) == 1
 
 
 def test_a_process_that_is_killed_releases_the_others(tmp_path):
