@@ -19,8 +19,7 @@ from s3bench.config import run_config
 from tasks.gpt2 import GPT2
 from tasks.source_gpt import SourceGPT
 
-SET_UP = "from s3bench.build import build_parts; from s3bench.config import run_config; "
-SET_UP += "build_parts(run_config(['task=source_gpt'])).task.model()"
+SET_UP = "import sys; from tasks.source_gpt import SourceGPT; SourceGPT(0, data_dir=sys.argv[1]).model()"
 
 
 def task_seconds(task: SourceGPT, model: nn.Module, steps: int) -> float:
@@ -49,10 +48,10 @@ def bare_seconds(model: nn.Module, windows: torch.Tensor, steps: int) -> float:
     return time.perf_counter() - began
 
 
-def set_up_seconds() -> float:
+def set_up_seconds(data_dir: str) -> float:
     """Seconds of a process that imports and builds the task, its model included."""
     began = time.perf_counter()
-    subprocess.run([sys.executable, "-c", SET_UP], check=True)
+    subprocess.run([sys.executable, "-c", SET_UP, data_dir], check=True)
     return time.perf_counter() - began
 
 
@@ -85,7 +84,7 @@ def main() -> None:
         f"({min(ratios):.2f} to {max(ratios):.2f}, {chosen.pairs} pairs of {chosen.steps} steps; source_gpt: "
         f"{statistics.median(speeds):,.0f} a second)"
     )
-    times = [set_up_seconds() for _ in range(5)]
+    times = [set_up_seconds(config.data_dir) for _ in range(5)]
     print(
         f"source_gpt, import and set-up: {statistics.median(times):.2f} s ({min(times):.2f} to {max(times):.2f}, n = 5)"
     )
