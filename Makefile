@@ -36,6 +36,7 @@ bench: setup ## speed: of the harness, the optimizers and the small GPT as ratio
 	KINETO_LOG_LEVEL=5 $(BIN)/python scripts/bench_optimizers.py
 	$(BIN)/python scripts/bench_overhead.py
 	$(BIN)/python scripts/bench_gpt.py
+	$(BIN)/python scripts/bench_loading.py
 	$(BIN)/python scripts/bench_spikes.py
 	$(BIN)/python scripts/bench_report.py --runs 200
 

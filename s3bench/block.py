@@ -8,16 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from s3bench.processes import ALONE, Processes
+
 BLOCK_ROWS = 200  # rows that wait on the device at most
-BLOCK_SECONDS = 1.0  # and for how long
+BLOCK_SECONDS = 1.0  # and for how long, where one process trains; several must end at the same step
+BLOCK_ROWS_OF_SEVERAL = 20
 ROW_SCALARS = 4  # of a step, at most
 
 
 class Block:
     """Rows whose scalars are still on the device, in one buffer there, fetched together."""
 
-    def __init__(self) -> None:
+    def __init__(self, processes: Processes = ALONE) -> None:
         self.steps = 0  # fetched so far
+        self._alone = processes.size == 1
         self._rows: list[tuple[dict[str, Any], list[str]]] = []  # what the host knows, and the names of the scalars
         self._buffer: Tensor | None = None  # (BLOCK_ROWS, scalars of a row at most)
         self._finite = True
@@ -33,6 +37,8 @@ class Block:
 
     def is_due(self) -> bool:
         """Whether the block is full or old."""
+        if not self._alone:
+            return len(self._rows) >= BLOCK_ROWS_OF_SEVERAL
         return len(self._rows) >= BLOCK_ROWS or time.monotonic() - self._since > BLOCK_SECONDS
 
     def flush(self, on_steps: Callable[[list[dict[str, Any]]], None]) -> bool:

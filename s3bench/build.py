@@ -92,12 +92,16 @@ def _mistakes(what: str) -> Iterator[None]:
         raise UserError(f"{what}: {text if len(text) < 300 else text[:300] + '...'}") from error
 
 
-def find_device(name: str) -> torch.device:
-    """The torch device of a name; "auto" is a GPU where there is one. Raises UserError if there is no such device."""
+def find_device(name: str, local_rank: int = 0) -> torch.device:
+    """The torch device of a name; "auto" is a GPU where there is one. Raises UserError if there is no such device.
+
+    Of several processes on a host, the `local_rank`-th takes the GPU of that number for "auto" and "cuda".
+    """
+    own = f"cuda:{local_rank}"
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(own if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(name)
+        device = torch.device(own if name == "cuda" else name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         there = ["auto", "cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]

@@ -120,6 +120,14 @@ def _parser() -> Parser:
     calibrate.add_argument("results", metavar="RESULTS", help="a results folder with runs at lr_multiplier up to 0.3")
     calibrate.set_defaults(command=_calibrate)
 
+    tune = commands.add_parser(
+        "tune", help="measure a task's base learning rate, targets and detector parameters into its YAML"
+    )
+    tune.add_argument("task", metavar="TASK", help="such as source_gpt")
+    tune.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="where it runs: device=cuda data_dir=DIR")
+    tune.add_argument("--jobs", type=_count, metavar="N", help="runs at a time (default: one per core)")
+    tune.set_defaults(command=_tune)
+
     listing = commands.add_parser("list", help="the names that task=, optimizer=, schedule= and experiment= take")
     listing.add_argument("kind", choices=list(KINDS))
     listing.set_defaults(command=_list)
@@ -135,9 +143,10 @@ def _count(text: str) -> int:
 def _run(chosen: argparse.Namespace) -> int:
     from s3bench import record
     from s3bench.config import run_config
+    from s3bench.processes import of_torchrun
     from s3bench.run import run
 
-    config = run_config(chosen.overrides)
+    config, processes = run_config(chosen.overrides), of_torchrun()
     folder = Path(config.results_dir) / config.run_id
 
     def say(line: str) -> None:
@@ -147,16 +156,21 @@ def _run(chosen: argparse.Namespace) -> int:
             _silence()
 
     try:
-        run(config, say)
+        state = run(config, say)
     except record.Busy as error:
         raise UserError(f"another process is at the run {folder}") from error
-    print(f"{record.outcome(folder)}; the record is {folder}")
-    return 1 if record.state(folder) == record.FAILED else 0
+    if processes.rank == 0:
+        print(f"{record.outcome(folder)}; the record is {folder}", flush=True)
+    if processes.size > 1:
+        os._exit(0)  # gloo's threads at times abort a process that Python takes down in its own order
+    return 1 if state == record.FAILED else 0
 
 
 def _sweep(chosen: argparse.Namespace) -> int:
     from s3bench.sweep import sweep
 
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("torchrun starts the processes of one run: s3bench run; a sweep starts its own")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's end is the user's: stop the workers too
     return sweep(chosen.overrides, chosen.jobs)
 
@@ -216,6 +230,14 @@ def _calibrate(chosen: argparse.Namespace) -> int:
         print(f"{task}: {found.runs} runs, {found.steps:,} steps; the threshold is {found.threshold:.3g} on average")
         line = f"{{k: {found.k:g}, delta: {found.delta:g}, ceiling: {found.ceiling:g}}}"
         print(f"spikes: {line} # {found.spikes} in {found.steps:,} calm steps")
+    return 0
+
+
+def _tune(chosen: argparse.Namespace) -> int:
+    from s3bench.tune import tune
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    print(f"wrote {tune(chosen.task, chosen.overrides, chosen.jobs)}")
     return 0
 
 

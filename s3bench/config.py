@@ -20,7 +20,11 @@ from omegaconf.errors import OmegaConfBaseException
 from s3bench import catalog, record
 from s3bench.errors import UserError, one_line, unknown
 
-DECAY = ("all", "matrices")  # see groups.py
+CHOICES = {
+    "decay": ("all", "matrices"),  # see groups.py
+    "precision": ("float32", "bf16"),  # see learner.py
+    "parallel": ("ddp", "fsdp2"),
+}
 
 
 @dataclass
@@ -62,6 +66,12 @@ class RunConfig:
     measure_every: int = MISSING
     clip_norm: float | None = None
     decay: str = MISSING
+    accumulate: int = MISSING
+    precision: str = MISSING
+    compile: bool = MISSING
+    channels_last: bool = MISSING
+    checkpointing: bool = MISSING
+    parallel: str = MISSING
     threads: int = MISSING
     device: str = MISSING
     workers: int = MISSING
@@ -229,7 +239,7 @@ def _numbers_as_floats(value: Any) -> Any:
 
 def _check(config: RunConfig) -> None:
     """Raise UserError for a value outside its range."""
-    at_least_1 = {key: getattr(config, key) for key in ("horizon", "eval_every", "measure_every")}
+    at_least_1 = {key: getattr(config, key) for key in ("horizon", "eval_every", "measure_every", "accumulate")}
     for key, value in at_least_1.items():
         if value < 1:
             raise UserError(f"{key} is {value}; it must be at least 1")
@@ -239,8 +249,9 @@ def _check(config: RunConfig) -> None:
             raise UserError(f"{key} is {number}; it must be a number above 0")
     if not 0 <= config.seed < 2**63:
         raise UserError(f"seed is {config.seed}; it must be at least 0 and below 2**63")
-    if config.decay not in DECAY:
-        raise unknown("decay", config.decay, DECAY)
+    for key, allowed in CHOICES.items():
+        if getattr(config, key) not in allowed:
+            raise unknown(key, getattr(config, key), allowed)
     for key, least in {"threads": 1, "workers": 0}.items():
         if not least <= getattr(config, key) <= 1024:
             raise UserError(f"{key} is {getattr(config, key)}; it must be from {least} to 1024")

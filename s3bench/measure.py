@@ -1,26 +1,46 @@
 """What is measured of a step: the gradient's norm and the update's size, as scalars that stay on the device."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from s3bench.processes import ALONE, Processes
 
 
-def clip_gradients(params: list[nn.Parameter], clip_norm: float | None) -> Tensor:
-    """The 2-norm of all gradients before clipping, 0-d; above `clip_norm` they are scaled down to it in place."""
-    grads = [param.grad for param in params if param.grad is not None]
+def clip_gradients(params: list[nn.Parameter], clip_norm: float | None, sharers: Processes = ALONE) -> Tensor:
+    """The 2-norm of all gradients before clipping, 0-d; above `clip_norm` they are scaled down to it in place.
+
+    `sharers` are the processes that each have a part of every parameter.
+    """
+    grads = _local([param.grad for param in params if param.grad is not None])
     norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))  # half the time of get_total_norm
+    if sharers.size > 1:
+        norm = sharers.sum(norm.square()).sqrt()
     if clip_norm is not None:
         torch._foreach_mul_(grads, (clip_norm / (norm + 1e-6)).clamp(max=1.0))
     return norm
 
 
 def coordinates(params: list[nn.Parameter]) -> Tensor:
-    """A copy of all parameters as one vector."""
-    return torch.cat([param.detach().flatten() for param in params])
+    """A copy of all parameters, of this process's part of them, as one vector."""
+    return torch.cat([param.detach().flatten() for param in _local(params)])
 
 
-def update_size(before: Tensor, after: Tensor, lr: float) -> dict[str, Tensor]:
+def update_size(before: Tensor, after: Tensor, lr: float, sharers: Processes = ALONE) -> dict[str, Tensor]:
     """Root mean square and largest absolute value of (after - before) / lr, 0-d; `after` is overwritten."""
     update = after.sub_(before).div_(lr)
-    smallest, largest = torch.aminmax(update)
-    rms = torch.linalg.vector_norm(update) / update.numel() ** 0.5
-    return {"update_rms": rms, "update_max": torch.maximum(-smallest, largest)}
+    if sharers.size == 1:
+        smallest, largest = torch.aminmax(update)
+        rms = torch.linalg.vector_norm(update) / update.numel() ** 0.5
+        return {"update_rms": rms, "update_max": torch.maximum(-smallest, largest)}
+    count = sharers.sum(torch.tensor(float(update.numel()), device=update.device))
+    squares = sharers.sum(update.square().sum())
+    largest = sharers.max(update.abs().amax() if update.numel() else update.new_zeros(()))
+    return {"update_rms": (squares / count).sqrt(), "update_max": largest}
+
+
+def _local(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """This process's parts of tensors that may be spread over several."""
+    return [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors]

@@ -5,18 +5,21 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-QUARTILE = 0.6745  # the upper one of the normal distribution
+QUARTILE, OCTILE = 0.6745, 1.1503  # the upper ones of the normal distribution
 LAG = 8  # steps, over which the noise may be correlated
 
 Array = npt.NDArray[np.float64]
 
 
-def spread(rows: Array) -> Array:
-    """The interquartile range of each row over that of the normal distribution: a standard deviation, shape (rows,)."""
+def spread(rows: Array, part: int = 4) -> Array:
+    """The distance of the outer quartiles (or octiles) of each row over that of the normal distribution, shape (rows,).
+
+    A standard deviation. Outliers hardly move the quartiles; of few values the octiles say more.
+    """
     last = rows.shape[1] - 1
-    ranks = [last // 4, last - last // 4]
+    ranks = [last // part, last - last // part]
     low, high = np.partition(rows, ranks, axis=1)[:, ranks].T
-    result: Array = (high - low) / (2 * QUARTILE)
+    result: Array = (high - low) / (2 * {4: QUARTILE, 8: OCTILE}[part])
     return result
 
 
@@ -35,7 +38,7 @@ def noise_about(excesses: Array, losses: Array, window: int) -> Array:
     wide = result > 1.5 * _of_changes(losses, window) * _margin(window)  # beyond that correlation may count
     if wide.any():
         result[wide] = np.minimum(result[wide], 1.5 * noise(losses[wide], window))
-    return result
+    return _beyond_rounding(result, losses, window)
 
 
 def noise(rows: Array, window: int) -> Array:
@@ -51,15 +54,25 @@ def noise(rows: Array, window: int) -> Array:
     lag = min(LAG, rows.shape[1] // 6)
     if lag > 1:
         bends = (rows[:, 2 * lag :] - 2 * rows[:, lag:-lag] + rows[:, : -2 * lag])[:, -2 * window :]
-        far = spread(bends) / math.sqrt(6) / 1.2
+        far = spread(bends, 8) / math.sqrt(6) / 1.2
         ratio = np.divide(far, near, out=np.ones_like(near), where=near > 0)
         near = np.where(near > 0, near * np.clip(ratio, 1.0, 2.0) ** 1.3, far)
-    return near * _margin(min(window, rows.shape[1] - 1))
+    return _beyond_rounding(near * _margin(min(window, rows.shape[1] - 1)), rows, window)
+
+
+def _beyond_rounding(sigma: Array, rows: Array, window: int) -> Array:
+    """Where most losses are the same, the noise is what rounding them hides: half a unit, the smallest change."""
+    same = sigma == 0
+    if same.any():
+        changes = np.abs(np.diff(rows[same, -window - 1 :]))
+        unit = np.where(changes > 0, changes, np.inf).min(axis=1)
+        sigma[same] = np.where(unit < np.inf, unit / 2, 0.0)
+    return sigma
 
 
 def _of_changes(rows: Array, window: int) -> Array:
     """The standard deviation of noise whose steps are independent, from at most `window` changes."""
-    return spread(np.diff(rows[:, -window - 1 :])) / math.sqrt(2)
+    return spread(np.diff(rows[:, -window - 1 :]), 8) / math.sqrt(2)
 
 
 def _margin(changes: int) -> float:

@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -54,8 +55,9 @@ def olmo_core_monitor(values: npt.ArrayLike) -> Flags:
     (total) is the part of the steps where loss or gradient norm is flagged.
     """
     x = _series(values)
-    mean, sd = trailing_mean_and_sd(x, 128, ddof=0)
-    return ~(sd < 1e-10) & (x > mean + 6 * sd)
+    mean, sample_sd = _last_128(x.tobytes())
+    sd = sample_sd * math.sqrt(127 / 128)
+    return ~(sd < 1e-10) & (x > mean + 6 * sd) & (np.arange(len(x)) >= 128)
 
 
 def olmo_core_skip(values: npt.ArrayLike) -> Flags:
@@ -69,10 +71,19 @@ def olmo_core_skip(values: npt.ArrayLike) -> Flags:
     update where loss or gradient norm is flagged. Another version, at 067267c, counts both sides.
     """
     x = _series(values)
-    mean, sd = trailing_mean_and_sd(x, 128, fewest=63)
+    mean, sd = _last_128(x.tobytes())
     with np.errstate(invalid="ignore"):
         proceeds = x - mean <= 6 * sd
     return ~proceeds & (np.arange(len(x)) >= 63)
+
+
+@lru_cache(maxsize=2)
+def _last_128(values: bytes) -> tuple[Array, Array]:
+    """Mean and sample standard deviation of the up to 128 values before each step; NaN before there are 63.
+
+    Remembered, because both of OLMo-core's rules ask for those of the same series.
+    """
+    return trailing_mean_and_sd(np.frombuffer(values), 128, fewest=63)
 
 
 def qwen(values: npt.ArrayLike) -> Flags:
@@ -351,10 +362,8 @@ def _row(definition: Definition, series: str, flagged: int, count: int, steps: i
 # ---------------------------------------------------------------- arithmetic
 
 
-def trailing_mean_and_sd(
-    values: Array, window: int, *, fewest: int | None = None, ddof: int = 1
-) -> tuple[Array, Array]:
-    """Mean and standard deviation of the `window` values before each step, or of all there are but at least `fewest`.
+def trailing_mean_and_sd(values: Array, window: int, *, fewest: int | None = None) -> tuple[Array, Array]:
+    """Mean and sample standard deviation of the `window` values before each step, or of all, but at least `fewest`.
 
     NaN where there are fewer (`fewest` None: the whole window). A value that is not finite affects the windows that it
     is in, and no other. Sums are taken forwards and backwards within blocks of `window` steps, about the block's
@@ -383,11 +392,11 @@ def trailing_mean_and_sd(
         if endless.any():
             mean[window:][endless] = ((mean_tail * (window - r) + mean_head * r) / window)[endless]
         squares += apart**2 * (window - r) * r / window
-        sd[window:] = np.sqrt(squares / (window - ddof))
+        sd[window:] = np.sqrt(squares / (window - 1))
         if fewest is not None:
             few = np.arange(fewest, min(window, steps))
             mean[few] = heads[0][0, few - 1]
-            sd[few] = np.sqrt(heads[1][0, few - 1] / (few - ddof))
+            sd[few] = np.sqrt(heads[1][0, few - 1] / (few - 1))
     return mean, sd
 
 

@@ -15,6 +15,8 @@ from s3bench.config import RunConfig, as_dict
 from s3bench.environment import environment
 from s3bench.errors import one_line, unknown
 from s3bench.groups import parameter_groups
+from s3bench.learner import Learner, check_rows
+from s3bench.processes import Processes, joined, of_torchrun
 from s3bench.spikes import Spike, SpikeMonitor, has_diverged
 from s3bench.train import train
 
@@ -23,60 +25,101 @@ def run(config: RunConfig, say: Callable[[str], None] = lambda _: None) -> str:
     """Train and write the record; returns the state: finished, diverged or failed.
 
     A run that is over already is left as it is. `say` takes a line at each evaluation, and where a spike begins or
-    ends. Raises UserError for a mistake that shows before training, and record.Busy if another process is at the run.
+    ends. Of several processes that torchrun started the first one keeps the record. Raises UserError for a mistake
+    that shows before training, and record.Busy if another process is at the run.
     """
     began = time.monotonic()
     torch.set_num_threads(config.threads)
     # Saturated softmaxes, at large learning rates, make denormals, and a CPU takes half as long again for such a step.
     torch.set_flush_denormal(True)
-    device = find_device(config.device)
+    processes = of_torchrun()
+    device = find_device(config.device, processes.local_rank)
     parts = build_parts(config)
-    folder = record.plan(as_dict(config))
-    with record.locked(folder):
-        if record.has_result(folder):
-            return record.state(folder)
-        with record.Writer(folder, as_dict(config)) as writer:
-            try:
-                parts.tracker.start(as_dict(config), folder)
-                return _train(config, parts, device, Rows(config, parts.tracker, writer, say), began)
-            except Exception as error:  # whatever went wrong with this run, it is reported and the sweep goes on
-                writer.fail(one_line(error), traceback.format_exc())
-                parts.tracker.fail()
-                return record.FAILED
+    check_rows(parts.task, config.names.task, processes, config.accumulate)
+    with joined(processes, device):
+        if processes.rank > 0:
+            if not processes.from_first(None):
+                _train(config, parts, device, processes, on_steps=lambda _: None, on_eval=lambda _: None)
+            return record.FINISHED
+        folder = record.plan(as_dict(config))
+        with record.locked(folder):
+            if processes.from_first(record.has_result(folder)):
+                return record.state(folder)
+            with record.Writer(folder, as_dict(config)) as writer:
+                return _recorded(config, parts, device, processes, writer, say, began)
 
 
-def _train(config: RunConfig, parts: Parts, device: torch.device, rows: "Rows", began: float) -> str:
+def _recorded(
+    config: RunConfig,
+    parts: Parts,
+    device: torch.device,
+    processes: Processes,
+    writer: record.Writer,
+    say: Callable[[str], None],
+    began: float,
+) -> str:
+    rows = Rows(config, parts.tracker, writer, say)
+    try:
+        parts.tracker.start(as_dict(config), writer.folder)
+        result = _train(config, parts, device, processes, on_steps=rows.add_steps, on_eval=rows.add_eval)
+        summary = {
+            "state": record.DIVERGED if rows.has_diverged() else record.FINISHED,
+            "seconds": time.monotonic() - began,
+            **result,
+            "fingerprint": parts.task.fingerprint(),
+            "processes": processes.size,
+            **environment(device, [config.task.build["_target_"], config.optimizer["_target_"]]),
+        }
+        rows.finish(summary)
+        return str(summary["state"])
+    except Exception as error:  # whatever went wrong with this run, it is reported and the sweep goes on
+        writer.fail(one_line(error), traceback.format_exc())
+        parts.tracker.fail()
+        if processes.size > 1:  # torchrun then ends the others, which wait for this one
+            raise
+        return record.FAILED
+
+
+def _train(
+    config: RunConfig,
+    parts: Parts,
+    device: torch.device,
+    processes: Processes,
+    *,
+    on_steps: Callable[[list[dict[str, Any]]], None],
+    on_eval: Callable[[dict[str, Any]], None],
+) -> dict[str, Any]:
+    """Train the task's model; returns its number of parameters, the steps done, and the seconds that they took."""
     torch.manual_seed(config.seed)
-    model = parts.task.model().to(device)
+    learner = Learner(
+        parts.task,
+        parts.task.model().to(device),
+        accumulate=config.accumulate,
+        precision=config.precision,
+        compile=config.compile,
+        channels_last=config.channels_last,
+        checkpointing=config.checkpointing,
+        processes=processes,
+        parallel=config.parallel,
+    )
 
     def lr(step: int) -> float:
         return float(config.task.lr * config.lr_multiplier * parts.schedule(step, horizon=config.horizon))
 
-    training_began = time.monotonic()
+    began = time.monotonic()
     steps = train(
-        parts.task,
-        model,
-        parts.optimizer(parameter_groups(model, config.decay), lr=lr(0)),
+        learner,
+        parts.optimizer(parameter_groups(learner.model, config.decay), lr=lr(0)),
         lr,
         horizon=config.horizon,
         eval_every=config.eval_every,
         measure_every=config.measure_every,
         clip_norm=config.clip_norm,
-        on_steps=rows.add_steps,
-        on_eval=rows.add_eval,
+        on_steps=on_steps,
+        on_eval=on_eval,
     )
-    now = time.monotonic()
-    summary = {
-        "state": record.DIVERGED if rows.has_diverged() else record.FINISHED,
-        "steps": steps,
-        "seconds": now - began,
-        "train_seconds": now - training_began,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "fingerprint": parts.task.fingerprint(),
-        **environment(device, [config.task.build["_target_"], config.optimizer["_target_"]]),
-    }
-    rows.finish(summary)
-    return str(summary["state"])
+    seconds = time.monotonic() - began
+    return {"steps": steps, "train_seconds": seconds, "parameters": sum(p.numel() for p in learner.params)}
 
 
 class Rows:

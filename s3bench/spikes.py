@@ -14,14 +14,12 @@ from numpy.lib.stride_tricks import sliding_window_view
 from s3bench.noise import QUARTILE, noise, noise_about
 
 BLIP_STEPS = 3  # an excursion of at most so many steps is a blip
-PROOF_STEPS = 3  # steps in a row above the threshold that need no further proof
-PROOF_DELTAS = 2  # what the excesses of fewer steps have to add up to, in δ
+PROOF_DELTAS = 2  # what one step's excess has to be as proof, and what the level has to rise by, in δ
 LOOKS = 5  # in a window: how often the noise is estimated anew
 SPREAD = 2  # windows that σ is estimated from
 LONG = 10  # windows of the levels that a slow rise starts from
 TAIL = 100  # windows that the largest scores are remembered from
-TAIL_STEPS = 40_000  # a fast excursion is to be what the noise reaches less often than once in so many steps
-SLOW = 0.8  # share of the level's own drift over a window in what a slow rise is measured by
+TAIL_STEPS = 35_000  # a fast excursion is to be what the noise reaches less often than once in so many steps
 BLOCK = 2**16  # steps taken together
 
 Array = npt.NDArray[np.float64]
@@ -67,10 +65,10 @@ def find_spikes(
 
     A step is above if its loss is non-finite or exceeds level + max(k σ, δ), both estimated from the steps before,
     without spikes (see Baseline), or exceeds level + ceiling. A spike begins at a step that is above, if what follows
-    proves it: three steps in a row above, or excesses in a row that add up to what the tail of the noise would not
-    give, or to the ceiling. It also begins where the level itself has risen as far above its lowest in the last ten
-    windows. Level and σ are frozen while a spike lasts; it ends where `settle` steps in a row are under half the
-    threshold, or where the loss stays at another level.
+    proves it: an excess, or the sum of n in a row over √n, that the tail of the noise would not give, or beyond the
+    ceiling. It also begins where the level itself has risen as far above its lowest in the last ten windows. Level and
+    σ are frozen while a spike lasts; it ends where `settle` steps in a row are under half the threshold, or where the
+    loss stays at another level.
 
     Args:
         loss: shape (steps,), one value per step; non-finite values count as above.
@@ -266,8 +264,7 @@ class Excursion:
         self._above, self._sum = (self._above + 1, self._sum + excess) if above else (0, 0.0)
         self.is_proven |= (
             excess == math.inf
-            or self._above >= PROOF_STEPS
-            or self._sum > self._proof
+            or (above and max(excess, self._sum / math.sqrt(self._above)) > self._proof)
             or step - self.onset + 1 >= self._window
         )
         self.calm = self.calm + 1 if excess < math.inf and excess <= self.threshold / 2 else 0
@@ -358,7 +355,7 @@ class Baseline:
         From the second largest score, which one odd step does not set; as in a tail that falls with the fourth power,
         which is heavier than most. Early on it is larger, as σ itself is hardly known.
         """
-        least = self._k * (1.1 + 10 / self._count)
+        least = self._k * (1.15 + 5 / self._count)
         tops = np.frombuffer(self._tops[-TAIL * LOOKS :])
         if len(tops) < 2:
             return least
@@ -375,23 +372,26 @@ class Baseline:
         if self._count < 3 * self._window or len(self._levels) <= 2 * LOOKS:
             return False
         rise = self._levels[-1] - min(self._levels[-LONG * LOOKS :])
-        return rise > self._threshold(self._sigma) and rise > self._rise_threshold()
+        return rise > self._threshold(self._sigma) and rise > self._slow_threshold()
 
-    def _rise_threshold(self) -> float:
-        """In σ or, if that is more, in what the level usually rises over a window, a normal distribution's quartile.
+    def _slow_threshold(self) -> float:
+        """What the level has to rise by to be a slow rise, beyond the drift that is usual.
 
-        Usual is what came before the lowest level, if enough is known of it: not the rise itself.
+        In σ or, if that is more, in what the level usually rises over a window, a normal distribution's quartile. Usual
+        is what came before the lowest level, if anything is known of it: not the rise itself.
         """
         since = self._levels[-LONG * LOOKS :][::-1]
-        before = len(self._rises) - since.index(min(since))
-        rises = self._rises[:before] if before >= LOOKS else self._rises
-        drift = float(np.quantile(np.frombuffer(rises[-LONG * LOOKS :]), 0.75)) / QUARTILE
-        return self._threshold(max(self._sigma, SLOW * drift))
+        looks = since.index(min(since))
+        before = len(self._rises) - looks
+        rises = np.frombuffer((self._rises[:before] if before > 0 else self._rises)[-LONG * LOOKS :])
+        drift, often = float(np.median(rises)), float(np.quantile(rises, 0.75)) / QUARTILE
+        threshold = max(self._threshold(max(self._sigma, often)), PROOF_DELTAS * self._delta)
+        return min(threshold + max(drift, 0.0) * looks / LOOKS, self._ceiling)
 
     def _slow_rise(self) -> Excursion:
         """The excursion of the level above its lowest, from where it was last within half the threshold."""
         levels, steps = self._levels[-LONG * LOOKS :], self._look_steps[-LONG * LOOKS :]
-        low, threshold = min(levels), self._rise_threshold()
+        low, threshold = min(levels), self._slow_threshold()
         onset = max(step for step, level in zip(steps, levels, strict=True) if level <= low + threshold / 2)
         event = self._begun(onset, low, threshold, threshold)
         for step, loss in zip(self._steps, self._losses, strict=True):
@@ -476,9 +476,11 @@ class Baseline:
         calm = int(above.argmax()) if above.any() else count
         scores = np.divide(excesses[:calm], sigmas[:calm], out=np.zeros(calm), where=sigmas[:calm] > 0)
         first, start = self._count, 0
-        for look, sigma in zip(looks[looks <= calm].tolist(), seen.tolist(), strict=False):
+        looks = looks[looks <= calm]
+        tops = np.maximum.reduceat(scores[: looks[-1]], [0, *looks[:-1]]) if len(looks) else looks
+        for look, sigma, top in zip(looks.tolist(), seen.tolist(), tops.tolist(), strict=False):
             self._count = first + look
-            self._top = max(self._top, float(scores[start:look].max()))
+            self._top = max(self._top, top)
             start = look
             self._estimated(step + look, sigma, float(levels[look]))
             if self._has_risen():

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
@@ -189,11 +189,12 @@ def _fork_server(configs: list[RunConfig]) -> ForkServerContext:
     # torch imports its compiler, a second's work, when the first optimizer is made.
     os.environ[warm.MODULES] = ",".join(["s3bench.run", "torch._dynamo", *_modules(configs)])
     context.set_forkserver_preload(["s3bench.warm"])
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource_tracker.ensure_running()  # it would unblock the signal too early
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # not ignored: one that comes now must not be lost
     try:
-        forkserver.ensure_running()
+        forkserver.ensure_running()  # it and its workers stay with the signal blocked
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     return context
 
 
@@ -202,7 +203,7 @@ def _check(context: ForkServerContext, configs: list[RunConfig]) -> None:
     distinct: dict[str, RunConfig] = {}
     for config in configs:
         build = {key: value for key, value in config.task.build.items() if key != "seed"}
-        parts = (build, config.optimizer, config.schedule, config.tracker, config.device)
+        parts = (build, config.optimizer, config.schedule, config.tracker, config.device, config.accumulate)
         distinct.setdefault(repr(parts), config)
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_check_work, args=(list(distinct.values()), sender), daemon=True)
@@ -221,12 +222,14 @@ def _check(context: ForkServerContext, configs: list[RunConfig]) -> None:
 
 def _check_work(configs: list[RunConfig], sender: "Connection[str | None, None]") -> None:
     from s3bench.build import build_parts, find_device
+    from s3bench.learner import check_rows
+    from s3bench.processes import ALONE
 
     mistake = None
     try:
         for config in configs:
             find_device(config.device)
-            build_parts(config)
+            check_rows(build_parts(config).task, config.names.task, ALONE, config.accumulate)
     except UserError as error:
         mistake = one_line(error)
     with suppress(BrokenPipeError):  # the sweep was stopped meanwhile

@@ -4,15 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
 
 from s3bench.block import Block
-from s3bench.measure import clip_gradients, coordinates, update_size
+from s3bench.learner import Learner
 
 
 def train(
-    task: Any,
-    model: nn.Module,
+    learner: Learner,
     optimizer: torch.optim.Optimizer,
     lr: Callable[[int], float],
     *,
@@ -30,7 +28,7 @@ def train(
     non-finite loss, whatever the blocks, and no evaluation follows it.
 
     Args:
-        task: see tasks/__init__.py.
+        learner: the task's model, its batches and gradients.
         lr: learning rate of a step.
         eval_every: steps between evaluations; there is also one before the first step and one after the last.
         measure_every: steps between measurements of the update (x_t - x_{t-1}) / lr_t, weight decay included:
@@ -38,43 +36,28 @@ def train(
         clip_norm: largest gradient norm, None to clip nothing. The norm before clipping is recorded.
         on_steps, on_eval: take the rows as they come.
     """
-    params = [param for param in model.parameters() if param.requires_grad]
-    device = params[0].device
-    batches = task.batches(0)
-    block = Block()
+    batches = learner.batches(0)
+    block = Block(learner.processes)
     for step in range(horizon):
         if step % eval_every == 0:
             if not block.flush(on_steps):
                 break
-            on_eval({"step": step, **evaluate(task, model, optimizer)})
+            on_eval({"step": step, **learner.evaluate(optimizer)})
         lr_t = lr(step)
         for group in optimizer.param_groups:
             group["lr"] = lr_t
-        batch = tuple(tensor.to(device, non_blocking=True) for tensor in next(batches))
         optimizer.zero_grad()
-        loss = task.loss(model, batch)
-        loss.backward()
-        scalars = {"loss": loss.detach(), "grad_norm": clip_gradients(params, clip_norm)}
+        loss = learner.backward(next(batches))
+        scalars = {"loss": loss, "grad_norm": learner.clip_gradients(clip_norm)}
         if step % measure_every == 0:
-            before = coordinates(params)
+            before = learner.coordinates()
             optimizer.step()
-            scalars |= update_size(before, coordinates(params), lr_t)
+            scalars |= learner.update_size(before, lr_t)
         else:
             optimizer.step()
         block.add({"step": step, "lr": lr_t}, scalars)
         if block.is_due() and not block.flush(on_steps):
             break
     if block.flush(on_steps):
-        on_eval({"step": horizon, **evaluate(task, model, optimizer)})
+        on_eval({"step": horizon, **learner.evaluate(optimizer)})
     return block.steps
-
-
-def evaluate(task: Any, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, float]:
-    """The task's evaluation, with the model, and an optimizer that has modes, in evaluation mode; then they train."""
-    modes: list[Any] = [part for part in (model, optimizer) if hasattr(part, "eval")]
-    for part in modes:
-        part.eval()  # a schedule-free optimizer puts the averaged weights into the model
-    result: dict[str, float] = task.evaluate(model)
-    for part in modes:
-        part.train()
-    return result

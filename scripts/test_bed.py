@@ -1,7 +1,8 @@
 """Every definition of a spike on the labelled test bed: a table in Markdown. From the repository's root:
 
-python -m scripts.test_bed             the held-out curves
-python -m scripts.test_bed --shapes    and the recall for each shape of event
+python -m scripts.test_bed                          the held-out curves
+python -m scripts.test_bed --mixture development    those that the detector is developed on; more in development_2
+python -m scripts.test_bed --shapes                 and the recall for each shape of event
 """
 
 import argparse
@@ -13,7 +14,7 @@ import numpy.typing as npt
 
 from s3bench.published import DEFINITIONS, Definition, events
 from s3bench.spikes import find_spikes
-from tests.s3bench.testbed import Detector, draw, evaluate
+from tests.s3bench.testbed import MIXTURES, Detector, draw, evaluate
 
 
 def ours(loss: npt.NDArray[np.float64]) -> list[tuple[int, int]]:
@@ -35,17 +36,17 @@ def markdown(head: list[str], rows: list[list[str]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--curves", type=int, default=1000, help="seeds 0, 1, ...; 1000 if not given")
-    parser.add_argument("--development", action="store_true", help="the curves for development, not the held-out ones")
+    parser.add_argument("--mixture", choices=MIXTURES, default="held_out", help="what the curves are drawn from")
     parser.add_argument("--shapes", action="store_true", help="the recall for each shape of event, too")
     asked = parser.parse_args()
-    curves = [draw(seed, held_out=not asked.development) for seed in range(asked.curves)]
+    curves = [draw(seed, asked.mixture) for seed in range(asked.curves)]
     detectors: dict[str, Callable[..., list[tuple[int, int]]]] = {"s3bench": ours}
     detectors |= {definition.name: theirs(definition) for definition in DEFINITIONS}
     results: dict[str, Any] = {name: evaluate(detector, curves) for name, detector in detectors.items()}
 
     one = results["s3bench"]
-    kind = "development" if asked.development else "held-out"
-    print(f"{len(curves):,} {kind} curves, {one['events']:,} events, {one['clean_steps']:,} clean steps.\n")
+    title = asked.mixture.replace("_", "-")
+    print(f"{len(curves):,} {title} curves, {one['events']:,} events, {one['clean_steps']:,} clean steps.\n")
     head = ["definition", "precision", "recall", "F1", "false events per 10,000 clean steps"]
     keys = ["precision", "recall", "f1", "false_per_10k"]
     rows = [[name, *(f"{result[key]:.{3 if key == 'f1' else 2}f}" for key in keys)] for name, result in results.items()]

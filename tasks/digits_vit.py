@@ -2,11 +2,9 @@
 
 from torch import nn
 
-from tasks import torchvision_shim  # noqa: F401 (before torchvision)
 from tasks.digits import CLASSES, SIZE, digits
 from tasks.images import ImageTask
-
-from torchvision.models import VisionTransformer  # isort: skip
+from tasks.vit import ViT
 
 
 class DigitsViT(ImageTask):
@@ -34,16 +32,9 @@ class DigitsViT(ImageTask):
         heads: int = 4,
         workers: int = 0,
     ) -> None:
-        if SIZE % patch:
-            raise ValueError(f"patch is {patch}; it must divide {SIZE}")
-        if width % heads:
-            raise ValueError(f"width is {width} and heads {heads}; heads must divide width")
         super().__init__(digits(), seed, batch=batch, shift=shift, workers=workers)
-        self.shape = {"patch_size": patch, "num_layers": depth, "num_heads": heads, "hidden_dim": width}
+        self.vit = ViT(size=SIZE, channels=1, classes=CLASSES, patch=patch, width=width, depth=depth, heads=heads)
 
     def model(self) -> nn.Module:
         """The transformer, for images of shape (n, 1, 8, 8)."""
-        width, patch = self.shape["hidden_dim"], self.shape["patch_size"]
-        model: nn.Module = VisionTransformer(image_size=SIZE, mlp_dim=4 * width, num_classes=CLASSES, **self.shape)
-        model.conv_proj = nn.Conv2d(1, width, patch, stride=patch)  # torchvision's takes three colours
-        return model
+        return self.vit.model()

@@ -1,7 +1,7 @@
 """Image classification with all images in memory: order, shifts and flips by step, loss, accuracy."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +32,19 @@ class Images:
         for part in (self.train, self.train_labels, self.held_out, self.held_out_labels):
             digest.update(np.ascontiguousarray(part).data)
         return digest.hexdigest()[:16]
+
+
+@torch.no_grad()
+def scores(model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
+    """Mean cross-entropy in nats and accuracy in [0, 1] over batches of (images, labels)."""
+    device = next(model.parameters()).device
+    loss, right, count = 0.0, 0, 0
+    for images, labels_of_images in batches:
+        labels, logits = labels_of_images.to(device), model(images.to(device)).float()
+        loss += F.cross_entropy(logits, labels, reduction="sum").item()
+        right += int((logits.argmax(1) == labels).sum())
+        count += len(labels)
+    return {"loss": loss / count, "accuracy": right / count}
 
 
 class ImageTask:
@@ -90,25 +103,18 @@ class ImageTask:
 
     def _scaled(self, pixels: npt.NDArray[np.uint8]) -> Tensor:
         mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.images.mean, self.images.std))
-        return torch.from_numpy(pixels).float().sub_(mean).div_(std)
+        return torch.from_numpy(pixels.astype(np.float32)).sub_(mean).div_(std)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Mean cross-entropy in nats, 0-d."""
         images, labels = batch
         return F.cross_entropy(model(images), labels)
 
-    @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Mean cross-entropy in nats and accuracy in [0, 1] on the held-out images, neither shifted nor mirrored."""
-        device = next(model.parameters()).device
-        loss, right, count = 0.0, 0, len(self.images.held_out)
-        for start in range(0, count, EVAL_BATCH):
-            chosen = slice(start, start + EVAL_BATCH)
-            labels = torch.from_numpy(self.images.held_out_labels[chosen]).to(device)
-            logits = model(self._scaled(self.images.held_out[chosen]).to(device)).float()
-            loss += F.cross_entropy(logits, labels, reduction="sum").item()
-            right += int((logits.argmax(1) == labels).sum())
-        return {"loss": loss / count, "accuracy": right / count}
+        parts = [slice(start, start + EVAL_BATCH) for start in range(0, len(self.images.held_out), EVAL_BATCH)]
+        held_out, labels = self.images.held_out, torch.from_numpy(self.images.held_out_labels)
+        return scores(model, ((self._scaled(held_out[part]), labels[part]) for part in parts))
 
     def fingerprint(self) -> str:
         """Of all pixels and labels, training and held-out."""

@@ -12,25 +12,38 @@ PREFETCH = 4  # batches that each worker keeps ready
 Batch = tuple[torch.Tensor, ...]
 
 
-class _ByStep(Dataset[Batch]):
-    """A data set whose items are whole batches, indexed by step."""
+class _ByStep(Dataset[Batch | ValueError]):
+    """A data set whose items are whole batches, indexed by step; or what was wrong with the data."""
 
     def __init__(self, batch: Callable[[int], Batch]) -> None:
         self._batch = batch
 
-    def __getitem__(self, step: int) -> Batch:
-        return self._batch(step)
+    def __getitem__(self, step: int) -> Batch | ValueError:
+        try:
+            return self._batch(step)
+        except ValueError as error:  # handed over as it is; DataLoader would wrap its one line in a traceback
+            return ValueError(str(error))
 
 
-def batches(batch: Callable[[int], Batch], start_step: int, workers: int) -> Iterator[Batch]:
-    """Endless batch(start_step), batch(start_step + 1), ...; made by `workers` processes ahead of time, 0: when needed.
+def batches(batch: Callable[[int], Batch], start_step: int, workers: int, end: int | None = None) -> Iterator[Batch]:
+    """batch(start_step), batch(start_step + 1), ... before `end`, None: without end; made by `workers` processes ahead
+    of time, 0: when needed.
 
-    Nothing is drawn from torch's global random state.
+    Nothing is drawn from torch's global random state. A ValueError of `batch` is raised at its step.
     """
-    steps = itertools.count(start_step)
+    steps = itertools.count(start_step) if end is None else range(start_step, end)
     if workers == 0:
         return map(batch, steps)
     settings: dict[str, Any] = {"num_workers": workers, "prefetch_factor": PREFETCH, "generator": torch.Generator()}
-    return iter(
-        DataLoader(_ByStep(batch), batch_size=None, sampler=steps, pin_memory=torch.cuda.is_available(), **settings)
+    return map(
+        _raised,
+        iter(
+            DataLoader(_ByStep(batch), batch_size=None, sampler=steps, pin_memory=torch.cuda.is_available(), **settings)
+        ),
     )
+
+
+def _raised(item: Batch | ValueError) -> Batch:
+    if isinstance(item, ValueError):
+        raise item
+    return item

@@ -1,5 +1,6 @@
 """One of two processes of test_distributed.py: trains under DDP or FSDP2 and prints the parameters' sums."""
 
+import os
 import sys
 
 import torch
@@ -33,9 +34,11 @@ def main(kind: str, name: str, rank: int, world: int, store: str) -> None:
     state = [v.full_tensor() if isinstance(v, DTensor) else v for s in optimizer.state.values() for v in s.values()]
     if rank == 0:
         torch.save([t.detach().clone() for t in (*full, *state)], store + ".pt")
+    dist.barrier()  # one that left early would break the other's last messages off
     dist.destroy_process_group()
 
 
 if __name__ == "__main__":
     _, kind, name, rank, world, store = sys.argv
     main(kind, name, int(rank), int(world), store)
+    os._exit(0)  # gloo's threads at times abort a process that Python takes down in its own order

@@ -10,6 +10,7 @@ from s3bench.errors import UserError
 from tests.tasks.language import overrides
 
 
+@pytest.mark.usefixtures("image_data")
 @pytest.mark.parametrize("group", ["task", "optimizer", "schedule", "tracker"])
 def test_every_config_composes_and_builds(group):
     for name in catalog.choices(group):

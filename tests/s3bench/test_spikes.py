@@ -222,6 +222,33 @@ def test_a_slow_rise_is_one_spike(rise):
     assert [spike.kind for spike in find_spikes(loss)] == ["recovered", "level_shift"]
 
 
+def test_a_loss_that_diverges_and_creeps_on_upwards_is_one_spike():
+    rng = np.random.default_rng(0)
+    loss = falling(8000)
+    since = np.arange(6000)
+    loss[2000:] += 10 + np.log1p(since / 50) + 0.05 * rng.standard_normal(6000)
+    assert [spike.onset for spike in find_spikes(loss)] == [2000]
+
+
+def test_losses_rounded_to_more_than_their_noise_are_no_spikes():
+    rng = np.random.default_rng(0)
+    exact = 20 + np.linspace(0.5, 0, 5000) + 0.02 * rng.standard_normal(5000)
+    loss = np.round(8 * exact) / 8  # as a bfloat16 of this size
+    assert find_spikes(loss) == []
+    loss[3000:3010] += 2
+    assert [(spike.onset, spike.end) for spike in find_spikes(loss)] == [(3000, 3010)]
+
+
+def test_a_level_that_wanders_far_has_few_slow_rises():
+    found = 0
+    for seed in range(5):
+        draws = 0.01 * np.random.default_rng(seed).standard_normal(10_000)
+        for step in range(1, 10_000):
+            draws[step] += 0.97 * draws[step - 1]
+        found += len(find_spikes(2 + draws))
+    assert found <= 2
+
+
 def test_drops_growing_correlated_and_heavy_tailed_noise_are_at_most_one_spike_in_40_000_steps():
     steps = np.arange(10_000)
     curve = 2 + 3 * (steps + 10.0) ** -0.3 + np.where(steps < 3000, 0.5, np.where(steps < 6000, 0.2, 0))

@@ -10,6 +10,7 @@ import torch
 from s3bench import block, record
 from s3bench.build import build_parts
 from s3bench.config import run_config
+from s3bench.learner import Learner
 from s3bench.run import run
 from s3bench.train import train
 
@@ -43,7 +44,7 @@ def run_line(task=None, horizon=10, optimizer=torch.optim.SGD, **arguments):
     settings = {"horizon": horizon, "eval_every": 4, "measure_every": 3, "clip_norm": None} | arguments
     lr = lambda step: 0.1 / (step + 1)  # noqa: E731
     callbacks = {"on_steps": steps.extend, "on_eval": evals.append}
-    done = train(task, model, optimizer(model.parameters(), lr=1.0), lr, **settings, **callbacks)
+    done = train(Learner(task, model), optimizer(model.parameters(), lr=1.0), lr, **settings, **callbacks)
     return done, steps, evals, model
 
 

@@ -1,9 +1,9 @@
 """A labelled test bed for spike detectors: realistic loss curves whose events are known, and what a detector scores.
 
 A curve is a level that falls + noise + things that are no spikes (slow wobble, data order, drops of the learning rate)
-+ events. `draw(seed)` draws one from the mixture for development (testbed_development.py), `draw(seed, held_out=True)`
-from another one (testbed_held_out.py), with other falls, other noise, other things that are no spikes and other shapes
-of events, for numbers that are reported.
++ events. `draw(seed)` draws one from a mixture for development (testbed_development.py), `draw(seed, "development_2")`
+from a second one (testbed_development_2.py). `draw(seed, "held_out")` draws from a third (testbed_held_out.py), with
+other falls, other noise, other things that are no spikes and other shapes of events, for numbers that are reported.
 
 What counts as an event is a rule that a careful reader of the curve would agree with, not any detector's threshold:
 what is added to the curve rises by at least
@@ -32,7 +32,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tests.s3bench import testbed_held_out
+from tests.s3bench import testbed_development_2, testbed_held_out
 from tests.s3bench.testbed_development import HALVES
 
 Array = npt.NDArray[np.float64]
@@ -111,10 +111,17 @@ class Mixture(Protocol):
         """The loss as it is written down."""
 
 
-def draw(seed: int, held_out: bool = False) -> Curve:
-    """The curve of this seed, of 300 to 20,000 steps; three of ten have no event."""
-    rng = np.random.default_rng([seed, 2 * int(held_out)])
-    mixture: Mixture = testbed_held_out if held_out else HALVES[rng.integers(2)]
+MIXTURES: dict[str, tuple[Mixture, ...]] = {  # by name; where there are two, each is for half of the curves
+    "development": HALVES,
+    "development_2": (testbed_development_2,),
+    "held_out": (testbed_held_out,),
+}
+
+
+def draw(seed: int, name: str = "development") -> Curve:
+    """The curve of this seed from one of MIXTURES, of 300 to 20,000 steps; three of ten have no event."""
+    rng = np.random.default_rng([seed, 2 * list(MIXTURES).index(name)])
+    mixture = MIXTURES[name][rng.integers(len(MIXTURES[name]))]
     steps = int(np.exp(rng.uniform(np.log(300), np.log(20_000))))
     family, level, sigma, noise = mixture.baseline(rng, steps)
     noise = np.maximum(noise, -0.98 * level)  # a loss is above zero

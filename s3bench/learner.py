@@ -1,0 +1,186 @@
+"""A task's model as it is trained: on its device, in its precision, in pieces, by one process or several."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from inspect import signature
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
+
+from s3bench.errors import UserError
+from s3bench.measure import clip_gradients, coordinates, update_size
+from s3bench.processes import ALONE, Processes
+
+Batch = tuple[Tensor, ...]
+
+
+class Learner:
+    """A task's model, with the gradients of its batches.
+
+    Args:
+        task: see tasks/__init__.py.
+        model: the task's, on the device; it is changed in place.
+        accumulate: into how many pieces a process's rows of a batch are cut, to need less memory; they divide it.
+        precision: "float32", or "bf16": torch's autocast to bfloat16, parameters and their updates in float32.
+        compile: whether the loss is compiled by torch.compile.
+        channels_last: whether images lie in memory with their channels last.
+        checkpointing: whether a model's blocks are computed again in the backward pass, to need less memory.
+        processes: those that train the model; each takes its rows of a batch.
+        parallel: "ddp": each has the whole model; "fsdp2": each has a part of every parameter.
+    """
+
+    def __init__(
+        self,
+        task: Any,
+        model: nn.Module,
+        *,
+        accumulate: int = 1,
+        precision: str = "float32",
+        compile: bool = False,
+        channels_last: bool = False,
+        checkpointing: bool = False,
+        processes: Processes = ALONE,
+        parallel: str = "ddp",
+    ) -> None:
+        self.task, self.model, self.processes = task, model, processes
+        self.device = next(model.parameters()).device
+        self._pieces = accumulate
+        self._precision: Callable[[], AbstractContextManager[object]] = nullcontext
+        if precision == "bf16":
+            self._precision = partial(torch.autocast, self.device.type, torch.bfloat16)
+        self._channels_last = channels_last
+        if channels_last:
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if checkpointing:
+            for block in _blocks(model):
+                _checkpoint(block)
+        self._trained: nn.Module = model
+        if processes.size > 1:
+            self._trained = _spread(model, processes, parallel)
+        self.params = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._loss: Callable[[nn.Module, Batch], Tensor] = torch.compile(task.loss) if compile else task.loss
+
+    def batches(self, start_step: int) -> Iterator[Batch]:
+        """This process's rows of the task's batches."""
+        if self.processes.size == 1:
+            return iter(self.task.batches(start_step))
+        return iter(self.task.batches(start_step, rows=self.processes.rows))
+
+    def backward(self, batch: Batch) -> Tensor:
+        """The batch's loss, 0-d, and its gradients in the parameters: the means over all rows of all processes."""
+        batch = tuple(self._moved(tensor) for tensor in batch)
+        pieces = [batch] if self._pieces == 1 else zip(*(tensor.chunk(self._pieces) for tensor in batch), strict=True)
+        losses = []
+        for number, piece in enumerate(pieces, start=1):
+            with self._exchanging(number == self._pieces):
+                with self._precision():
+                    loss = self._loss(self._trained, piece)
+                if self._pieces > 1:
+                    loss = loss / self._pieces
+                loss.backward()  # type: ignore[no-untyped-call]
+            losses.append(loss.detach())
+        loss = losses[0] if self._pieces == 1 else torch.stack(losses).sum()
+        return loss if self.processes.size == 1 else self.processes.sum(loss / self.processes.size)
+
+    def clip_gradients(self, clip_norm: float | None) -> Tensor:
+        """The gradient's norm, 0-d, before it is clipped to `clip_norm`, None: not clipped."""
+        return clip_gradients(self.params, clip_norm, self._sharers)
+
+    def update_size(self, before: Tensor, lr: float) -> dict[str, Tensor]:
+        """Root mean square and largest absolute value of the update since `before`, over lr, 0-d."""
+        return update_size(before, self.coordinates(), lr, self._sharers)
+
+    def coordinates(self) -> Tensor:
+        """A copy of this process's part of all parameters as one vector."""
+        return coordinates(self.params)
+
+    def evaluate(self, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+        """The task's evaluation, the model, and an optimizer that has modes, in evaluation mode; then they train."""
+        modes: list[Any] = [part for part in (self.model, optimizer) if hasattr(part, "eval")]
+        for part in modes:
+            part.eval()  # a schedule-free optimizer puts the averaged weights into the model
+        with self._precision():
+            result: dict[str, float] = self.task.evaluate(self.model)
+        for part in modes:
+            part.train()
+        return result
+
+    @property
+    def _sharers(self) -> Processes:
+        """The processes that each have a part of the parameters."""
+        return self.processes if isinstance(self.model, FSDPModule) else ALONE
+
+    def _moved(self, tensor: Tensor) -> Tensor:
+        images = self._channels_last and tensor.ndim == 4
+        return tensor.to(
+            self.device, non_blocking=True, memory_format=torch.channels_last if images else torch.preserve_format
+        )
+
+    def _exchanging(self, now: bool) -> AbstractContextManager[object]:
+        """Whether gradients are exchanged between processes after the backward pass in the block."""
+        if isinstance(self._trained, FSDPModule):
+            self._trained.set_requires_gradient_sync(now)
+        elif isinstance(self._trained, DistributedDataParallel) and not now:
+            return self._trained.no_sync()
+        return nullcontext()
+
+
+def check_rows(task: Any, name: str, processes: Processes, accumulate: int) -> None:
+    """Raise UserError unless the task's batches can be cut into so many equal pieces."""
+    pieces = processes.size * accumulate
+    if pieces == 1:
+        return
+    if "rows" not in signature(task.batches).parameters:
+        raise UserError(f"task {name}: its batches cannot be cut, so that it takes one process and accumulate=1")
+    rows = len(next(iter(task.batches(0)))[0])
+    if rows % pieces:
+        what = f"{processes.size} processes and accumulate={accumulate}"
+        raise UserError(f"task {name}: its batch of {rows} cannot be cut evenly for {what}, into {pieces} pieces")
+
+
+def _blocks(model: nn.Module) -> list[nn.Module]:
+    """The blocks that a model is a stack of: where two or more modules of one class follow one another."""
+    stacks = [list(part.children()) for part in model.modules() if isinstance(part, nn.ModuleList | nn.Sequential)]
+    same = [stack for stack in stacks if len(stack) > 1 and len({type(block) for block in stack}) == 1]
+    return [block for stack in same for block in stack if any(True for _ in block.parameters())]
+
+
+def _checkpoint(block: nn.Module) -> None:
+    """Have a block's activations computed again in the backward pass."""
+    norms = [part for part in block.modules() if isinstance(part, _BatchNorm)]
+    settings: dict[str, Any] = {"use_reentrant": False}
+    if norms:
+        settings["context_fn"] = lambda: (nullcontext(), _still(norms))
+    block.forward = partial(checkpoint, block.forward, **settings)
+
+
+@contextmanager
+def _still(norms: list[_BatchNorm]) -> Iterator[None]:
+    """Running statistics do not move: the second computation would move them once more."""
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+
+
+def _spread(model: nn.Module, processes: Processes, parallel: str) -> nn.Module:
+    """The model as several processes train it."""
+    device = next(model.parameters()).device
+    if parallel == "ddp":
+        return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+    mesh = init_device_mesh(device.type, (processes.size,))
+    for block in _blocks(model):
+        fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    return model

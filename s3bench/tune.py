@@ -1,0 +1,164 @@
+"""Measures a task's settings and writes them into its YAML: base learning rate, targets, detector parameters."""
+
+import math
+import textwrap
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from s3bench import catalog, record
+from s3bench.calibrate import LOW, calibrate, smallest_height
+from s3bench.config import as_dict, run_config, run_configs
+from s3bench.errors import UserError, unknown
+from s3bench.sweep import sweep
+
+OPTIMIZER = "adamw_95"
+GRID = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # multipliers; the outer ones only where the best is beside
+FIRST = slice(2, 7)  # of the grid
+LR_SEEDS = range(100, 103)  # no experiment reports on seeds from 100 on
+TARGET_SEEDS = range(100, 112)
+CALM = (0.1, LOW)  # multipliers of runs that should not spike,
+CALM_OPTIMIZERS = (OPTIMIZER, "s3")
+CALM_STEPS = 33_000  # at least
+WIDTH = 120  # of the YAML's lines
+
+Evals = record.Columns | None  # of a run; None: diverged
+
+
+def tune(task: str, overrides: Sequence[str], jobs: int | None = None) -> Path:
+    """Measure a task and write its settings; returns the YAML's path. What is there of an earlier call is used.
+
+    The base learning rate is AdamW's (.9, .95) best of a grid around the YAML's, by the median of where three seeds
+    end. The targets are where twelve seeds end at that rate: the median, then the ladder around it. The detector's
+    parameters are those of calibrate.py, from runs at a tenth and three tenths of that rate.
+
+    Raises:
+        UserError: no such task, an override that changes what is measured, or a run that failed.
+    """
+    files = catalog.choices("task")
+    if task not in files:
+        raise unknown("task", task, files)
+    config = run_config([f"task={task}", *overrides])
+    if config.run_id != run_config([f"task={task}"]).run_id:
+        raise UserError("tune measures what the task's YAML says; only device, workers, data_dir and tracker are free")
+    given, place = [f"task={task}", *overrides], Path("results", "tuning", task)
+    by_multiplier = _grid([*given, f"results_dir={place / 'lr'}"], jobs)
+    best = min(by_multiplier, key=lambda multiplier: _median_end(by_multiplier[multiplier]))
+    lr = float(f"{config.task.lr * best:.2g}")
+    given = [*given, f"task.lr={lr}", f"results_dir={place / 'end'}"]
+    ends = _sweep([*given, f"optimizer={OPTIMIZER}", "lr_multiplier=1"], TARGET_SEEDS, jobs)
+    seeds = max(3, math.ceil(CALM_STEPS / (len(CALM) * len(CALM_OPTIMIZERS) * config.horizon)))
+    axes = [f"optimizer={','.join(CALM_OPTIMIZERS)}", f"lr_multiplier={','.join(map(str, CALM))}"]
+    calm = _sweep([*given, *axes], range(100, 100 + seeds), jobs)
+    what = (
+        f"Measured on {date.today()}, {_machine(ends[0])}, on seeds from 100 on, by `s3bench tune {task}`. "
+        f"AdamW (.9, .95) ends at {_ends(by_multiplier, config.task.lr)}."
+    )
+    lines = [
+        *textwrap.wrap(what, WIDTH, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False),
+        f"lr: {lr:g}",
+        f"horizon: {config.task.horizon}",
+        f"eval_every: {config.task.eval_every}",
+        *_targets([_evals(folder) for folder in ends], config.horizon),
+        _spikes(calm, smallest_height(as_dict(config))),
+    ]
+    _write(files[task], lines)
+    return files[task]
+
+
+def _grid(given: list[str], jobs: int | None) -> dict[float, list[Evals]]:
+    """The evaluations of each seed by multiplier; the grid is widened while the best one is at its edge."""
+    found: dict[float, list[Evals]] = {}
+    begin, end = FIRST.start, FIRST.stop
+    while new := [multiplier for multiplier in GRID[begin:end] if multiplier not in found]:
+        for multiplier in new:
+            runs = _sweep([*given, f"optimizer={OPTIMIZER}", f"lr_multiplier={multiplier}"], LR_SEEDS, jobs)
+            found[multiplier] = [_evals(folder) for folder in runs]
+        best = min(found, key=lambda multiplier: _median_end(found[multiplier]))
+        begin, end = max(0, begin - (best == GRID[begin])), min(len(GRID), end + (best == GRID[end - 1]))
+    return dict(sorted(found.items()))
+
+
+def _sweep(given: list[str], seeds: range, jobs: int | None) -> list[Path]:
+    """The records of the runs."""
+    overrides = [*given, f"seed=range({seeds.start},{seeds.stop})"]
+    folders = [record.folder_of(as_dict(config)) for config in run_configs(overrides)]
+    if sweep(overrides, jobs):
+        raise UserError(
+            "a run failed, and without it nothing is written; the same command goes on with what is missing"
+        )
+    return folders
+
+
+def _evals(folder: Path) -> Evals:
+    return None if record.state(folder) == record.DIVERGED else record.eval_arrays(folder)
+
+
+def _losses(runs: list[Evals], step: int) -> list[float]:
+    """The loss of each run at the evaluation next to a step; infinite where it diverged."""
+    return [math.inf if e is None else float(e["loss"][np.abs(e["step"] - step).argmin()]) for e in runs]
+
+
+def _median_end(runs: list[Evals]) -> float:
+    return float(np.median(_losses(runs, 2**62)))
+
+
+def _ends(by_multiplier: dict[float, list[Evals]], lr: float) -> str:
+    """Where the grid ended, in words: "0.17 at lr 0.001, ..."."""
+    return ", ".join(f"{_median_end(runs):.3g} at lr {lr * m:.2g}" for m, runs in by_multiplier.items())
+
+
+def _targets(runs: list[Evals], horizon: int) -> list[str]:
+    """The lines of the targets: the median end first, then what is easier, then what is harder."""
+    rungs = [
+        (np.median(_losses(runs, 2**62)), "the main one: the median of where AdamW (.9, .95) ends"),
+        (np.median(_losses(runs, horizon // 2)), f"its median at step {horizon // 2}"),
+        (np.median(_losses(runs, 3 * horizon // 4)), f"at step {3 * horizon // 4}"),
+        (_lower_quartile(_losses(runs, 2**62)), "the lower quartile of where it ends"),
+    ]
+    known = {f"{bound:.3g}": what for bound, what in reversed(rungs) if math.isfinite(bound)}
+    if not known:
+        raise UserError("AdamW (.9, .95) diverged at its best learning rate: there is no target")
+    return ["targets:", *(f"  - {{metric: loss, at_most: {bound}}} # {known[bound]}" for bound in reversed(known))]
+
+
+def _lower_quartile(ends: list[float]) -> float:
+    with np.errstate(invalid="ignore"):  # between two that diverged
+        return float(np.quantile(ends, 0.25))
+
+
+def _spikes(folders: list[Path], smallest: float) -> str:
+    """The line of the detector's parameters."""
+    losses = [record.step_arrays(folder, ["loss"])["loss"] for folder in folders]
+    found = calibrate(losses, smallest)
+    if found is None:
+        steps = sum(map(len, losses))
+        raise UserError(
+            f"{steps:,} steps at lr / 10 and lr × {LOW:g} are not calm: the detector finds spikes everywhere"
+        )
+    parameters = f"{{k: {found.k:.1f}, delta: {found.delta:g}, ceiling: {found.ceiling:g}}}"
+    return f"spikes: {parameters} # {found.spikes} in {found.steps:,} calm steps, at lr / 10 and lr × {LOW:g}"
+
+
+def _machine(folder: Path) -> str:
+    summary: dict[str, Any] = record.load_record(folder)["summary"]
+    return f"{summary['device']}, torch {summary['versions']['torch']}"
+
+
+def _write(file: Path, lines: list[str]) -> None:
+    """Put the lines in the place of all that follows the YAML's `build`."""
+    head: list[str] = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if head and any(kept.startswith("build:") for kept in head) and not line.startswith((" ", "build:")):
+            break
+        head.append(line)
+    text = "\n".join([*head, *lines]) + "\n"
+    yaml.safe_load(text)
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{file} cannot be written: {error.strerror}; it would say:\n{text}") from error

@@ -1,0 +1,31 @@
+"""Handwritten digits, all of them at every step, with a small multilayer perceptron."""
+
+from torch import nn
+
+from tasks.digits import CLASSES, SIZE, digits
+from tasks.images import ImageTask
+
+
+class DigitsMLP(ImageTask):
+    """Ten classes, gradient descent without noise: every batch is the whole of the training images, unchanged.
+
+    The training loss falls by orders of magnitude, and late in training it jumps up by orders of magnitude, as adaptive
+    optimizers do at the edge of stability (Cohen et al. 2022, "Adaptive gradient methods at the edge of stability").
+
+    Args:
+        seed: without effect on the data, which know no chance.
+        width: of the two hidden layers.
+        workers: processes that make the batches.
+    """
+
+    def __init__(self, seed: int, *, width: int = 64, workers: int = 0) -> None:
+        if width < 1:
+            raise ValueError(f"width is {width}; it must be at least 1")
+        super().__init__(digits(), seed, batch=None, workers=workers)
+        self.width = width
+
+    def model(self) -> nn.Module:
+        """The perceptron, for images of shape (n, 1, 8, 8)."""
+        width = self.width
+        layers = [nn.Linear(SIZE * SIZE, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()]
+        return nn.Sequential(nn.Flatten(), *layers, nn.Linear(width, CLASSES))

@@ -1,0 +1,27 @@
+"""ImageNet with ResNet-50."""
+
+from torch import nn
+
+from tasks import torchvision_shim  # noqa: F401 (before torchvision)
+from tasks.imagenet import ImageNet
+
+from torchvision.models import resnet50  # isort: skip
+
+
+class ImageNetResNet50(ImageNet):
+    """The model is torchvision's resnet50.
+
+    Args:
+        seed: of the order of the images, the crops and the mirroring.
+        data_dir: holds the folder imagenet.
+        batch: images a step.
+        workers: processes that make the batches.
+    """
+
+    def __init__(self, seed: int, *, data_dir: str, batch: int = 256, workers: int = 0) -> None:
+        super().__init__(seed, data_dir=data_dir, batch=batch, workers=workers)
+
+    def model(self) -> nn.Module:
+        """The network, for images of shape (n, 3, 224, 224)."""
+        model: nn.Module = resnet50(num_classes=self.classes)
+        return model

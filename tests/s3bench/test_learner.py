@@ -1,0 +1,131 @@
+"""However a model is trained, in pieces, with less memory, by several processes: the same losses to rounding."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from s3bench import record
+from s3bench.config import run_config
+from s3bench.errors import UserError
+from s3bench.learner import Learner
+from s3bench.run import run
+from tests.conftest import ROOT
+
+GPT = ["task=source_gpt", "horizon=12", "eval_every=6", "measure_every=3", "seed=3", "lr_multiplier=3"]
+VIT = ["task=digits_vit", "horizon=12", "eval_every=6", "measure_every=3", "seed=3"]
+
+
+def results(overrides, folder):
+    """The columns of the record of a run."""
+    config = run_config([*overrides, f"results_dir={folder}"])
+    assert run(config) == "finished"
+    return columns(record.folder_of({"results_dir": folder, "run_id": config.run_id}))
+
+
+def columns(folder):
+    steps, evals = record.load_steps(folder), record.load_evals(folder)
+    return {**{f"step {name}": steps[name] for name in steps}, **{f"eval {name}": evals[name] for name in evals}}
+
+
+def assert_close(one, other):
+    """The losses agree to rounding; S3's update size follows the sign of gradients near zero, and agrees less."""
+    assert one.keys() == other.keys()
+    for name, values in one.items():
+        rtol = 1e-4 if "loss" in name else 0.01
+        np.testing.assert_allclose(values, other[name], rtol=rtol, err_msg=name)
+
+
+@pytest.mark.parametrize("task", [GPT, VIT], ids=["gpt", "vit"])
+@pytest.mark.parametrize("option", ["accumulate=4", "checkpointing=true", "channels_last=true"])
+def test_an_option_that_saves_memory_changes_no_loss(task, option, tmp_path):
+    assert_close(results(task, tmp_path / "plain"), results([*task, option], tmp_path / "option"))
+
+
+@pytest.mark.slow
+def test_a_compiled_loss_is_the_same(tmp_path):
+    assert_close(results(GPT, tmp_path / "plain"), results([*GPT, "compile=true"], tmp_path / "option"))
+
+
+def test_bf16_is_close_and_not_the_same(tmp_path):
+    plain, bf16 = results(GPT, tmp_path / "plain"), results([*GPT, "precision=bf16"], tmp_path / "bf16")
+    assert np.allclose(plain["step loss"], bf16["step loss"], rtol=0.01)
+    assert not np.allclose(plain["step loss"], bf16["step loss"], rtol=1e-5)
+
+
+class Net:
+    """A small convolutional network with batch normalisation, on noise."""
+
+    def model(self):
+        def block():
+            return nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3), nn.ReLU())
+
+        return nn.Sequential(nn.Sequential(block(), block()), nn.Flatten(), nn.Linear(3 * 16, 5))
+
+    def batches(self, start_step, rows=slice(None)):
+        generator = torch.Generator().manual_seed(start_step)
+        while True:
+            yield torch.randn(8, 3, 4, 4, generator=generator)[rows], torch.arange(8)[rows] % 5
+
+    def loss(self, model, batch):
+        return nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+
+def test_checkpointing_moves_running_statistics_once_and_saves_activations():
+    kept, states, saved = [], [], []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        learner = Learner(Net(), Net().model(), checkpointing=checkpointing)
+        saved.clear()
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor: saved.append(tensor.numel()) or tensor, lambda t: t
+        ):
+            learner.backward(next(learner.batches(0)))
+        kept.append(sum(saved))
+        states.append({name: value for name, value in learner.model.state_dict().items() if "running" in name})
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert kept[1] < kept[0]
+
+
+def test_a_batch_that_cannot_be_cut_evenly_is_a_mistake(tmp_path):
+    with pytest.raises(UserError, match="task source_gpt: its batch of 8 cannot be cut evenly for 1 processes and acc"):
+        run(run_config([*GPT, "accumulate=3", f"results_dir={tmp_path}"]))
+    with pytest.raises(UserError, match="task quadratic: its batches cannot be cut, so that it takes one process and"):
+        run(run_config(["task=quadratic", "accumulate=2", f"results_dir={tmp_path}"]))
+    assert not list(tmp_path.iterdir())
+
+
+def torchrun(overrides, folder, processes=2):
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    command += ["-m", "s3bench.cli", "run", *overrides, "device=cpu", f"results_dir={folder}"]
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=300, check=False, cwd=folder
+    )
+
+
+@pytest.mark.parametrize("options", [[], ["parallel=fsdp2", "accumulate=2", "clip_norm=0.5"]], ids=["ddp", "fsdp2"])
+def test_two_processes_have_the_losses_of_one_and_keep_one_record(options, tmp_path):
+    one = results([*GPT, *[option for option in options if "parallel" not in option]], tmp_path / "one")
+    (tmp_path / "two").mkdir()
+    done = torchrun([*GPT, *options], tmp_path / "two")
+    assert done.returncode == 0, done.stderr
+    (folder,) = record.folders(tmp_path / "two")
+    assert_close(one, columns(folder))
+    assert record.load_record(folder)["summary"]["processes"] == 2
+    assert done.stdout.count("step 12/12") == 1
+
+
+def test_a_mistake_of_one_of_several_processes_ends_all(tmp_path):
+    done = torchrun([*GPT, "task.build.batch=9"], tmp_path)
+    assert done.returncode != 0
+    assert "its batch of 9 cannot be cut evenly for 2 processes" in done.stderr
+    done = torchrun([*GPT, "task.targets=[{metric: none, at_most: 1}]"], tmp_path)  # the first one fails in its run
+    assert done.returncode != 0
+    (folder,) = record.folders(tmp_path)
+    assert record.state(folder) == "failed"

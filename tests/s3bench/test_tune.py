@@ -1,0 +1,90 @@
+"""s3bench tune: what it measures is what it writes, and it writes nothing else."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+import yaml
+
+from s3bench import tune
+from s3bench.errors import UserError
+
+OWN = """# A quadratic of my own
+build:
+  _target_: tasks.quadratic.Quadratic
+  seed: ${seed}
+  dim: 4 # few
+lr: 0.02 # a guess
+horizon: 3000
+eval_every: 300
+targets:
+  - {metric: loss, at_most: 1.0}
+spikes: {k: 6.0, delta: 0.1}
+"""
+
+
+def evals(*losses, every=100):
+    return {"step": np.arange(len(losses)) * every, "loss": np.array(losses)}
+
+
+def test_targets_are_the_median_end_then_the_ladder_around_it():
+    runs = [evals(9, 5 + x, 3 + x, 2 + x, 1 + x) for x in (0, 0.2, 0.4, 0.6)]
+    lines = yaml.safe_load("\n".join(tune._targets([*runs, None], 400)))["targets"]
+    assert [target["at_most"] for target in lines] == [1.4, 3.4, 2.4, 1.2]  # of five runs, one diverged
+    with pytest.raises(UserError, match="diverged at its best"):
+        tune._targets([None, None], 400)
+
+
+def test_the_grid_is_widened_while_the_best_is_at_its_edge(monkeypatch):
+    asked = []
+
+    def sweep(given, seeds, _):
+        multiplier = float(given[-1].removeprefix("lr_multiplier="))
+        asked.append(multiplier)
+        return [multiplier] * len(seeds)
+
+    monkeypatch.setattr(tune, "_sweep", sweep)
+    monkeypatch.setattr(tune, "_evals", lambda multiplier: evals(9, abs(math.log(multiplier / 40))))
+    assert list(tune._grid([], None)) == sorted(asked) == [0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0]
+    asked.clear()
+    monkeypatch.setattr(tune, "_evals", lambda multiplier: None if multiplier > 1 else evals(9, 1 / multiplier))
+    assert list(tune._grid([], None)) == [0.1, 0.3, 1.0, 3.0, 10.0]
+
+
+def test_only_what_follows_build_is_written_anew(tmp_path):
+    file = tmp_path / "own.yaml"
+    file.write_text(OWN)
+    tune._write(file, ["# measured", "lr: 0.5"])
+    assert file.read_text() == OWN[: OWN.index("lr:")] + "# measured\nlr: 0.5\n"
+    tune._write(file, ["# again", "lr: 0.7"])
+    assert file.read_text() == OWN[: OWN.index("lr:")] + "# again\nlr: 0.7\n"
+
+
+@pytest.mark.parametrize(
+    ("task", "overrides", "message"),
+    [("no_such", [], "quadratic"), ("quadratic", ["horizon=50"], "tune measures what the task's YAML says")],
+)
+def test_a_mistake_changes_nothing(task, overrides, message):
+    with pytest.raises(UserError, match=message):
+        tune.tune(task, overrides)
+
+
+@pytest.mark.slow
+def test_a_task_of_ones_own_is_tuned(tmp_path, s3bench):
+    file = tmp_path / "configs" / "task" / "mine.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(OWN)
+    done = s3bench("tune", "mine")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"wrote .*configs/task/mine.yaml", done.stdout)
+    text = file.read_text()
+    assert text.startswith(OWN[: OWN.index("lr:")])
+    assert "by `s3bench tune mine`" in " ".join(text.replace("\n# ", " ").split())
+    settings = yaml.safe_load(text)
+    ends = re.findall(r"([0-9.e-]+) at lr ([0-9.]+[0-9])", text.replace("\n# ", " "))
+    assert settings["lr"] == float(min(ends, key=lambda end: float(end[0]))[1])
+    assert (settings["horizon"], settings["eval_every"]) == (3000, 300)
+    assert len(settings["targets"]) == 4
+    assert set(settings["spikes"]) == {"k", "delta", "ceiling"}
+    assert s3bench("run", "task=mine", "optimizer=adamw_95", "seed=1").returncode == 0
