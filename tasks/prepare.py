@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
 import sys
@@ -30,11 +31,11 @@ def prepared(folder: Path, make: Callable[[Path], None], *, what: str, needs: in
     Raises:
         ValueError: the folder cannot be written, the disk is too small, or the data are damaged.
     """
-    if not (folder / SUMS).exists():
+    if not folder.exists():
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             with _alone(folder.with_name(f".{folder.name}.lock"), what):
-                if not (folder / SUMS).exists():
+                if not folder.exists():
                     _make(folder, make, what, needs)
         except OSError as error:
             raise ValueError(f"{what} cannot be prepared in {folder.parent}: {error.strerror or error}") from error
@@ -43,12 +44,13 @@ def prepared(folder: Path, make: Callable[[Path], None], *, what: str, needs: in
 
 
 def _make(folder: Path, make: Callable[[Path], None], what: str, needs: int) -> None:
-    free = shutil.disk_usage(folder.parent).free
-    if free < needs:
-        raise ValueError(f"{what} needs {_size(needs)} in {folder.parent}; {_size(free)} are free")
-    print(f"preparing {what}: about {_size(needs)} in {folder.parent}", file=sys.stderr, flush=True)
     draft = folder.with_name(f".{folder.name}.draft")
     draft.mkdir(exist_ok=True)
+    there = sum(file.stat().st_size for file in draft.iterdir())
+    free = shutil.disk_usage(draft).free
+    if free < needs - there:
+        raise ValueError(f"{what} needs {size_in_words(needs)} in {folder.parent}; {size_in_words(free)} are free")
+    print(f"preparing {what}: about {size_in_words(needs)} in {folder.parent}", file=sys.stderr, flush=True)
     for file in draft.glob(".*"):  # half written by a process that was killed
         file.unlink()
     make(draft)
@@ -98,5 +100,8 @@ def _sum(file: Path) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def _size(count: int) -> str:
+def size_in_words(count: int) -> str:
+    """So many bytes, for a message."""
+    if count < 1e6:
+        return f"{math.ceil(count / 1e3)} kB"
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

@@ -7,13 +7,14 @@ from s3bench import build, catalog
 from s3bench.build import build_parts
 from s3bench.config import run_config, run_configs
 from s3bench.errors import UserError
+from tests.tasks.language import overrides
 
 
 @pytest.mark.usefixtures("image_data")
 @pytest.mark.parametrize("group", ["task", "optimizer", "schedule", "tracker"])
 def test_every_config_composes_and_builds(group):
     for name in catalog.choices(group):
-        config = run_config([f"{group}={name}"])
+        config = run_config([f"{group}={name}", *overrides(name)])
         assert getattr(config.names, group) == name
         build_parts(config)
 

@@ -1,8 +1,6 @@
 """The contract of every task, and what each claims of its data."""
 
 import itertools
-import multiprocessing
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +12,7 @@ from s3bench.config import run_config
 from tasks.digits_vit import DigitsViT
 from tasks.gpt import GPT
 from tasks.source_gpt import SourceGPT, encoded_source
+from tests.tasks.language import overrides
 
 TASKS = sorted(catalog.choices("task"))
 FULL_BATCH = {"digits_mlp"}  # whose every batch is all of the data
@@ -26,12 +25,12 @@ SMALLER = {  # where a default takes long on one core
 pytestmark = pytest.mark.usefixtures("image_data")
 
 
-def configured(name, *overrides):
-    return run_config([f"task={name}", *SMALLER.get(name, []), *overrides])
+def configured(name, *more):
+    return run_config([f"task={name}", *SMALLER.get(name, []), *overrides(name), *more])
 
 
-def build(name, *overrides):
-    return build_parts(configured(name, *overrides)).task
+def build(name, *more):
+    return build_parts(configured(name, *more)).task
 
 
 def take(batches, count):
@@ -110,7 +109,7 @@ def test_source_gpt_holds_out_whole_files(tmp_path):
     folder = encoded_source(tmp_path, 512)
     assert folder == encoded_source(tmp_path, 512)
     task = SourceGPT(0, data_dir=str(tmp_path))
-    assert task.facts["files"]["held_out"] >= 20
+    assert task.facts["documents"]["held_out"] >= 20
     assert len(task.train) > 5 * len(task.held_out) > 0
     (windows,) = next(task.batches(0))
     assert windows.shape == (8, 65)
@@ -119,17 +118,6 @@ def test_source_gpt_holds_out_whole_files(tmp_path):
     first = windows[0].numpy()
     places = np.flatnonzero(text[: -len(first)] == first[0])
     assert any((text[place : place + len(first)] == first).all() for place in places)  # a window is real text
-
-
-def _encode(folder: str) -> str:
-    return str(encoded_source(Path(folder), 256))
-
-
-def test_two_processes_prepare_the_same_text_at_once(tmp_path):
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
-        one, other = pool.map(_encode, [str(tmp_path)] * 2)
-    assert one == other
-    assert [entry.name for entry in tmp_path.iterdir()] == [Path(one).name]  # no draft is left
 
 
 def test_the_gpt_is_causal_and_starts_at_the_uniform_loss():
@@ -162,7 +150,7 @@ def test_the_gpt_is_causal_and_starts_at_the_uniform_loss():
         (["task=imagenet_resnet50", "task.build.batch=301"], "batch is 301; it must be from 1 to 300"),
         (["task=source_gpt", "task.build.vocab_size=100"], "vocab_size is 100; it must be from 256"),
         (["task=source_gpt", "task.build.context=10000000"], "it must be less than"),
-        (["task=source_gpt", "task.build.data_dir=/proc/none"], "/proc/none cannot be written"),
+        (["task=source_gpt", "task.build.data_dir=/proc/none"], "cannot be prepared in /proc/none"),
         (["task=quadratic", "task.build.dim=0"], "must be at least"),
     ],
 )

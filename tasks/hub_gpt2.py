@@ -1,0 +1,188 @@
+"""Text of a data set on the Hugging Face hub, in GPT-2's own encoding, with GPT-2."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tasks.documents import Place, documents
+from tasks.encoding import encode
+from tasks.gpt2 import GPT2
+from tasks.prepare import prepared, write_whole
+from tasks.text_gpt2 import END, is_held_out
+from tasks.tokens import ID, TokenTask, check_sizes
+
+TOKENIZER = ("openai-community/gpt2", "607a30d783dfa663caf39e06633721c8d4cfcd7e")  # repository and its commit
+
+
+class HubGPT2(TokenTask):
+    """Predicts the next token, in windows of `context` tokens at random places, with transformers' GPT-2.
+
+    The text is encoded once, kept under `data_dir` and memory-mapped, so that a run begins at any step at once. What is
+    missing is read from the hub as a stream if `download` says so. A file that lies under `data_dir` at its place in
+    the repository (data_dir/Salesforce/wikitext/...) is read there instead.
+
+    Args:
+        seed: of the places of the windows.
+        data_dir: folder for the encoded text.
+        repository, revision: of the data set on the hub, and its commit.
+        train: file of the training text; * stands for the numbers 00000, 00001, ... of `parts` files.
+        held_out: file of the held-out text, or a number n: one training document in n, chosen by a hash of its text.
+        tokens: of training text, at most; the first ones.
+        documents_end: whether GPT-2's end-of-text token follows each row.
+        download: whether what is missing may be read from the hub.
+        vocab_size: of the model; at least the tokenizer's.
+        batch: windows a step.
+        context: tokens a window.
+        width, depth, heads: of the transformer.
+        workers: processes that make the batches.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        *,
+        data_dir: str,
+        repository: str,
+        revision: str,
+        train: str,
+        parts: int,
+        held_out: str | int,
+        tokens: int,
+        documents_end: bool,
+        download: bool = False,
+        vocab_size: int = 50304,
+        batch: int = 8,
+        context: int = 1024,
+        width: int = 768,
+        depth: int = 12,
+        heads: int = 12,
+        workers: int = 0,
+    ) -> None:
+        shape = {"vocab_size": vocab_size, "context": context, "width": width, "depth": depth, "heads": heads}
+        check_sizes(batch=batch, **shape)
+        text = HubText(repository, revision, train, parts, held_out, tokens, documents_end)
+        super().__init__(
+            text.encoded(Path(data_dir), vocab_size, download=download),
+            seed,
+            model=partial(GPT2, **shape),
+            vocab_size=vocab_size,
+            batch=batch,
+            context=context,
+            workers=workers,
+        )
+
+
+@dataclass(frozen=True)
+class HubText:
+    """Which text of the hub: see HubGPT2. Raises ValueError for a number that is not allowed."""
+
+    repository: str
+    revision: str
+    train: str
+    parts: int
+    held_out: str | int
+    tokens: int
+    documents_end: bool
+
+    def __post_init__(self) -> None:
+        if self.parts < 1 or self.tokens < 1:
+            raise ValueError(f"parts is {self.parts} and tokens {self.tokens}; both must be at least 1")
+        if isinstance(self.held_out, int) and self.held_out < 2:
+            raise ValueError(f"held_out is {self.held_out}; it must be a file, or a number of at least 2")
+
+    def files(self) -> list[str]:
+        """Paths in the repository, the held-out file first."""
+        parts = [self.train.replace("*", f"{part:05d}") for part in range(self.parts)]
+        return [self.held_out, *parts] if isinstance(self.held_out, str) else parts
+
+    def encoded(self, data_dir: Path, vocab_size: int, *, download: bool) -> Path:
+        """The folder with the encoded text (see tokens.py); made on the first call.
+
+        It depends on neither the files nor the tokenizer, once it is made.
+
+        Raises ValueError if data are missing and may not be downloaded, or cannot be read.
+        """
+        identity = hashlib.sha256(f"{self} {TOKENIZER}".encode()).hexdigest()[:16]
+        folder = data_dir / f"{self.repository.split('/')[-1]}-{identity}"
+        if folder.exists():
+            return prepared(folder, _nothing, what=self.repository, needs=0)
+        sources = self._sources(data_dir, download)
+        tokenizer = gpt2_tokenizer(data_dir, vocab_size, download=download)
+        return prepared(
+            folder,
+            lambda draft: self._encode(draft, sources, tokenizer),
+            what=self.repository,
+            needs=int(1.05 * ID.itemsize * self.tokens),  # the held-out text is small
+        )
+
+    def _sources(self, data_dir: Path, download: bool) -> list[str]:
+        """Paths of the files that are here, hub addresses of the others."""
+        place = data_dir / self.repository
+        missing = [name for name in self.files() if not (place / name).exists()]
+        if missing and not download:
+            raise ValueError(
+                f"{missing[0]}{f' and {len(missing) - 1} more files' if len(missing) > 1 else ''} missing: set "
+                f"task.download=true, or copy from https://huggingface.co/datasets/{self.repository} into {place}"
+            )
+        address = f"hf://datasets/{self.repository}@{self.revision}"
+        return [f"{address}/{name}" if name in missing else str(place / name) for name in self.files()]
+
+    def _encode(self, draft: Path, sources: list[str], tokenizer: Any) -> None:
+        held_out = self.held_out
+
+        def is_in_held_out(text: str, place: Place) -> bool:
+            return is_held_out(text, held_out) if isinstance(held_out, int) else place.file == 0
+
+        encode(
+            draft,
+            tokenizer,
+            lambda start: documents(sources, "text", start),
+            is_in_held_out,
+            end=tokenizer.token_to_id(END) if self.documents_end else None,
+            most=self.tokens,
+            files=len(sources),
+        )
+
+
+def _nothing(_: Path) -> None:
+    """Makes nothing: the folder is there."""
+
+
+def gpt2_tokenizer(data_dir: Path, vocab_size: int, *, download: bool) -> Any:
+    """GPT-2's tokenizer, from data_dir/openai-community/gpt2/tokenizer.json; downloaded into it if that is allowed.
+
+    Raises ValueError if it is missing, cannot be downloaded, has more tokens than vocab_size, or is none with an
+    end-of-text token.
+    """
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # else it warns when the loader's workers fork
+    from tokenizers import Tokenizer
+
+    repository, revision = TOKENIZER
+    file = data_dir / repository / "tokenizer.json"
+    if not file.exists():
+        if not download:
+            raise ValueError(
+                f"GPT-2's tokenizer is missing: set task.download=true, or copy tokenizer.json from "
+                f"https://huggingface.co/{repository} into {file.parent}"
+            )
+        try:
+            content = Tokenizer.from_pretrained(repository, revision=revision).to_str()
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(file, content.encode())
+        except Exception as error:  # a network fails in many ways
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ValueError(f"GPT-2's tokenizer cannot be downloaded into {file.parent}: {reason}") from error
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises nothing more special
+        raise ValueError(f"{file} is no tokenizer: {error}") from error
+    if tokenizer.token_to_id(END) is None:
+        raise ValueError(f"{file} is not GPT-2's tokenizer: it lacks {END}")
+    if tokenizer.get_vocab_size() > vocab_size:
+        raise ValueError(
+            f"vocab_size is {vocab_size}; the tokenizer has {tokenizer.get_vocab_size()}, and it must be at least that"
+        )
+    return tokenizer

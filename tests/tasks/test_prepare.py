@@ -1,0 +1,213 @@
+"""Data prepared once: interrupted, damaged, on a full disk, by two processes at once."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tasks.prepare import SUMS, prepared
+from tasks.text_gpt2 import TextGPT2
+from tests.conftest import ROOT
+from tests.tasks.language import text
+
+SMALL = {"width": 16, "depth": 1, "heads": 2, "context": 16, "vocab_size": 300}
+
+# Encodes a few documents at a time, slowly, and says where it began.
+SLOW = """
+import os, sys, time
+import tasks.encoding, tasks.text_gpt2 as text
+tasks.encoding.CHUNK = 3000
+real = tasks.encoding.encode
+def encode(draft, tokenizer, read, *rest, **more):
+    def spoken(place):
+        print("begins at", *place, flush=True)
+        return read(place)
+    real(draft, tokenizer, spoken, *rest, **more)
+text.encode = encode
+if sys.argv[3] == "slow":
+    os.fsync = lambda _: time.sleep(0.02)
+text.TextGPT2(0, data_dir=sys.argv[1], files=[sys.argv[2]], width=16, depth=1, heads=2, context=16, vocab_size=300)
+"""
+
+# Counts how often the data are made; making them lasts until all processes have begun, and a second longer.
+COUNTED = """
+import os, sys, time
+from pathlib import Path
+from tasks.prepare import prepared
+place = Path(sys.argv[1])
+(place / f"begun-{os.getpid()}").touch()
+def make(draft):
+    with (place / "made").open("a") as log:
+        log.write("once\\n")
+    while len(list(place.glob("begun-*"))) < int(sys.argv[2]):
+        time.sleep(0.01)
+    time.sleep(1)
+    (draft / "data").write_bytes(b"1")
+print(prepared(place / "data", make, what="the data", needs=1))
+"""
+
+# Prepares under a limit on the size of files, in bytes.
+LIMITED = """
+import resource, sys
+limit = int(sys.argv[3])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+from tasks.text_gpt2 import TextGPT2
+try:
+    TextGPT2(0, data_dir=sys.argv[1], files=[sys.argv[2]], width=16, depth=1, heads=2, context=16, vocab_size=300)
+except ValueError as error:
+    print(error)
+"""
+
+
+def start(code, *arguments):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process):
+    out, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    return out
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """A folder of 300 documents."""
+    (tmp_path / "corpus").mkdir()
+    for seed in range(300):
+        (tmp_path / "corpus" / f"{seed:03d}.txt").write_text(text(seed, 60), encoding="utf-8")
+    return tmp_path / "corpus"
+
+
+@pytest.fixture
+def rows(tmp_path):
+    """The same as rows of a file."""
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps({"text": text(seed, 60)}) + "\n" for seed in range(300)), encoding="utf-8")
+    return file
+
+
+def contents(data_dir):
+    (folder,) = data_dir.glob("text-*")
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def test_killed_in_the_middle_it_goes_on_and_ends_with_the_same_files(tmp_path, rows):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    finish(start(SLOW, whole, rows, "quick"))
+    places = []
+    for documents in (20, 150):
+        process = start(SLOW, killed, rows, "slow")
+        began = time.monotonic()
+        while time.monotonic() - began < 60:
+            done = [json.loads(file.read_text())["place"][1] for file in killed.glob(".text-*.draft/progress.json")]
+            if done and done[0] >= documents:
+                break
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        places.append(process.communicate()[0].split()[-1])
+        assert not list(killed.glob("text-*"))  # nothing there that could be taken for whole
+    (draft,) = killed.glob(".text-*.draft")
+    with (draft / "train.bin").open("ab") as file:
+        file.write(b"half a chunk")
+    (draft / ".facts.json.17").write_bytes(b"half a file")
+    out = finish(start(SLOW, killed, rows, "quick"))
+    places.append(out.split()[3])
+    assert places[0] == "0"
+    assert int(places[1]) >= 20
+    assert int(places[2]) >= 150
+    assert contents(killed) == contents(whole)
+
+
+def test_two_processes_at_once_prepare_it_once(tmp_path):
+    processes = [start(COUNTED, tmp_path, 2) for _ in range(2)]
+    errors = [process.communicate(timeout=60) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert (tmp_path / "made").read_text() == "once\n"
+    assert sum("waiting for another process" in error for _, error in errors) == 1
+    assert sum("preparing the data: about 1 kB" in error for _, error in errors) == 1
+
+
+def test_a_process_that_is_killed_releases_the_others(tmp_path):
+    first = start(COUNTED, tmp_path, 2)
+    while not (tmp_path / "made").exists():
+        time.sleep(0.01)
+    second = start(COUNTED, tmp_path, 2)
+    while len(list(tmp_path.glob("begun-*"))) < 2:
+        time.sleep(0.01)
+    first.kill()
+    first.communicate()
+    finish(second)
+    assert (tmp_path / "data" / "data").read_bytes() == b"1"
+
+
+def flip(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def truncate(file):
+    os.truncate(file, file.stat().st_size - 1)
+
+
+@pytest.mark.parametrize("name", ["train.bin", "held_out.bin", "facts.json", "tokenizer.json", SUMS])
+@pytest.mark.parametrize("damage", [flip, truncate, Path.unlink])
+def test_damaged_data_are_refused_in_one_line(tmp_path, corpus, damage, name):
+    TextGPT2(0, data_dir=str(tmp_path / "data"), files=[str(corpus)], **SMALL)
+    (folder,) = (tmp_path / "data").glob("text-*")
+    damage(folder / name)
+    with pytest.raises(ValueError, match=r"is damaged .*; delete .* and run again") as raised:
+        TextGPT2(0, data_dir=str(tmp_path / "data"), files=[str(corpus)], **SMALL)
+    assert "\n" not in str(raised.value)
+    shutil.rmtree(folder)
+    TextGPT2(0, data_dir=str(tmp_path / "data"), files=[str(corpus)], **SMALL)
+
+
+@pytest.mark.parametrize("limit", [10, 3000, 8000, 20000])
+def test_a_full_disk_leaves_nothing_that_is_taken_for_whole(tmp_path, corpus, limit):
+    out = finish(start(LIMITED, tmp_path / "data", corpus, limit))
+    assert "cannot be prepared in" in out
+    assert "File too large" in out
+    assert out.count("\n") == 1
+    assert not list((tmp_path / "data").glob("text-*"))
+    task = TextGPT2(0, data_dir=str(tmp_path / "data"), files=[str(corpus)], **SMALL)
+    other = TextGPT2(0, data_dir=str(tmp_path / "other"), files=[str(corpus)], **SMALL)
+    assert task.fingerprint() == other.fingerprint()
+
+
+def test_too_little_disk_is_said_before(tmp_path):
+    with pytest.raises(ValueError, match=r"the data needs 1000000.0 GB in .*; .* are free"):
+        prepared(tmp_path / "data", lambda _: None, what="the data", needs=10**15)
+
+
+def test_what_an_interrupted_preparation_left_counts_as_room(tmp_path, monkeypatch):
+    draft = tmp_path / ".data.draft"
+    draft.mkdir()
+    (draft / "part").write_bytes(bytes(600))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=500))
+    assert prepared(tmp_path / "data", lambda _: None, what="the data", needs=1000) == tmp_path / "data"
+    with pytest.raises(ValueError, match="needs 1 kB"):
+        prepared(tmp_path / "other", lambda _: None, what="the data", needs=1000)
+
+
+def test_prepared_data_need_no_right_to_write(tmp_path, corpus):
+    TextGPT2(0, data_dir=str(tmp_path / "data"), files=[str(corpus)], **SMALL)
+    before = sorted(file.name for file in (tmp_path / "data").iterdir())
+    lock = next((tmp_path / "data").glob(".*.lock"))
+    lock.unlink()
+    TextGPT2(0, data_dir=str(tmp_path / "data"), files=[str(corpus)], **SMALL)
+    assert sorted(file.name for file in (tmp_path / "data").iterdir()) == [name for name in before if name != lock.name]
+
+
+def test_a_place_that_cannot_be_written_is_named(corpus):
+    with pytest.raises(ValueError, match="cannot be prepared in /proc/none"):
+        TextGPT2(0, data_dir="/proc/none", files=[str(corpus)], **SMALL)
