@@ -19,7 +19,7 @@ from s3bench.sweep import sweep
 OPTIMIZER = "adamw_95"
 GRID = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # multipliers; the outer ones only where the best is beside
 FIRST = slice(2, 7)  # of the grid
-LR_SEEDS = range(100, 103)  # no experiment reports on seeds from 100 on
+LR_SEEDS = range(100, 106)  # no experiment reports on seeds from 100 on
 TARGET_SEEDS = range(100, 112)
 CALM = (0.1, LOW)  # multipliers of runs that should not spike,
 CALM_OPTIMIZERS = (OPTIMIZER, "s3")
@@ -32,7 +32,7 @@ Evals = record.Columns | None  # of a run; None: diverged
 def tune(task: str, overrides: Sequence[str], jobs: int | None = None) -> Path:
     """Measure a task and write its settings; returns the YAML's path. What is there of an earlier call is used.
 
-    The base learning rate is AdamW's (.9, .95) best of a grid around the YAML's, by the median of where three seeds
+    The base learning rate is AdamW's (.9, .95) best of a grid around the YAML's, by the median of where six seeds
     end. The targets are where twelve seeds end at that rate: the median, then the ladder around it. The detector's
     parameters are those of calibrate.py, from runs at a tenth and three tenths of that rate.
 
@@ -140,7 +140,7 @@ def _spikes(folders: list[Path], smallest: float) -> str:
         raise UserError(
             f"{steps:,} steps at lr / 10 and lr × {LOW:g} are not calm: the detector finds spikes everywhere"
         )
-    parameters = f"{{k: {found.k:.1f}, delta: {found.delta:g}, ceiling: {found.ceiling:g}}}"
+    parameters = f"{{k: {found.k:.1f}, delta: {found.delta}, ceiling: {found.ceiling}}}"
     return f"spikes: {parameters} # {found.spikes} in {found.steps:,} calm steps, at lr / 10 and lr × {LOW:g}"
 
 
