@@ -22,7 +22,7 @@ def read_back(results, *options):
 
 
 def test_an_offline_run_holds_config_metrics_evaluations_spikes_and_summary(tmp_path):
-    overrides = ["tracker=wandb", "optimizer=sgd", "horizon=100", f"results_dir={tmp_path}"]
+    overrides = ["tracker=wandb", "optimizer=sgd", "task.lr=0.01", "horizon=100", f"results_dir={tmp_path}"]
     config = run_config([*overrides, "lr_multiplier=400"])  # blows up while the learning rate is high, and comes back
     assert run(config) == "finished"
     whole = read_back(tmp_path) + read_back(tmp_path, "--summary")

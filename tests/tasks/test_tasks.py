@@ -15,7 +15,7 @@ from tasks.source_gpt import SourceGPT, encoded_source
 from tests.tasks.language import overrides
 
 TASKS = sorted(catalog.choices("task"))
-FULL_BATCH = {"digits_mlp"}  # whose every batch is all of the data
+FULL_BATCH = {"digits_mlp", "regression"}  # whose every batch is all of the data
 SMALLER = {  # where a default takes long on one core
     "cifar10_resnet18": ["task.build.width=8"],
     "imagenet_resnet50": ["task.build.batch=2"],
