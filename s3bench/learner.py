@@ -8,8 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
@@ -61,9 +59,8 @@ class Learner:
         if checkpointing:
             for block in _blocks(model):
                 _checkpoint(block)
-        self._trained: nn.Module = model
-        if processes.size > 1:
-            self._trained = _spread(model, processes, parallel)
+        self._trained: Any = model if processes.size == 1 else _spread(model, processes, parallel)
+        self._is_sharded = processes.size > 1 and parallel == "fsdp2"
         self.params = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._loss: Callable[[nn.Module, Batch], Tensor] = torch.compile(task.loss) if compile else task.loss
 
@@ -115,7 +112,7 @@ class Learner:
     @property
     def _sharers(self) -> Processes:
         """The processes that each have a part of the parameters."""
-        return self.processes if isinstance(self.model, FSDPModule) else ALONE
+        return self.processes if self._is_sharded else ALONE
 
     def _moved(self, tensor: Tensor) -> Tensor:
         images = self._channels_last and tensor.ndim == 4
@@ -125,10 +122,11 @@ class Learner:
 
     def _exchanging(self, now: bool) -> AbstractContextManager[object]:
         """Whether gradients are exchanged between processes after the backward pass in the block."""
-        if isinstance(self._trained, FSDPModule):
+        if self._is_sharded:
             self._trained.set_requires_gradient_sync(now)
-        elif isinstance(self._trained, DistributedDataParallel) and not now:
-            return self._trained.no_sync()
+        elif self.processes.size > 1 and not now:
+            skipping: AbstractContextManager[object] = self._trained.no_sync()
+            return skipping
         return nullcontext()
 
 
@@ -179,6 +177,9 @@ def _spread(model: nn.Module, processes: Processes, parallel: str) -> nn.Module:
     device = next(model.parameters()).device
     if parallel == "ddp":
         return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+    from torch.distributed.device_mesh import init_device_mesh  # half a second that only this way pays
+    from torch.distributed.fsdp import fully_shard
+
     mesh = init_device_mesh(device.type, (processes.size,))
     for block in _blocks(model):
         fully_shard(block, mesh=mesh)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from s3bench.processes import ALONE, Processes
 
@@ -42,5 +41,5 @@ def update_size(before: Tensor, after: Tensor, lr: float, sharers: Processes = A
 
 
 def _local(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """This process's parts of tensors that may be spread over several."""
-    return [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors]
+    """This process's parts of tensors that may be spread over several (DTensor)."""
+    return [tensor.to_local() if hasattr(tensor, "to_local") else tensor for tensor in tensors]
