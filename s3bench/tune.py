@@ -5,9 +5,10 @@ import textwrap
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import yaml
 
 from s3bench import catalog, record
@@ -24,16 +25,18 @@ TARGET_SEEDS = range(100, 112)
 CALM = (0.1, LOW)  # multipliers of runs that should not spike,
 CALM_OPTIMIZERS = (OPTIMIZER, "s3")
 CALM_STEPS = 33_000  # at least
+END = 2**62  # a step after the last one
 WIDTH = 120  # of the YAML's lines
 
-Evals = record.Columns | None  # of a run; None: diverged
+Array = npt.NDArray[Any]
+Curve = tuple[Array, Array] | None  # the steps and values of a run's evaluations, lower ones better; None: diverged
 
 
 def tune(task: str, overrides: Sequence[str], jobs: int | None = None) -> Path:
     """Measure a task and write its settings; returns the YAML's path. What is there of an earlier call is used.
 
-    The base learning rate is AdamW's (.9, .95) best of a grid around the YAML's, by the median of where six seeds
-    end. The targets are where twelve seeds end at that rate: the median, then the ladder around it. The detector's
+    All is measured by the metric of the YAML's first target. The base learning rate is AdamW's (.9, .95) best of a grid
+    around the YAML's, by the median of where six seeds end. The targets are where twelve seeds end at that rate: the median, then the ladder around it. The detector's
     parameters are those of calibrate.py, from runs at a tenth and three tenths of that rate.
 
     Raises:
@@ -46,7 +49,8 @@ def tune(task: str, overrides: Sequence[str], jobs: int | None = None) -> Path:
     if config.run_id != run_config([f"task={task}"]).run_id:
         raise UserError("tune measures what the task's YAML says; only device, workers, data_dir and tracker are free")
     given, place = [f"task={task}", *overrides], Path("results", "tuning", task)
-    by_multiplier = _grid([*given, f"results_dir={place / 'lr'}"], jobs)
+    metric = Metric(config.task.targets[0]["metric"], -1 if "at_least" in config.task.targets[0] else 1)
+    by_multiplier = _grid([*given, f"results_dir={place / 'lr'}"], metric, jobs)
     best = min(by_multiplier, key=lambda multiplier: _median_end(by_multiplier[multiplier]))
     lr = float(f"{config.task.lr * best:.2g}")
     given = [*given, f"task.lr={lr}", f"results_dir={place / 'end'}"]
@@ -56,28 +60,48 @@ def tune(task: str, overrides: Sequence[str], jobs: int | None = None) -> Path:
     calm = _sweep([*given, *axes], range(100, 100 + seeds), jobs)
     what = (
         f"Measured on {date.today()}, {_machine(ends[0])}, on seeds from 100 on, by `s3bench tune {task}`. "
-        f"AdamW (.9, .95) ends at {_ends(by_multiplier, config.task.lr)}."
+        f"AdamW (.9, .95) ends at {metric.name} {_ends(by_multiplier, metric, config.task.lr)}."
     )
     lines = [
         *textwrap.wrap(what, WIDTH, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False),
         f"lr: {lr:g}",
         f"horizon: {config.task.horizon}",
         f"eval_every: {config.task.eval_every}",
-        *_targets([_evals(folder) for folder in ends], config.horizon),
+        *_targets([metric.of(folder) for folder in ends], metric, config.horizon),
         _spikes(calm, smallest_height(as_dict(config))),
     ]
     _write(files[task], lines)
     return files[task]
 
 
-def _grid(given: list[str], jobs: int | None) -> dict[float, list[Evals]]:
-    """The evaluations of each seed by multiplier; the grid is widened while the best one is at its edge."""
-    found: dict[float, list[Evals]] = {}
+class Metric(NamedTuple):
+    """What is measured at an evaluation, the metric of the task's main target."""
+
+    name: str
+    sign: int  # 1: lower values are better, -1: higher ones
+
+    def of(self, folder: Path) -> Curve:
+        """Of a run, its sign applied."""
+        if record.state(folder) == record.DIVERGED:
+            return None
+        evals = record.eval_arrays(folder)
+        if self.name not in evals:
+            raise unknown("metric in task.targets", self.name, set(evals) - {"step"})
+        return evals["step"], self.sign * evals[self.name]
+
+    def written(self, value: float) -> str:
+        """A value with its sign taken off, to three digits."""
+        return f"{self.sign * value:.3g}"
+
+
+def _grid(given: list[str], metric: Metric, jobs: int | None) -> dict[float, list[Curve]]:
+    """The curves of each seed by multiplier; the grid is widened while the best one is at its edge."""
+    found: dict[float, list[Curve]] = {}
     begin, end = FIRST.start, FIRST.stop
     while new := [multiplier for multiplier in GRID[begin:end] if multiplier not in found]:
         for multiplier in new:
             runs = _sweep([*given, f"optimizer={OPTIMIZER}", f"lr_multiplier={multiplier}"], LR_SEEDS, jobs)
-            found[multiplier] = [_evals(folder) for folder in runs]
+            found[multiplier] = [metric.of(folder) for folder in runs]
         best = min(found, key=lambda multiplier: _median_end(found[multiplier]))
         begin, end = max(0, begin - (best == GRID[begin])), min(len(GRID), end + (best == GRID[end - 1]))
     return dict(sorted(found.items()))
@@ -94,36 +118,35 @@ def _sweep(given: list[str], seeds: range, jobs: int | None) -> list[Path]:
     return folders
 
 
-def _evals(folder: Path) -> Evals:
-    return None if record.state(folder) == record.DIVERGED else record.eval_arrays(folder)
+def _values(runs: list[Curve], step: int) -> list[float]:
+    """The value of each run at the evaluation next to a step; infinite where it diverged."""
+    return [math.inf if run is None else float(run[1][np.abs(run[0] - step).argmin()]) for run in runs]
 
 
-def _losses(runs: list[Evals], step: int) -> list[float]:
-    """The loss of each run at the evaluation next to a step; infinite where it diverged."""
-    return [math.inf if e is None else float(e["loss"][np.abs(e["step"] - step).argmin()]) for e in runs]
+def _median_end(runs: list[Curve]) -> float:
+    return float(np.median(_values(runs, END)))
 
 
-def _median_end(runs: list[Evals]) -> float:
-    return float(np.median(_losses(runs, 2**62)))
-
-
-def _ends(by_multiplier: dict[float, list[Evals]], lr: float) -> str:
+def _ends(by_multiplier: dict[float, list[Curve]], metric: Metric, lr: float) -> str:
     """Where the grid ended, in words: "0.17 at lr 0.001, ..."."""
-    return ", ".join(f"{_median_end(runs):.3g} at lr {lr * m:.2g}" for m, runs in by_multiplier.items())
+    return ", ".join(f"{metric.written(_median_end(runs))} at lr {lr * m:.2g}" for m, runs in by_multiplier.items())
 
 
-def _targets(runs: list[Evals], horizon: int) -> list[str]:
+def _targets(runs: list[Curve], metric: Metric, horizon: int) -> list[str]:
     """The lines of the targets: the median end first, then what is easier, then what is harder."""
+    half, three_quarters = horizon // 2, 3 * horizon // 4
     rungs = [
-        (np.median(_losses(runs, 2**62)), "the main one: the median of where AdamW (.9, .95) ends"),
-        (np.median(_losses(runs, horizon // 2)), f"its median at step {horizon // 2}"),
-        (np.median(_losses(runs, 3 * horizon // 4)), f"at step {3 * horizon // 4}"),
-        (_lower_quartile(_losses(runs, 2**62)), "the lower quartile of where it ends"),
+        (np.median(_values(runs, END)), "the main one: the median of where AdamW (.9, .95) ends"),
+        (np.median(_values(runs, half)), f"its median at step {half}"),
+        (np.median(_values(runs, three_quarters)), f"at step {three_quarters}"),
+        (_lower_quartile(_values(runs, END)), "the better quartile of where it ends"),
     ]
-    known = {f"{bound:.3g}": what for bound, what in reversed(rungs) if math.isfinite(bound)}
+    known = {metric.written(value): what for value, what in reversed(rungs) if math.isfinite(value)}
     if not known:
         raise UserError("AdamW (.9, .95) diverged at its best learning rate: there is no target")
-    return ["targets:", *(f"  - {{metric: loss, at_most: {bound}}} # {known[bound]}" for bound in reversed(known))]
+    bound = "at_most" if metric.sign > 0 else "at_least"
+    lines = [f"  - {{metric: {metric.name}, {bound}: {value}}} # {what}" for value, what in known.items()]
+    return ["targets:", *reversed(lines)]
 
 
 def _lower_quartile(ends: list[float]) -> float:

@@ -24,16 +24,22 @@ spikes: {k: 6.0, delta: 0.1}
 """
 
 
-def evals(*losses, every=100):
-    return {"step": np.arange(len(losses)) * every, "loss": np.array(losses)}
+LOSS = tune.Metric("loss", 1)
+
+
+def curve(*values, every=100):
+    return np.arange(len(values)) * every, np.array(values)
 
 
 def test_targets_are_the_median_end_then_the_ladder_around_it():
-    runs = [evals(9, 5 + x, 3 + x, 2 + x, 1 + x) for x in (0, 0.2, 0.4, 0.6)]
-    lines = yaml.safe_load("\n".join(tune._targets([*runs, None], 400)))["targets"]
+    runs = [curve(9, 5 + x, 3 + x, 2 + x, 1 + x) for x in (0, 0.2, 0.4, 0.6)]
+    lines = yaml.safe_load("\n".join(tune._targets([*runs, None], LOSS, 400)))["targets"]
     assert [target["at_most"] for target in lines] == [1.4, 3.4, 2.4, 1.2]  # of five runs, one diverged
     with pytest.raises(UserError, match="diverged at its best"):
-        tune._targets([None, None], 400)
+        tune._targets([None, None], LOSS, 400)
+    lines = tune._targets([curve(0, -0.5, -0.6, -0.7, -0.9)], tune.Metric("accuracy", -1), 400)
+    assert lines[1] == "  - {metric: accuracy, at_least: 0.9} # the main one: the median of where AdamW (.9, .95) ends"
+    assert lines[2] == "  - {metric: accuracy, at_least: 0.6} # its median at step 200"
 
 
 def test_the_grid_is_widened_while_the_best_is_at_its_edge(monkeypatch):
@@ -45,11 +51,11 @@ def test_the_grid_is_widened_while_the_best_is_at_its_edge(monkeypatch):
         return [multiplier] * len(seeds)
 
     monkeypatch.setattr(tune, "_sweep", sweep)
-    monkeypatch.setattr(tune, "_evals", lambda multiplier: evals(9, abs(math.log(multiplier / 40))))
-    assert list(tune._grid([], None)) == sorted(asked) == [0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0]
+    monkeypatch.setattr(tune.Metric, "of", lambda _, multiplier: curve(9, abs(math.log(multiplier / 40))))
+    assert list(tune._grid([], LOSS, None)) == sorted(asked) == [0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0]
     asked.clear()
-    monkeypatch.setattr(tune, "_evals", lambda multiplier: None if multiplier > 1 else evals(9, 1 / multiplier))
-    assert list(tune._grid([], None)) == [0.1, 0.3, 1.0, 3.0, 10.0]
+    monkeypatch.setattr(tune.Metric, "of", lambda _, multiplier: None if multiplier > 1 else curve(9, 1 / multiplier))
+    assert list(tune._grid([], LOSS, None)) == [0.1, 0.3, 1.0, 3.0, 10.0]
 
 
 def test_only_what_follows_build_is_written_anew(tmp_path):
