@@ -36,8 +36,9 @@ def tune(task: str, overrides: Sequence[str], jobs: int | None = None) -> Path:
     """Measure a task and write its settings; returns the YAML's path. What is there of an earlier call is used.
 
     All is measured by the metric of the YAML's first target. The base learning rate is AdamW's (.9, .95) best of a grid
-    around the YAML's, by the median of where six seeds end. The targets are where twelve seeds end at that rate: the median, then the ladder around it. The detector's
-    parameters are those of calibrate.py, from runs at a tenth and three tenths of that rate.
+    around the YAML's, by the median of where six seeds end. The targets are where twelve seeds end at that rate: the
+    median, then the ladder around it. The detector's parameters are those of calibrate.py, from runs at a tenth and
+    three tenths of that rate.
 
     Raises:
         UserError: no such task, an override that changes what is measured, or a run that failed.
@@ -141,12 +142,15 @@ def _targets(runs: list[Curve], metric: Metric, horizon: int) -> list[str]:
         (np.median(_values(runs, three_quarters)), f"at step {three_quarters}"),
         (_lower_quartile(_values(runs, END)), "the better quartile of where it ends"),
     ]
-    known = {metric.written(value): what for value, what in reversed(rungs) if math.isfinite(value)}
+    known: dict[str, str] = {}  # two that are equal are one
+    for value, what in rungs:
+        if math.isfinite(value):
+            known.setdefault(metric.written(value), what)
     if not known:
         raise UserError("AdamW (.9, .95) diverged at its best learning rate: there is no target")
     bound = "at_most" if metric.sign > 0 else "at_least"
     lines = [f"  - {{metric: {metric.name}, {bound}: {value}}} # {what}" for value, what in known.items()]
-    return ["targets:", *reversed(lines)]
+    return ["targets:", *lines]
 
 
 def _lower_quartile(ends: list[float]) -> float:
