@@ -5,8 +5,10 @@ import os
 import sysconfig
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
+from torch import nn
 
 from tasks.gpt import GPT
 from tasks.prepare import prepared
@@ -32,6 +34,8 @@ class SourceGPT(TokenTask):
         workers: processes that make the batches.
     """
 
+    network: ClassVar[type[nn.Module]] = GPT
+
     def __init__(
         self,
         seed: int,
@@ -50,7 +54,7 @@ class SourceGPT(TokenTask):
         super().__init__(
             encoded_source(Path(data_dir), vocab_size),
             seed,
-            model=partial(GPT, **shape),
+            model=partial(self.network, **shape),
             vocab_size=vocab_size,
             batch=batch,
             context=context,
