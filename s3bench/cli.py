@@ -17,7 +17,13 @@ if TYPE_CHECKING:
     from s3bench.spikes import Spike
 
 RUN_HELP = "what to run, as key=value: task=source_gpt optimizer=s3 lr_multiplier=10 (any key of configs/run.yaml)"
-KINDS = {"tasks": "task", "optimizers": "optimizer", "schedules": "schedule", "experiments": "experiment"}
+KINDS = {
+    "tasks": "task",
+    "optimizers": "optimizer",
+    "schedules": "schedule",
+    "launchers": "launcher",
+    "experiments": "experiment",
+}
 
 # The table of spikes: a field of Spike -> its width and format
 SPIKE_TABLE = {  # columns: how wide, and how written
@@ -128,7 +134,9 @@ def _parser() -> Parser:
     tune.add_argument("--jobs", type=_count, metavar="N", help="runs at a time (default: one per core)")
     tune.set_defaults(command=_tune)
 
-    listing = commands.add_parser("list", help="the names that task=, optimizer=, schedule= and experiment= take")
+    listing = commands.add_parser(
+        "list", help="the names that task=, optimizer=, schedule=, launcher= and experiment= take"
+    )
     listing.add_argument("kind", choices=list(KINDS))
     listing.set_defaults(command=_list)
     return parser
@@ -172,7 +180,12 @@ def _sweep(chosen: argparse.Namespace) -> int:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("torchrun starts the processes of one run: s3bench run; a sweep starts its own")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's end is the user's: stop the workers too
-    return sweep(chosen.overrides, chosen.jobs)
+    return sweep([*chosen.overrides, *_jobs(chosen)])
+
+
+def _jobs(chosen: argparse.Namespace) -> list[str]:
+    """--jobs as the override that it stands for."""
+    return [] if chosen.jobs is None else [f"launcher.jobs={chosen.jobs}"]
 
 
 def _status(chosen: argparse.Namespace) -> int:
@@ -237,7 +250,7 @@ def _tune(chosen: argparse.Namespace) -> int:
     from s3bench.tune import tune
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    print(f"wrote {tune(chosen.task, chosen.overrides, chosen.jobs)}")
+    print(f"wrote {tune(chosen.task, [*chosen.overrides, *_jobs(chosen)])}")
     return 0
 
 

@@ -25,6 +25,7 @@ CHOICES = {
     "precision": ("float32", "bf16"),  # see learner.py
     "parallel": ("ddp", "fsdp2"),
 }
+OF_A_SWEEP = ("launcher", "retries", "fail_fast")  # no axes of a grid
 
 
 @dataclass
@@ -48,6 +49,7 @@ class Names:
     optimizer: str = ""
     schedule: str = ""
     tracker: str = ""
+    launcher: str = ""
     experiment: str = "adhoc"
 
 
@@ -59,6 +61,7 @@ class RunConfig:
     optimizer: dict[str, Any] = MISSING
     schedule: dict[str, Any] = MISSING
     tracker: dict[str, Any] = MISSING
+    launcher: dict[str, Any] = MISSING
     lr_multiplier: float = MISSING
     seed: int = MISSING
     horizon: int = MISSING
@@ -75,6 +78,9 @@ class RunConfig:
     threads: int = MISSING
     device: str = MISSING
     workers: int = MISSING
+    checkpoint_every: float = MISSING
+    retries: int = MISSING
+    fail_fast: bool = MISSING
     results_dir: str = MISSING
     data_dir: str = MISSING
     names: Names = field(default_factory=Names)
@@ -90,6 +96,9 @@ def run_configs(overrides: list[str]) -> list[RunConfig]:
     keys = {override.key_or_group for override in given}
     fixed = [override for override in given if not override.is_sweep_override()]
     grid = [axis for axis in _experiment_grid(fixed) if axis.key_or_group not in keys]
+    for axis in [*grid, *given]:
+        if axis.is_sweep_override() and axis.key_or_group.split(".")[0] in OF_A_SWEEP:
+            raise UserError(f"{axis.input_line}: {axis.key_or_group} is one for the whole sweep")
     axes = [_points(axis) for axis in [*grid, *(override for override in given if override.is_sweep_override())]]
     configs: dict[str, RunConfig] = {}
     for point in itertools.product(*axes):
@@ -243,7 +252,12 @@ def _check(config: RunConfig) -> None:
     for key, value in at_least_1.items():
         if value < 1:
             raise UserError(f"{key} is {value}; it must be at least 1")
-    positive = {"lr_multiplier": config.lr_multiplier, "task.lr": config.task.lr, "clip_norm": config.clip_norm}
+    positive = {
+        "lr_multiplier": config.lr_multiplier,
+        "task.lr": config.task.lr,
+        "clip_norm": config.clip_norm,
+        "checkpoint_every": config.checkpoint_every,
+    }
     for key, number in positive.items():
         if number is not None and not (number > 0 and math.isfinite(number)):
             raise UserError(f"{key} is {number}; it must be a number above 0")
@@ -252,7 +266,7 @@ def _check(config: RunConfig) -> None:
     for key, allowed in CHOICES.items():
         if getattr(config, key) not in allowed:
             raise unknown(key, getattr(config, key), allowed)
-    for key, least in {"threads": 1, "workers": 0}.items():
+    for key, least in {"threads": 1, "workers": 0, "retries": 0}.items():
         if not least <= getattr(config, key) <= 1024:
             raise UserError(f"{key} is {getattr(config, key)}; it must be from {least} to 1024")
     for target in config.task.targets:

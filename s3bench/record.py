@@ -39,7 +39,10 @@ OVER = (FINISHED, DIVERGED)  # states with a result
 
 
 # What cannot change a run's result: places, mirrors, names, the device, and what a report does with the record.
-NOT_IDENTITY = ("tracker", "device", "parallel", "workers", "results_dir", "data_dir", "names", "run_id")
+NOT_IDENTITY = (
+    *("tracker", "launcher", "device", "parallel", "workers", "results_dir", "data_dir", "names", "run_id"),
+    *("checkpoint_every", "retries", "fail_fast"),
+)
 NOT_TASK_IDENTITY = (
     "horizon",
     "eval_every",

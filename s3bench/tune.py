@@ -32,7 +32,7 @@ Array = npt.NDArray[Any]
 Curve = tuple[Array, Array] | None  # the steps and values of a run's evaluations, lower ones better; None: diverged
 
 
-def tune(task: str, overrides: Sequence[str], jobs: int | None = None) -> Path:
+def tune(task: str, overrides: Sequence[str]) -> Path:
     """Measure a task and write its settings; returns the YAML's path. What is there of an earlier call is used.
 
     All is measured by the metric of the YAML's first target. The base learning rate is AdamW's (.9, .95) best of a grid
@@ -51,14 +51,14 @@ def tune(task: str, overrides: Sequence[str], jobs: int | None = None) -> Path:
         raise UserError("tune measures what the task's YAML says; only device, workers, data_dir and tracker are free")
     given, place = [f"task={task}", *overrides], Path("results", "tuning", task)
     metric = Metric(config.task.targets[0]["metric"], -1 if "at_least" in config.task.targets[0] else 1)
-    by_multiplier = _grid([*given, f"results_dir={place / 'lr'}"], metric, jobs)
+    by_multiplier = _grid([*given, f"results_dir={place / 'lr'}"], metric)
     best = min(by_multiplier, key=lambda multiplier: _median_end(by_multiplier[multiplier]))
     lr = float(f"{config.task.lr * best:.2g}")
     given = [*given, f"task.lr={lr}", f"results_dir={place / 'end'}"]
-    ends = _sweep([*given, f"optimizer={OPTIMIZER}", "lr_multiplier=1"], TARGET_SEEDS, jobs)
+    ends = _sweep([*given, f"optimizer={OPTIMIZER}", "lr_multiplier=1"], TARGET_SEEDS)
     seeds = max(3, math.ceil(CALM_STEPS / (len(CALM) * len(CALM_OPTIMIZERS) * config.horizon)))
     axes = [f"optimizer={','.join(CALM_OPTIMIZERS)}", f"lr_multiplier={','.join(map(str, CALM))}"]
-    calm = _sweep([*given, *axes], range(100, 100 + seeds), jobs)
+    calm = _sweep([*given, *axes], range(100, 100 + seeds))
     what = (
         f"Measured on {date.today()}, {_machine(ends[0])}, on seeds from 100 on, by `s3bench tune {task}`. "
         f"AdamW (.9, .95) ends at {metric.name} {_ends(by_multiplier, metric, config.task.lr)}."
@@ -95,24 +95,24 @@ class Metric(NamedTuple):
         return f"{self.sign * value:.3g}"
 
 
-def _grid(given: list[str], metric: Metric, jobs: int | None) -> dict[float, list[Curve]]:
+def _grid(given: list[str], metric: Metric) -> dict[float, list[Curve]]:
     """The curves of each seed by multiplier; the grid is widened while the best one is at its edge."""
     found: dict[float, list[Curve]] = {}
     begin, end = FIRST.start, FIRST.stop
     while new := [multiplier for multiplier in GRID[begin:end] if multiplier not in found]:
         for multiplier in new:
-            runs = _sweep([*given, f"optimizer={OPTIMIZER}", f"lr_multiplier={multiplier}"], LR_SEEDS, jobs)
+            runs = _sweep([*given, f"optimizer={OPTIMIZER}", f"lr_multiplier={multiplier}"], LR_SEEDS)
             found[multiplier] = [metric.of(folder) for folder in runs]
         best = min(found, key=lambda multiplier: _median_end(found[multiplier]))
         begin, end = max(0, begin - (best == GRID[begin])), min(len(GRID), end + (best == GRID[end - 1]))
     return dict(sorted(found.items()))
 
 
-def _sweep(given: list[str], seeds: range, jobs: int | None) -> list[Path]:
+def _sweep(given: list[str], seeds: range) -> list[Path]:
     """The records of the runs."""
     overrides = [*given, f"seed=range({seeds.start},{seeds.stop})"]
     folders = [record.folder_of(as_dict(config)) for config in run_configs(overrides)]
-    if sweep(overrides, jobs):
+    if sweep(overrides):
         raise UserError(
             "a run failed, and without it nothing is written; the same command goes on with what is missing"
         )

@@ -33,7 +33,7 @@ REPORT_SIDE = [
     "calibrate",
 ]
 RUN_SIDE = ["run", "train", "block", "groups", "measure", "build", "config", "environment", "schedule", "track"]
-RUN_SIDE += ["sweep", "warm", "learner", "processes", "tune"]
+RUN_SIDE += ["sweep", "workers", "warm", "learner", "processes", "tune"]
 
 
 def imports(file):

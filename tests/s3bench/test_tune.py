@@ -45,17 +45,17 @@ def test_targets_are_the_median_end_then_the_ladder_around_it():
 def test_the_grid_is_widened_while_the_best_is_at_its_edge(monkeypatch):
     asked = []
 
-    def sweep(given, seeds, _):
+    def sweep(given, seeds):
         multiplier = float(given[-1].removeprefix("lr_multiplier="))
         asked.append(multiplier)
         return [multiplier] * len(seeds)
 
     monkeypatch.setattr(tune, "_sweep", sweep)
     monkeypatch.setattr(tune.Metric, "of", lambda _, multiplier: curve(9, abs(math.log(multiplier / 40))))
-    assert list(tune._grid([], LOSS, None)) == sorted(asked) == [0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0]
+    assert list(tune._grid([], LOSS)) == sorted(asked) == [0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0]
     asked.clear()
     monkeypatch.setattr(tune.Metric, "of", lambda _, multiplier: None if multiplier > 1 else curve(9, 1 / multiplier))
-    assert list(tune._grid([], LOSS, None)) == [0.1, 0.3, 1.0, 3.0, 10.0]
+    assert list(tune._grid([], LOSS)) == [0.1, 0.3, 1.0, 3.0, 10.0]
 
 
 def test_only_what_follows_build_is_written_anew(tmp_path):
