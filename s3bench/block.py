@@ -16,15 +16,37 @@ BLOCK_ROWS_OF_SEVERAL = 20
 ROW_SCALARS = 4  # of a step, at most
 
 
+class End:
+    """Decides at which loss a run is over before its horizon: the first that is not finite; and, where that is asked
+    for, the last of so many in a row above the run's first loss.
+
+    Args:
+        above: how many in a row; None: however many.
+        state: that of an earlier End, to go on from.
+    """
+
+    def __init__(self, above: int | None = None, state: dict[str, Any] | None = None) -> None:
+        self._above = above
+        self.state = state or {"first": None, "in_a_row": 0}
+
+    def is_at(self, loss: float) -> bool:
+        """Whether this loss, the next one, is the last."""
+        if self.state["first"] is None:
+            self.state["first"] = loss
+        self.state["in_a_row"] = self.state["in_a_row"] + 1 if loss > self.state["first"] else 0
+        return not math.isfinite(loss) or (self._above is not None and self.state["in_a_row"] >= self._above)
+
+
 class Block:
     """Rows whose scalars are still on the device, in one buffer there, fetched together."""
 
-    def __init__(self, processes: Processes = ALONE) -> None:
-        self.steps = 0  # fetched so far
+    def __init__(self, processes: Processes = ALONE, first_step: int = 0, end: End | None = None) -> None:
+        self.steps = first_step  # fetched so far
+        self._end = end or End()
         self._alone = processes.size == 1
         self._rows: list[tuple[dict[str, Any], list[str]]] = []  # what the host knows, and the names of the scalars
         self._buffer: Tensor | None = None  # (BLOCK_ROWS, scalars of a row at most)
-        self._finite = True
+        self._is_over = False
         self._since = time.monotonic()
 
     def add(self, known: dict[str, Any], on_device: dict[str, Tensor]) -> None:
@@ -42,16 +64,16 @@ class Block:
         return len(self._rows) >= BLOCK_ROWS or time.monotonic() - self._since > BLOCK_SECONDS
 
     def flush(self, on_steps: Callable[[list[dict[str, Any]]], None]) -> bool:
-        """Hand the rows on, up to the first non-finite loss; whether all losses so far are finite."""
-        if self._rows and self._finite and self._buffer is not None:
+        """Hand the rows on, up to the run's last one; whether it goes on."""
+        if self._rows and not self._is_over and self._buffer is not None:
             rows = []
             values = self._buffer[: len(self._rows)].tolist()
             for (known, names), scalars in zip(self._rows, values, strict=True):
                 rows.append({**known, **dict(zip(names, scalars, strict=False))})
-                if not math.isfinite(rows[-1]["loss"]):
-                    self._finite = False
+                self._is_over = self._end.is_at(rows[-1]["loss"])
+                if self._is_over:
                     break
             self.steps += len(rows)
             on_steps(rows)
         self._rows, self._since = [], time.monotonic()
-        return self._finite
+        return not self._is_over

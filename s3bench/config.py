@@ -67,6 +67,7 @@ class RunConfig:
     horizon: int = MISSING
     eval_every: int = MISSING
     measure_every: int = MISSING
+    stop_diverged: int | None = None
     clip_norm: float | None = None
     decay: str = MISSING
     accumulate: int = MISSING
@@ -249,6 +250,8 @@ def _numbers_as_floats(value: Any) -> Any:
 def _check(config: RunConfig) -> None:
     """Raise UserError for a value outside its range."""
     at_least_1 = {key: getattr(config, key) for key in ("horizon", "eval_every", "measure_every", "accumulate")}
+    if config.stop_diverged is not None:
+        at_least_1["stop_diverged"] = config.stop_diverged
     for key, value in at_least_1.items():
         if value < 1:
             raise UserError(f"{key} is {value}; it must be at least 1")

@@ -19,6 +19,13 @@ def environment(device: torch.device, targets: list[str]) -> dict[str, Any]:
     return {"device": name, "versions": versions(targets), "commit": git_commit()}
 
 
+def numerics(device: torch.device) -> str | None:
+    """What must be the same for the same numbers on a CPU; None on a GPU, which adds in an order of its own."""
+    if device.type != "cpu":
+        return None
+    return f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+
+
 def versions(targets: list[str]) -> dict[str, str]:
     """Of Python, this package, and the libraries that the run used: torch, numpy, and those of the import paths."""
     packages = {"torch", "numpy", *(target.split(".")[0] for target in targets)}

@@ -42,6 +42,17 @@ class Processes:
             dist.broadcast_object_list(values, src=0)
         return values[0]
 
+    def largest(self, value: int) -> int:
+        """The largest number of all processes."""
+        values = [value] * self.size
+        if self.size > 1:
+            dist.all_gather_object(values, value)
+        return max(values)
+
+    def any(self, value: bool) -> bool:
+        """Whether it holds for any process."""
+        return self.largest(int(value)) > 0
+
     def _reduce(self, value: Tensor, how: Any) -> Tensor:
         if self.size > 1:
             dist.all_reduce(value, how)

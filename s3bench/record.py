@@ -8,17 +8,25 @@
         error.txt       of a failed run: the cause on the first line, then the traceback
         log.txt         what the run printed, if it printed anything
 
-While a run is under way its rows stand in steps.jsonl and evals.jsonl, and its process holds a lock on the folder.
+While a run is under way:
+
+        claim.N              who trains it, see claim.py; N counts the processes that have
+        steps.N.jsonl, evals.N.jsonl   the rows of the Nth process; the first line says from which step it went on
+        checkpoint.STEP.pt   the last two, see checkpoint.py
+
+Rows are only ever appended, each process to files of its own: rows from the step on at which a later process went on
+do not count.
 """
 
-import fcntl
 import json
+import math
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -27,9 +35,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from s3bench import claim
+from s3bench.claim import Busy as Busy
+from s3bench.claim import Claim
 from s3bench.errors import UserError
 
-CONFIG, SUMMARY, ERROR, LOG = "config.yaml", "summary.json", "error.txt", "log.txt"
+CONFIG, SUMMARY, ERROR, LOG, CLAIM = "config.yaml", "summary.json", "error.txt", "log.txt", "claim"
 STEPS, EVALS, ROWS = "steps", "evals", ".jsonl"
 NEEDED = {STEPS: {"step", "loss", "lr", "grad_norm"}, EVALS: {"step", "loss"}}  # columns
 
@@ -53,10 +64,6 @@ NOT_TASK_IDENTITY = (
 NOT_BUILD_IDENTITY = ("data_dir", "workers", "download")  # of the task's arguments
 
 Columns = dict[str, npt.NDArray[Any]]  # by name
-
-
-class Busy(Exception):
-    """Another process is at this run."""
 
 
 def identity(config: dict[str, Any]) -> dict[str, Any]:
@@ -87,32 +94,38 @@ def plan(config: dict[str, Any]) -> Path:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock on a record; the kernel releases it when the process ends. Raises Busy if another one holds it."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def claimed(folder: Path, dead: int | None = None) -> Iterator[Claim]:
+    """Hold the claim on a record. Raises Busy if another process has it; `dead`: the number of one that has died."""
+    held = Claim(folder / CLAIM, 1 + _last_number(folder), dead)
     try:
-        for attempt in range(20):
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if attempt == 19:
-                    raise Busy(folder) from error
-                time.sleep(0.01)  # one who looks whether it is locked holds it for a moment
-        yield
+        yield held
     finally:
-        os.close(descriptor)
+        held.release()
 
 
 class Writer:
-    """Writes one record anew: rows as they come, the rest at the end. For a process that holds its lock."""
+    """Writes one record: rows as they come, the rest at the end. For a process that holds its claim.
 
-    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
+    Args:
+        folder: the record's.
+        config: the run's.
+        number: of the claim.
+        first_step: from which step on this process trains; the rows before it are those that are there.
+
+    Raises Busy where another process has used the number.
+    """
+
+    def __init__(self, folder: Path, config: dict[str, Any], number: int = 0, first_step: int = 0) -> None:
         self.folder = folder
         _write(folder / CONFIG, yaml.safe_dump(config, sort_keys=False))
         for name in (SUMMARY, ERROR, f"{STEPS}.parquet", f"{EVALS}.parquet"):
             (folder / name).unlink(missing_ok=True)
-        self._files = {name: (folder / f"{name}{ROWS}").open("w", encoding="utf-8") for name in (STEPS, EVALS)}
+        try:
+            self._files = {n: _rows_file(folder, n, number).open("x", encoding="utf-8") for n in (STEPS, EVALS)}
+        except FileExistsError as error:
+            raise Busy(folder) from error
+        for name in self._files:
+            self._append(name, [{"from": first_step, "began": time.time()}])
 
     def __enter__(self) -> "Writer":
         return self
@@ -129,14 +142,19 @@ class Writer:
         """Append a row of evals.parquet."""
         self._append(EVALS, [row])
 
+    def sync(self) -> None:
+        """See to it that the rows so far outlast the machine."""
+        for file in self._files.values():
+            os.fsync(file.fileno())
+
     def finish(self, summary: dict[str, Any]) -> None:
         """Close the record of a finished or diverged run."""
         for file in self._files.values():
             file.close()
-        steps, evals = (_by_column(_rows(self.folder / f"{name}{ROWS}")) for name in (STEPS, EVALS))
+        steps, evals = (_by_column(_rows(self.folder, name)) for name in (STEPS, EVALS))
         write_result(self.folder, steps, evals, summary)
-        for name in (STEPS, EVALS):
-            (self.folder / f"{name}{ROWS}").unlink()
+        for done in [*_under_way(self.folder), *checkpoints(self.folder)]:
+            done.unlink(missing_ok=True)
 
     def fail(self, cause: str, traceback: str) -> None:
         """Close the record of a failed run; its rows so far stay."""
@@ -146,6 +164,42 @@ class Writer:
         file = self._files[name]
         file.write("".join(json.dumps(row) + "\n" for row in rows))
         file.flush()
+
+
+def write_checkpoint(folder: Path, step: int, write: Callable[[BinaryIO], None]) -> None:
+    """Have the checkpoint before a step written, whole or not at all, and keep the one before it."""
+    file = folder / f"checkpoint.{step:012d}.pt"
+    draft = _draft(file)
+    try:
+        with draft.open("wb") as out:
+            write(out)
+            out.flush()
+            os.fsync(out.fileno())
+        draft.replace(file)
+    finally:
+        draft.unlink(missing_ok=True)
+    for old in checkpoints(folder)[2:]:
+        old.unlink(missing_ok=True)
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints of a run, the newest first."""
+    return sorted(folder.glob("checkpoint.*.pt"), reverse=True)
+
+
+def has_rows(folder: Path, step: int, evals: int) -> bool:
+    """Whether the rows of all steps before `step`, and of that many evaluations, are there to go on from."""
+    steps, evaluations = rows_before(folder, step)
+    return [row.get("step") for row in steps] == list(range(step)) and len(evaluations) == evals
+
+
+def rows_before(folder: Path, step: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The rows of steps and evaluations of a run under way that lie before a step; none where they are damaged."""
+    try:
+        steps, evals = (_rows(folder, name, step) for name in (STEPS, EVALS))
+        return steps, evals
+    except (ValueError, OSError):
+        return [], []
 
 
 def write_result(
@@ -171,7 +225,7 @@ def write_error(folder: Path, cause: str, details: str = "") -> None:
 
 def state(folder: Path) -> str:
     """The state of a record; missing also where there is none."""
-    if not (folder / SUMMARY).exists() and _is_locked(folder):
+    if not (folder / SUMMARY).exists() and claim.is_held(folder / CLAIM):
         return RUNNING
     if (folder / SUMMARY).exists():  # perhaps only now
         return str(_summary(folder)["state"])
@@ -190,15 +244,38 @@ def outcome(folder: Path) -> str:
 
 
 def steps_so_far(folder: Path) -> int:
-    """How many steps a run under way has written."""
-    rows = folder / f"{STEPS}{ROWS}"
+    """How many steps of a run under way are written."""
+    return progress(folder)[0]
+
+
+def progress(folder: Path) -> tuple[int, int, float | None]:
+    """Of a run under way: the steps written, from which its last process went on, and when that began (in s)."""
+    files = [file for file in _under_way(folder) if file.name.startswith(f"{STEPS}.")]
+    if not files:
+        return 0, 0, None
     try:
-        with rows.open("rb") as file:
-            file.seek(max(0, rows.stat().st_size - 4096))
+        with files[-1].open("rb") as file:
+            start = json.loads(file.readline())
+            file.seek(max(0, files[-1].stat().st_size - 4096))
             lines = file.read().split(b"\n")[:-1]
-        return int(json.loads(lines[-1])["step"]) + 1 if lines else 0
-    except (OSError, ValueError, TypeError):
-        return 0
+        last = json.loads(lines[-1]) if lines else start
+        return (last["step"] + 1 if "step" in last else start["from"]), start["from"], start["began"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return 0, 0, None
+
+
+def resumed(folder: Path) -> list[int]:
+    """The steps at which a later process went on with a run under way, and which still count."""
+    starts: list[int] = []
+    for file in _under_way(folder):
+        if file.name.startswith(f"{STEPS}."):
+            try:
+                with file.open("rb") as lines:
+                    start = json.loads(lines.readline())["from"]
+            except (ValueError, KeyError, TypeError):
+                continue
+            starts = [*(step for step in starts if step < start), start]
+    return [step for step in starts if step > 0]
 
 
 def folders(results_dir: str | Path) -> list[Path]:
@@ -215,9 +292,10 @@ def folders(results_dir: str | Path) -> list[Path]:
 def load_records(results_dir: str | Path) -> pd.DataFrame:
     """One row per run: its names, axes, state and summary; `config` and `summary` as dicts, `folder` as a Path.
 
-    Columns: run_id, experiment, task, optimizer, lr_multiplier, lr, seed, horizon, began, state, steps, cause, seconds,
-    train_seconds, parameters, fingerprint, device, folder, config, summary. Runs that are missing, running or failed
-    have a row too, with None where there is nothing to say. `load_steps` and `load_evals` read a run's rows.
+    Columns: run_id, experiment, task, optimizer, lr_multiplier, lr, seed, horizon, state, steps, first_step, began,
+    cause, seconds, train_seconds, parameters, fingerprint, device, folder, config, summary. Runs that are missing,
+    running or failed have a row too, with None where there is nothing to say; first_step is where a run under way went
+    on last, and began when that was. `load_steps` and `load_evals` read a run's rows.
 
     Raises:
         UserError: no such folder, no record in it, or a damaged one (named).
@@ -268,10 +346,9 @@ def load_record(folder: Path) -> dict[str, Any]:
         identity(config), config["task"]["targets"], config["task"]["spikes"]  # there, for those who rely on it
     except (yaml.YAMLError, LookupError, TypeError, ValueError, AttributeError, OSError) as error:
         raise _damaged(folder, CONFIG, error) from error
-    row["began"] = (folder / CONFIG).stat().st_mtime  # where it runs: it is written anew when a run begins
     row["state"] = state(folder)
     summary = _summary(folder) if row["state"] in OVER else {}
-    row["steps"] = summary["steps"] if summary else steps_so_far(folder)
+    row["steps"], row["first_step"], row["began"] = (summary["steps"], 0, None) if summary else progress(folder)
     row["cause"] = _first_line(folder / ERROR) if row["state"] == FAILED else None
     for key in ("seconds", "train_seconds", "parameters", "fingerprint", "device"):
         row[key] = summary.get(key)
@@ -292,9 +369,9 @@ def _load(folder: Path, name: str, columns: Sequence[str] | None = None) -> pd.D
     if (folder / SUMMARY).exists():
         return pd.DataFrame(_columns(folder, name, columns))
     try:
-        return pd.DataFrame(_rows(folder / f"{name}{ROWS}"))
+        return pd.DataFrame(_rows(folder, name))
     except ValueError as error:
-        raise _damaged(folder, f"{name}{ROWS}", error) from error
+        raise _damaged(folder, f"{name}.N{ROWS}", error) from error
 
 
 def _columns(folder: Path, name: str, columns: Sequence[str] | None = None) -> Columns:
@@ -325,11 +402,31 @@ def _check(columns: Columns) -> None:
         raise ValueError(f"step {columns['step'][back[0] + 1]} after step {columns['step'][back[0]]}")
 
 
-def _rows(file: Path) -> list[dict[str, Any]]:
-    """The whole rows of a file of JSON lines; a killed run may leave half a row at the end."""
-    if not file.exists():
-        return []
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n")[:-1]]
+def _rows_file(folder: Path, name: str, number: int) -> Path:
+    return folder / f"{name}.{number}{ROWS}"
+
+
+def _under_way(folder: Path) -> list[Path]:
+    """The files of rows of a run under way, those of one table in the order of the processes that wrote them."""
+    parts = (file.name.split(".") for file in folder.glob(f"*{ROWS}"))
+    kept = sorted((name, int(number)) for name, number, *_ in parts if name in (STEPS, EVALS) and number.isdigit())
+    return [_rows_file(folder, name, number) for name, number in kept]
+
+
+def _last_number(folder: Path) -> int:
+    """The highest number of a process that has written rows; -1 if there is none."""
+    return max((int(file.name.split(".")[1]) for file in _under_way(folder)), default=-1)
+
+
+def _rows(folder: Path, name: str, end: float = math.inf) -> list[dict[str, Any]]:
+    """The rows of a run under way that count, of steps before `end`; a killed run may leave half a row in a file."""
+    rows: list[dict[str, Any]] = []
+    for file in _under_way(folder):
+        if file.name.startswith(f"{name}."):
+            lines = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n")[:-1]]
+            if lines:
+                rows = [row for row in rows if row["step"] < lines[0]["from"]] + lines[1:]
+    return [row for row in rows if row["step"] < end]
 
 
 def _damaged(folder: Path, name: str, error: Exception) -> UserError:
@@ -343,7 +440,7 @@ def _first_line(file: Path) -> str:
 
 def _write(file: Path, text: str) -> None:
     """Write a file whole or not at all."""
-    draft = file.with_name(f"{file.name}.{os.getpid()}.draft")
+    draft = _draft(file)
     try:
         with draft.open("w", encoding="utf-8") as out:
             out.write(text)
@@ -354,14 +451,5 @@ def _write(file: Path, text: str) -> None:
         draft.unlink(missing_ok=True)
 
 
-def _is_locked(folder: Path) -> bool:
-    if not folder.is_dir():
-        return False
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+def _draft(file: Path) -> Path:
+    return file.with_name(f".{file.name}.{uuid.uuid4().hex}.draft")

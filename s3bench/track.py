@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 class Tracker:
     """The tracker that does nothing: the record alone."""
 
-    def start(self, config: dict[str, Any], folder: Path) -> None:
+    def start(self, config: dict[str, Any], folder: Path, first_step: int) -> None:
         """The run begins; folder is its record's."""
 
     def log_steps(self, rows: list[dict[str, Any]]) -> None:
@@ -27,6 +27,9 @@ class Tracker:
 
     def finish(self, summary: dict[str, Any]) -> None:
         """The run is over; summary as in summary.json."""
+
+    def pause(self) -> None:
+        """The run stops, to be gone on with later."""
 
     def fail(self) -> None:
         """The run failed."""
@@ -56,7 +59,7 @@ class WandbTracker(Tracker):
         self._run: Any = None
         self._spikes = 0
 
-    def start(self, config: dict[str, Any], folder: Path) -> None:
+    def start(self, config: dict[str, Any], folder: Path, first_step: int) -> None:  # noqa: ARG002
         if self.mode == "online" and not self._attempt(lambda: self._init(config, folder, "online")):
             self._attempt(_teardown)  # or the next init would wait for the one that failed
         if self._run is None:

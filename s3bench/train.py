@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 
-from s3bench.block import Block
+from s3bench.block import Block, End
+from s3bench.checkpoint import Checkpoints
 from s3bench.learner import Learner
 
 
@@ -14,18 +15,21 @@ def train(
     optimizer: torch.optim.Optimizer,
     lr: Callable[[int], float],
     *,
+    first_step: int,
     horizon: int,
     eval_every: int,
     measure_every: int,
     clip_norm: float | None,
+    end: End,
+    checkpoints: Checkpoints,
     on_steps: Callable[[list[dict[str, Any]]], None],
     on_eval: Callable[[dict[str, Any]], None],
 ) -> int:
-    """Train the model in place for `horizon` steps; returns the steps done: fewer if the loss became non-finite.
+    """Train the model in place from `first_step` to `horizon`; returns the steps done: fewer where it ended early.
 
     `loss[t]` is measured before update t, and the evaluation at step t after t updates. The loop never waits for the
-    device: a block of rows is fetched when it is full, a second old, or an evaluation is due. Rows end with the first
-    non-finite loss, whatever the blocks, and no evaluation follows it.
+    device: a block of rows is fetched when it is full, a second old, or an evaluation is due. Rows end with the loss
+    that `end` says is the last, whatever the blocks, and no evaluation follows it.
 
     Args:
         learner: the task's model, its batches and gradients.
@@ -34,11 +38,17 @@ def train(
         measure_every: steps between measurements of the update (x_t - x_{t-1}) / lr_t, weight decay included:
             its root mean square and largest absolute value over all coordinates.
         clip_norm: largest gradient norm, None to clip nothing. The norm before clipping is recorded.
+        end: decides which loss is the last, before the horizon.
+        checkpoints: written between two steps when they are due, after all rows; they may stop the run.
         on_steps, on_eval: take the rows as they come.
     """
-    batches = learner.batches(0)
-    block = Block(learner.processes)
-    for step in range(horizon):
+    batches = learner.batches(first_step)
+    block = Block(learner.processes, first_step, end)
+    for step in range(first_step, horizon):
+        if checkpoints.is_due(step):
+            if not block.flush(on_steps):
+                break
+            checkpoints.save(step)
         if step % eval_every == 0:
             if not block.flush(on_steps):
                 break
