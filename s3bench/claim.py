@@ -101,6 +101,20 @@ class Watch:
         return number if now - before[2] > PATIENCE else None
 
 
+def wait_for_death(place: Path) -> int | None:
+    """The number of the claim at a place if its owner turns out to be dead, None if it lives.
+
+    Of a process of this machine that is known at once, of one elsewhere after a minute without a heartbeat.
+    """
+    watch, held = Watch(), numbers(place)
+    content = _read(place, held[-1]) if held else {}
+    while numbers(place) == held and _read(place, held[-1]) == content and not _is_here(content):
+        if (dead := watch.dead(place)) is not None:
+            return dead
+        time.sleep(BEAT / 5)
+    return None
+
+
 def numbers(place: Path) -> list[int]:
     """The numbers of the claims at a place, ascending."""
     ends = (file.name.removeprefix(f"{place.name}.") for file in place.parent.glob(f"{place.name}.*"))
@@ -113,7 +127,7 @@ def is_held(place: Path) -> bool:
     if not held:
         return False
     content = _read(place, held[-1])
-    if content and _is_here(content):
+    if _is_here(content):
         return not _is_gone(content)
     try:
         return time.time() - _file(place, held[-1]).stat().st_mtime < PATIENCE
@@ -164,9 +178,9 @@ def _started(pid: int) -> str | None:
 
 
 def _is_here(content: dict[str, Any]) -> bool:
-    return bool(content["where"]) and content["where"] == _where()
+    return bool(content) and bool(content["where"]) and content["where"] == _where()
 
 
 def _is_gone(content: dict[str, Any]) -> bool:
     """Whether the owner was a process of this machine that is no more."""
-    return bool(content) and _is_here(content) and _started(content["pid"]) != content["started"]
+    return _is_here(content) and _started(content["pid"]) != content["started"]

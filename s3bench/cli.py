@@ -149,11 +149,14 @@ def _count(text: str) -> int:
 
 
 def _run(chosen: argparse.Namespace) -> int:
-    from s3bench import record
+    from s3bench import claim, record
     from s3bench.config import run_config
     from s3bench.processes import of_torchrun
     from s3bench.run import run
+    from s3bench.stop import Stop, Stopped
 
+    stop = Stop()
+    stop.listen()
     config, processes = run_config(chosen.overrides), of_torchrun()
     folder = Path(config.results_dir) / config.run_id
 
@@ -164,14 +167,24 @@ def _run(chosen: argparse.Namespace) -> int:
             _silence()
 
     try:
-        state = run(config, say)
+        try:
+            state = run(config, say, stop)
+        except record.Busy:
+            say(f"{claim.owner(record.claim_place(folder))} is at the run {folder}; does it live?")
+            dead = claim.wait_for_death(record.claim_place(folder))
+            state = run(config, say, stop, dead)
+        code = 1 if state == record.FAILED else 0
+        line = f"{record.outcome(folder)}; the record is {folder}"
     except record.Busy as error:
         raise UserError(f"another process is at the run {folder}") from error
+    except Stopped as stopped:
+        code = 128 + stopped.number
+        line = f"stopped by {stopped} at step {record.steps_so_far(folder)}; the same command goes on from there"
     if processes.rank == 0:
-        print(f"{record.outcome(folder)}; the record is {folder}", flush=True)
+        say(line)
     if processes.size > 1:
-        os._exit(0)  # gloo's threads at times abort a process that Python takes down in its own order
-    return 1 if state == record.FAILED else 0
+        os._exit(code)  # gloo's threads at times abort a process that Python takes down in its own order
+    return code
 
 
 def _sweep(chosen: argparse.Namespace) -> int:

@@ -96,11 +96,16 @@ def plan(config: dict[str, Any]) -> Path:
 @contextmanager
 def claimed(folder: Path, dead: int | None = None) -> Iterator[Claim]:
     """Hold the claim on a record. Raises Busy if another process has it; `dead`: the number of one that has died."""
-    held = Claim(folder / CLAIM, 1 + _last_number(folder), dead)
+    held = Claim(claim_place(folder), 1 + _last_number(folder), dead)
     try:
         yield held
     finally:
         held.release()
+
+
+def claim_place(folder: Path) -> Path:
+    """Where the claims on a record lie, for claim.py."""
+    return folder / CLAIM
 
 
 class Writer:
@@ -153,6 +158,7 @@ class Writer:
             file.close()
         steps, evals = (_by_column(_rows(self.folder, name)) for name in (STEPS, EVALS))
         write_result(self.folder, steps, evals, summary)
+        (self.folder / ERROR).unlink(missing_ok=True)  # of another process's try
         for done in [*_under_way(self.folder), *checkpoints(self.folder)]:
             done.unlink(missing_ok=True)
 
@@ -225,7 +231,7 @@ def write_error(folder: Path, cause: str, details: str = "") -> None:
 
 def state(folder: Path) -> str:
     """The state of a record; missing also where there is none."""
-    if not (folder / SUMMARY).exists() and claim.is_held(folder / CLAIM):
+    if not (folder / SUMMARY).exists() and claim.is_held(claim_place(folder)):
         return RUNNING
     if (folder / SUMMARY).exists():  # perhaps only now
         return str(_summary(folder)["state"])

@@ -35,7 +35,7 @@ def show(results_dir: str | Path) -> None:
     if len(running):
         over = runs[runs.state.isin(record.OVER)]
         known = list(zip(over.task, over.seconds, over.steps, strict=True))
-        known += list(zip(running.task, time.time() - running.began, running.steps, strict=True))
+        known += list(zip(running.task, time.time() - running.began, running.steps - running.first_step, strict=True))
         waiting = runs[runs.state.isin([record.RUNNING, record.MISSING])]
         left = list(zip(waiting.task, waiting.horizon - waiting.steps, strict=True))
         console.print(f"{duration(seconds_left(known, left, len(running)))} left, {len(running)} runs at a time")
@@ -77,7 +77,7 @@ def seconds_left(
             return None
         rate = sum(spent for _, spent, _ in measured) / done
         seconds += rate * sum(steps for name, steps in left if name == task)
-    return seconds / max(1, min(at_once, len(left)))
+    return seconds / max(1, at_once)
 
 
 def duration(seconds: float | None) -> str:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from s3bench import record, workers
+from s3bench import record
 from s3bench.config import as_dict, run_configs
+from s3bench.local import Launcher
 from s3bench.status import duration, patient_console
+from s3bench.workers import Workers
 
 
 def sweep(overrides: list[str]) -> int:
@@ -25,10 +27,10 @@ def sweep(overrides: list[str]) -> int:
     began = time.monotonic()
     unwritten: dict[Path, str] = {}
     if todo:
-        context = workers.prepare(todo)
+        workers = Workers(todo)
         runs = [(config, record.plan(as_dict(config))) for config in todo]
         console.print(f"{len(configs)} runs in {places}, {len(configs) - len(todo)} of them over already", markup=False)
-        unwritten = workers.Launcher(context, console, runs, workers.at_once(todo)).launch()
+        unwritten = Launcher(workers, console, runs).launch()
     return _closing(console, folders, unwritten, time.monotonic() - began)
 
 

@@ -1,4 +1,4 @@
-"""Runs in processes of their own on this machine, as many at a time as there are cores or the GPUs take."""
+"""Processes that train one run each, forked from one that has imported everything once."""
 
 import multiprocessing
 import os
@@ -8,139 +8,70 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
-
 from s3bench import record, warm
 from s3bench.config import RunConfig
 from s3bench.errors import UserError, one_line
-from s3bench.status import duration, seconds_left
 
 BUSY = 75  # exit code of a worker whose run another process is at (EX_TEMPFAIL)
+GRACE = 60.0  # seconds for a last checkpoint when the sweep's process is gone
 
 
-def prepare(configs: list[RunConfig]) -> ForkServerContext:
-    """What the workers of these runs are forked from: a process that has imported their tasks and optimizers once.
+class Workers:
+    """Where workers are forked from. Every task and optimizer is built once there, which prepares its data.
 
-    Every task and optimizer is built once, which prepares its data. Raises UserError for a mistake that shows there.
+    Raises UserError for a mistake that shows there.
     """
-    context = _fork_server(configs)
-    _check(context, configs)
-    return context
 
+    def __init__(self, configs: list[RunConfig]) -> None:
+        self._context = _fork_server(configs)
+        self.gpus = _check(self._context, configs)
 
-def at_once(configs: list[RunConfig]) -> int:
-    """How many of these runs this machine takes at a time: as many as asked for, or one per core."""
-    return configs[0].launcher["jobs"] or max(1, _cores() // max(config.threads for config in configs))
+    def places(self, configs: list[RunConfig]) -> list[str]:
+        """The devices of the runs that this machine takes at a time: one run per core, or so many on each GPU."""
+        device, jobs, per_gpu = configs[0].device, configs[0].launcher["jobs"], configs[0].launcher["runs_per_gpu"]
+        if device == "cpu" or (device == "auto" and not self.gpus):
+            return [device] * (jobs or max(1, _cores() // max(config.threads for config in configs)))
+        gpus = [device] if ":" in device else [f"cuda:{number}" for number in range(self.gpus)]
+        return [gpus[number % len(gpus)] for number in range(jobs or len(gpus) * per_gpu)]
 
+    def start(self, config: RunConfig, folder: Path, device: str, dead: int | None) -> BaseProcess:
+        """Train a run in a new process. `dead`: the number of its claim whose owner has died, see claim.py.
 
-@dataclass
-class Job:
-    """A run under way."""
-
-    config: RunConfig
-    folder: Path
-    process: BaseProcess
-    began: float
-
-
-class Launcher:
-    """Keeps `at_once` workers busy until all runs are over, and shows how far they are."""
-
-    def __init__(
-        self, context: ForkServerContext, console: Console, todo: list[tuple[RunConfig, Path]], at_once: int
-    ) -> None:
-        self.context = context
-        self.waiting = todo[::-1]
-        self.jobs: list[Job] = []
-        self.at_once = at_once
-        self.runs = len(todo)
-        self.steps = sum(config.horizon for config, _ in todo)
-        self.over: list[tuple[RunConfig, float]] = []  # with their seconds
-        self.unwritten: dict[Path, str] = {}
-        columns = (BarColumn(bar_width=20), TextColumn("{task.description}"))
-        self.progress = Progress(
-            *columns, console=console, transient=True, refresh_per_second=2, disable=not console.is_terminal
-        )
-        self.bar = self.progress.add_task("starting", total=self.steps)
-
-    def launch(self) -> dict[Path, str]:
-        """Run all; returns the causes of failures that the disk did not take. Stops the workers if interrupted."""
-        try:
-            with self.progress:
-                while self.waiting or self.jobs:
-                    while self.waiting and len(self.jobs) < self.at_once:
-                        self._start(*self.waiting.pop())
-                    wait([job.process.sentinel for job in self.jobs], timeout=0.5)
-                    for job in [job for job in self.jobs if not job.process.is_alive()]:
-                        self._end(job)
-                    self._show()
-        finally:
-            for job in self.jobs:
-                job.process.terminate()
-                job.process.join()
-        return self.unwritten
-
-    def _start(self, config: RunConfig, folder: Path) -> None:
-        process = self.context.Process(target=_work, args=(config, folder))
+        A Ctrl-C that comes meanwhile is raised when the process is there.
+        """
+        process = self._context.Process(target=_work, args=(replace(config, device=device), folder, dead))
         with _undisturbed():
             process.start()
-            self.jobs.append(Job(config, folder, process, time.monotonic()))
-
-    def _end(self, job: Job) -> None:
-        self.jobs.remove(job)
-        code = job.process.exitcode or 0
-        outcome = "another process is at it" if code == BUSY else record.outcome(job.folder)
-        if outcome == record.MISSING:  # the worker ended without a word
-            outcome = f"{record.FAILED}: {_death(code)}"
-            try:
-                record.write_error(job.folder, _death(code))
-            except OSError:
-                self.unwritten[job.folder] = outcome
-        seconds = time.monotonic() - job.began
-        self.over.append((job.config, seconds))
-        self.progress.console.print(
-            f"[{len(self.over)}/{self.runs}] {job.folder.name}  {outcome}  {seconds:.1f} s", markup=False
-        )
-
-    def _show(self) -> None:
-        done = sum(config.horizon for config, _ in self.over) + sum(
-            record.steps_so_far(job.folder) for job in self.jobs
-        )
-        left = duration(self._seconds_left())
-        text = f"{len(self.over)}/{self.runs} runs, {left} left, {done:,}/{self.steps:,} steps"
-        self.progress.update(self.bar, completed=done, description=text)
-
-    def _seconds_left(self) -> float | None:
-        now = time.monotonic()
-        under_way = [(job.config, now - job.began, record.steps_so_far(job.folder)) for job in self.jobs]
-        known = [*under_way, *((config, seconds, config.horizon) for config, seconds in self.over)]
-        left = [(config.names.task, config.horizon - done) for config, _, done in under_way]
-        left += [(config.names.task, config.horizon) for config, _ in self.waiting]
-        return seconds_left([(c.names.task, spent, steps) for c, spent, steps in known], left, self.at_once)
+        return process
 
 
-def _work(config: RunConfig, folder: Path) -> None:
+def _work(config: RunConfig, folder: Path, dead: int | None) -> None:
     """A worker: one run, its output in the record's log. Ends the process with an exit code."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     _log_to(folder / record.LOG)
     from s3bench.run import run
+    from s3bench.stop import Stop, Stopped
 
+    stop = Stop()
+    stop.listen()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        run(config)
+        run(config, stop=stop, dead=dead)
     except record.Busy:
         sys.exit(BUSY)
+    except Stopped as stopped:
+        sys.exit(128 + stopped.number)
     except UserError as error:
         record.write_error(folder, one_line(error))
-    if not (folder / record.LOG).stat().st_size:
-        (folder / record.LOG).unlink()
+    finally:
+        if not (folder / record.LOG).stat().st_size:
+            (folder / record.LOG).unlink()
 
 
 def _log_to(file: Path) -> None:
@@ -152,10 +83,12 @@ def _log_to(file: Path) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this worker when the sweep's process is gone, however it went."""
+    """End this worker, after a checkpoint, when the sweep's process is gone, however it went."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(GRACE)
         os._exit(1)
 
 
@@ -188,8 +121,8 @@ def _fork_server(configs: list[RunConfig]) -> ForkServerContext:
     return context
 
 
-def _check(context: ForkServerContext, configs: list[RunConfig]) -> None:
-    """Build every distinct task and optimizer of the configs once, in a worker. Raises UserError."""
+def _check(context: ForkServerContext, configs: list[RunConfig]) -> int:
+    """Build every distinct task and optimizer once, in a worker; returns the number of GPUs. Raises UserError."""
     distinct: dict[str, RunConfig] = {}
     for config in configs:
         build = {key: value for key, value in config.task.build.items() if key != "seed"}
@@ -201,29 +134,32 @@ def _check(context: ForkServerContext, configs: list[RunConfig]) -> None:
         process.start()
     sender.close()
     try:
-        mistake = receiver.recv()
+        found: str | int = receiver.recv()
     except EOFError:
         process.join()
-        mistake = f"the tasks and optimizers could not be built: {_death(process.exitcode or 0)}"
+        found = f"the tasks and optimizers could not be built: {death(process.exitcode or 0)}"
     process.join()
-    if mistake:
-        raise UserError(mistake)
+    if isinstance(found, str):
+        raise UserError(found)
+    return found
 
 
-def _check_work(configs: list[RunConfig], sender: "Connection[str | None, None]") -> None:
+def _check_work(configs: list[RunConfig], sender: "Connection[str | int, None]") -> None:
+    import torch
+
     from s3bench.build import build_parts, find_device
     from s3bench.learner import check_rows
     from s3bench.processes import ALONE
 
-    mistake = None
+    found: str | int = torch.cuda.device_count()
     try:
         for config in configs:
             find_device(config.device)
             check_rows(build_parts(config).task, config.names.task, ALONE, config.accumulate)
     except UserError as error:
-        mistake = one_line(error)
+        found = one_line(error)
     with suppress(BrokenPipeError):  # the sweep was stopped meanwhile
-        sender.send(mistake)
+        sender.send(found)
 
 
 def _modules(configs: list[RunConfig]) -> list[str]:
@@ -232,7 +168,7 @@ def _modules(configs: list[RunConfig]) -> list[str]:
     return sorted(target.rpartition(".")[0] for target in targets)
 
 
-def _death(code: int) -> str:
+def death(code: int) -> str:
     """What an exit code says of a process that ended without a word."""
     if code >= 0:
         return f"the process ended with exit code {code}; its log.txt may say more"

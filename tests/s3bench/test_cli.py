@@ -98,7 +98,7 @@ def test_a_sweep_that_is_ended_leaves_no_worker_behind(tmp_path, number):
     command = [str(CLI), "sweep", "task=quadratic", "horizon=200000", "seed=0,1", "results_dir=r"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and len(list(tmp_path.glob("r/*/steps.jsonl"))) < 2:
+    while time.monotonic() < deadline and len(list(tmp_path.glob("r/*/steps.0.jsonl"))) < 2:
         time.sleep(0.1)
     process.send_signal(number)
     process.wait(60)
@@ -174,7 +174,7 @@ def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path):
     command = [str(CLI), "sweep", "task=quadratic", "horizon=20000", "seed=range(0,3)", "results_dir=r", "--jobs", "1"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not list(tmp_path.glob("r/*/steps.jsonl")):
+    while time.monotonic() < deadline and not list(tmp_path.glob("r/*/steps.0.jsonl")):
         time.sleep(0.1)
     os.kill(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=60)

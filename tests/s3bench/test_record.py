@@ -59,7 +59,7 @@ def test_what_was_written_is_read_back_exactly(tmp_path):
 def test_a_planned_run_is_missing_until_it_runs(tmp_path):
     folder = record.plan(config(tmp_path))
     assert record.state(folder) == "missing"
-    with record.locked(folder), record.Writer(folder, config(tmp_path)) as writer:
+    with record.claimed(folder), record.Writer(folder, config(tmp_path)) as writer:
         assert record.state(folder) == "running"
         assert record.steps_so_far(folder) == 0
         writer.add_steps(rows(0, 120))
@@ -84,7 +84,7 @@ def test_a_failed_run_has_its_cause_and_may_be_tried_again(tmp_path):
 def _plan_and_lock(tmp_path: Path, barrier, got) -> None:
     barrier.wait(60)
     try:
-        with record.locked(record.plan(config(tmp_path))):
+        with record.claimed(record.plan(config(tmp_path))):
             got.value += 1
             time.sleep(0.5)
     except record.Busy:
@@ -103,7 +103,7 @@ def test_two_processes_never_hold_one_record(tmp_path):
 
 
 def _write_and_hang(folder: Path, settings: dict, started) -> None:
-    with record.locked(folder):
+    with record.claimed(folder):
         writer = record.Writer(folder, settings)
         writer.add_steps(rows(0, 50))
         writer._files["steps"].write('{"step": 50, "lo')  # killed in the middle of a row
