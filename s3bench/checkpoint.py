@@ -59,7 +59,9 @@ class Checkpoints:
             try:
                 state = {"step": step, "model": model, "optimizer": optimizer, **_random_state(), **self._extra()}
                 record.write_checkpoint(self._folder, step, lambda file: torch.save(state, file))
-            except OSError as error:  # the one before it is still there
+            except (OSError, RuntimeError) as error:  # the one before it is still there
+                if not isinstance(error, OSError) and not isinstance(error.__context__, OSError):
+                    raise  # torch wraps the OSError of a full disk
                 log.warning("no checkpoint at step %d (%s); training goes on", step, one_line(error))
         asked = self._learner.processes.largest(self._stop.number or 0)
         self._last = time.monotonic()
@@ -77,15 +79,26 @@ def newest(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def restore(state: dict[str, Any] | None, learner: Learner, optimizer: torch.optim.Optimizer) -> None:
-    """Put a checkpoint into the model, the optimizer and torch's random numbers. Only the first process has it."""
-    if learner.processes.size == 1:
-        assert state is not None
-        learner.model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-    else:
-        _restore_spread(state, learner, optimizer)
-    _set_random_state(learner.processes.from_first(_randoms(state)))
+def restore(
+    folder: Path | None, state: dict[str, Any] | None, learner: Learner, optimizer: torch.optim.Optimizer
+) -> None:
+    """Put a checkpoint into the model, the optimizer and torch's random numbers. Only the first process has it.
+
+    Raises what torch raises for one that does not fit; the run's checkpoints are then removed, so that another try
+    begins anew.
+    """
+    try:
+        if learner.processes.size == 1:
+            assert state is not None
+            learner.model.load_state_dict(state["model"])
+            optimizer.load_state_dict(state["optimizer"])
+        else:
+            _restore_spread(state, learner, optimizer)
+        _set_random_state(learner.processes.from_first(_randoms(state)))
+    except Exception:
+        if folder is not None:
+            record.remove_checkpoints(folder)
+        raise
 
 
 def _load(file: Path) -> dict[str, Any] | None:

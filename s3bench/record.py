@@ -159,7 +159,8 @@ class Writer:
         steps, evals = (_by_column(_rows(self.folder, name)) for name in (STEPS, EVALS))
         write_result(self.folder, steps, evals, summary)
         (self.folder / ERROR).unlink(missing_ok=True)  # of another process's try
-        for done in [*_under_way(self.folder), *checkpoints(self.folder)]:
+        remove_checkpoints(self.folder)
+        for done in _under_way(self.folder):
             done.unlink(missing_ok=True)
 
     def fail(self, cause: str, traceback: str) -> None:
@@ -191,6 +192,12 @@ def write_checkpoint(folder: Path, step: int, write: Callable[[BinaryIO], None])
 def checkpoints(folder: Path) -> list[Path]:
     """The checkpoints of a run, the newest first."""
     return sorted(folder.glob("checkpoint.*.pt"), reverse=True)
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove the checkpoints of a run."""
+    for file in checkpoints(folder):
+        file.unlink(missing_ok=True)
 
 
 def has_rows(folder: Path, step: int, evals: int) -> bool:

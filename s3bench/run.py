@@ -125,9 +125,10 @@ def _train(
     before: dict[str, Any] = {"step": 0, "resumed": [], "seconds": 0.0, "train_seconds": 0.0, "end": None} | (
         saved or {}
     )
+    folder = rows.folder if rows else None
     first_step, end_state = processes.from_first((before["step"], before["end"]))
     if first_step:
-        restore(saved, learner, optimizer)
+        restore(folder, saved, learner, optimizer)
         before["resumed"] = [
             *before["resumed"],
             {"step": first_step, "exact": before.get("numerics") == numerics(device)},

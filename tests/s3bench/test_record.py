@@ -29,7 +29,7 @@ def rows(start, stop):
 
 def write(tmp_path, *overrides):
     folder = record.plan(config(tmp_path, *overrides))
-    with record.Writer(folder, config(tmp_path, *overrides)) as writer:
+    with record.claimed(folder) as claim, record.Writer(folder, config(tmp_path, *overrides), claim.number) as writer:
         writer.add_steps(rows(0, 2))
         writer.add_eval({"step": 0, "loss": 2.0, "accuracy": 0.5})
         writer.add_steps([{**row, "update_rms": 0.25, "update_max": 0.5} for row in rows(2, 3)])

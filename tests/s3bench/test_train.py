@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from s3bench import block, record
+from s3bench.block import End
 from s3bench.build import build_parts
 from s3bench.config import run_config
 from s3bench.learner import Learner
@@ -36,12 +37,20 @@ class Line:
         return {"loss": (model.weight.item() - 3) ** 2}
 
 
+class Never:
+    """No checkpoints."""
+
+    def is_due(self, step):
+        return False
+
+
 def run_line(task=None, horizon=10, optimizer=torch.optim.SGD, **arguments):
     task = task or Line()
     model = task.model()
     torch.nn.init.zeros_(model.weight)
     steps, evals = [], []
-    settings = {"horizon": horizon, "eval_every": 4, "measure_every": 3, "clip_norm": None} | arguments
+    settings = {"first_step": 0, "horizon": horizon, "eval_every": 4, "measure_every": 3, "clip_norm": None} | arguments
+    settings |= {"end": End(), "checkpoints": Never()}
     lr = lambda step: 0.1 / (step + 1)  # noqa: E731
     callbacks = {"on_steps": steps.extend, "on_eval": evals.append}
     done = train(Learner(task, model), optimizer(model.parameters(), lr=1.0), lr, **settings, **callbacks)

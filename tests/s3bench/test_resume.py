@@ -1,0 +1,263 @@
+"""An interrupted run goes on from its last checkpoint, bit for bit as if it had not been interrupted."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from s3bench import catalog, record
+from s3bench.config import run_config
+from s3bench.run import run
+from s3bench.spikes import find_spikes
+from s3bench.stop import Stop, Stopped
+from tests.conftest import ROOT
+from tests.s3bench.interrupted import configs, same, stopped_at
+
+CLI = Path(sys.executable).with_name("s3bench")
+
+
+@pytest.mark.parametrize("optimizer", catalog.choices("optimizer"))
+def test_a_run_goes_on_bit_for_bit_with_every_optimizer(tmp_path, optimizer):
+    task = ["task=digits_mlp", f"optimizer={optimizer}", "lr_multiplier=10", "horizon=24", "eval_every=5"]
+    whole, cut, there, here = configs(tmp_path, *task, "schedule=linear")
+    assert run(whole) in ("finished", "diverged")
+    if record.load_records(tmp_path / "whole").steps[0] == 24:
+        assert stopped_at(cut, 2) == "stopped"
+        assert record.state(here) == "missing"
+        assert record.steps_so_far(here) == 6
+        assert len(record.load_steps(here)) == 6
+        assert stopped_at(cut, 2) == "stopped"
+        assert record.resumed(here) == [6]
+    run(cut)
+    assert same(there, here)
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        ["task=digits_vit", "clip_norm=1.0", "accumulate=2"],
+        ["task=digits_cnn", "channels_last=true"],  # running statistics
+        ["task=glyphs_vit", "task.build.batch=8"],
+        ["task=source_gpt", "precision=bf16", "checkpointing=true"],
+        ["task=nonconvex"],
+        ["task=regression", "task.build._target_=tests.s3bench.interrupted.Dropping", "~task.build.width"],
+    ],
+)
+def test_a_run_goes_on_bit_for_bit_on_every_kind_of_task(tmp_path, task):
+    if "regression" in task[0]:  # a task of one's own, whose model draws random numbers
+        build = run_config(["task=regression"]).task.build
+        task = [*task[:2], *(f"~task.build.{key}" for key in build if key not in ("_target_", "seed"))]
+    whole, cut, there, here = configs(tmp_path, *task, "optimizer=s3", "horizon=24", "eval_every=8")
+    assert run(whole) == "finished"
+    assert stopped_at(cut, 2) == "stopped"
+    assert run(cut) == "finished"
+    assert same(there, here)
+    summary = json.loads((here / "summary.json").read_text())
+    assert summary["resumed"] == [{"step": 9, "exact": True}]
+    assert summary["train_seconds"] <= summary["seconds"]
+    assert sorted(file.name for file in here.iterdir()) == sorted(file.name for file in there.iterdir())
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_in_the_middle_of_an_epoch_with_processes_that_make_its_batches(tmp_path):
+    task = ["task=digits_vit", "optimizer=adamw", "horizon=120", "eval_every=50"]
+    whole, cut, there, here = configs(tmp_path, *task)
+    assert run(whole) == "finished"
+    for workers in (2, 4):
+        cut.workers = cut.task.build["workers"] = workers
+        assert stopped_at(cut, 2) == "stopped"
+    cut.workers = cut.task.build["workers"] = 0
+    assert run(cut) == "finished"
+    assert same(there, here)
+
+
+def test_spikes_are_those_of_the_undisturbed_run_also_one_that_is_cut_through(tmp_path):
+    losses = ["task=quadratic", "optimizer=sgd", "task.lr=0.01", "lr_multiplier=400", "horizon=100", "eval_every=1"]
+    whole, cut, there, here = configs(tmp_path, *losses)
+    assert run(whole) == "finished"
+    (spike,) = find_spikes(record.load_steps(there).loss, **whole.task.spikes)
+    middle = (spike.onset + spike.end) // 2
+    assert stopped_at(cut, middle + 1) == "stopped"
+    assert run(cut) == "finished"
+    assert same(there, here)
+    summaries = [json.loads((folder / "summary.json").read_text()) for folder in (there, here)]
+    assert [summary["spikes"] for summary in summaries] == [1, 1]
+    assert summaries[1]["resumed"][0]["step"] in range(spike.onset + 1, spike.end)
+
+
+def test_checkpoints_are_by_time_and_the_last_two_are_kept(tmp_path):
+    config = run_config(["task=quadratic", "horizon=400", "checkpoint_every=0.05", f"results_dir={tmp_path}"])
+    folder, seen = tmp_path / config.run_id, []
+    run(config, lambda _: seen.append(len(record.checkpoints(folder))))
+    assert max(seen) == 2
+    assert not record.checkpoints(folder)  # the record is whole
+
+
+def cut_off(file):
+    file.write_bytes(file.read_bytes()[: file.stat().st_size * 2 // 3])
+
+
+def flip(file):
+    """One bit of what it holds is another."""
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 4
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [cut_off, flip, lambda file: file.write_bytes(b""), lambda file: file.unlink()])
+@pytest.mark.parametrize("both", [False, True])
+def test_a_damaged_checkpoint_is_passed_over(tmp_path, damage, both):
+    whole, cut, there, here = configs(tmp_path, "task=digits_mlp", "optimizer=s3", "horizon=30", "eval_every=5")
+    assert run(whole) == "finished"
+    assert stopped_at(cut, 2) == stopped_at(cut, 2) == "stopped"  # at 6 and at 16
+    newest, older = record.checkpoints(here)
+    for file in (newest, older) if both else (newest,):
+        damage(file)
+    assert run(cut) == "finished"
+    assert same(there, here)
+    resumed = json.loads((here / "summary.json").read_text())["resumed"]
+    assert [entry["step"] for entry in resumed] == ([] if both else [6])
+
+
+def test_no_flipped_bit_of_a_checkpoint_changes_a_result(tmp_path):
+    whole, cut, there, here = configs(tmp_path, "task=quadratic", "optimizer=s3", "horizon=12", "eval_every=4")
+    assert run(whole) == "finished"
+    assert stopped_at(cut, 2) == "stopped"
+    (checkpoint,) = record.checkpoints(here)
+    kept = {file: file.read_bytes() for file in here.iterdir()}
+    places = random.Random(0).sample(range(8 * len(kept[checkpoint])), 60)
+    for place in places:
+        for file in here.iterdir():
+            file.unlink()
+        for file, content in kept.items():
+            file.write_bytes(content)
+        content = bytearray(kept[checkpoint])
+        content[place // 8] ^= 1 << place % 8
+        checkpoint.write_bytes(content)
+        run(cut)
+        assert same(there, here), place
+
+
+@pytest.mark.parametrize("name", ["steps.0.jsonl", "evals.0.jsonl"])
+def test_a_checkpoint_whose_rows_are_damaged_is_passed_over(tmp_path, name):
+    whole, cut, there, here = configs(tmp_path, "task=digits_mlp", "optimizer=s3", "horizon=30", "eval_every=5")
+    assert run(whole) == "finished"
+    assert stopped_at(cut, 2) == "stopped"
+    lines = (here / name).read_text().splitlines(keepends=True)
+    (here / name).write_text("".join([*lines[:-1], lines[-1][: len(lines[-1]) // 2]]))
+    assert run(cut) == "finished"
+    assert same(there, here)
+
+
+def test_a_checkpoint_that_does_not_fit_fails_the_run_once(tmp_path):
+    _, cut, _, here = configs(tmp_path, "task=digits_mlp", "optimizer=s3", "horizon=30", "eval_every=5")
+    assert stopped_at(cut, 2) == "stopped"
+    (checkpoint,) = record.checkpoints(here)
+    state = torch.load(checkpoint, weights_only=True)
+    del state["model"]["0.weight" if "0.weight" in state["model"] else next(iter(state["model"]))]
+    torch.save(state, checkpoint)
+    assert run(cut) == "failed"
+    assert "Missing key" in record.outcome(here)
+    assert run(cut) == "finished"
+
+
+def start(tmp_path, *overrides):
+    command = [str(CLI), "run", "task=quadratic", "horizon=200000", "results_dir=r", *overrides]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.readline()  # the first evaluation
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2])
+def test_a_signal_has_a_run_write_a_checkpoint_and_stop(tmp_path, number):
+    process = start(tmp_path)
+    process.send_signal(number)
+    said, mistakes = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    (folder,) = record.folders(tmp_path / "r")
+    steps = record.steps_so_far(folder)
+    last = f"stopped by {signal.Signals(number).name} at step {steps}; the same command goes on from there"
+    assert said.splitlines()[-1] == last
+    assert not mistakes
+    assert record.state(folder) == "missing"
+    assert len(record.checkpoints(folder)) == 1
+
+
+def test_a_second_ctrl_c_ends_a_run_at_once():
+    stop = Stop()
+    code = "from s3bench.stop import Stop; import time, sys\ns = Stop(); s.listen()\n"
+    code += "with s.deferred():\n    print('ready', flush=True)\n    time.sleep(60)\n    time.sleep(60)\n"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 130
+    process.stdout.close()
+    with pytest.raises(Stopped, match="SIGTERM"):
+        stop._take(signal.SIGTERM, None)  # nothing can be lost yet
+
+
+def test_a_diverged_run_is_ended_by_the_rule_of_its_config_whatever_the_blocks(tmp_path):
+    rule = ["task=quadratic", "optimizer=sgd", "task.lr=0.3", "lr_multiplier=30", "schedule=constant", "horizon=500"]
+    never = run_config([*rule, f"results_dir={tmp_path / 'never'}"])
+    run(never)
+    losses = record.load_steps(tmp_path / "never" / never.run_id).loss.tolist()
+    above = [loss > losses[0] for loss in losses]
+    last = next(t for t in range(20, len(losses)) if all(above[t - 19 : t + 1]))
+    for every in (0.001, 60):
+        ended = run_config(
+            [*rule, "stop_diverged=20", f"checkpoint_every={every}", f"results_dir={tmp_path / str(every)}"]
+        )
+        assert run(ended) == "diverged"
+        folder = tmp_path / str(every) / ended.run_id
+        assert record.load_steps(folder).loss.tolist() == losses[: last + 1]
+        assert record.load_evals(folder).step.max() <= last
+    assert ended.run_id != never.run_id
+
+
+def test_a_rule_that_ends_diverged_runs_goes_on_where_it_was(tmp_path):
+    rule = ["task=quadratic", "optimizer=sgd", "task.lr=0.3", "lr_multiplier=30", "schedule=constant", "horizon=500"]
+    whole, cut, there, here = configs(tmp_path, *rule, "stop_diverged=20", "eval_every=5")
+    assert run(whole) == "diverged"
+    assert stopped_at(cut, 3) == "stopped"
+    assert run(cut) == "diverged"
+    assert same(there, here)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
+def test_two_processes_go_on_as_the_undisturbed_ones(tmp_path, parallel):
+    task = [
+        "task=digits_vit",
+        "optimizer=s3",
+        "horizon=80",
+        "eval_every=20",
+        f"parallel={parallel}",
+        "checkpoint_every=1",
+    ]
+    base = [str(Path(sys.executable).with_name("torchrun")), "--nproc-per-node", "2", "--no-python", str(CLI), "run"]
+    whole = subprocess.run(
+        [*base, *task, "results_dir=whole"], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert whole.returncode == 0, whole.stderr[-3000:]
+    process = subprocess.Popen([*base, *task, "results_dir=cut"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if line.startswith("step 40/"):
+            process.send_signal(signal.SIGTERM)
+            break
+    process.communicate(timeout=120)
+    (there,), (here,) = record.folders(tmp_path / "whole"), record.folders(tmp_path / "cut")
+    assert record.state(here) == "missing"
+    assert record.checkpoints(here)
+    again = subprocess.run([*base, *task, "results_dir=cut"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert json.loads((here / "summary.json").read_text())["resumed"][0]["step"] >= 40
+    assert same(there, here)
