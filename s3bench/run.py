@@ -60,7 +60,7 @@ def _recorded(
 ) -> str:
     rows = Rows(config, parts.tracker, writer, say)
     try:
-        parts.tracker.start(as_dict(config), writer.folder)
+        parts.tracker.start(as_dict(config), writer.folder, first_step=0)
         result = _train(config, parts, device, processes, on_steps=rows.add_steps, on_eval=rows.add_eval)
         summary = {
             "state": record.DIVERGED if rows.has_diverged() else record.FINISHED,
