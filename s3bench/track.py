@@ -12,11 +12,12 @@ from typing import Any
 from s3bench import record
 from s3bench.errors import UserError, one_line
 from s3bench.spikes import Spike, SpikeMonitor
-from s3bench.wandb_file import read_history
+from s3bench.wandb_file import end_whole, read_history
 
 BATCH = 10  # steps in a row of wandb's history: a call costs as much as 3% of a small step
-AROUND = 50  # steps before a spike's onset and after its end in its picture
-PICTURES = 20  # of a run at most: each is a panel of the dashboard
+PICTURES = 10  # spikes of a run that are shown, the first ones: each is a panel of the dashboard
+AROUND = 50  # steps before a spike's onset and after its end that are shown
+LONGEST = 200  # steps of a spike that are shown
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +80,7 @@ class WandbTracker(Tracker):
     def start(self, config: dict[str, Any], folder: Path, first_step: int) -> None:
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # at exit it waits for a dead network, for minutes
         os.environ.setdefault("WANDB_SHOW_INFO", "false")
+        self._attempt(lambda: _make_way(folder, first_step))
         if self.mode == "online" and not WandbTracker._is_cut_off:
             instead = "this process mirrors its runs offline, for `wandb sync`; "
             online = self._attempt(lambda: self._init(config, folder, first_step, "online"), instead)
@@ -94,7 +96,7 @@ class WandbTracker(Tracker):
             self._batch.append(row)
             if (row["step"] + 1) % BATCH == 0:
                 self._log_batch()
-        while self._shown < len(self._spikes) and self._spikes[self._shown].end + AROUND <= len(self._losses):
+        while self._shown < len(self._spikes) and _last(self._spikes[self._shown]) <= len(self._losses):
             self._show_spike()
 
     def log_eval(self, row: dict[str, Any]) -> None:
@@ -125,9 +127,6 @@ class WandbTracker(Tracker):
     def _init(self, config: dict[str, Any], folder: Path, first_step: int, mode: str) -> None:
         import wandb
 
-        if first_step == 0:  # what an earlier attempt has left would be uploaded as the same run
-            for earlier in _folders(folder, "offline-run"):
-                shutil.rmtree(earlier)
         self._run = wandb.init(
             mode=mode,  # type: ignore[arg-type]
             project=self.project,
@@ -142,10 +141,12 @@ class WandbTracker(Tracker):
             settings=wandb.Settings(
                 init_timeout=self.timeout,
                 finish_timeout=self.timeout,
+                quiet=True,
                 show_info=False,
                 show_warnings=False,
                 console="off",
                 disable_git=True,
+                x_transaction_log_flush_interval=1,  # seconds; all later rows are lost when the process is killed
             ),
         )
         self._run.define_metric("*", step_metric="step")
@@ -178,21 +179,17 @@ class WandbTracker(Tracker):
             self._log({f"train/{key}" if key != "step" else key: value for key, value in values.items()})
 
     def _show_spike(self) -> None:
-        """Log the next spike and the loss around it."""
-        import wandb
-
+        """Log the next spike, and the loss around it over steps of its own: a panel of the dashboard."""
         spike = self._spikes[self._shown]
         self._shown += 1
         if spike.onset <= self._logged_onset:
             return
-        values = {f"spike/{key}": value for key, value in vars(spike).items()}
         if self._shown <= PICTURES:
-            first, last = max(0, spike.onset - AROUND), min(len(self._losses), spike.end + AROUND)
-            window: list[Any] = [[step, self._losses[step]] for step in range(first, last)]
-            title = f"Spike {self._shown}: steps {spike.onset} to {spike.end}, +{spike.height:.3g}, {spike.kind}"
-            table = wandb.Table(data=window, columns=["step", "loss"])
-            values[f"spikes/{self._shown}"] = wandb.plot.line(table, "step", "loss", title=title)
-        self._log(values)
+            name = f"spikes/{self._shown}"
+            self._do(lambda run: run.define_metric(f"{name}/loss", step_metric=f"{name}/step"))
+            for step in range(max(0, spike.onset - AROUND), min(len(self._losses), _last(spike))):
+                self._log({f"{name}/step": step, f"{name}/loss": self._losses[step]})
+        self._log({f"spike/{key}": value for key, value in vars(spike).items()})
         self._do(lambda run: run.summary.update({"spikes": self._shown}))
 
     def _log_rest(self) -> None:
@@ -224,9 +221,21 @@ class WandbTracker(Tracker):
         return True
 
 
+def _last(spike: Spike) -> int:
+    """The step at which a spike's picture ends, itself not shown."""
+    return min(spike.end, spike.onset + LONGEST) + AROUND
+
+
 def _folders(folder: Path, kind: str) -> list[Path]:
     """wandb's folders of a run, oldest first."""
     return sorted(folder.parent.glob(f"wandb/{kind}-*-{folder.name}"))
+
+
+def _make_way(folder: Path, first_step: int) -> None:
+    """Of earlier processes keep, for `wandb sync`, what belongs to a run that goes on, up to its last whole record."""
+    for earlier in _folders(folder, "offline-run"):
+        if first_step == 0 or not end_whole(earlier / f"run-{folder.name}.wandb"):
+            shutil.rmtree(earlier)
 
 
 def _teardown() -> None:

@@ -15,7 +15,8 @@ class FakeWandb(ThreadingHTTPServer):
     """A context manager: the server runs within it.
 
     `runs` has by id what came of each run: config, group, rows (of the history), summary, complete, exit_code,
-    preempting. `fault` is how it fails, one of FAULTS, if it does: from the start, or once a run has begun (`mid_run`).
+    preempting. `fault` is how it fails, one of FAULTS or "refused", if it does: at once, or once a run has begun
+    (`mid_run`).
     """
 
     daemon_threads = True
@@ -74,7 +75,10 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path.endswith("/file_stream"):
             self.stream(self.path.split("/")[-2], json.loads(body))
         self.reply(200, json.dumps(result).encode())
-        self.server.works &= not self.server.runs
+        if self.server.runs and self.server.works:
+            self.server.works = False
+            if self.server.fault == "refused":
+                self.server.stop()
 
     do_GET = do_POST = do_PUT = answer
 
