@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,8 @@ def killed(tmp_path):
 
 def mirror(config, folder, steps, end, mode="offline"):
     """Tell a tracker what run.py tells it of these steps: evaluations every 25 steps, each spike where it is seen."""
+    while list(folder.parent.glob(f"wandb/*-{time.strftime('%Y%m%d_%H%M%S')}-*")):
+        time.sleep(0.05)  # wandb names its folders by the second
     tracker = WandbTracker(mode=mode, project="p", entity=None, timeout=20)
     monitor = SpikeMonitor(**config["task"]["spikes"])
     monitor.extend(np.array([row["loss"] for row in rows_of(range(steps[0]))]))

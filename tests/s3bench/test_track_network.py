@@ -1,6 +1,7 @@
 """Tracking over a network: a small server keeps what comes, and fails in the ways networks fail."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -19,7 +20,7 @@ from tests.s3bench.test_track import SPIKES, STEPS, check_whole, history, killed
 
 __all__ = ["killed"]  # a fixture
 TIMEOUT = 2  # seconds
-SLACK = 8  # seconds that all else may take, on a busy machine
+SLACK = 20  # seconds that all else may take, on a busy machine
 OFTEN = ("401", "garbage")  # tested by default; the others take as long each
 
 
@@ -54,8 +55,9 @@ def test_a_network_that_fails_from_the_start_costs_the_timeout_and_one_warning(c
             server.stop()
         config, seconds = short_run(tmp_path / "results", "wandb")
         assert seconds < TIMEOUT + SLACK
-        _, seconds = short_run(tmp_path / "again", "wandb")  # the process has learned it
-        assert seconds < TIMEOUT
+        asked = server.requests
+        short_run(tmp_path / "again", "wandb")
+        assert server.requests == asked  # the process has learned that there is no network
     check_record_unaffected(config, tmp_path)
     (warning,) = [entry.getMessage() for entry in caplog.records if entry.name == "s3bench.track"]
     assert "this process mirrors its runs offline, for `wandb sync`; the record is not affected" in warning
@@ -79,7 +81,7 @@ def test_a_network_that_fails_during_the_run_costs_the_timeout(connect, tmp_path
     assert "Traceback" not in said
     assert ("Use `wandb sync`" in said) == (fault not in ("garbage", "cut"))  # these answer 200: wandb is content
     with FakeWandb() as server:  # nothing is lost
-        sync(server, tmp_path / "results", "--include-online")
+        sync(server, tmp_path / "results", "wandb sync --include-online")
         (uploaded,) = server.runs.values()
         assert [row["step"] for row in uploaded["rows"] if "train/loss" in row] == list(range(9, 60, 10))
 
@@ -104,11 +106,23 @@ def unset():
     return {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
 
 
-def sync(server, folder, *options):
-    """`wandb sync` of a results folder as a user runs it; returns what it says."""
-    command = [str(Path(sys.executable).with_name("wandb")), "sync", *options, "wandb"]
+def sync(server, folder, words="wandb sync"):
+    """Runs the command of docs/tracking.md that begins so, on a results folder; returns what it says."""
+    page = (ROOT / "docs" / "tracking.md").read_text(encoding="utf-8")
+    (command,) = re.findall(rf"{words} results/quickstart/wandb", page)
+    user = folder / "user"
+    (user / "results").mkdir(parents=True, exist_ok=True)
+    if not (user / "results" / "quickstart").exists():
+        (user / "results" / "quickstart").symlink_to(folder)
+    wandb_command = Path(sys.executable).with_name("wandb")
     result = subprocess.run(
-        command, cwd=folder, env=unset() | server.environment, capture_output=True, text=True, check=False, timeout=60
+        [str(wandb_command), *command.split()[1:]],
+        cwd=user,
+        env=unset() | server.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     assert result.returncode == 0, result.stderr
     return result.stdout + result.stderr
