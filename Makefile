@@ -35,6 +35,7 @@ lint: setup ## style, format and types
 bench: setup ## speed: of the harness, the optimizers and the small GPT as ratios within one run, of a report in seconds
 	KINETO_LOG_LEVEL=5 $(BIN)/python scripts/bench_optimizers.py
 	$(BIN)/python scripts/bench_overhead.py
+	$(BIN)/python scripts/bench_tracking.py
 	$(BIN)/python scripts/bench_gpt.py
 	$(BIN)/python scripts/bench_loading.py
 	$(BIN)/python scripts/bench_spikes.py

@@ -1,6 +1,8 @@
 """Reads the history of a wandb run from its .wandb file, by `wandb leet inspect`, wandb's own public reader."""
 
 import json
+import os
+import struct
 import subprocess
 import sys
 import tempfile
@@ -10,6 +12,8 @@ from typing import Any
 
 from s3bench.errors import UserError
 
+HEADER_BYTES = 7  # of the file, and of each chunk of a record: its checksum (4), length (2) and place in the record (1)
+LAST_CHUNKS = (1, 4)  # places: a whole record, its last chunk; 2 and 3 are the chunks before
 BLOCK_BYTES = 32_768  # wandb writes whole blocks, or, when it waits or ends, up to the end of a record
 TYPE_WITHIN = 60  # characters: a line begins {"num":12,"type":"history"
 
@@ -48,6 +52,27 @@ def read_history(file: Path) -> tuple[list[dict[str, Any]], list[str]]:
     if has_end:
         return rows, []
     return rows, [f"{file} has no end: the run is under way or was killed, and its last rows may be missing"]
+
+
+def end_whole(file: Path) -> bool:
+    """Cut a killed run's file behind its last whole record, for `wandb sync` stops at half a one; whether it has any.
+
+    The format is that of LevelDB's logs (github.com/google/leveldb/blob/main/doc/log_format.md) after a header.
+    """
+    data = file.read_bytes() if file.exists() else b""
+    at = end = HEADER_BYTES
+    while at + HEADER_BYTES <= len(data):
+        left = BLOCK_BYTES - at % BLOCK_BYTES
+        if left < HEADER_BYTES:  # too little for a chunk: filled with zeros
+            at += left
+            continue
+        length, place = struct.unpack_from("<HB", data, at + 4)
+        at += HEADER_BYTES + length
+        if place in LAST_CHUNKS and at <= len(data):
+            end = at
+    if end < len(data):
+        os.truncate(file, end)
+    return end > HEADER_BYTES
 
 
 def _check_installed() -> None:

@@ -197,7 +197,9 @@ def test_a_disk_too_full_for_a_checkpoint_does_not_end_the_run(tmp_path):
 
 
 def test_a_failed_run_keeps_its_rows_and_is_tried_again_from_its_checkpoint(tmp_path):
-    config = run_config(["task=quadratic", "horizon=300", "eval_every=50", "checkpoint_every=0.01", f"results_dir={tmp_path}"])
+    config = run_config(
+        ["task=quadratic", "horizon=300", "eval_every=50", "checkpoint_every=0.01", f"results_dir={tmp_path}"]
+    )
     folder = tmp_path / config.run_id
 
     def say(line):

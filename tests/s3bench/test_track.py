@@ -1,17 +1,21 @@
-"""Tracking: a real offline run is read back, and whatever tracking does, training goes on."""
+"""Tracking: real offline runs are read back, and whatever tracking does, training goes on."""
 
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import wandb
 
 from s3bench import record
-from s3bench.config import run_config
+from s3bench.config import as_dict, run_config
 from s3bench.run import run
-from s3bench.track import WandbTracker
+from s3bench.spikes import SpikeMonitor
+from s3bench.track import AROUND, WandbTracker
+from s3bench.wandb_file import read_history
 
 
 def read_back(results, *options):
@@ -34,7 +38,122 @@ def test_an_offline_run_holds_config_metrics_evaluations_spikes_and_summary(tmp_
     for key in ("spikes_per_10k", "fingerprint", "lr_multiplier"):
         assert key in whole
     assert json.loads(read_back(tmp_path, "--summary"))["summary"]["spikes"] == 1
-    assert repr(float(steps.loss.iloc[-1]))[:8] in whole
+    rows = history(tmp_path)
+    train = [row for row in rows if "train/loss" in row]
+    assert [row["step"] for row in train] == list(range(9, 100, 10))
+    assert [row["train/loss_max"] for row in train] == steps.loss.groupby(steps.index // 10).max().tolist()
+    assert [row["train/loss_min"] for row in train] == steps.loss.groupby(steps.index // 10).min().tolist()
+    assert [row["train/loss"] for row in train] == pytest.approx(steps.loss.groupby(steps.index // 10).mean().tolist())
+    assert [row["train/grad_norm"] for row in train] == steps.grad_norm.groupby(steps.index // 10).max().tolist()
+    assert [row["step"] for row in rows if "eval/loss" in row] == record.load_evals(
+        tmp_path / config.run_id
+    ).step.tolist()
+
+
+def history(results):
+    """The rows of wandb's history of all offline runs in a results folder, oldest first."""
+    return [row for file in sorted(results.glob("wandb/offline-run-*/*.wandb")) for row in read_history(file)[0]]
+
+
+STEPS = 247
+SPIKES = [60, 150, 244]  # where the loss leaps; the last is not over when the run ends
+
+
+def rows_of(steps):
+    """Rows of a loss that falls, and leaps for four steps each."""
+    for step in steps:
+        leaps = any(onset <= step < onset + 4 for onset in SPIKES)
+        yield {"step": step, "lr": 0.1, "loss": 3.0 - step / 500 + 0.01 * (step % 3) + 5.0 * leaps, "grad_norm": 1.0}
+
+
+@pytest.fixture
+def killed(tmp_path):
+    """The config of a run, and its record: it was killed after all its steps, before it was closed."""
+    config = as_dict(run_config(["tracker=wandb", f"results_dir={tmp_path}"]))
+    folder = record.plan(config)
+    with record.Writer(folder, config) as writer:
+        writer.add_steps(list(rows_of(range(STEPS))))
+    return config, folder
+
+
+def mirror(config, folder, steps, end, mode="offline"):
+    """Tell a tracker what run.py tells it of these steps: evaluations every 25 steps, each spike where it is seen."""
+    while list(folder.parent.glob(f"wandb/*-{time.strftime('%Y%m%d_%H%M%S')}-*")):
+        time.sleep(0.05)  # wandb names its folders by the second
+    tracker = WandbTracker(mode=mode, project="p", entity=None, timeout=20)
+    monitor = SpikeMonitor(**config["task"]["spikes"])
+    monitor.extend(np.array([row["loss"] for row in rows_of(range(steps[0]))]))
+    tracker.start(config, folder, first_step=steps[0])
+    for row in rows_of(steps):
+        if row["step"] % 25 == 0:
+            tracker.log_eval({"step": row["step"], "loss": 1.0})
+        tracker.log_steps([row])
+        if spike := monitor.add(row["loss"]):
+            tracker.log_spike(spike)
+    if end == "finish":
+        if last := monitor.unfinished():
+            tracker.log_spike(last)
+        tracker.finish({"steps": STEPS})
+    else:
+        getattr(tracker, end)()
+
+
+def check_whole(rows):
+    """That a history has each batch, evaluation and spike of the run once, in the order of the steps."""
+    steps = [row["step"] for row in rows if "step" in row]
+    assert steps == sorted(steps)
+    trained = [row["step"] for row in rows if "train/loss" in row]
+    assert len(set(trained)) == len(trained)
+    assert {*range(9, STEPS, 10), STEPS - 1} <= set(trained)
+    assert [row["step"] for row in rows if "eval/loss" in row] == list(range(0, STEPS, 25))
+    assert [row["spike/onset"] for row in rows if "spike/onset" in row] == SPIKES
+    for number in range(1, len(SPIKES) + 1):
+        shown = [row[f"spikes/{number}/step"] for row in rows if f"spikes/{number}/step" in row]
+        assert shown == list(range(shown[0], shown[0] + len(shown)))
+
+
+def test_a_spike_is_an_event_with_the_loss_around_it(killed):
+    config, folder = killed
+    mirror(config, folder, range(STEPS), "finish")
+    rows = history(folder.parent)
+    check_whole(rows)
+    losses = [row["loss"] for row in rows_of(range(STEPS))]
+    events = [row for row in rows if "spike/onset" in row]
+    assert [event["spike/end"] for event in events] == [64, 154, STEPS]
+    assert [event["spike/height"] for event in events] == pytest.approx([5.0] * 3, abs=0.1)
+    for number, event in enumerate(events, start=1):
+        first, last = event["spike/onset"] - AROUND, min(STEPS, event["spike/end"] + AROUND)
+        shown = [
+            (row[f"spikes/{number}/step"], row[f"spikes/{number}/loss"])
+            for row in rows
+            if f"spikes/{number}/step" in row
+        ]
+        assert shown == list(enumerate(losses))[first:last]
+
+
+@pytest.mark.parametrize("cut", [40, 62, 64, 100, 137])
+def test_a_paused_run_goes_on_where_it_was(killed, cut):
+    config, folder = killed
+    mirror(config, folder, range(cut), "pause")
+    mirror(config, folder, range(cut, STEPS), "finish")
+    assert len(list(folder.parent.glob("wandb/offline-run-*"))) == 2
+    check_whole(history(folder.parent))
+
+
+@pytest.mark.parametrize("died", [110, 137])
+def test_what_comes_again_after_a_kill_is_logged_once(killed, died):
+    config, folder = killed
+    mirror(config, folder, range(died), "fail")  # what was on the disk then
+    mirror(config, folder, range(100, STEPS), "finish")
+    check_whole(history(folder.parent))
+
+
+def test_a_run_that_starts_again_replaces_its_earlier_mirror(killed):
+    config, folder = killed
+    mirror(config, folder, range(50), "fail")
+    mirror(config, folder, range(STEPS), "finish")
+    assert len(list(folder.parent.glob("wandb/offline-run-*"))) == 1
+    check_whole(history(folder.parent))
 
 
 def test_a_run_without_tracking_imports_no_wandb(tmp_path):

@@ -1,0 +1,69 @@
+"""What the wandb mirror, offline, costs a run: the share of its training loop's time that is spent in the tracker.
+
+Prints one line per task: the median over runs, with the extremes. wandb's own process beside it is not counted.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+from s3bench import record
+from s3bench.config import run_config
+from s3bench.run import run
+from s3bench.track import WandbTracker
+
+LOGS = ("log_steps", "log_eval", "log_spike")
+
+
+class Clock:
+    """Sums up the seconds within functions."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def timed(self, function: Callable[..., None]) -> Callable[..., None]:
+        """The function, timed."""
+
+        def call(*arguments: Any) -> None:
+            began = time.perf_counter()
+            function(*arguments)
+            self.seconds += time.perf_counter() - began
+
+        return call
+
+
+def share(task: str, steps: int) -> tuple[float, float]:
+    """The tracker's share of the loop's seconds, evaluations and records included, and those seconds."""
+    clock = Clock()
+    originals = {name: getattr(WandbTracker, name) for name in LOGS}
+    for name, function in originals.items():
+        setattr(WandbTracker, name, clock.timed(function))
+    with tempfile.TemporaryDirectory() as folder:
+        run(run_config([f"task={task}", "tracker=wandb", f"horizon={steps}", f"results_dir={folder}"]))
+        seconds = float(record.load_records(folder).train_seconds[0])
+    for name, function in originals.items():
+        setattr(WandbTracker, name, function)
+    return clock.seconds / seconds, seconds
+
+
+def main() -> None:
+    """Measure each task."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=500)
+    chosen = parser.parse_args()
+    for task in ("digits_vit", "source_gpt"):
+        share(task, chosen.steps)  # warm
+        shares, seconds = zip(*(share(task, chosen.steps) for _ in range(chosen.runs)), strict=True)
+        print(
+            f"wandb's share of the loop, {task}, {chosen.steps} steps: {100 * statistics.median(shares):.2f}% "
+            f"({100 * min(shares):.2f} to {100 * max(shares):.2f}%, {chosen.runs} runs; "
+            f"{1e3 * statistics.median(seconds) / chosen.steps:.2f} ms a step)"
+        )
+
+
+if __name__ == "__main__":
+    main()
