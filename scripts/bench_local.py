@@ -1,0 +1,73 @@
+"""A local sweep against the bare training of its runs, and against Hydra's own basic launcher, in runs per hour.
+
+Bare training is the hand-written loop of bench_overhead.py, one process per core and one thread each, without start-up.
+Hydra's basic launcher trains the same runs one after the other in one process, with torch's default number of threads.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import torch
+from bench_overhead import bare_seconds
+
+from s3bench.config import RunConfig, run_config, run_configs
+
+GRID = ["task=digits_vit,source_gpt", "optimizer=s3,adamw,signsgd", "lr_multiplier=1,10", "seed=0,1"]
+BASIC = """\
+import sys
+import hydra, torch
+from s3bench.config import run_config
+from s3bench.run import run
+
+@hydra.main(version_base="1.3", config_path=None)
+def job(settings):
+    run(run_config([f"{key}={value}" for key, value in settings.items()]))
+
+job()
+"""
+
+
+def bare(config: RunConfig) -> float:
+    """Seconds of the hand-written loop in this process."""
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    return bare_seconds(config)
+
+
+def wall(command: list[str]) -> float:
+    """Seconds of a command."""
+    began = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    """Measure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("grid", nargs="*", help=f"overrides of a sweep (default: {' '.join(GRID)})")
+    grid = parser.parse_args().grid or GRID
+    configs = run_configs(grid)
+    cores = len(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory() as folder:
+        local = wall([str(Path(sys.executable).with_name("s3bench")), "sweep", *grid, f"results_dir={folder}/local"])
+        with ProcessPoolExecutor(cores) as pool:
+            list(pool.map(bare, [run_config(["horizon=5"])] * cores))  # imported, and warm
+            alone = sum(pool.map(bare, configs)) / cores
+        own = Path(folder, "basic.py")
+        own.write_text(BASIC)
+        axes = [f"+{override}" for override in grid]
+        place = [f"hydra.sweep.dir={folder}/hydra", f"+results_dir={folder}/basic", "+threads=" + str(cores)]
+        basic = wall([sys.executable, str(own), "-m", *axes, *place])
+    print(f"{len(configs)} runs, {cores} cores: the sweep {local:.1f} s, bare training {alone:.1f} s a core")
+    print(f"sweep / bare training: {local / alone:.3f}")
+    print(f"runs per hour, sweep / Hydra's basic launcher: {basic / local:.2f} ({basic:.1f} s)")
+
+
+if __name__ == "__main__":
+    main()
