@@ -390,8 +390,8 @@ def _check(config: RunConfig) -> None:
         number = config.launcher.get(key, 1)
         whole = isinstance(number, int) and not isinstance(number, bool) and number >= 1
         if not whole and not (number is None and may_be_null):
-            allowed = f"{'null or ' if may_be_null else ''}a whole number above 0"
-            raise UserError(f"launcher.{key} is {number!r}; it must be {allowed}")
+            or_null = "null or " if may_be_null else ""
+            raise UserError(f"launcher.{key} is {number!r}; it must be {or_null}a whole number above 0")
     for target in config.task.targets:
         if set(target) not in ({"metric", "at_most"}, {"metric", "at_least"}) or not isinstance(target["metric"], str):
             raise UserError(f"task.targets holds {target}; it must be {{metric, at_most}} or {{metric, at_least}}")

@@ -255,28 +255,32 @@ def test_a_grid_is_what_its_points_are_one_by_one(data):
         for key in data.draw(st.lists(st.sampled_from(sorted(AXES)), min_size=1, max_size=5, unique=True))
     }
     axes = dict(sorted(axes.items(), key=lambda axis: len(axis[1]) > 1))  # what is no axis is set first
-    alone: dict | str = {}
+    assert spanned(axes) == one_by_one(axes)
+
+
+def spanned(axes):
+    """The runs of a grid, in their order; or what is said against it."""
+    try:
+        configs = run_configs([f"{key}={','.join(values)}" for key, values in axes.items()])
+    except UserError as error:
+        return "two settings" if "are one run with two different settings" in str(error) else str(error)
+    return [(config.run_id, config) for config in configs]
+
+
+def one_by_one(axes):
+    """The same, each run composed for itself."""
+    configs = {}
     for point in itertools.product(*axes.values()):
         try:
             config = run_config([f"{key}={value}" for key, value in zip(axes, point, strict=True)])
         except UserError as error:
-            alone = str(error)
-            break
-        if alone.setdefault(config.run_id, config) != config:
-            alone = "one run with two different settings"
-            break
-    overrides = [f"{key}={','.join(values)}" for key, values in axes.items()]
-    try:
-        spanned = {config.run_id: config for config in run_configs(overrides)}
-    except UserError as error:
-        assert isinstance(alone, str), error
-        assert alone in str(error)
-    else:
-        assert spanned == alone
-        assert list(spanned) == list(alone)
+            return str(error)
+        if configs.setdefault(config.run_id, config) != config:
+            return "two settings"
+    return list(configs.items())
 
 
-def test_a_value_that_more_than_copies_depends_on_is_composed(monkeypatch):
+def test_a_value_that_more_than_copies_depends_on_is_composed():
     configs = run_configs(["seed=3,4", "results_dir='of/${seed}'", "+task.build.twice='${seed}${seed}'"])
     assert [config.results_dir for config in configs] == ["of/3", "of/4"]
     assert [config.task.build["twice"] for config in configs] == ["33", "44"]
