@@ -27,6 +27,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -48,6 +49,7 @@ STEPS, EVALS, ROWS = "steps", "evals", ".jsonl"
 HEAD = "# s3bench run "  # the first line of config.yaml goes on with a JSON object, see _names
 NAMED = re.compile(r".+-x[^-]+(-\d+)?-s\d+-[0-9a-f]{10}(-[0-9a-f]{6})?")  # what run_ids look like,
 OF_OTHER_VERSION = re.compile(r".+-x[^-]+(-\d+)?-s\d+-[0-9a-f]{10}")  # those without a digest of the code too
+PLANNED_AT_ONCE = 16
 READER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 WRITER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 NEEDED = {STEPS: {"step", "loss", "lr", "grad_norm"}, EVALS: {"step", "loss"}}  # columns
@@ -104,6 +106,12 @@ def plan(config: dict[str, Any]) -> Path:
     return folder
 
 
+def plan_all(configs: Sequence[dict[str, Any]]) -> list[Path]:
+    """`plan` for many runs: the disk writes several at once faster than one after the other."""
+    with ThreadPoolExecutor(PLANNED_AT_ONCE) as pool:
+        return list(pool.map(plan, configs))
+
+
 def superseded(folders: Iterable[Path]) -> list[Path]:
     """Records without a result that were made with other code than planned runs which are the same but for it.
 
@@ -124,7 +132,7 @@ def _may_go(folder: Path) -> bool:
 
 
 def cell(run_id: str) -> str:
-    """A run_id without the digest of the code, in which alone runs of one cell differ; of another name the name and /."""
+    """A run_id without the digest of the code, the one thing that runs of a cell differ in; any other name with a /."""
     return run_id.rpartition("-")[0] if NAMED.fullmatch(run_id) else f"{run_id}/"
 
 

@@ -30,7 +30,7 @@ def sweep(overrides: list[str], most: float = math.inf) -> int:
         context = workers.prepare(todo)
         for folder in record.superseded(map(record.folder_of, map(vars, todo))):
             record.remove(folder)
-        runs = [(config, record.plan(as_dict(config))) for config in todo]
+        runs = list(zip(todo, record.plan_all([as_dict(config) for config in todo]), strict=True))
         console.print(f"{len(configs)} runs in {places}, {len(configs) - len(todo)} of them over already", markup=False)
         unwritten = workers.Launcher(context, console, runs, workers.at_once(todo)).launch()
     return _closing(console, folders, unwritten, time.monotonic() - began)

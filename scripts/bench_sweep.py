@@ -21,7 +21,7 @@ CLI = str(Path(sys.executable).with_name("s3bench"))
 MULTIPLIERS = 50
 SUMMARY: dict[str, Any] = {"state": record.FINISHED, "steps": 200, "seconds": 1.0, "train_seconds": 0.9, "spikes": 1}
 SUMMARY |= {"parameters": 32, "fingerprint": "f", "device": "cpu", "versions": {"torch": "2"}, "commit": None}
-ROWS = {"step": [0], "loss": [1.0], "lr": [1.0], "grad_norm": [1.0]}
+ROWS: dict[str, list[Any]] = {"step": [0], "loss": [1.0], "lr": [1.0], "grad_norm": [1.0]}
 
 
 def grid(runs: int) -> list[str]:
@@ -33,8 +33,7 @@ def grid(runs: int) -> list[str]:
 
 def write(overrides: list[str], *, failed: bool) -> None:
     """The records of a grid's runs, all finished or all failed."""
-    for config in run_configs(overrides):
-        folder = record.plan(as_dict(config))
+    for folder in record.plan_all([as_dict(config) for config in run_configs(overrides)]):
         if failed:
             record.write_error(folder, "RuntimeError: made to fail", "Traceback")
         else:
@@ -55,7 +54,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=10_000)
     chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    memory = Path("/dev/shm")  # where there is one: a disk takes minutes to write so many files for good
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         over, failed = f"{folder}/over", f"{folder}/failed"
         overrides = grid(chosen.runs)
         write([*overrides, f"results_dir={over}"], failed=False)
