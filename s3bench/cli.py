@@ -25,6 +25,8 @@ KINDS = {
     "experiments": "experiment",
 }
 
+MANY_RUNS = 20_000  # of a sweep, for more than which --yes is asked
+
 # The table of spikes: a field of Spike -> its width and format
 SPIKE_TABLE = {  # columns: how wide, and how written
     "onset": (10, ""),
@@ -99,10 +101,16 @@ def _parser() -> Parser:
         "overrides", nargs="*", metavar="KEY=VALUE", help=f"{RUN_HELP}; lists span a grid: seed=0,1,2; experiment=NAME"
     )
     sweep.add_argument("--jobs", type=_count, metavar="N", help="runs at a time (default: one per core)")
+    sweep.add_argument("--dry-run", action="store_true", help="say what would run, how long and on how much disk")
+    sweep.add_argument("--yes", action="store_true", help="so many runs are meant")
     sweep.set_defaults(command=_sweep)
 
     status = commands.add_parser("status", help="states, progress and failures of the runs in a results folder")
     status.add_argument("results", metavar="RESULTS", help="such as results/quickstart")
+    shown = status.add_mutually_exclusive_group()
+    every = "show it anew every so many seconds (10), until Ctrl-C"
+    shown.add_argument("--watch", nargs="?", const=10.0, type=_seconds, metavar="SECONDS", help=every)
+    shown.add_argument("--json", action="store_true", help="print JSON")
     status.set_defaults(command=_status)
 
     report = commands.add_parser("report", help="tables, figures and report/index.html of a results folder")
@@ -146,6 +154,16 @@ def _count(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.1 <= seconds < 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0.1 on")
+    return seconds
 
 
 def _run(chosen: argparse.Namespace) -> int:
@@ -192,8 +210,14 @@ def _sweep(chosen: argparse.Namespace) -> int:
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("torchrun starts the processes of one run: s3bench run; a sweep starts its own")
+    most = math.inf if chosen.yes else MANY_RUNS
+    if chosen.dry_run:
+        from s3bench.dryrun import show
+
+        show([*chosen.overrides, *_jobs(chosen)], most)
+        return 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's end is the user's: stop the workers too
-    return sweep([*chosen.overrides, *_jobs(chosen)])
+    return sweep([*chosen.overrides, *_jobs(chosen)], most)
 
 
 def _jobs(chosen: argparse.Namespace) -> list[str]:
@@ -202,9 +226,14 @@ def _jobs(chosen: argparse.Namespace) -> list[str]:
 
 
 def _status(chosen: argparse.Namespace) -> int:
-    from s3bench.status import show
+    from s3bench import status
 
-    show(chosen.results)
+    if chosen.watch is not None:
+        status.watch(chosen.results, chosen.watch)
+    elif chosen.json:
+        status.show_json(chosen.results)
+    else:
+        status.show(chosen.results)
     return 0
 
 

@@ -5,20 +5,23 @@ import itertools
 import json
 import math
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from copy import copy
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from typing import Any
 
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep, Transformer, ValueType
 from hydra.errors import HydraException
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from s3bench import catalog, record
+from s3bench import catalog, record, source
 from s3bench.errors import UserError, one_line, unknown
+from s3bench.grid import Path, copies, with_value
 
 CHOICES = {
     "decay": ("all", "matrices"),  # see groups.py
@@ -26,6 +29,7 @@ CHOICES = {
     "parallel": ("ddp", "fsdp2"),
 }
 OF_A_SWEEP = ("launcher", "retries", "fail_fast")  # no axes of a grid
+FILLED_IN = ("names", "code", "run_id", "hydra")  # keys that are not for setting
 
 
 @dataclass
@@ -85,13 +89,15 @@ class RunConfig:
     results_dir: str = MISSING
     data_dir: str = MISSING
     names: Names = field(default_factory=Names)
-    run_id: str = ""
+    code: dict[str, str] = field(default_factory=dict)  # digests of the task's, optimizer's and schedule's; filled in
+    run_id: str = ""  # filled in
 
 
-def run_configs(overrides: list[str]) -> list[RunConfig]:
+def run_configs(overrides: list[str], most: float = math.inf) -> list[RunConfig]:
     """The checked config of every run that the overrides ask for; lists (seed=0,1) span a grid, in their order.
 
-    A grid of the experiment yields to the command line, key by key. Raises UserError.
+    A grid of the experiment yields to the command line, key by key. Raises UserError, also for a grid of more than
+    `most` points, before it is spanned.
     """
     given = _parsed(overrides)
     keys = {override.key_or_group for override in given}
@@ -100,15 +106,17 @@ def run_configs(overrides: list[str]) -> list[RunConfig]:
     for axis in [*grid, *given]:
         if axis.is_sweep_override() and axis.key_or_group.split(".")[0] in OF_A_SWEEP:
             raise UserError(f"{axis.input_line}: {axis.key_or_group} is one for the whole sweep")
-    axes = [_points(axis) for axis in [*grid, *(override for override in given if override.is_sweep_override())]]
+    axes = [*grid, *(override for override in given if override.is_sweep_override())]
+    points = math.prod(map(_length, axes))
+    if not points:
+        raise UserError("the grid is empty: one of its lists has no value")
+    if points > most:
+        raise UserError(f"this grid has {points:,} runs; for more than {most:,}, --yes says that they are meant")
     configs: dict[str, RunConfig] = {}
-    for point in itertools.product(*axes):
-        config = _config([*fixed, *point])
+    for point, config in _spanned(fixed, [_points(axis) for axis in axes]):
         if configs.setdefault(config.run_id, config) != config:
             asked = " ".join(f"{override.input_line}" for override in point)
             raise UserError(f"{asked} and another point of the grid are one run with two different settings")
-    if not configs:
-        raise UserError("the grid is empty: one of its lists has no value")
     return list(configs.values())
 
 
@@ -127,18 +135,18 @@ def _parsed(overrides: list[str]) -> list[Override]:
     for key, count in Counter(override.key_or_group for override in given).items():
         if count > 1:
             raise UserError(f"{key} is given twice")
-        if key.split(".")[0] in ("names", "run_id", "hydra"):
-            raise UserError(f"{key} is not for setting")
     return given
 
 
 def _parse(text: str) -> Override:
-    """An override, checked for an unknown name of a group."""
+    """An override, checked for a key that is not for setting and an unknown name of a group."""
     try:
         override = OverridesParser.create().parse_override(text)
     except HydraException as error:
         raise UserError(f"{text!r} is no override such as lr_multiplier=10: {one_line(error)}") from error
     group = override.key_or_group
+    if group.split(".")[0] in FILLED_IN:
+        raise UserError(f"{group} is not for setting")
     if group == "experiment" and override.is_sweep_override():
         raise UserError(f"{text}: one experiment at a time")
     if group in catalog.GROUPS and not override.is_delete():
@@ -149,13 +157,33 @@ def _parse(text: str) -> Override:
     return override
 
 
+def _length(axis: Override) -> int:
+    """How many values an override has."""
+    if not axis.is_sweep_override():
+        return 1
+    values = axis.value()
+    if isinstance(values, ChoiceSweep):
+        return len(values.list)
+    if isinstance(values, RangeSweep):
+        among = values.range()
+        if isinstance(among, range):
+            return len(among)
+        start, stop, step = map(float, (among.start, among.stop, among.step))
+        return max(0, math.ceil((stop - start) / step))
+    raise UserError(f"{axis.input_line} cannot be listed; needed is a list: 1,2,3")
+
+
 def _points(axis: Override) -> list[Override]:
     """A list override (seed=0,1) as one override per value."""
-    try:
-        values = list(axis.sweep_string_iterator()) if axis.is_sweep_override() else [axis.get_value_element_as_str()]
-    except HydraException as error:
-        raise UserError(f"{axis.input_line} cannot be listed ({one_line(error)}); needed is a list: 1,2,3") from error
-    return [OverridesParser.create().parse_override(f"{axis.get_key_element()}={value}") for value in values]
+    if not axis.is_sweep_override():
+        return [axis]
+    _length(axis)  # raises for what has none
+    key, as_text = axis.get_key_element(), Transformer.str
+    values: Iterator[Any] = axis.sweep_iterator()
+    return [
+        replace(axis, value_type=ValueType.ELEMENT, _value=value, input_line=f"{key}={as_text(value)}")
+        for value in values
+    ]
 
 
 def _experiment_grid(fixed: list[Override]) -> list[Override]:
@@ -190,52 +218,138 @@ def _compose(structural: tuple[str, ...]) -> tuple[dict[str, str], DictConfig]:
         raise UserError(f"{' '.join(structural)}: {one_line(error)}") from error
 
 
-def _config(overrides: list[Override]) -> RunConfig:
+def _config(overrides: Sequence[Override]) -> RunConfig:
     """The checked config of one run."""
+    return _named(_typed(_unresolved(overrides)))
+
+
+def _spanned(fixed: list[Override], axes: list[list[Override]]) -> Iterator[tuple[tuple[Override, ...], RunConfig]]:
+    """The points of a grid, each with what `_config` makes of it: composed once for all that differ in values alone."""
+    movable: dict[tuple[str | None, ...], dict[str, list[Path]]] = {}
+    composed: dict[tuple[str | None, ...], tuple[DictConfig, RunConfig]] = {}
+    converted: dict[tuple[Any, ...], Any] = {}
+    for point in itertools.product(*axes):
+        overrides = [*fixed, *point]
+        shape = _lines(override for override in point if not _is_value(override))
+        if shape not in movable:
+            movable[shape] = _movable(_unresolved(overrides), overrides, point)
+        places = movable[shape]
+        base = _lines(override for override in point if override.key_or_group not in places)
+        if base not in composed:
+            kept = [override for override in overrides if override.key_or_group not in places]
+            composed[base] = _unresolved(kept), _typed(_unresolved(overrides))
+        unset, config = composed[base]
+        for override in point:
+            if override.key_or_group in places:
+                what = (base, override.input_line)
+                if what not in converted:
+                    converted[what] = _converted(unset, override)
+                for place in places[override.key_or_group]:
+                    config = with_value(config, place, converted[what])
+        yield point, _named(config)
+
+
+def _lines(overrides: Iterator[Override]) -> tuple[str | None, ...]:
+    return tuple(override.input_line for override in overrides)
+
+
+def _is_value(override: Override) -> bool:
+    """Whether the override sets a key to a number or a text, and not to a structure or an interpolation."""
+    value = override.value()
+    is_text = isinstance(value, str) and "${" not in value and value != "???"  # ???: OmegaConf's word for none
+    return (value is None or isinstance(value, int | float) or is_text) and not _is_structural(override)
+
+
+def _movable(
+    unresolved: DictConfig, overrides: Sequence[Override], point: tuple[Override, ...]
+) -> dict[str, list[Path]]:
+    """The keys of a grid's point whose other values need no composing, and all places that hold their values."""
+    keys = [override.key_or_group for override in overrides if not _is_structural(override)]
+    places = {o.key_or_group: copies(unresolved, o.key_or_group, keys) for o in point if _is_value(o)}
+    return {key: found for key, found in places.items() if found is not None}
+
+
+def _unresolved(overrides: Sequence[Override]) -> DictConfig:
+    """The typed config with the overrides set, its interpolations unresolved."""
     _, composed = _compose(tuple(override.input_line for override in overrides if _is_structural(override)))
     config = composed.copy()
     for override in overrides:
         if not _is_structural(override):
             _set(config, override)
+    return config
+
+
+def _typed(config: DictConfig) -> RunConfig:
     try:
-        config.run_id = _run_id(config)
         typed = OmegaConf.to_object(config)
     except OmegaConfBaseException as error:
         raise UserError(one_line(error)) from error
     assert isinstance(typed, RunConfig)
-    _check(typed)
     return typed
+
+
+def _named(config: RunConfig) -> RunConfig:
+    """The config, checked, with the digests and the run_id that are its own."""
+    _check(config)
+    parts = {"task": config.task.build, "optimizer": config.optimizer, "schedule": config.schedule}
+    code = {part: source.digest(node["_target_"]) for part, node in parts.items()}
+    return replace(config, code=code, run_id=_run_id(config, code))
 
 
 def _set(config: DictConfig, override: Override) -> None:
     """Set an existing key of the config in place. Raises UserError: no such key, or a value of another type."""
-    *path, last = override.key_or_group.split(".")
-    parent: Any = config
-    for depth, name in enumerate([*path, last]):
-        if not isinstance(parent, DictConfig) or name not in parent:
-            above = ".".join(path[:depth])
-            keys = [str(key) for key in parent] if isinstance(parent, DictConfig) else []
-            raise unknown("key", override.key_or_group, [f"{above}.{key}" if above else key for key in keys])
-        if depth < len(path):
-            parent = parent[name]
-    value, old = override.value(), parent._get_node(last)._value()
-    if not any(isinstance(text, str) and "${" in text for text in (old, value)):  # an interpolation may be anything
-        for kinds in (bool, (int, float), str, list):
-            if isinstance(old, kinds) and not isinstance(value, kinds):
-                raise UserError(f"{override.input_line}: it must be like {old!r}, of the same type")
+    _check_like(_node(config, override), override)
     try:
-        OmegaConf.update(config, override.key_or_group, value, merge=False)
+        OmegaConf.update(config, override.key_or_group, override.value(), merge=False)
     except OmegaConfBaseException as error:
         raise UserError(f"{override.input_line}: {str(error).splitlines()[0]}") from error
 
 
-def _run_id(config: DictConfig) -> str:
-    """A readable part, and a digest of all that can change the result."""
-    resolved: Any = OmegaConf.to_container(config, resolve=True)
-    canonical = json.dumps(_numbers_as_floats(record.identity(resolved)), sort_keys=True)
-    digest = hashlib.sha256(canonical.encode()).hexdigest()[:10]
+def _converted(config: DictConfig, override: Override) -> Any:
+    """The value that the key of a config would have, set to it. Raises UserError as `_set` does."""
+    node = _node(config, override)
+    _check_like(node, override)
+    alone = copy(node)
+    try:
+        alone._set_value(override.value())
+        return alone._value()
+    except OmegaConfBaseException as error:
+        raise UserError(f"{override.input_line}: {str(error).splitlines()[0]}") from error
+
+
+def _node(config: DictConfig, override: Override) -> Any:
+    """The node of a config that an override is for. Raises UserError if there is none."""
+    node: Any = config
+    path = override.key_or_group.split(".")
+    for depth, name in enumerate(path):
+        if not isinstance(node, DictConfig) or name not in node:
+            above = ".".join(path[:depth])
+            keys = [str(key) for key in node] if isinstance(node, DictConfig) else []
+            raise unknown("key", override.key_or_group, [f"{above}.{key}" if above else key for key in keys])
+        node = node._get_node(name)
+    return node
+
+
+def _check_like(node: Any, override: Override) -> None:
+    """Raise UserError for a value of another type than that of the YAML."""
+    value, old = override.value(), node._value()
+    if not any(isinstance(text, str) and "${" in text for text in (old, value)):  # an interpolation may be anything
+        for kinds in (bool, (int, float), str, list):
+            if isinstance(old, kinds) and not isinstance(value, kinds):
+                raise UserError(f"{override.input_line}: it must be like {old!r}, of the same type")
+
+
+def _run_id(config: RunConfig, code: dict[str, str]) -> str:
+    """A readable part, a digest of all in the config that can change the result, and one of the code."""
+    settings = record.identity({**vars(config), "task": vars(config.task)})
+    del settings["code"]
     names = config.names
-    return f"{names.task}-{names.optimizer}-x{config.lr_multiplier:g}-s{config.seed}-{digest}"
+    readable = f"{names.task}-{names.optimizer}-x{config.lr_multiplier:g}-s{config.seed}"
+    return f"{readable}-{_digest(_numbers_as_floats(settings), 10)}-{_digest(code, 6)}"
+
+
+def _digest(value: Any, length: int) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:length]
 
 
 def _numbers_as_floats(value: Any) -> Any:
@@ -272,6 +386,12 @@ def _check(config: RunConfig) -> None:
     for key, least in {"threads": 1, "workers": 0, "retries": 0}.items():
         if not least <= getattr(config, key) <= 1024:
             raise UserError(f"{key} is {getattr(config, key)}; it must be from {least} to 1024")
+    for key, may_be_null in {"jobs": True, "runs_per_gpu": False}.items():
+        number = config.launcher.get(key, 1)
+        whole = isinstance(number, int) and not isinstance(number, bool) and number >= 1
+        if not whole and not (number is None and may_be_null):
+            or_null = "null or " if may_be_null else ""
+            raise UserError(f"launcher.{key} is {number!r}; it must be {or_null}a whole number above 0")
     for target in config.task.targets:
         if set(target) not in ({"metric", "at_most"}, {"metric", "at_least"}) or not isinstance(target["metric"], str):
             raise UserError(f"task.targets holds {target}; it must be {{metric, at_most}} or {{metric, at_least}}")

@@ -1,7 +1,8 @@
 """The files of a run: the only code that knows their names, how they are written, and how they are read back.
 
     results/<experiment>/<run_id>/
-        config.yaml     the resolved config; its presence makes the folder a record
+        config.yaml     the resolved config; its presence makes the folder a record; its first line is a comment with
+                        the names and axes of the run, for those who look at many
         steps.parquet   one row per step: step, loss, lr, grad_norm and, on measured steps, update_rms and update_max
         evals.parquet   one row per evaluation: step, loss and the task's metrics
         summary.json    state, steps, versions, ...; written last and atomically: where it is, the run is over
@@ -21,9 +22,12 @@ do not count.
 import json
 import math
 import os
+import re
+import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -42,6 +46,12 @@ from s3bench.errors import UserError
 
 CONFIG, SUMMARY, ERROR, LOG, CLAIM = "config.yaml", "summary.json", "error.txt", "log.txt", "claim"
 STEPS, EVALS, ROWS = "steps", "evals", ".jsonl"
+HEAD = "# s3bench run "  # the first line of config.yaml goes on with a JSON object, see _names
+NAMED = re.compile(r".+-x[^-]+(-\d+)?-s\d+-[0-9a-f]{10}(-[0-9a-f]{6})?")  # what run_ids look like,
+OF_OTHER_VERSION = re.compile(r".+-x[^-]+(-\d+)?-s\d+-[0-9a-f]{10}")  # those without a digest of the code too
+PLANNED_AT_ONCE = 16
+READER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+WRITER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 NEEDED = {STEPS: {"step", "loss", "lr", "grad_norm"}, EVALS: {"step", "loss"}}  # columns
 
 MISSING, RUNNING, FINISHED, DIVERGED, FAILED = "missing", "running", "finished", "diverged", "failed"
@@ -62,6 +72,9 @@ NOT_TASK_IDENTITY = (
     "download",
 )  # the run has its own horizon and eval_every
 NOT_BUILD_IDENTITY = ("data_dir", "workers", "download")  # of the task's arguments
+
+KINDS: dict[str, type] = {"run_id": str, "experiment": str, "task": str, "optimizer": str, "seed": int, "horizon": int}
+KINDS |= {"lr_multiplier": float, "lr": float}  # of the names and axes of a run
 
 Columns = dict[str, npt.NDArray[Any]]  # by name
 
@@ -87,10 +100,60 @@ def plan(config: dict[str, Any]) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / CONFIG).exists():
-            _write(folder / CONFIG, yaml.safe_dump(config, sort_keys=False))
+            _write(folder / CONFIG, _config_text(config))
     except OSError as error:
         raise UserError(f"{folder} cannot be written: {error.strerror}") from error
     return folder
+
+
+def plan_all(configs: Sequence[dict[str, Any]]) -> list[Path]:
+    """`plan` for many runs: the disk writes several at once faster than one after the other."""
+    with ThreadPoolExecutor(PLANNED_AT_ONCE) as pool:
+        return list(pool.map(plan, configs))
+
+
+def superseded(folders: Iterable[Path]) -> list[Path]:
+    """Records without a result that were made with other code than planned runs which are the same but for it.
+
+    A run_id ends with the digest of the code, so that nothing has to be read but the names of the folders.
+    """
+    planned = {(folder.parent, folder.name) for folder in folders}
+    cells = {(place, cell(name)) for place, name in planned}
+    there = [(place, name) for place in {place for place, _ in planned} for name in _folder_names(place)]
+    return [
+        Path(place, name)
+        for place, name in there
+        if (place, name) not in planned and (place, cell(name)) in cells and _may_go(Path(place, name))
+    ]
+
+
+def _may_go(folder: Path) -> bool:
+    return (folder / CONFIG).exists() and not has_result(folder) and state(folder) in (FAILED, MISSING)
+
+
+def cell(run_id: str) -> str:
+    """A run_id without the digest of the code, the one thing that runs of a cell differ in; any other name with a /."""
+    return run_id.rpartition("-")[0] if NAMED.fullmatch(run_id) else f"{run_id}/"
+
+
+def refuse_other_version(places: Iterable[Path]) -> None:
+    """Raise UserError if a results folder has a record of another version of s3bench, to be seen by its name."""
+    for place in places:
+        for name in _folder_names(place):
+            if OF_OTHER_VERSION.fullmatch(name) and (place / name / CONFIG).exists():
+                raise _other_version(place / name)
+
+
+def _other_version(folder: Path) -> UserError:
+    return UserError(
+        f"the record {folder} is of another version of s3bench and cannot stand beside new ones; "
+        "sweep into another results_dir, or move it away"
+    )
+
+
+def remove(folder: Path) -> None:
+    """Remove the record of a run."""
+    shutil.rmtree(folder)
 
 
 @contextmanager
@@ -122,7 +185,7 @@ class Writer:
 
     def __init__(self, folder: Path, config: dict[str, Any], number: int = 0, first_step: int = 0) -> None:
         self.folder = folder
-        _write(folder / CONFIG, yaml.safe_dump(config, sort_keys=False))
+        _write(folder / CONFIG, _config_text(config))
         for name in (SUMMARY, ERROR, f"{STEPS}.parquet", f"{EVALS}.parquet"):
             (folder / name).unlink(missing_ok=True)
         try:
@@ -256,6 +319,11 @@ def outcome(folder: Path) -> str:
     return f"{now}: {_first_line(folder / ERROR)}" if now == FAILED else now
 
 
+def size(folder: Path) -> int:
+    """The bytes of a record's files."""
+    return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+
+
 def steps_so_far(folder: Path) -> int:
     """How many steps of a run under way are written."""
     return progress(folder)[0]
@@ -292,14 +360,32 @@ def resumed(folder: Path) -> list[int]:
 
 
 def folders(results_dir: str | Path) -> list[Path]:
-    """The records in a results folder, sorted by run_id. Raises UserError if there is no such folder, or no record."""
+    """The records in a results folder, sorted by run_id; what else lies there is left alone.
+
+    Raises UserError if there is no such folder, or no record.
+    """
     place = Path(results_dir)
     if not place.is_dir():
         raise UserError(f"there is no results folder {place}; s3bench sweep makes one")
-    found = sorted(file.parent for file in place.glob(f"*/{CONFIG}"))
+    found = [place / name for name in sorted(_folder_names(place)) if _is_record(place / name)]
     if not found:
         raise UserError(f"{place} holds no records; a results folder is one such as results/quickstart")
     return found
+
+
+def _folder_names(place: Path) -> list[str]:
+    try:
+        with os.scandir(place) as entries:
+            return [entry.name for entry in entries if entry.is_dir()]
+    except FileNotFoundError:
+        return []
+
+
+def _is_record(folder: Path) -> bool:
+    """Whether a folder is a run's, by its name or by what its config begins with: others too may hold a config.yaml."""
+    if NAMED.fullmatch(folder.name):
+        return (folder / CONFIG).exists()
+    return _head(folder) is not None
 
 
 def load_records(results_dir: str | Path) -> pd.DataFrame:
@@ -314,6 +400,11 @@ def load_records(results_dir: str | Path) -> pd.DataFrame:
         UserError: no such folder, no record in it, or a damaged one (named).
     """
     return pd.DataFrame([load_record(folder) for folder in folders(results_dir)])
+
+
+def load_rows(results_dir: str | Path) -> list[dict[str, Any]]:
+    """The rows of `load_records` without `config`, read in a fraction of the time. Raises UserError likewise."""
+    return [_standing(folder, _head(folder) or _names(folder, load_config(folder))) for folder in folders(results_dir)]
 
 
 def load_steps(folder: str | Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
@@ -343,29 +434,69 @@ def eval_arrays(folder: Path) -> Columns:
 
 def load_record(folder: Path) -> dict[str, Any]:
     """One row of `load_records`. Raises UserError if the record is damaged."""
+    config = load_config(folder)
+    return {**_standing(folder, _names(folder, config)), "config": config}
+
+
+def load_config(folder: Path) -> dict[str, Any]:
+    """The resolved config of a run. Raises UserError if it is damaged, or of another version of s3bench."""
     try:
-        config = yaml.load((folder / CONFIG).read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        names = config["names"]
-        row = {
-            "run_id": config["run_id"],
-            "experiment": names["experiment"],
-            "task": names["task"],
-            "optimizer": names["optimizer"],
-            "lr_multiplier": float(config["lr_multiplier"]),
-            "lr": config["task"]["lr"] * config["lr_multiplier"],
-            "seed": int(config["seed"]),
-            "horizon": int(config["horizon"]),
-        }
+        config = yaml.load((folder / CONFIG).read_text(encoding="utf-8"), READER)
         identity(config), config["task"]["targets"], config["task"]["spikes"]  # there, for those who rely on it
     except (yaml.YAMLError, LookupError, TypeError, ValueError, AttributeError, OSError) as error:
         raise _damaged(folder, CONFIG, error) from error
-    row["state"] = state(folder)
-    summary = _summary(folder) if row["state"] in OVER else {}
+    if "code" not in config:
+        raise _other_version(folder)
+    return dict(config)
+
+
+def _names(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """What a row says of the run itself."""
+    try:
+        names = config["names"]
+        return {
+            "run_id": str(config["run_id"]),
+            "experiment": str(names["experiment"]),
+            "task": str(names["task"]),
+            "optimizer": str(names["optimizer"]),
+            "lr_multiplier": float(config["lr_multiplier"]),
+            "lr": float(config["task"]["lr"] * config["lr_multiplier"]),
+            "seed": int(config["seed"]),
+            "horizon": int(config["horizon"]),
+        }
+    except (LookupError, TypeError, ValueError) as error:
+        raise _damaged(folder, CONFIG, error) from error
+
+
+def _config_text(config: dict[str, Any]) -> str:
+    """What config.yaml holds."""
+    head = json.dumps(_names(folder_of(config), config))
+    return f"{HEAD}{head}\n{yaml.dump(config, Dumper=WRITER, sort_keys=False)}"
+
+
+def _head(folder: Path) -> dict[str, Any] | None:
+    """The `_names` in the first line of a run's config; None where it is damaged, or there is none."""
+    try:
+        with (folder / CONFIG).open(encoding="utf-8") as file:
+            line = file.readline(4096)
+        if not line.startswith(HEAD):
+            return None
+        names = json.loads(line[len(HEAD) :])
+        return {**names, **{key: kind(names[key]) for key, kind in KINDS.items()}}
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def _standing(folder: Path, names: dict[str, Any]) -> dict[str, Any]:
+    """A row: what a run is and where it stands."""
+    now = None if has_result(folder) else state(folder)
+    summary = _summary(folder) if now is None or now in OVER else {}
+    row = {**names, "state": summary.get("state", now)}
     row["steps"], row["first_step"], row["began"] = (summary["steps"], 0, None) if summary else progress(folder)
     row["cause"] = _first_line(folder / ERROR) if row["state"] == FAILED else None
     for key in ("seconds", "train_seconds", "parameters", "fingerprint", "device"):
         row[key] = summary.get(key)
-    return {**row, "folder": folder, "config": config, "summary": summary}
+    return {**row, "folder": folder, "summary": summary}
 
 
 def _summary(folder: Path) -> dict[str, Any]:

@@ -128,7 +128,7 @@ def _label(runs: Sequence[Run]) -> None:
     What else than the optimizer, the learning rate's multiplier and the seed can change a result makes another task.
     The `ladder` is the task's label without the horizon: the same task at several horizons.
     """
-    settings = [_flat(record.identity(run.row["config"])) for run in runs]
+    settings = [_flat(record.identity(run.row["config"]) | {"code": None}) for run in runs]  # other code is refused
     for run in runs:
         run.row["ladder"] = run.row["task"]
     for column, belongs in (
@@ -167,19 +167,50 @@ def target_name(target: Mapping[str, Any]) -> str:
 
 
 def _refuse_mixtures(runs: Sequence[Run]) -> None:
-    """Raise UserError if runs of one task were not held to the same measure."""
+    """Raise UserError if runs of one task were not held to the same measure, or not made by the same code."""
     for task, group in grouped(runs, "task").items():
         for what, facts in (
             ("targets", [run.row["config"]["task"]["targets"] for run in group]),
             ("detector parameters", [run.row["config"]["task"]["spikes"] for run in group]),
             ("data", [run.row["fingerprint"] for run in group if run.has_result]),
+            ("task's code", [run.row["config"]["code"].get("task") for run in group]),
+            ("schedule's code", [run.row["config"]["code"].get("schedule") for run in group]),
+            ("torch", [_version(run, "torch") for run in group if run.has_result]),
+            ("task's library", [_library(run, run.row["config"]["task"]["build"]) for run in group if run.has_result]),
         ):
-            different = list(dict.fromkeys(json.dumps(fact) for fact in facts))
-            if len(different) > 1:
-                raise UserError(
-                    f"the records of {task} differ in their {what} ({' and '.join(different[:2])}) and cannot stand in "
-                    "one table; sweep into another results_dir, or delete those of one kind"
-                )
+            _refuse_several(task, what, facts)
+        for optimizer, of_it in grouped(group, "optimizer").items():
+            _refuse_several(
+                f"{task} with {optimizer}",
+                "optimizer's code",
+                [run.row["config"]["code"].get("optimizer") for run in of_it],
+            )
+            libraries = [_library(run, run.row["config"]["optimizer"]) for run in of_it if run.has_result]
+            _refuse_several(f"{task} with {optimizer}", "optimizer's library", libraries)
+
+
+def _refuse_several(where: str, what: str, facts: Sequence[Any]) -> None:
+    different = list(dict.fromkeys(json.dumps(fact) for fact in facts))
+    if len(different) > 1:
+        raise UserError(
+            f"the records of {where} differ in their {what} ({' and '.join(different[:2])}) and cannot stand in "
+            "one table; sweep into another results_dir, or delete those of one kind"
+        )
+
+
+def _version(run: Run, package: str) -> str | None:
+    """Of a library that a run used; without what says for which device it was built."""
+    for name, version in run.row["summary"]["versions"].items():
+        if name.lower().replace("-", "_") == package.lower():
+            return str(version).partition("+")[0]
+    return None
+
+
+def _library(run: Run, node: Mapping[str, Any]) -> str | None:
+    """The version of the library that a _target_ comes from; None of code that is in no library."""
+    package = node["_target_"].partition(".")[0]
+    version = _version(run, package)
+    return None if version is None else f"{package} {version}"
 
 
 def grouped(runs: Sequence[Run], key: str) -> dict[str, list[Run]]:

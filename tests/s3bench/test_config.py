@@ -1,11 +1,15 @@
 """Configs: what overrides mean, what they may not be, and when two runs are the same run."""
 
+import itertools
+
 import pytest
 import torch
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 
 from s3bench import build, catalog
 from s3bench.build import build_parts
-from s3bench.config import run_config, run_configs
+from s3bench.config import _compose, run_config, run_configs
 from s3bench.errors import UserError
 from tests.tasks.language import overrides
 
@@ -125,6 +129,12 @@ def test_the_same_cell_asked_for_twice_is_one_run():
         ("experiment=quickstart", "s3bench sweep does that"),
         ("names.task=x", "names.task is not for setting"),
         ("run_id=x", "run_id is not for setting"),
+        ("code=x", "code is not for setting"),
+        ("launcher.jobs=0", "launcher.jobs is 0; it must be null or a whole number above 0"),
+        ("launcher.jobs=many", "launcher.jobs is 'many'; it must be null or a whole number above 0"),
+        ("launcher.jobs=1.5", "launcher.jobs is 1.5; it must be null or a whole number above 0"),
+        ("launcher.runs_per_gpu=0", "launcher.runs_per_gpu is 0; it must be a whole number above 0"),
+        ("launcher.runs_per_gpu=true", "launcher.runs_per_gpu is True; it must be a whole number above 0"),
         ("seed=99999999999999999999", "below 2\\*\\*63"),
         ("threads=9999999999", "threads is 9999999999; it must be from 1 to 1024"),
         ("~tracker._target_", "tracker has no _target_"),
@@ -188,6 +198,11 @@ def test_what_a_class_passes_on_must_be_an_argument_of_its_base_class():
         (["experiment=quickstart,quickstart"], "one experiment at a time"),
         (["results_dir=a,b"], "are one run with two different settings"),
         (["task.spikes.k=4,6"], "are one run with two different settings"),
+        (["launcher=local,local"], "launcher=local,local: launcher is one for the whole sweep"),
+        (["launcher.jobs=1,2"], "launcher.jobs is one for the whole sweep"),
+        (["retries=range(0,2)"], "retries is one for the whole sweep"),
+        (["fail_fast=true,false"], "fail_fast is one for the whole sweep"),
+        (["optimizer.bta=0.9,0.95"], "unknown key 'optimizer.bta'. Did you mean optimizer.beta\\?"),
     ],
 )
 def test_a_grid_that_makes_no_sense_is_refused(overrides, message):
@@ -208,3 +223,110 @@ def test_configs_of_ones_own_are_found_wherever_the_folder_is(tmp_path, monkeypa
     own.rename(own.with_name("s3.yaml"))
     with pytest.raises(UserError, match="has the name of one of s3bench's own"):
         run_config(["optimizer=s3"])
+
+
+AXES = {
+    "seed": ["0", "1", "17"],
+    "lr_multiplier": ["1", "0.3", "1e1"],
+    "horizon": ["50", "60", "'${task.horizon}'"],
+    "optimizer": ["s3", "adamw"],
+    "schedule": ["cosine", "constant"],
+    "task.lr": ["0.01", "1", "'${lr_multiplier}'"],
+    "task.horizon": ["70", "80"],
+    "task.build.seed": ["5", "'${horizon}'"],
+    "task.build.dim": ["8", "'${seed}'", "16"],
+    "task.build": ["{_target_: tasks.quadratic.Quadratic, seed: 3}", "{_target_: tasks.x.Y, seed: '${seed}'}"],
+    "schedule.warmup": ["0.1", "0", "'${task.lr}'"],
+    "clip_norm": ["null", "1", "2.5"],
+    "decay": ["all", "matrices"],
+    "compile": ["true", "false"],
+    "+task.build.extra": ["1", "'a ${seed} b'"],
+    "+schedule.of": ["'${task.build}'", "'${oc.env:HOME,${seed}}'", "'${schedule.${decay}}'"],
+    "results_dir": ["one", "'results/${seed}'"],
+    "optimizer._target_": ["optimizers.S3", "torch.optim.AdamW"],
+}
+
+
+@settings(max_examples=40, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@given(st.data())
+def test_a_grid_is_what_its_points_are_one_by_one(data):
+    axes = {
+        key: data.draw(st.lists(st.sampled_from(AXES[key]), min_size=1, max_size=3, unique=True))
+        for key in data.draw(st.lists(st.sampled_from(sorted(AXES)), min_size=1, max_size=5, unique=True))
+    }
+    axes = dict(sorted(axes.items(), key=lambda axis: len(axis[1]) > 1))  # what is no axis is set first
+    assert spanned(axes) == one_by_one(axes)
+
+
+def spanned(axes):
+    """The runs of a grid, in their order; or what is said against it."""
+    try:
+        configs = run_configs([f"{key}={','.join(values)}" for key, values in axes.items()])
+    except UserError as error:
+        return "two settings" if "are one run with two different settings" in str(error) else str(error)
+    return [(config.run_id, config) for config in configs]
+
+
+def one_by_one(axes):
+    """The same, each run composed for itself."""
+    configs = {}
+    for point in itertools.product(*axes.values()):
+        try:
+            config = run_config([f"{key}={value}" for key, value in zip(axes, point, strict=True)])
+        except UserError as error:
+            return str(error)
+        if configs.setdefault(config.run_id, config) != config:
+            return "two settings"
+    return list(configs.items())
+
+
+def test_a_value_that_more_than_copies_depends_on_is_composed():
+    configs = run_configs(["seed=3,4", "results_dir='of/${seed}'", "+task.build.twice='${seed}${seed}'"])
+    assert [config.results_dir for config in configs] == ["of/3", "of/4"]
+    assert [config.task.build["twice"] for config in configs] == ["33", "44"]
+    assert [config.task.build["seed"] for config in configs] == [3, 4]
+
+
+def test_a_null_in_a_list_may_stand_before_and_after_a_number():
+    for values in ("null,0.9", "0.9,null"):
+        configs = run_configs([f"optimizer.denominator_beta={values}", "seed=0,1"])
+        assert {config.optimizer["denominator_beta"] for config in configs} == {None, 0.9}
+
+
+def test_a_million_runs_are_counted_before_any_is_composed(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("composed")
+
+    experiment = ["experiment=quickstart", "seed=range(0,1000000000000)"]
+    with pytest.raises(UserError, match=r"this grid has 40,000,000,000,000 runs; for more than 20,000, --yes says"):
+        run_configs(experiment, most=20_000)
+    monkeypatch.setattr("s3bench.config._unresolved", refuse)
+    with pytest.raises(UserError, match="this grid has 1,000,000 runs; for more than 20,000, --yes"):
+        run_configs(["seed=range(0,1000)", "lr_multiplier=range(1,11,0.01)"], most=20_000)
+    monkeypatch.undo()
+    assert len(run_configs(["seed=range(0,30)", "lr_multiplier=range(1,2,0.1)"], most=300)) == 300
+
+
+@pytest.mark.parametrize(
+    ("grid", "message"),
+    [
+        ("seed: range(0,0)", "the grid is empty"),
+        ("seed: []", r"seed=\[\]: it must be like 0"),
+        ("seed:", "experiment=mine: .*hydra.sweeper.params.seed"),
+        ("optimzer: s3,adamw", "unknown key 'optimzer'. Did you mean optimizer\\?"),
+        ("optimizer: s3,adamv", "unknown optimizer 'adamv'. Did you mean adam"),
+        ("task.biuld.dim: 2,3", "unknown key 'task.biuld.dim'. Did you mean task.build\\?"),
+        ("launcher.jobs: 1,2", "launcher.jobs=1,2: launcher.jobs is one for the whole sweep"),
+        ("retries: 0,1", "retries is one for the whole sweep"),
+        ("code: a,b", "code is not for setting"),
+    ],
+)
+def test_an_experiment_with_a_grid_that_makes_no_sense_is_one_line(tmp_path, monkeypatch, grid, message):
+    (tmp_path / "configs" / "experiment").mkdir(parents=True)
+    text = f"# @package _global_\n# s3bench sweep experiment=mine\nhydra:\n  sweeper:\n    params:\n      {grid}\n"
+    (tmp_path / "configs" / "experiment" / "mine.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    _compose.cache_clear()  # of another folder's experiment of that name
+    with pytest.raises(UserError, match=message) as caught:
+        run_configs(["experiment=mine"])
+    assert "\n" not in str(caught.value)
