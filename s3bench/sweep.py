@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from s3bench import record, workers
-from s3bench.config import as_dict, run_configs
+from s3bench.config import RunConfig, as_dict, run_configs
 from s3bench.status import duration, patient_console
 
 
@@ -25,11 +25,19 @@ def sweep(overrides: list[str]) -> int:
     began = time.monotonic()
     unwritten: dict[Path, str] = {}
     if todo:
-        context = workers.prepare(todo)
         runs = [(config, record.plan(as_dict(config))) for config in todo]
         console.print(f"{len(configs)} runs in {places}, {len(configs) - len(todo)} of them over already", markup=False)
-        unwritten = workers.Launcher(context, console, runs, workers.at_once(todo)).launch()
+        unwritten = _train_all(runs, console)
     return _closing(console, folders, unwritten, time.monotonic() - began)
+
+
+def _train_all(runs: list[tuple[RunConfig, Path]], console: Console) -> dict[Path, str]:
+    """Train the runs where their launcher says: here, or on a cluster through one of Hydra's launchers."""
+    if "hydra_launcher" not in runs[0][0].launcher:
+        return workers.train_all(runs, console)
+    from s3bench import cluster
+
+    return cluster.train_all(runs, console)
 
 
 def _closing(console: Console, folders: list[Path], unwritten: dict[Path, str], seconds: float) -> int:
@@ -42,4 +50,6 @@ def _closing(console: Console, folders: list[Path], unwritten: dict[Path, str], 
         console.print(f"{folder.name} {unwritten.get(folder) or record.outcome(folder)}", markup=False)
     if failed:
         console.print("Start the same sweep again to retry what failed; the traceback is in the run's error.txt")
-    return 1 if failed else 0
+    if states[record.MISSING]:
+        console.print("Start the same sweep again to train what is missing")
+    return 1 if failed or states[record.MISSING] else 0

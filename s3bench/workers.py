@@ -26,6 +26,12 @@ from s3bench.status import duration, seconds_left
 BUSY = 75  # exit code of a worker whose run another process is at (EX_TEMPFAIL)
 
 
+def train_all(runs: list[tuple[RunConfig, Path]], console: Console) -> dict[Path, str]:
+    """Train all runs; returns the causes of failures that the disk did not take. Raises UserError as `prepare` does."""
+    configs = [config for config, _ in runs]
+    return Launcher(prepare(configs), console, runs, at_once(configs)).launch()
+
+
 def prepare(configs: list[RunConfig]) -> ForkServerContext:
     """What the workers of these runs are forked from: a process that has imported their tasks and optimizers once.
 
@@ -85,6 +91,7 @@ class Launcher:
         finally:
             for job in self.jobs:
                 job.process.terminate()
+            for job in self.jobs:
                 job.process.join()
         return self.unwritten
 
