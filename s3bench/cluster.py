@@ -43,8 +43,8 @@ def train_all(runs: Pack, console: Console) -> dict[Path, str]:
     packs = _packs(runs, kind, settings)
     folder = Path.cwd() / runs[0][0].results_dir / PACKS / f"s3bench-{uuid.uuid4().hex[:8]}"
     cluster = kind(settings, folder)
-    _write(folder, packs, launcher["hydra_launcher"], cluster.hydra())
-    watch = Watch(console, cluster, folder, packs)
+    _write(folder, packs, cluster.hydra())
+    watch = Watch(console, cluster, folder, packs, launcher["hydra_launcher"])
     try:
         watch.watch()
     finally:
@@ -69,11 +69,13 @@ def _packs(runs: Pack, kind: type[Slurm] | type[Ray], settings: dict[str, Any]) 
     return [runs[start : start + size] for start in range(0, len(runs), size)]
 
 
-def _write(folder: Path, packs: list[Pack], hydra_launcher: str, settings: dict[str, Any]) -> None:
+def _write(folder: Path, packs: list[Pack], settings: dict[str, Any]) -> None:
     """Write the packs, and the config that Hydra starts them with."""
-    silent = [{f"override hydra/{logging}": "none"} for logging in ("job_logging", "hydra_logging")]
     config = {
-        "defaults": [{"override hydra/launcher": hydra_launcher}, *silent, "_self_"],
+        "defaults": [
+            *({f"override hydra/{logging}": "none"} for logging in ("job_logging", "hydra_logging")),
+            "_self_",
+        ],
         "hydra": {
             "launcher": settings,
             "sweep": {"dir": str(folder), "subdir": "."},
@@ -92,8 +94,8 @@ def _write(folder: Path, packs: list[Pack], hydra_launcher: str, settings: dict[
 class Watch:
     """Hands the packs over, and says what becomes of the runs, while there are jobs that may train them."""
 
-    def __init__(self, console: Console, cluster: Slurm | Ray, folder: Path, packs: list[Pack]) -> None:
-        self.console, self.cluster, self.folder, self.packs = console, cluster, folder, packs
+    def __init__(self, console: Console, cluster: Slurm | Ray, folder: Path, packs: list[Pack], launcher: str) -> None:
+        self.console, self.cluster, self.folder, self.packs, self.launcher = console, cluster, folder, packs, launcher
         self.alive = set(range(len(packs)))  # packs whose job may run yet
         self.lost = False  # whether one ended before its runs were over
         self.waiting = {place: config for runs in packs for config, place in runs}  # without an outcome
@@ -104,7 +106,7 @@ class Watch:
     def watch(self) -> None:
         """Return when all runs have an outcome, or when no job is left. Cancels the jobs if interrupted."""
         fail_fast = any(config.fail_fast for config in self.waiting.values())
-        command = [sys.executable, "-P", "-m", "s3bench.submit", str(self.folder)]
+        command = [sys.executable, "-P", "-m", "s3bench.submit", str(self.folder), self.launcher]
         with (self.folder / "log.txt").open("wb") as log:
             self.submission = subprocess.Popen(
                 command,
@@ -114,7 +116,7 @@ class Watch:
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for the sweep, which then cancels the jobs
             )
-        self.console.print(f"{len(self.packs)} jobs of up to {len(self.packs[0])} runs each: {self.folder.name}")
+        self._say(f"{self.folder.name}: {len(self.packs)} jobs, at most {len(self.packs[0])} runs in each")
         try:
             failed = self._look_until_over(fail_fast)
         except BaseException:
@@ -135,7 +137,7 @@ class Watch:
                 if self.submission.poll() == 2:
                     self.alive = set()
                     raise UserError(f"the jobs were not taken: {submit.mistake(self.folder)}")
-                gone = self.cluster.gone(self.alive, self.submission)
+                gone = self.cluster.gone(self.alive, self.submission, self._say)
                 failed |= self._say_outcomes()
                 self._say_gone(gone)
                 text = f"{len(self.over)}/{self.runs} runs, {len(self.alive)} jobs"
@@ -160,8 +162,7 @@ class Watch:
             self.over.add(place)
             if record.has_result(place) or not config.retries:
                 del self.waiting[place]
-            outcome = f"[{len(self.over)}/{self.runs}] {place.name}  {record.outcome(place)}{seconds}"
-            self.console.print(outcome, markup=False)
+            self._say(f"[{len(self.over)}/{self.runs}] {place.name}  {record.outcome(place)}{seconds}")
         return failures > 0
 
     def _say_gone(self, gone: dict[int, str]) -> None:
@@ -172,12 +173,15 @@ class Watch:
             if left:
                 self.lost = True
                 why = pack.failure(self.folder, number) or f"its output is in {self.cluster.log(number)}"
-                line = f"job {number} is gone ({state}); of its runs {len(left)} are missing; {why}"
-                self.console.print(line, markup=False)
+                of = len(self.packs[number])
+                self._say(f"job {number} is gone ({state}) and leaves {len(left)} of its {of} runs missing; {why}")
+
+    def _say(self, line: str) -> None:
+        self.console.print(line, markup=False)
 
     def _cancel(self) -> None:
         if self.alive:
-            self.console.print("the jobs are being cancelled")
+            self._say("cancelling the jobs")
             self.cluster.cancel(self.submission)
             self._let_end()
 
@@ -185,7 +189,7 @@ class Watch:
         """Give the jobs time to end."""
         until = time.monotonic() + ENDING
         while self.alive and time.monotonic() < until:
-            self.alive -= set(self.cluster.gone(self.alive, self.submission, every=1.0))
+            self.alive -= set(self.cluster.gone(self.alive, self.submission, self._say, 1.0))
             if self.alive:
                 time.sleep(0.2)
 

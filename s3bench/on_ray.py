@@ -48,7 +48,7 @@ class Ray:
             init = {"address": self._settings["address"], "object_store_memory": None}
         return {"ray": {"init": init, "remote": self._settings["remote"]}}
 
-    def gone(self, packs: set[int], submission: subprocess.Popen[bytes], every: float = 0) -> dict[int, str]:  # noqa: ARG002
+    def gone(self, packs: set[int], submission: subprocess.Popen[bytes], *_: Any) -> dict[int, str]:
         """All packs once Ray's process has ended."""
         return {} if submission.poll() is None else dict.fromkeys(packs, "ended")
 
@@ -56,7 +56,7 @@ class Ray:
         """Cancel all tasks; submit.py waits for them to end their workers."""
         submission.send_signal(signal.SIGINT)
 
-    def log(self, pack: int) -> Path:  # noqa: ARG002
+    def log(self, _: int) -> Path:
         """The output of all packs."""
         return self._folder / "log.txt"
 

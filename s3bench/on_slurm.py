@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ ALIVE = {
     *("PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "STOPPED", "SIGNALING", "COMPLETING", "STAGE_OUT", "RESIZING"),
     *("REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT"),
 }  # states of a job that may run yet; any other one, or none, is that of a job that is gone
+ORDINARY = {"None", "Resources", "Priority", "JobArrayTaskLimit", "BeginTime", "Cleaning", "Prolog"}  # reasons to wait
 
 
 class Slurm:
@@ -26,6 +28,7 @@ class Slurm:
         self._settings, self._folder, self._name = settings, folder, folder.name
         self._missed: Counter[int] = Counter()
         self._asked = time.monotonic()
+        self._told: set[str] = set()
 
     @staticmethod
     def check(_: dict[str, Any]) -> None:
@@ -57,24 +60,40 @@ class Slurm:
             "setup": ["export PYTHONSAFEPATH=1", *(self._settings["setup"] or [])],
         }
 
-    def gone(self, packs: set[int], submission: subprocess.Popen[bytes], every: float = ASK_EVERY) -> dict[int, str]:
+    def gone(
+        self,
+        packs: set[int],
+        submission: subprocess.Popen[bytes],
+        say: Callable[[str], None],
+        every: float = ASK_EVERY,
+    ) -> dict[int, str]:
         """Those of the packs whose job will not run any more, with its state; none until it is time to ask.
 
         A job is gone only when it was missed twice: SLURM may leave one out for a moment, as while it is requeued.
+        `say` takes, once each, the reasons for which jobs wait unless they are ordinary ones.
         """
         if submission.poll() is None or time.monotonic() - self._asked < every:
             return {}
         try:
-            jobs = _run("squeue", "--me", "-h", "-r", "-t", "all", f"--name={self._name}", "-o", "%i %T")
-        except OSError:  # the jobs may run on: the records will say
+            answer = _run("squeue", "--me", "-h", "-r", "-t", "all", f"--name={self._name}", "-o", "%i|%T|%r")
+        except OSError as error:  # the jobs may run on: the records will say
+            self._tell(f"SLURM does not answer, the records are watched on: {error}", say)
             return {}
         finally:
             self._asked = time.monotonic()
-        states = {int(job.partition("_")[2] or 0): state for job, state in map(str.split, jobs.splitlines())}
+        jobs = [line.split("|", 2) for line in answer.splitlines()]
+        states = {int(job.partition("_")[2] or 0): state for job, state, _ in jobs}
+        for reason in sorted({reason for _, state, reason in jobs if state == "PENDING"} - ORDINARY):
+            self._tell(f"jobs wait: {reason}", say)
         for pack in packs:
             self._missed[pack] = 0 if states.get(pack) in ALIVE else self._missed[pack] + 1
         lost = {pack for pack in packs if self._missed[pack] > 1 or states.get(pack) == "COMPLETED"}
         return {pack: states.get(pack, "UNKNOWN") for pack in lost}
+
+    def _tell(self, news: str, say: Callable[[str], None]) -> None:
+        if news not in self._told:
+            say(news)
+            self._told.add(news)
 
     def cancel(self, submission: subprocess.Popen[bytes]) -> None:
         """Cancel all jobs; they get as long as the site's KillWait to end their workers."""
@@ -92,7 +111,9 @@ def _run(*command: str) -> str:
     """What a program of SLURM answers. Raises OSError with what it complained of."""
     try:
         # In a session of its own: a second Ctrl-C must not stop the scancel of the first.
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=60, start_new_session=True, check=False)
+        answer = subprocess.run(
+            command, capture_output=True, text=True, timeout=60, start_new_session=True, check=False
+        )
     except subprocess.TimeoutExpired as error:
         raise OSError(f"{command[0]} does not end") from error
     if answer.returncode:

@@ -2,11 +2,13 @@
 
 import json
 import os
+import signal
 import sys
 import traceback
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
 import hydra
@@ -56,6 +58,7 @@ def train(folder: Path, number: int) -> None:
     runs = [(config, place) for config, place in runs if not record.has_result(place)]
     if not runs:
         return
+    _stop_at_a_signal()
     try:
         for place, cause in workers.train_all(runs, patient_console()).items():
             print(f"{place}: {cause}")
@@ -63,6 +66,27 @@ def train(folder: Path, number: int) -> None:
         for _, place in runs:
             if record.state(place) == record.MISSING:
                 record.write_error(place, one_line(error))
+
+
+def _stop_at_a_signal() -> None:
+    """End by SystemExit at SIGTERM, which submitit would ignore, and at its SIGUSR2, which has the job queued again.
+
+    Only the first signal raises: SLURM sends several, and a second one would cut short the workers' last checkpoints.
+    """
+    requeue, stopping = signal.getsignal(signal.SIGUSR2), False
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal stopping
+        first, stopping = not stopping, True
+        if number == signal.SIGUSR2 and callable(requeue):
+            with suppress(SystemExit):
+                requeue(number, frame)
+        if first:
+            sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, stop)
+    if callable(requeue):
+        signal.signal(signal.SIGUSR2, stop)
 
 
 @hydra.main(version_base="1.3", config_path=None)

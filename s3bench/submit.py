@@ -1,4 +1,4 @@
-"""The process that hands a sweep's packs to Hydra's launcher: python -P -m s3bench.submit FOLDER
+"""The process that hands a sweep's packs to Hydra's launcher: python -P -m s3bench.submit FOLDER submitit_slurm|ray
 
 FOLDER holds the packs and sweep.yaml, Hydra's config. On SLURM the process ends when the jobs are submitted; on Ray it
 lives as long as they do. Exit code 2, with a line in FOLDER/submit.error: the cluster did not take them.
@@ -7,6 +7,7 @@ lives as long as they do. Exit code 2, with a line in FOLDER/submit.error: the c
 import os
 import sys
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,17 @@ from s3bench.errors import one_line
 STOPPING = 60.0  # seconds that Ray's packs get to end their workers
 
 
-def submit(folder: Path) -> int:
+def submit(folder: Path, launcher: str) -> int:
     """Hand all packs over; returns the exit code."""
-    sys.argv[1:] = ["--multirun", "--config-dir", str(folder), "--config-name", "sweep"]
+    sys.argv[1:] = ["--multirun", "--config-dir", str(folder), "--config-name", "sweep", f"hydra/launcher={launcher}"]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise, do not print
     jobs: list[Any] = []
     try:
         _check(folder)
-        _leave_watching_to_the_sweep()
-        _remember_jobs(jobs)
+        if launcher == "ray":
+            _remember(jobs)
+        else:
+            _leave_watching_to_the_sweep()
         pack.main()
     except KeyboardInterrupt:
         _cancel(jobs)
@@ -51,27 +54,21 @@ def _check(folder: Path) -> None:
 
 
 def _leave_watching_to_the_sweep() -> None:
-    """Have submitit's jobs give their results at once: it would wait for them by asking sacct, which many sites lack."""
-    try:
-        from submitit.slurm.slurm import SlurmJob
-    except ImportError:
-        return
-    SlurmJob.results = lambda _: [JobReturn(status=JobStatus.COMPLETED)]
+    """Have submitit's jobs give their results at once: to wait for them it would ask sacct, which many sites lack."""
+    slurm: Any = import_module("submitit.slurm.slurm")
+    slurm.SlurmJob.results = lambda _: [JobReturn(status=JobStatus.COMPLETED)]
 
 
-def _remember_jobs(jobs: list[Any]) -> None:
+def _remember(jobs: list[Any]) -> None:
     """Keep what Ray knows its tasks by, for cancelling them: Hydra's launcher keeps it to itself."""
-    try:
-        from hydra_plugins.hydra_ray_launcher import _core
-    except ImportError:
-        return
-    start = _core.launch_job_on_ray
+    core: Any = import_module("hydra_plugins.hydra_ray_launcher._core")
+    start = core.launch_job_on_ray
 
     def remembered(*arguments: Any) -> Any:
         jobs.append(start(*arguments))
         return jobs[-1]
 
-    _core.launch_job_on_ray = remembered
+    core.launch_job_on_ray = remembered
 
 
 def _cancel(jobs: list[Any]) -> None:
@@ -91,4 +88,4 @@ def _said_by(error: Exception) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(submit(Path(sys.argv[1])))
+    sys.exit(submit(Path(sys.argv[1]), sys.argv[2]))

@@ -23,6 +23,7 @@ from s3bench.config import RunConfig
 from s3bench.errors import UserError, one_line
 from s3bench.status import duration, seconds_left
 
+LEFT_TO_THE_SWEEP = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR2}  # sent to all of its processes at once
 BUSY = 75  # exit code of a worker whose run another process is at (EX_TEMPFAIL)
 
 
@@ -136,6 +137,7 @@ class Launcher:
 
 def _work(config: RunConfig, folder: Path) -> None:
     """A worker: one run, its output in the record's log. Ends the process with an exit code."""
+    _heed_sigterm()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _log_to(folder / record.LOG)
     from s3bench.run import run
@@ -148,6 +150,11 @@ def _work(config: RunConfig, folder: Path) -> None:
         record.write_error(folder, one_line(error))
     if not (folder / record.LOG).stat().st_size:
         (folder / record.LOG).unlink()
+
+
+def _heed_sigterm() -> None:
+    """Let the sweep end this process, which begins with the signals of the fork server blocked."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 def _log_to(file: Path) -> None:
@@ -181,17 +188,20 @@ def _undisturbed() -> Iterator[None]:
 
 
 def _fork_server(configs: list[RunConfig]) -> ForkServerContext:
-    """The context whose workers are forked with everything imported, and leave Ctrl-C to this process."""
+    """The context whose workers are forked with everything imported, and leave signals to this process.
+
+    The fork server must outlive a SIGTERM that a scheduler sends to all processes: the workers' last words go by it.
+    """
     context = multiprocessing.get_context("forkserver")
     # torch imports its compiler, a second's work, when the first optimizer is made.
     os.environ[warm.MODULES] = ",".join(["s3bench.run", "torch._dynamo", *_modules(configs)])
     context.set_forkserver_preload(["s3bench.warm"])
-    resource_tracker.ensure_running()  # it would unblock the signal too early
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # not ignored: one that comes now must not be lost
+    resource_tracker.ensure_running()  # it would unblock the signals too early
+    signal.pthread_sigmask(signal.SIG_BLOCK, LEFT_TO_THE_SWEEP)  # not ignored: one that comes now must not be lost
     try:
-        forkserver.ensure_running()  # it and its workers stay with the signal blocked
+        forkserver.ensure_running()  # it and its workers stay with the signals blocked
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, LEFT_TO_THE_SWEEP)
     return context
 
 
@@ -218,6 +228,7 @@ def _check(context: ForkServerContext, configs: list[RunConfig]) -> None:
 
 
 def _check_work(configs: list[RunConfig], sender: "Connection[str | None, None]") -> None:
+    _heed_sigterm()
     from s3bench.build import build_parts, find_device
     from s3bench.learner import check_rows
     from s3bench.processes import ALONE

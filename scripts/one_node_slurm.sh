@@ -34,7 +34,7 @@ SlurmdPort=$node
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket=$dir/munge/munge.socket
+AuthInfo=socket=$dir/munge/munge.socket,cred_expire=5
 CredType=cred/munge
 StateSaveLocation=$dir/state
 SlurmdSpoolDir=$dir/spool
@@ -67,7 +67,7 @@ AccountingStoragePass=$dir/munge/munge.socket
 CONF
   cat >"$dir/slurmdbd.conf" <<CONF
 AuthType=auth/munge
-AuthInfo=socket=$dir/munge/munge.socket
+AuthInfo=socket=$dir/munge/munge.socket,cred_expire=5
 DbdHost=localhost
 DbdAddr=127.0.0.1
 DbdPort=$dbd
