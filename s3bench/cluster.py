@@ -107,7 +107,7 @@ class Watch:
         """Return when all runs have an outcome, or when no job is left. Cancels the jobs if interrupted."""
         fail_fast = any(config.fail_fast for config in self.waiting.values())
         command = [sys.executable, "-P", "-m", "s3bench.submit", str(self.folder), self.launcher]
-        with (self.folder / "log.txt").open("wb") as log:
+        with (self.folder / "launcher.log").open("wb") as log:
             self.submission = subprocess.Popen(
                 command,
                 env={**os.environ, "PYTHONSAFEPATH": "1"},

@@ -58,7 +58,7 @@ class Ray:
 
     def log(self, _: int) -> Path:
         """The output of all packs."""
-        return self._folder / "log.txt"
+        return self._folder / "launcher.log"
 
 
 def _check_this_machine(settings: dict[str, Any]) -> None:

@@ -98,12 +98,13 @@ class Slurm:
     def cancel(self, submission: subprocess.Popen[bytes]) -> None:
         """Cancel all jobs; they get as long as the site's KillWait to end their workers."""
         submission.wait()
-        _run("scancel", "--me", f"--name={self._name}")
+        _run("scancel", f"--name={self._name}")
 
     def log(self, pack: int) -> Path:
         """The output of a pack's job, or the folder where it may be."""
         jobs = self._folder / "jobs"
-        files = sorted([*jobs.glob(f"*_{pack}/*_log.out"), *jobs.glob(f"*[!_{pack}]/*_log.out")])
+        number = str(pack)  # of an array's task; the only job has none
+        files = [file for file in jobs.glob("*/*_log.out") if file.parent.name.partition("_")[2] in (number, "")]
         return files[0] if files else jobs
 
 

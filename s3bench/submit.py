@@ -43,7 +43,7 @@ def submit(folder: Path, launcher: str) -> int:
 def mistake(folder: Path) -> str:
     """What the process said before it ended with an error."""
     file = folder / "submit.error"
-    return file.read_text(encoding="utf-8") if file.exists() else f"the launcher ended; see {folder / 'log.txt'}"
+    return file.read_text(encoding="utf-8") if file.exists() else f"the launcher ended; see {folder / 'launcher.log'}"
 
 
 def _check(folder: Path) -> None:

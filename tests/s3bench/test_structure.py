@@ -34,6 +34,7 @@ REPORT_SIDE = [
 ]
 RUN_SIDE = ["run", "train", "block", "groups", "measure", "build", "config", "environment", "schedule", "track"]
 RUN_SIDE += ["sweep", "workers", "warm", "learner", "processes", "tune"]
+RUN_SIDE += ["cluster", "on_slurm", "on_ray", "pack", "submit"]
 
 
 def imports(file):
