@@ -113,7 +113,7 @@ def plan_all(configs: Sequence[dict[str, Any]]) -> list[Path]:
 
 
 def superseded(folders: Iterable[Path]) -> list[Path]:
-    """Records without a result that were made with other code than planned runs which are the same but for it.
+    """Records without result or checkpoint, made with other code than planned runs which are the same but for it.
 
     A run_id ends with the digest of the code, so that nothing has to be read but the names of the folders.
     """
@@ -128,7 +128,8 @@ def superseded(folders: Iterable[Path]) -> list[Path]:
 
 
 def _may_go(folder: Path) -> bool:
-    return (folder / CONFIG).exists() and not has_result(folder) and state(folder) in (FAILED, MISSING)
+    kept = has_result(folder) or checkpoints(folder)
+    return (folder / CONFIG).exists() and not kept and state(folder) in (FAILED, MISSING)
 
 
 def cell(run_id: str) -> str:

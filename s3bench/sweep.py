@@ -3,11 +3,12 @@
 import math
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
-from s3bench import record
+from s3bench import cluster, record
 from s3bench.config import as_dict, run_configs
 from s3bench.local import Launcher
 from s3bench.status import duration, patient_console
@@ -29,12 +30,15 @@ def sweep(overrides: list[str], most: float = math.inf) -> int:
     began = time.monotonic()
     unwritten: dict[Path, str] = {}
     if todo:
-        workers = Workers(todo)
+        on_cluster = "hydra_launcher" in todo[0].launcher
+        if on_cluster:
+            cluster.check(todo[0].launcher)
+        workers = Workers([replace(config, device="cpu") for config in todo] if on_cluster else todo)
         for folder in record.superseded(map(record.folder_of, map(vars, todo))):
             record.remove(folder)
         runs = list(zip(todo, record.plan_all([as_dict(config) for config in todo]), strict=True))
         console.print(f"{len(configs)} runs in {places}, {len(configs) - len(todo)} of them over already", markup=False)
-        unwritten = Launcher(workers, console, runs).launch()
+        unwritten = cluster.train_all(runs, console) if on_cluster else Launcher(workers, console, runs).launch()
     return _closing(console, folders, unwritten, time.monotonic() - began)
 
 
@@ -49,4 +53,6 @@ def _closing(console: Console, folders: list[Path], unwritten: dict[Path, str], 
         console.print(f"{folder.name} {unwritten.get(folder) or record.outcome(folder)}", markup=False)
     if failed:
         console.print("Start the same sweep again to retry what failed; the traceback is in the run's error.txt")
-    return 1 if failed else 0
+    if states[record.MISSING]:
+        console.print("Start the same sweep again to train what is missing")
+    return 1 if failed or states[record.MISSING] else 0

@@ -19,6 +19,7 @@ from s3bench import record, warm
 from s3bench.config import RunConfig
 from s3bench.errors import UserError, one_line
 
+LEFT_TO_THE_SWEEP = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR2}  # sent to all of its processes at once
 BUSY = 75  # exit code of a worker whose run another process is at (EX_TEMPFAIL)
 GRACE = 60.0  # seconds for a last checkpoint when the sweep's process is gone
 
@@ -60,6 +61,7 @@ def _work(config: RunConfig, folder: Path, dead: int | None) -> None:
 
     stop = Stop()
     stop.listen()
+    _heed_sigterm()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         run(config, stop=stop, dead=dead)
@@ -72,6 +74,11 @@ def _work(config: RunConfig, folder: Path, dead: int | None) -> None:
     finally:
         if not (folder / record.LOG).stat().st_size:
             (folder / record.LOG).unlink()
+
+
+def _heed_sigterm() -> None:
+    """Let the sweep end this process, which begins with the signals of the fork server blocked."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 def _log_to(file: Path) -> None:
@@ -107,17 +114,20 @@ def _undisturbed() -> Iterator[None]:
 
 
 def _fork_server(configs: list[RunConfig]) -> ForkServerContext:
-    """The context whose workers are forked with everything imported, and leave Ctrl-C to this process."""
+    """The context whose workers are forked with everything imported, and leave signals to this process.
+
+    The fork server must outlive a SIGTERM that a scheduler sends to all processes: the workers' last words go by it.
+    """
     context = multiprocessing.get_context("forkserver")
     # torch imports its compiler, a second's work, when the first optimizer is made.
     os.environ[warm.MODULES] = ",".join(["s3bench.run", "torch._dynamo", *_modules(configs)])
     context.set_forkserver_preload(["s3bench.warm"])
-    resource_tracker.ensure_running()  # it would unblock the signal too early
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # not ignored: one that comes now must not be lost
+    resource_tracker.ensure_running()  # it would unblock the signals too early
+    signal.pthread_sigmask(signal.SIG_BLOCK, LEFT_TO_THE_SWEEP)  # not ignored: one that comes now must not be lost
     try:
-        forkserver.ensure_running()  # it and its workers stay with the signal blocked
+        forkserver.ensure_running()  # it and its workers stay with the signals blocked
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, LEFT_TO_THE_SWEEP)
     return context
 
 
@@ -151,6 +161,7 @@ def _check_work(configs: list[RunConfig], sender: "Connection[str | int, None]")
     from s3bench.learner import check_rows
     from s3bench.processes import ALONE
 
+    _heed_sigterm()
     found: str | int = torch.cuda.device_count()
     try:
         for config in configs:

@@ -1,0 +1,72 @@
+"""A sweep's packs as tasks of Ray: on this machine alone, or on a running cluster that is joined."""
+
+import os
+import signal
+import socket
+import subprocess
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from s3bench.errors import UserError
+
+
+class Ray:
+    """The tasks of one sweep: they live as long as the process that Hydra's launcher runs in."""
+
+    most_jobs = 10_000
+
+    def __init__(self, settings: dict[str, Any], folder: Path) -> None:
+        self._settings, self._folder = settings, folder
+
+    @staticmethod
+    def check(settings: dict[str, Any]) -> None:
+        """Raise UserError where Ray is not installed, does not answer, or could never start a pack."""
+        if find_spec("ray") is None or find_spec("hydra_plugins.hydra_ray_launcher") is None:
+            raise UserError("a launcher on Ray needs Hydra's Ray launcher: pip install 's3bench[ray]'")
+        if (address := settings["address"]) is None:
+            _check_this_machine(settings)
+            return
+        host, _, port = str(address).rpartition(":")
+        if not host or not port.isdigit():
+            raise UserError(f"launcher.address is {address}; it must be HOST:PORT of a running Ray")
+        try:
+            socket.create_connection((host, int(port)), timeout=10).close()
+        except (OSError, OverflowError) as error:
+            raise UserError(f"no Ray answers at launcher.address={address}: {error}") from error
+
+    @staticmethod
+    def cores(settings: dict[str, Any]) -> int | None:
+        """The cores of a pack; None if it has GPUs, which then say how many runs it takes at a time."""
+        return None if settings["remote"]["num_gpus"] else max(1, int(settings["remote"]["num_cpus"]))
+
+    def hydra(self) -> dict[str, Any]:
+        """The settings of Hydra's launcher."""
+        if self._settings["address"] is None:
+            init = {"_node_ip_address": "127.0.0.1", **self._settings["init"]}
+        else:  # the launcher would ask for an object store of its own size, which a running Ray refuses
+            init = {"address": self._settings["address"], "object_store_memory": None}
+        return {"ray": {"init": init, "remote": self._settings["remote"]}}
+
+    def gone(self, packs: set[int], submission: subprocess.Popen[bytes], *_: Any) -> dict[int, str]:
+        """All packs once Ray's process has ended."""
+        return {} if submission.poll() is None else dict.fromkeys(packs, "ended")
+
+    def cancel(self, submission: subprocess.Popen[bytes]) -> None:
+        """Cancel all tasks; submit.py waits for them to end their workers."""
+        submission.send_signal(signal.SIGINT)
+
+    def log(self, _: int) -> Path:
+        """The output of all packs."""
+        return self._folder / "launcher.log"
+
+
+def _check_this_machine(settings: dict[str, Any]) -> None:
+    """Raise UserError for a pack that asks for more than there is: Ray would wait for ever."""
+    there = {
+        "num_cpus": settings["init"]["num_cpus"] or os.cpu_count() or 1,
+        "num_gpus": len(list(Path("/dev").glob("nvidia[0-9]*"))),
+    }
+    for key, most in there.items():
+        if settings["remote"][key] > most:
+            raise UserError(f"launcher.remote.{key} is {settings['remote'][key]}; Ray on this machine has {most}")

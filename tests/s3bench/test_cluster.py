@@ -1,0 +1,479 @@
+"""Sweeps on clusters: on a real SLURM of one node and a real Ray, both started here, on the loopback interface."""
+
+import dataclasses
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from s3bench import cluster, on_ray, on_slurm, pack, record
+from s3bench.config import as_dict, run_configs
+from s3bench.errors import UserError
+from tests.conftest import ROOT
+
+CLI = Path(sys.executable).with_name("s3bench")
+ONE_NODE = ROOT / "scripts" / "one_node_slurm.sh"
+FOUR = ["task=quadratic", "optimizer=s3,adamw", "seed=0,1", "horizon=200", "results_dir=r"]
+ON_SLURM = ["launcher=slurm", "launcher.runs_per_job=2"]
+ON_RAY = ["launcher=ray", "launcher.runs_per_job=2"]
+PATIENT = """\
+import time
+from pathlib import Path
+from tasks.quadratic import Quadratic
+
+class Patient(Quadratic):
+    \"\"\"Trains when there is a file named go.\"\"\"
+    def loss(self, model, batch):
+        while not Path("go").exists():
+            time.sleep(0.05)
+        return super().loss(model, batch)
+"""
+WAITING = ["task.build._target_=patient.Patient", *FOUR]
+
+
+def until(condition, seconds=240):
+    """Wait until a condition holds; returns what it gave."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "waited for too long"
+        time.sleep(0.2)
+    return found
+
+
+class Sweep:
+    """A sweep of runs that wait for the file `go`, in a folder of its own."""
+
+    def __init__(self, folder, *overrides, **environment):
+        (folder / "patient.py").write_text(PATIENT)
+        self.folder, self.out = folder, folder / f"out-{time.monotonic_ns()}"
+        with self.out.open("w") as out:
+            self.process = subprocess.Popen(
+                [str(CLI), "sweep", *overrides],
+                cwd=folder,
+                env={**os.environ, **environment},
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def printed(self):
+        return self.out.read_text()
+
+    def under_way(self, runs):
+        """Wait until so many runs have begun and wait."""
+        until(lambda: self.process.poll() is not None or len(list(self.folder.glob("r/*/evals.jsonl"))) >= runs)
+        assert self.process.poll() is None, self.printed()
+
+    def go(self):
+        (self.folder / "go").touch()
+
+    def ended(self, seconds=240):
+        try:
+            return self.process.wait(seconds)
+        finally:
+            if self.process.poll() is None:
+                os.killpg(self.process.pid, signal.SIGKILL)
+
+
+def states(folder):
+    return sorted(record.load_records(folder / "r").state)
+
+
+# Without a cluster
+
+
+def test_a_pack_trains_what_is_not_over_through_one_of_hydras_launchers(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    configs = run_configs([*FOUR, "launcher=slurm"])
+    done = record.plan(as_dict(configs[0]))
+    assert (
+        subprocess.run([str(CLI), "run", *FOUR[:1], "optimizer=s3", "seed=0", *FOUR[3:]], check=False).returncode == 0
+    )
+    written = (done / record.SUMMARY).stat().st_mtime_ns
+    folder = tmp_path / "packs"
+    runs = [[(config, record.plan(as_dict(config))) for config in part] for part in (configs[:3], configs[3:])]
+    cluster._write(folder, runs, {})
+    command = [sys.executable, "-P", "-m", "s3bench.submit", str(folder), "basic"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert states(tmp_path) == ["finished"] * 4
+    assert (done / record.SUMMARY).stat().st_mtime_ns == written
+    assert "[2/2]" in result.stdout  # of the first pack
+    assert "[1/1]" in result.stdout
+
+
+def test_a_pack_is_read_back_as_it_was_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    configs = run_configs(["task=quadratic,nonconvex", "optimizer=s3,sgd", "clip_norm=1.5"])
+    pack.write(tmp_path, 3, configs)
+    assert pack.read(tmp_path, 3) == (tmp_path, configs)
+
+
+def packed(*overrides):
+    configs = run_configs(["task=quadratic", *overrides])
+    launcher = configs[0].launcher
+    kind = cluster.CLUSTERS[launcher["hydra_launcher"]]
+    settings = {key: value for key, value in launcher.items() if key not in cluster.OURS}
+    return cluster._packs([(config, Path(config.run_id)) for config in configs], kind, settings)
+
+
+def test_packs_have_the_size_that_was_asked_for_and_an_array_no_more_jobs_than_slurm_takes():
+    packs = packed("seed=range(0,10)", "launcher=slurm", "launcher.runs_per_job=4")
+    assert [len(runs) for runs in packs] == [4, 4, 2]
+    assert [config.seed for runs in packs for config, _ in runs] == list(range(10))
+    packs = packed("seed=range(0,1100)", "launcher=slurm", "launcher.runs_per_job=1")
+    assert len(packs) == 550
+
+
+def test_a_job_trains_as_many_runs_at_a_time_as_it_has_cores():
+    def jobs(*overrides):
+        return packed(*overrides)[0][0][0].launcher["jobs"]
+
+    assert jobs("launcher=slurm") == 1
+    assert jobs("launcher=slurm", "launcher.cpus_per_task=6", "threads=2") == 3
+    assert jobs("launcher=slurm", "launcher.cpus_per_task=6", "launcher.jobs=5") == 5
+    assert jobs("launcher=slurm", "launcher.cpus_per_task=6", "launcher.gpus_per_node=1") is None  # its GPUs say
+    assert jobs("launcher=ray", "launcher.remote.num_cpus=4") == 4
+    assert jobs("launcher=ray", "launcher.remote.num_gpus=1") is None
+
+
+def test_every_key_of_the_slurm_launcher_is_one_of_submitits():
+    plugin = pytest.importorskip("hydra_plugins.hydra_submitit_launcher.config")
+    keys = set(yaml.safe_load((ROOT / "configs/launcher/slurm.yaml").read_text()))
+    assert keys - set(cluster.OURS) <= {field.name for field in dataclasses.fields(plugin.SlurmQueueConf)}
+
+
+def test_a_launcher_of_ones_own_builds_on_one_that_is_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs/launcher").mkdir(parents=True)
+    text = "# Our cluster\ndefaults: [slurm, _self_]\npartition: gpu\ngpus_per_node: 1\n"
+    (tmp_path / "configs/launcher/ours.yaml").write_text(text)
+    (config,) = run_configs(["task=quadratic", "launcher=ours"])
+    assert config.launcher["partition"] == "gpu"
+    assert config.launcher["hydra_launcher"] == "submitit_slurm"
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("launcher.partion=gpu", "Did you mean launcher.partition"),
+        ("launcher.timeout_min=long", "launcher.timeout_min=long: it must be like 240"),
+        ("launcher.runs_per_job=0", "launcher.runs_per_job is 0; it must be a whole number above 0"),
+    ],
+)
+def test_a_wrong_setting_is_one_line(override, said):
+    with pytest.raises(UserError, match=re.escape(said)):
+        packed("launcher=slurm", override)
+
+
+@pytest.mark.parametrize(("kind", "extra"), [(on_slurm, "slurm"), (on_ray, "ray")])
+def test_an_extra_that_is_not_installed_is_named(kind, extra, monkeypatch):
+    monkeypatch.setattr(kind, "find_spec", lambda _: None)
+    with pytest.raises(UserError, match=re.escape(f"pip install 's3bench[{extra}]'")):
+        (on_slurm.Slurm if kind is on_slurm else on_ray.Ray).check({})
+
+
+def mistake(result):
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert result.stderr.count("\n") == 1, result.stderr
+    return result.stderr
+
+
+def test_a_sweep_without_slurm_on_the_machine_is_one_line(s3bench):
+    pytest.importorskip("submitit")
+    assert "there is no sbatch on the PATH" in mistake(s3bench("sweep", *FOUR, *ON_SLURM, PATH="/nowhere"))
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("launcher.address=127.0.0.1:1", "no Ray answers at launcher.address=127.0.0.1:1"),
+        ("launcher.address=here", "launcher.address is here; it must be HOST:PORT"),
+        ("launcher.remote.num_cpus=5000", "launcher.remote.num_cpus is 5000; Ray on this machine has"),
+    ],
+)
+def test_a_ray_that_cannot_be_had_is_one_line(s3bench, override, said):
+    pytest.importorskip("ray")
+    assert said in mistake(s3bench("sweep", *FOUR, *ON_RAY, override))
+
+
+# On SLURM
+
+
+@pytest.fixture(scope="module")
+def start_slurm():
+    """Starts a SLURM of one node; gives the environment that leads to it."""
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    folders = []
+
+    def start(*options):
+        needed = ["slurmctld", "slurmd", "munged", "sbatch"] + ["slurmdbd", "mariadbd"] * ("--accounting" in options)
+        if missing := [program for program in needed if not shutil.which(program)]:
+            pytest.skip(f"SLURM is not installed: no {', '.join(missing)}; the script's head names the packages")
+        if os.geteuid():
+            pytest.skip("a SLURM of one node is started as root")
+        folder = Path(tempfile.mkdtemp(prefix="s3slurm"))  # where all users may look, as pytest's folders are not
+        folders.append(folder)
+        started = subprocess.run([ONE_NODE, "up", folder, *options], capture_output=True, text=True, check=False)
+        assert started.returncode == 0, started.stderr
+        return {"SLURM_CONF": str(folder / "slurm.conf")}
+
+    yield start
+    for folder in folders:
+        subprocess.run([ONE_NODE, "down", folder], check=False)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def slurm(start_slurm):
+    """A SLURM without accounting, where sacct knows nothing."""
+    return start_slurm()
+
+
+def ask(slurm, *command):
+    """What a program of SLURM answers."""
+    answer = subprocess.run(command, env={**os.environ, **slurm}, capture_output=True, text=True, check=True)
+    return answer.stdout
+
+
+def jobs(slurm, state):
+    """The jobs in a state, by the number of their pack."""
+    lines = ask(slurm, "squeue", "-h", "-r", "-t", state, "-o", "%i").split()
+    return {int(job.partition("_")[2] or 0): job for job in lines}
+
+
+def processes(slurm, job):
+    """The processes of a job that train: its Python, and those which that started."""
+    number = ask(slurm, "squeue", "-h", "-j", job, "-o", "%A").strip()
+    lines = ask(slurm, "scontrol", "listpids", number).splitlines()[1:]
+    pids = [int(line.split()[0]) for line in lines if line.split()[2].isdigit()]
+    return [pid for pid in pids if b"python" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [[], ["--accounting"]], ids=["no accounting", "accounting"])
+def test_slurm_trains_a_sweep_as_packed_jobs_of_an_array(start_slurm, tmp_path, s3bench, options):
+    slurm = start_slurm(*options)
+    result = s3bench("sweep", *FOUR, *ON_SLURM, **slurm)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "4 runs: 4 finished" in result.stdout
+    assert len(re.findall(r"^\[\d/4\] quadratic-\S+  finished  [\d.]+ s$", result.stdout, flags=re.M)) == 4
+    assert states(tmp_path) == ["finished"] * 4
+    assert set(jobs(slurm, "CD")) == {0, 1}
+    assert not (tmp_path / "r" / cluster.PACKS).exists()
+    assert "4 runs: 4 finished" in s3bench("sweep", *FOUR, *ON_SLURM, **slurm).stdout
+    assert set(jobs(slurm, "all")) == {0, 1}  # nothing was submitted again
+
+
+@pytest.mark.slow
+def test_a_cancelled_job_is_noticed_and_the_same_sweep_goes_on(slurm, tmp_path):
+    sweep = Sweep(tmp_path, *WAITING, *ON_SLURM, **slurm)
+    sweep.under_way(2)
+    began = time.monotonic()
+    ask(slurm, "scancel", jobs(slurm, "R")[0])
+    until(lambda: "job 0 is gone (CANCELLED) and leaves 2 of its 2 runs missing" in sweep.printed())
+    assert time.monotonic() - began < 60
+    sweep.go()
+    assert sweep.ended() == 1
+    assert "4 runs: 2 finished, 2 missing" in sweep.printed()
+    again = Sweep(tmp_path, *WAITING, *ON_SLURM, **slurm)
+    assert again.ended() == 0, again.printed()
+    assert "4 runs: 4 finished" in again.printed()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["scancel --signal=USR2", "scontrol requeue"])
+def test_a_preempted_job_is_queued_again_and_finishes(slurm, tmp_path, command):
+    sweep = Sweep(tmp_path, *WAITING, *ON_SLURM, **slurm)
+    sweep.under_way(2)
+    job = jobs(slurm, "R")[1]
+    ask(slurm, *command.split(), job)
+    until(lambda: "Restarts=1" in ask(slurm, "scontrol", "show", "job", job))
+    sweep.go()
+    assert sweep.ended() == 0, sweep.printed()
+    assert "4 runs: 4 finished" in sweep.printed()
+    assert "gone" not in sweep.printed()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", [slice(0, 1), slice(None)], ids=["the job's first process", "all"])
+def test_killed_processes_of_a_job_lose_nothing(slurm, tmp_path, which):
+    sweep = Sweep(tmp_path, *WAITING, *ON_SLURM, **slurm)
+    sweep.under_way(2)
+    for pid in processes(slurm, jobs(slurm, "R")[0])[which]:
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: "job 0 is gone (FAILED)" in sweep.printed())
+    sweep.go()
+    assert sweep.ended() == 1
+    again = Sweep(tmp_path, *WAITING, *ON_SLURM, **slurm)
+    assert again.ended() == 0, again.printed()
+    assert states(tmp_path) == ["finished"] * 4
+
+
+@pytest.mark.slow
+def test_a_node_that_dies_and_comes_back_loses_nothing(start_slurm, tmp_path):
+    slurm = start_slurm()
+    place = Path(slurm["SLURM_CONF"]).parent
+    sweep = Sweep(tmp_path, *WAITING, *ON_SLURM, **slurm)
+    sweep.under_way(2)
+    trainers = [pid for job in jobs(slurm, "R").values() for pid in processes(slurm, job)]
+    steps = [int(p.parent.name) for p in Path("/proc").glob("[0-9]*/environ") if _is_step(p, place)]
+    for pid in [int((place / "slurmd.pid").read_text()), *steps, *trainers]:
+        os.kill(pid, signal.SIGKILL)
+    subprocess.run([ONE_NODE, "node", place], check=True)
+    sweep.go()
+    assert sweep.ended(400) == 0, sweep.printed()
+    assert "4 runs: 4 finished" in sweep.printed()
+
+
+def _is_step(environ, place):
+    """Whether a process is a slurmstepd of the SLURM in a folder."""
+    try:
+        return (
+            b"slurmstepd" in (environ.parent / "cmdline").read_bytes() and str(place).encode() in environ.read_bytes()
+        )
+    except OSError:
+        return False
+
+
+@pytest.mark.slow
+def test_a_failing_run_is_reported_from_slurm_and_the_others_finish(slurm, tmp_path, s3bench):
+    (tmp_path / "moody.py").write_text(
+        "from tasks.quadratic import Quadratic\n\n"
+        "class Moody(Quadratic):\n"
+        "    def loss(self, model, batch):\n"
+        "        if self.seed == 1:\n            raise RuntimeError('not in the mood')\n"
+        "        return super().loss(model, batch)\n"
+    )
+    result = s3bench("sweep", "task.build._target_=moody.Moody", *FOUR, *ON_SLURM, **slurm)
+    assert result.returncode == 1
+    assert "4 runs: 2 finished, 2 failed" in result.stdout
+    assert "failed: RuntimeError: not in the mood" in result.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_sweep_cancels_its_jobs(slurm, tmp_path, number):
+    sweep = Sweep(tmp_path, *WAITING, *ON_SLURM, **slurm)
+    sweep.under_way(2)
+    os.killpg(sweep.process.pid, number)
+    assert sweep.ended() == 130
+    assert sweep.printed().endswith("s3bench: stopped; the same command goes on with what is missing\n")
+    assert not jobs(slurm, "R,PD,CG")
+    assert states(tmp_path) == ["missing"] * 4
+
+
+@pytest.mark.slow
+def test_what_slurm_refuses_is_one_line(slurm, s3bench, tmp_path):
+    said = mistake(s3bench("sweep", *FOUR, *ON_SLURM, "launcher.partition=nowhere", **slurm))
+    assert "Invalid partition name specified" in said
+    elsewhere = tmp_path / "slurm.conf"
+    text = Path(slurm["SLURM_CONF"]).read_text()
+    elsewhere.write_text(re.sub(r"SlurmctldPort=\d+", "SlurmctldPort=1", text))
+    said = mistake(s3bench("sweep", *FOUR, *ON_SLURM, SLURM_CONF=str(elsewhere)))
+    assert "SLURM does not answer" in said
+
+
+@pytest.mark.slow
+def test_a_job_that_can_never_start_is_said_to_wait_and_why(slurm, tmp_path):
+    sweep = Sweep(tmp_path, *FOUR, *ON_SLURM, "launcher.cpus_per_task=5000", **slurm)
+    until(lambda: sweep.process.poll() is not None or "jobs wait: " in sweep.printed())
+    os.killpg(sweep.process.pid, signal.SIGINT)
+    assert sweep.ended() in (2, 130)  # some versions refuse the job at once
+
+
+# On Ray
+
+
+@pytest.fixture
+def ray():
+    pytest.importorskip("hydra_plugins.hydra_ray_launcher")
+    pytest.importorskip("ray")
+
+
+def packs_of_ray(folder):
+    """The processes of Ray that train packs of a sweep, which stand in its folder."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            if (place / "cmdline").read_bytes().startswith(b"ray::") and (place / "cwd").readlink() == folder:
+                found.append(int(place.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray")
+def test_ray_on_this_machine_trains_a_sweep_and_is_gone_afterwards(s3bench, tmp_path):
+    result = s3bench("sweep", *FOUR, *ON_RAY)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "4 runs: 4 finished" in result.stdout
+    assert states(tmp_path) == ["finished"] * 4
+    assert not (tmp_path / "r" / cluster.PACKS).exists()
+    assert not packs_of_ray(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray")
+def test_a_killed_process_of_ray_loses_nothing(tmp_path):
+    sweep = Sweep(tmp_path, *WAITING, *ON_RAY)
+    sweep.under_way(2)
+    killed = packs_of_ray(tmp_path)[0]
+    os.kill(killed, signal.SIGKILL)
+    until(lambda: len(set(packs_of_ray(tmp_path)) - {killed}) == 2)
+    sweep.go()
+    assert sweep.ended() == 0, sweep.printed()
+    assert "4 runs: 4 finished" in sweep.printed()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray")
+def test_an_interrupted_sweep_ends_its_ray(tmp_path):
+    sweep = Sweep(tmp_path, *WAITING, *ON_RAY)
+    sweep.under_way(2)
+    os.killpg(sweep.process.pid, signal.SIGINT)
+    assert sweep.ended() == 130
+    assert sweep.printed().endswith("s3bench: stopped; the same command goes on with what is missing\n")
+    until(lambda: not packs_of_ray(tmp_path), 30)
+    assert states(tmp_path) == ["missing"] * 4
+
+
+@pytest.fixture
+def ray_cluster(ray):  # noqa: ARG001
+    """A Ray that runs already; gives its address."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    place = tempfile.mkdtemp(prefix="s3ray")  # short, for sockets
+    command = [str(CLI.with_name("ray")), "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}"]
+    command += ["--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={place}"]
+    head = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    until(lambda: _answers(port))
+    yield f"127.0.0.1:{port}"
+    os.killpg(head.pid, signal.SIGTERM)
+    try:
+        head.wait(60)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _answers(port):
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.slow
+def test_a_running_ray_is_joined_and_outlives_the_sweep(ray_cluster, s3bench, tmp_path):
+    result = s3bench("sweep", *FOUR, *ON_RAY, f"launcher.address={ray_cluster}")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert states(tmp_path) == ["finished"] * 4
+    assert _answers(int(ray_cluster.rpartition(":")[2]))
