@@ -77,7 +77,7 @@ def read_run(folder: Path) -> Run:
     steps, evals = record.step_arrays(folder, ["loss", "grad_norm", "update_max"]), record.eval_arrays(folder)
     task, loss = run.row["config"]["task"], steps["loss"]
     try:
-        run.spikes = find_spikes(loss, **task["spikes"])
+        run.spikes = _without_resumed(find_spikes(loss, **task["spikes"]), run.row["summary"])
     except (TypeError, ValueError) as error:
         raise UserError(f"{folder}: task.spikes in its config cannot be used ({error})") from error
     diverged = run.row["state"] == record.DIVERGED
@@ -99,6 +99,12 @@ def read_run(folder: Path) -> Run:
     run.published = published.counts(loss, steps["grad_norm"])
     run.curve = _thinned(loss, [spike.peak for spike in run.spikes], diverged)
     return run
+
+
+def _without_resumed(spikes: list[Spike], summary: dict[str, Any]) -> list[Spike]:
+    """The spikes that do not begin where a run went on from a checkpoint inexactly, on a GPU or another machine."""
+    inexact = {resumed["step"] for resumed in summary.get("resumed", []) if not resumed["exact"]}
+    return [spike for spike in spikes if spike.onset not in inexact]
 
 
 def _largest(values: npt.NDArray[np.float64]) -> float:

@@ -1,5 +1,6 @@
 """The report: what the page, the tables and the figures say of records whose truth is known."""
 
+import json
 import math
 import re
 import time
@@ -13,7 +14,7 @@ from s3bench import record
 from s3bench.config import as_dict, run_config
 from s3bench.errors import UserError
 from s3bench.report import markdown, write_report
-from s3bench.runs import CURVE_POINTS, _thinned
+from s3bench.runs import CURVE_POINTS, _thinned, read_runs
 
 TARGETS = "task.targets=[{metric: loss, at_most: 0.05}, {metric: loss, at_most: 0.5}]"
 EVALS = (0, 50, 90, 100)
@@ -79,6 +80,15 @@ def test_the_tables_hold_the_truth(tmp_path):
     assert spikes == [["adamw", 10, 1, 59, "diverged"], ["s3", 1, 1, 60, "blip"]]
     assert read["holes"].empty
     assert "7 finished, 1 diverged" in re.sub(r"\s+", " ", page)
+
+
+@pytest.mark.parametrize(("exact", "spikes"), [(True, 1), (False, 0)])
+def test_a_jump_where_a_run_went_on_inexactly_is_no_spike(tmp_path, exact, spikes):
+    folder = make(tmp_path, spikes=[60])
+    summary = json.loads((folder / "summary.json").read_text())
+    (folder / "summary.json").write_text(json.dumps(summary | {"resumed": [{"step": 60, "exact": exact}]}))
+    (run,) = read_runs(tmp_path)
+    assert run.scores["spikes"] == len(run.spikes) == spikes
 
 
 def test_a_diverged_run_never_reached_the_target(tmp_path):
