@@ -40,6 +40,7 @@ bench: setup ## speed: of the harness, the optimizers and the small GPT as ratio
 	$(BIN)/python scripts/bench_loading.py
 	$(BIN)/python scripts/bench_spikes.py
 	$(BIN)/python scripts/bench_report.py --runs 200
+	$(BIN)/python scripts/bench_sweep.py --runs 10000
 
 clean: ## all that make made, but no results
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

@@ -1,8 +1,19 @@
-"""Status: how much time is left."""
+"""Status and dry runs: where a sweep stands, what it would do, how much time is left."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
 
 from s3bench import record
-from s3bench.config import as_dict, run_config
-from s3bench.status import duration, seconds_left, show
+from s3bench.config import as_dict, run_config, run_configs
+from s3bench.status import duration, look, seconds_left, show
 
 
 def test_a_run_under_way_shows_its_step_and_its_spikes_so_far(tmp_path, capsys):
@@ -30,3 +41,137 @@ def test_the_time_left_is_from_each_tasks_own_speed():
 def test_durations_read_well():
     texts = {None: "?", 0.4: "0 s", 59.6: "1 min 0 s", 61: "1 min 1 s", 3599: "59 min 59 s", 7260: "2 h 1 min"}
     assert [duration(seconds) for seconds in texts] == list(texts.values())
+
+
+def results(tmp_path):
+    """Runs in every state: six of two optimizers."""
+    grid = ["optimizer=s3,adamw", "seed=0,1,2", "horizon=100", f"results_dir={tmp_path / 'r'}"]
+    folders = record.plan_all([as_dict(config) for config in run_configs(grid)])
+    summary = {"steps": 100, "seconds": 4.0, "train_seconds": 2.0, "parameters": 1, "fingerprint": "f", "device": "d"}
+    summary |= {"versions": {"torch": "2"}, "commit": None}
+    rows = {"step": [0], "loss": [1.0], "lr": [1.0], "grad_norm": [1.0]}
+    record.write_result(folders[0], rows, rows, summary | {"state": "finished", "spikes": 3})
+    record.write_result(folders[1], rows, rows, summary | {"state": "diverged", "steps": 60})  # spikes not counted
+    record.write_error(folders[2], "RuntimeError: no", "Traceback")
+    return folders
+
+
+def test_where_a_sweep_stands_in_numbers(tmp_path):
+    folders = results(tmp_path)
+    losses = [2.0 - 0.001 * step + (5 if step == 30 else 0) for step in range(50)]
+    under_way = folders[3]
+    with record.claimed(under_way), record.Writer(under_way, record.load_config(under_way)) as writer:
+        writer.add_steps([{"step": step, "loss": loss} for step, loss in enumerate(losses)])
+        standing = json.loads(json.dumps(look(tmp_path / "r"), allow_nan=False))
+    assert standing["runs"] == 6
+    assert standing["states"] == {"finished": 1, "diverged": 1, "failed": 1, "running": 1, "missing": 2}
+    assert (standing["steps"], standing["horizon"]) == (100 + 60 + 50, 600)
+    assert standing["failed"] == [{"run_id": folders[2].name, "cause": "RuntimeError: no"}]
+    (running,) = standing["running"]
+    assert (running["run_id"], running["steps"], running["horizon"]) == (under_way.name, 50, 100)
+    assert (running["spikes"], running["last_spike"]) == (1, 30)
+    adamw, s3 = standing["groups"]
+    assert (adamw["optimizer"], adamw["spikes"], adamw["states"]["running"]) == ("adamw", 1, 1)
+    assert (s3["optimizer"], s3["spikes"], s3["steps_per_second"]) == ("s3", 3, 160 / 8)
+    assert standing["seconds_left"] > 0
+
+
+def test_status_reads_the_first_line_of_a_config_and_all_of_it_where_that_is_damaged(tmp_path, monkeypatch):
+    folders = results(tmp_path)
+    whole = record.load_rows(tmp_path / "r")
+    for folder, damage in zip(
+        folders, ("", "# s3bench run {", "# s3bench run {}", "# s3bench run 3", "# x"), strict=False
+    ):
+        lines = (folder / "config.yaml").read_text().split("\n")
+        (folder / "config.yaml").write_text("\n".join([*[damage] * bool(damage), *lines[1:]]))
+    assert record.load_rows(tmp_path / "r") == whole
+    full = [record.load_record(folder) for folder in record.folders(tmp_path / "r")]
+    assert [{key: value for key, value in row.items() if key != "config"} for row in full] == whole
+    for folder in folders:
+        folder.joinpath("config.yaml").write_text(record._config_text(record.load_config(folder)))
+    monkeypatch.setattr(record, "load_config", None)
+    assert record.load_rows(tmp_path / "r") == whole
+
+
+def test_what_else_lies_in_a_results_folder_is_left_alone(tmp_path):
+    folders = results(tmp_path)
+    place = tmp_path / "r"
+    (place / "notes.txt").write_text("x")
+    for name, text in (("other", "a: ["), ("hydra", "task: 3\n"), ("quadratic-s3-x1-s0", "run_id: 1\n")):
+        (place / name).mkdir()
+        (place / name / "config.yaml").write_text(text)
+    (place / "report").mkdir()
+    assert record.folders(place) == sorted(folders)
+    assert len(record.load_rows(place)) == len(record.load_records(place)) == 6
+    assert record.superseded(folders) == []
+    assert {path.name for path in place.iterdir()} > {"notes.txt", "other", "hydra", "report"}
+
+
+def test_status_in_the_terminal_as_json_and_again_until_ctrl_c(s3bench, tmp_path):
+    folders = results(tmp_path)
+    shown = s3bench("status", "r").stdout
+    assert "6 runs: 1 finished, 1 diverged, 1 failed, 3 missing" in shown
+    assert f"failed: {folders[2].name}: RuntimeError: no" in shown
+    assert json.loads(s3bench("status", "r", "--json").stdout) == look(tmp_path / "r") | {"results": "r"}
+    for wrong in ("0", "soon"):
+        result = s3bench("status", "r", "--watch", wrong)
+        assert result.returncode == 2
+        assert f"{wrong!r} is no number of seconds from 0.1 on" in result.stderr
+    command = [str(Path(sys.executable).with_name("s3bench")), "status", "r", "--watch", "0.2"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(4)
+    assert process.poll() is None
+    record.write_error(folders[5], "ValueError: late")
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stderr) == (0, "")
+    assert "ValueError: late" in stdout
+
+
+def test_a_dry_run_says_what_would_run_and_for_how_long_and_writes_nothing(s3bench, tmp_path):
+    results(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    grid = ["sweep", "--dry-run", "optimizer=s3,adamw", "seed=0,1,2", "horizon=100"]
+    own = s3bench(*grid, "results_dir=r", "--jobs", "2").stdout
+    assert "6 runs in r, 2 of them over already: 4 to run, 400 steps" in own
+    assert "time: about 10 s with 2 runs at a time, measured in r" in own  # 400 steps at 8 s for 160, two at a time
+    assert re.search(r"s3 +3 +2 +1 +100", own)
+    beside = s3bench(*grid, "results_dir=q", "--jobs", "1").stdout
+    assert "time: about 30 s with 1 runs at a time, measured in r" in beside
+    unknown = s3bench("sweep", "--dry-run", "task=regression", "horizon=1000", "results_dir=q").stdout
+    assert "time: unknown of regression, of which no run is over here or in a folder beside" in unknown
+    assert "disk: about 54.7 KiB, not measured; of regression an estimate, 40 bytes a step" in unknown
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_a_sweep_of_many_runs_asks_for_yes(s3bench):
+    many = ["sweep", "--dry-run", "seed=range(0,20001)", "results_dir=r"]
+    refused = s3bench(*many)
+    assert refused.returncode == 2
+    assert (
+        refused.stderr == "s3bench: this grid has 20,001 runs; for more than 20,000, --yes says that they are meant\n"
+    )
+    assert "20,001 runs in r" in s3bench(*many, "--yes").stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+def test_a_read_only_results_folder_is_one_line(s3bench, tmp_path):
+    results(tmp_path)
+    place = tmp_path / "r"
+    if subprocess.run(["mount", "--bind", place, place], check=False).returncode:
+        pytest.skip("no mount here")
+    try:
+        if subprocess.run(["mount", "-o", "remount,ro,bind", place], check=False).returncode:
+            pytest.skip("no read-only mount here")
+        for command in (["sweep", "seed=7"], ["run", "seed=7"]):
+            result = s3bench(*command, "results_dir=r")
+            assert result.returncode == 2, result.stdout
+            assert result.stderr.count("\n") == 1
+            assert "cannot be written: Read-only file system" in result.stderr
+        assert "6 runs: 1 finished" in s3bench("status", "r").stdout
+        report = s3bench("report", "r")
+        assert report.returncode == 2, report.stderr
+        assert report.stderr == "s3bench: r/report cannot be written: Read-only file system\n"
+    finally:
+        subprocess.run(["umount", place], check=True)

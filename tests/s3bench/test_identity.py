@@ -1,0 +1,205 @@
+"""Identity: what makes another run, that one cell is trained once, and which records a report refuses to mix."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from s3bench import record, source
+from s3bench.config import as_dict, run_config
+from s3bench.errors import UserError
+from s3bench.runs import read_runs
+from tests.conftest import ROOT
+from tests.s3bench.test_report import make
+
+TASK = """\
+# A comment
+from helping import STRENGTH
+from tasks.quadratic import Quadratic
+
+
+class Mine(Quadratic):
+    '''A docstring.'''
+
+    def loss(self, model, batch):
+        return STRENGTH * super().loss(model, batch)
+"""
+
+
+def code_of(folder, *overrides):
+    """The digests of a run as a new process in that folder sees it, and that it imported nothing for them."""
+    program = (
+        "import json, sys; sys.path.append('.'); from s3bench.config import run_config; "
+        "config = run_config(sys.argv[1:]); print(json.dumps([config.run_id, config.code])); "
+        "assert not {'torch', 'tasks', 'optimizers', 'mine'} & set(sys.modules)"
+    )
+    command = [sys.executable, "-c", program, *overrides]
+    return json.loads(subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout)
+
+
+def test_a_changed_task_file_makes_another_run_and_comments_do_not(tmp_path):
+    own = ["task.build._target_=mine.Mine"]
+    (tmp_path / "mine.py").write_text(TASK)
+    (tmp_path / "helping.py").write_text("import math\nSTRENGTH = 1.0\n")
+    run_id, code = code_of(tmp_path, *own)
+    assert set(code) == {"task", "optimizer", "schedule"}
+    assert all(code.values())
+
+    said_otherwise = (
+        TASK.replace("# A comment\n", "\n\n").replace("A docstring", "Another").replace("* super", "*super")
+    )
+    (tmp_path / "mine.py").write_text(said_otherwise)
+    assert code_of(tmp_path, *own)[0] == run_id
+
+    (tmp_path / "helping.py").write_text("import math\nSTRENGTH = 2.0\n")  # of a file that the task's imports
+    other, of_it = code_of(tmp_path, *own)
+    assert other != run_id
+    assert record.cell(other) == record.cell(run_id)
+    assert (of_it["optimizer"], of_it["schedule"]) == (code["optimizer"], code["schedule"])
+    (tmp_path / "helping.py").write_text("import math\nSTRENGTH = 1.0\n")
+    assert code_of(tmp_path, *own)[0] == run_id
+
+
+@pytest.mark.parametrize(
+    ("file", "changed"),
+    [
+        ("tasks/quadratic.py", {"task"}),
+        ("optimizers/s3.py", {"optimizer"}),
+        ("optimizers/roots.py", {"optimizer"}),  # s3.py imports it
+        ("optimizers/muon.py", set()),  # another optimizer of the same package
+        ("tasks/vit.py", set()),
+        ("s3bench/schedule.py", {"schedule"}),
+        ("s3bench/record.py", set()),
+    ],
+)
+def test_the_code_that_counts_is_that_of_the_parts_of_a_run(tmp_path, file, changed):
+    for package in ("s3bench", "optimizers", "tasks", "configs"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    before = code_of(tmp_path, "task=quadratic", "optimizer=s3")[1]
+    with (tmp_path / file).open("a") as out:
+        out.write("\nCHANGED = True\n")
+    after = code_of(tmp_path, "task=quadratic", "optimizer=s3")[1]
+    assert {part for part in before if before[part] != after[part]} == changed
+
+
+def test_a_librarys_code_does_not_count_and_what_is_not_there_says_nothing():
+    assert run_config(["optimizer=adamw"]).code["optimizer"] == ""
+    for target in ("no_such_module.X", "tasks", "json.loads", "__main__.X", "..", "s3bench.record.plan"):
+        assert isinstance(source.digest(target), str)
+    assert source.digest("s3bench.record.plan") == source.digest("json.loads") == source.digest("no_such.X") == ""
+
+
+def test_one_cell_of_two_experiments_that_share_a_folder_is_trained_once(s3bench, tmp_path):
+    folder = tmp_path / "configs" / "experiment"
+    folder.mkdir(parents=True)
+    for name, seeds in (("first", "0,1"), ("second", "1,2")):
+        grid = f"hydra:\n  sweeper:\n    params:\n      seed: {seeds}\n"
+        (folder / f"{name}.yaml").write_text(f"# @package _global_\n{grid}horizon: 20\nresults_dir: results/shared\n")
+    assert "2 runs: 2 finished" in s3bench("sweep", "experiment=first").stdout
+    second = s3bench("sweep", "experiment=second").stdout
+    assert "2 runs in results/shared, 1 of them over already" in second
+    assert "2 runs: 2 finished" in second
+    assert sorted(record.load_records(tmp_path / "results/shared").seed) == [0, 1, 2]
+
+
+def test_failed_and_missing_runs_of_older_code_are_superseded_and_nothing_else(s3bench, tmp_path):
+    text = "from tasks.quadratic import Quadratic\n\nclass Mine(Quadratic):\n    def loss(self, model, batch):\n"
+    fails = f"{text}        if self.seed: raise RuntimeError('no')\n        return super().loss(model, batch)\n"
+    (tmp_path / "mine.py").write_text(fails)
+    command = ["sweep", "task.build._target_=mine.Mine", "horizon=20", "results_dir=r"]
+    assert "3 runs: 1 finished, 2 failed" in s3bench(*command, "seed=0,1,2").stdout
+    before = {folder.name for folder in record.folders(tmp_path / "r")}
+    (tmp_path / "r" / "notes").mkdir()
+    (tmp_path / "mine.py").write_text(f"{text}        return super().loss(model, batch)\n")
+    assert "2 runs: 2 finished" in s3bench(*command, "seed=0,1").stdout
+    after = {row["run_id"]: row for row in record.load_rows(tmp_path / "r")}
+    assert (tmp_path / "r" / "notes").is_dir()
+    of_old = sorted((row["seed"], row["state"]) for name, row in after.items() if name in before)
+    of_new = sorted((row["seed"], row["state"]) for name, row in after.items() if name not in before)
+    assert of_old == [(0, "finished"), (2, "failed")]  # 2 was not asked for
+    assert of_new == [(0, "finished"), (1, "finished")]
+    assert "1 of these runs are there with other code too" in s3bench("status", "r").stdout
+    refused = s3bench("report", "r")
+    assert refused.returncode == 2
+    assert "differ in their task's code" in refused.stderr
+
+
+def with_code(folder, **parts):
+    """The record with other digests of its code."""
+    text = (folder / "config.yaml").read_text()
+    for part, digest in parts.items():
+        old = record.load_config(folder)["code"][part]
+        text = text.replace(f"  {part}: {old or repr(old)}\n", f"  {part}: {digest}\n")
+    (folder / "config.yaml").write_text(text)
+
+
+def with_versions(folder, **versions):
+    """The record with other versions."""
+    summary = json.loads((folder / "summary.json").read_text())
+    (folder / "summary.json").write_text(json.dumps(summary | {"versions": versions}))
+
+
+@pytest.mark.parametrize("part", ["task", "optimizer", "schedule"])
+def test_a_report_refuses_records_of_one_task_made_with_different_code(tmp_path, part):
+    make(tmp_path)
+    with_code(make(tmp_path, seed=1), **{part: "abc"})
+    with pytest.raises(UserError, match=rf"the records of quadratic.* differ in their {part}'s code \(.*abc") as caught:
+        read_runs(tmp_path)
+    assert "sweep into another results_dir, or delete those of one kind" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_optimizers_have_code_of_their_own_in_one_report(tmp_path):
+    make(tmp_path, "s3")
+    make(tmp_path, "adamw")
+    make(tmp_path, "signsgd")
+    assert [run.row["optimizer"] for run in read_runs(tmp_path)] == ["adamw", "s3", "signsgd"]
+
+
+def test_a_report_refuses_other_versions_of_torch_and_of_the_optimizers_library(tmp_path):
+    lion = make(tmp_path, "lion")
+    other = make(tmp_path, "lion", seed=1)
+    with_versions(lion, torch="2.6.0", numpy="1", pytorch_optimizer="3.1")
+    with_versions(other, torch="2.6.0+cu124", numpy="2", pytorch_optimizer="3.1")
+    assert len(read_runs(tmp_path)) == 2  # another build of torch, for another device; numpy makes no update
+    with_versions(other, torch="2.6.0", pytorch_optimizer="3.2")
+    with pytest.raises(UserError, match=r"optimizer's library .*pytorch_optimizer 3.1.* and .*pytorch_optimizer 3.2"):
+        read_runs(tmp_path)
+    with_versions(other, torch="2.7.0", pytorch_optimizer="3.1")
+    with pytest.raises(UserError, match=r'differ in their torch \("2.6.0" and "2.7.0"\)'):
+        read_runs(tmp_path)
+
+
+def test_another_commit_alone_is_shown_and_not_refused(tmp_path):
+    for seed, commit in ((0, "a" * 40), (1, "b" * 40)):
+        folder = make(tmp_path, seed=seed)
+        summary = json.loads((folder / "summary.json").read_text())
+        (folder / "summary.json").write_text(json.dumps(summary | {"commit": commit}))
+    from s3bench.report import write_report
+
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "a" * 40 in page
+    assert "b" * 40 in page
+
+
+def test_a_results_folder_of_another_version_is_one_line(s3bench, tmp_path):
+    config = as_dict(run_config(["horizon=20", f"results_dir={tmp_path / 'r'}"]))
+    folder = record.plan(config)
+    text = "".join((folder / "config.yaml").read_text().splitlines(keepends=True)[1:])  # older ones have no such line
+    old = folder.with_name(record.cell(folder.name))  # nor the digest of the code, neither here nor there
+    text = text.replace(folder.name, old.name)
+    (folder / "config.yaml").write_text(text[: text.index("code:")] + text[text.index("run_id:") :])
+    folder.rename(old)
+    for command in (
+        ["status", "r"],
+        ["report", "r"],
+        ["sweep", "results_dir=r"],
+        ["sweep", "--dry-run", "results_dir=r"],
+    ):
+        result = s3bench(*command)
+        assert result.returncode == 2, result.stdout + result.stderr
+        assert result.stderr.count("\n") == 1
+        assert f"the record r/{old.name} is of another version of s3bench" in result.stderr
+    assert [file.name for file in (tmp_path / "r").iterdir()] == [old.name]
