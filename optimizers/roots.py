@@ -1,4 +1,4 @@
-"""Powers and roots of numbers in [0, 1], several times faster than torch.pow and as exact as float32."""
+"""Powers and roots of numbers near 1, several times faster than torch.pow and as exact as float32."""
 
 import math
 from collections.abc import Callable
@@ -6,52 +6,62 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-TOLERANCE = 1e-7  # relative; float32's unit in the last place is 1.2e-7
-MOST = 12  # coefficients
-CANCELLATION = 16  # sum of the coefficients' absolute values over the first: digits beyond it are lost
+TOLERANCE = 3e-7  # relative; float32's unit in the last place is 1.2e-7
+DEGREES = ((1, 0), (2, 1), (2, 2), (3, 2), (3, 3), (4, 3))  # tried in this order
+
+Coefficients = tuple[float, ...]
 
 
 class Root:
-    """(base + x)^exponent for x in [0, 1]: in float32 by a polynomial where a short one is exact enough."""
+    """(base + x)^exponent for x in [0, most] as a fraction, whose division can then be shared with another.
 
-    def __init__(self, base: float, exponent: float) -> None:
+    In float32 the fraction is one of two short polynomials, where such a one is exact enough. On a CPU it costs half of
+    a single polynomial, which needs more coefficients: each of them is loaded anew for every few coordinates.
+    """
+
+    def __init__(self, base: float, exponent: float, most: float = 1.0) -> None:
         self.base, self.exponent = base, exponent
         self.coefficients = None
-        if base >= 0.5 and exponent not in (0.5, -1):  # a square root and a division are as fast
-            self.coefficients = _coefficients(lambda x: (base + x) ** exponent)
+        if base >= 0.5 and exponent not in (0.5, 1):  # a square root is faster
+            self.coefficients = _coefficients(lambda x: (base + x) ** exponent, most)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """The root of each element, as a new tensor."""
+    def __call__(self, x: Tensor) -> tuple[Tensor | float, Tensor | float]:
+        """Numerator and denominator of each element's root, as new tensors."""
         if self.coefficients is None or x.dtype != torch.float32:
-            smallest = torch.finfo(x.dtype).smallest_normal  # base 0: what it multiplies is then 0
-            return (x + self.base).clamp_min_(smallest).pow_(self.exponent)
-        return _polynomial(x, self.coefficients)
+            x = x + self.base
+            if self.base < 0.5:
+                x = x.clamp_min_(torch.finfo(x.dtype).smallest_normal)  # of 0: what it divides is then 0
+            return x.pow_(self.exponent), 1.0
+        numerator, denominator = self.coefficients
+        return _polynomial(x, numerator), _polynomial(x, denominator)
 
 
-def _polynomial(x: Tensor, coefficients: tuple[float, ...]) -> Tensor:
-    """Sum of c_k x^k, halved by pairs (Estrin): a shorter chain of dependent operations than Horner's."""
-    if len(coefficients) % 2:
-        coefficients = (*coefficients, 0.0)
-    terms = [(x * odd).add_(even) for even, odd in zip(coefficients[::2], coefficients[1::2], strict=True)]
-    while len(terms) > 1:
-        x = x * x
-        paired = [low.addcmul_(high, x) for low, high in zip(terms[::2], terms[1::2], strict=False)]
-        terms = paired if len(terms) % 2 == 0 else [*paired, terms[-1]]
-    return terms[0]
+def _polynomial(x: Tensor, coefficients: Coefficients) -> Tensor | float:
+    """Sum of c_k x^k."""
+    if len(coefficients) == 1:
+        return coefficients[0]
+    result = x * coefficients[-1]
+    for coefficient in coefficients[-2:0:-1]:
+        result.add_(coefficient).mul_(x)
+    return result.add_(coefficients[0])
 
 
-def _coefficients(function: Callable[[Tensor], Tensor]) -> tuple[float, ...] | None:
-    """Of the shortest polynomial within TOLERANCE of the function on [0, 1], exact at 0; None if there is none."""
-    test = torch.linspace(0, 1, 501, dtype=torch.float64, device="cpu")
-    start = function(test[:1])
-    for count in range(2, MOST):
-        powers = torch.arange(count, dtype=torch.float64, device="cpu")
-        at = (1 + torch.cos(math.pi * (powers + 0.5) / count)) / 2  # Chebyshev's nodes
-        slopes = torch.linalg.solve(at[:, None] ** powers, (function(at) - start) / at)
-        fitted = start + test * (test[:, None] ** powers @ slopes)
+def _coefficients(function: Callable[[Tensor], Tensor], most: float) -> tuple[Coefficients, Coefficients] | None:
+    """Of the shortest fraction within TOLERANCE of the function on [0, most], exact at 0; None if there is none."""
+    test = torch.linspace(0, most, 501, dtype=torch.float64, device="cpu")
+    for above, below in DEGREES:
+        count = above + below
+        at = torch.arange(count, dtype=torch.float64, device="cpu")
+        at = most * (1 + torch.cos(math.pi * (at + 0.5) / count)) / 2  # Chebyshev's nodes
+        # f(0) + Σ a_k x^k = f(x) (1 + Σ b_k x^k) at the nodes
+        columns = [at**k for k in range(1, above + 1)] + [-function(at) * at**k for k in range(1, below + 1)]
+        start = function(test[:1])
+        solved = torch.linalg.solve(torch.stack(columns, 1), function(at) - start)
+        numerator = (start.item(), *solved[:above].tolist())
+        denominator = (1.0, *solved[above:].tolist())
+        fitted = _polynomial(test, numerator) / _polynomial(test, denominator)
         if ((fitted / function(test) - 1).abs() < TOLERANCE).all():
-            coefficients = (start.item(), *slopes.tolist())
-            return coefficients if sum(map(abs, coefficients)) < CANCELLATION * coefficients[0] else None
+            return numerator, denominator
     return None
 
 

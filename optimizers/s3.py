@@ -77,7 +77,7 @@ class S3(Elementwise):
         key = (beta, beta if other is None else other, group["p"], group["nesterov"])
         if key not in _settings_of:
             _settings_of[key] = _settings(*key)
-        return _rule, ("soft_sign", "root_norm"), dict(_settings_of[key])
+        return _rule, ("exp_avg", "norm"), dict(_settings_of[key])
 
 
 _settings_of: dict[tuple[float, float, float, bool], dict[str, Any]] = {}  # functools.cache stops torch.compile
@@ -85,60 +85,71 @@ _settings_of: dict[tuple[float, float, float, bool], dict[str, Any]] = {}  # fun
 
 def _settings(beta: float, denominator_beta: float, p: float, nesterov: bool) -> dict[str, Any]:
     """What _rule takes."""
-    order = 2 * p  # of the norm of √|g|
     return {
         "beta": beta,
-        "order": order,
-        "keep": denominator_beta ** (1 / order) if denominator_beta else 0.0,
-        "add": (1 - denominator_beta) ** (1 / order),
-        "bound": 1.0 if beta == denominator_beta else 1e30,  # of |n/b|: by the rule, or to stay within float32
-        "grow": Root(1.0, 1 / order),
-        "shrink": Root(denominator_beta, -1 / p) if nesterov else None,
+        "norm_beta": denominator_beta,
+        "p": p,
+        "keep": denominator_beta ** (1 / p) if denominator_beta else 0.0,
+        "add": (1 - denominator_beta) ** (1 / p),
+        "bound": None if beta == denominator_beta else 1e30,  # of |n/b|: the rule itself has one, or float32
+        "grow": Root(1.0, 1 / p),
+        "look_ahead": Root(denominator_beta, 1 / p, 1 + denominator_beta) if nesterov else None,
     }
 
 
 def _rule(
     grad: Tensor,
-    soft_sign: Tensor,
-    root_norm: Tensor,
+    exp_avg: Tensor,
+    norm: Tensor,
     *,
     beta: float,
-    order: float,
+    norm_beta: float,
+    p: float,
     keep: float,
     add: float,
-    bound: float,
+    bound: float | None,
     grow: Root,
-    shrink: Root | None,
+    look_ahead: Root | None,
 ) -> Tensor:
-    """n_t / b_t from the gradient and the state (u, q), which becomes that of step t.
+    """n_t / b_t from the gradient and the state, which becomes that of step t.
 
     |g|^p leaves float32's range at once: at p = 5 a gradient of 1e-9 gives 1e-45. So the state is not (m, s) but
 
-        u = m / s^{1/p}, within [-1, 1], and q = s^{1/2p}, the norm of order 2p of √|g|.
+        exp_avg = S m and norm = S s^{1/p}, with S = 2^24 (2^53 in float64),
 
-    √|g| lies in 1e-23..1e19 for all floats, denormal ones included, so q is always a normal number. The sums of powers
-    are taken relative to their larger term, q_t = larger (1 + (smaller/larger)^{2p})^{1/2p}, and those of b to s:
-    b^p / s = β + (1-β) |g|^p / s. Every power then lies in [0, 1], and one that vanishes would not count.
+    both as large as the gradients, and S makes a normal number of nearly every denormal one. At the other end gradients
+    beyond ±2^100 = 1.3e30 count as that. Sums of powers are taken relative to their larger term,
+    s_t = larger^p (1 + share), share = (smaller / larger)^p within [0, 1], and b_t^p = larger^p (β (1 + share) + the
+    gradient's term), so that a power that vanishes would not count and both roots are of numbers in [β, 1 + 2β]. The
+    norm stays above 2^-124: where the gradient has stopped exp_avg falls far below, and where none ever was it is 0.
     """
-    root = grad.abs().sqrt_()  # |g|^{1/2}
-    kept = root_norm * keep  # (β s_{t-1})^{1/2p}
-    new = root.mul_(add).add_(torch.finfo(grad.dtype).smallest_normal)  # ((1-β) |g|^p)^{1/2p}, never 0
-    excess = (kept - new).relu_()  # compiled, a third of the cost of maximum and minimum
-    larger, smaller = excess + new, kept - excess
-    norm = grow(power(smaller.div_(larger), order)).mul_(larger)  # s_t^{1/2p}
-    inverse = norm.reciprocal()
-    if bound == 1:
-        decayed = kept.mul_(inverse).square_().mul_(beta ** (1 - 2 / order) if beta else 0.0)  # β (s_{t-1}/s_t)^{1/p}
+    limits = torch.finfo(grad.dtype)
+    most, least = 0.25 / limits.smallest_normal, 4 * limits.smallest_normal
+    g = grad * (2 / limits.eps)
+    g = torch.where(g > most, most, g)  # where: when compiled, clamp costs more
+    g = torch.where(g < -most, -most, g)
+    m, n = _averages(exp_avg, g, beta)
+    old = norm * keep if keep < 0.5 else norm - norm * (1 - keep)  # (β s_{t-1})^{1/p}; the latter rounds less
+    new = g.abs() * add  # ((1-β) |g|^p)^{1/p}
+    falls = old > new
+    larger, smaller = torch.where(falls, old, new), torch.where(falls, new, old)
+    larger = torch.where(larger < least, least, larger)
+    share = power(smaller / larger, p)
+    top, bottom = grow(share)
+    norm.copy_(larger * top / bottom)
+    exp_avg.copy_(m)
+    if look_ahead is None:
+        n = m
     else:
-        decayed = (root_norm * inverse).clamp_max_(1e18).square_().mul_(beta)
-    gradient = (grad * inverse).mul_(inverse).mul_(1 - beta)  # (1-β) g / s_t^{1/p}
-    soft_sign.mul_(decayed).add_(gradient)  # m_t / s_t^{1/p}
-    if bound > 1:
-        soft_sign.clamp_(-bound, bound)
-    root_norm.copy_(norm)
-    if shrink is None:
-        update = soft_sign.clone()
-    else:
-        share = power(new.mul_(inverse), order)  # (1-β) |g|^p / s_t
-        update = (soft_sign * beta).add_(gradient).mul_(shrink(share))  # n / s^{1/p} · s^{1/p} / b
-    return update if bound == 1 else update.clamp_(-bound, bound)
+        top, bottom = look_ahead(share * norm_beta + torch.where(falls, share, 1.0))
+    update = (n * bottom) / (larger * top)
+    return update if bound is None else update.clamp_(-bound, bound)
+
+
+def _averages(m: Tensor, g: Tensor, beta: float) -> tuple[Tensor, Tensor]:
+    """m_t = β m + (1-β) g and n_t = β m_t + (1-β) g."""
+    if beta < 0.5:
+        new = m * beta + g * (1 - beta)
+        return new, new * beta + g * (1 - beta)
+    change = g - m  # β near 1 is rounded; 1-β less so
+    return m + change * (1 - beta), m + change * (1 - beta**2)

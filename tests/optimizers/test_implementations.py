@@ -70,6 +70,14 @@ def test_fused_agrees_with_one_by_one_also_for_another_learning_rate(name, dtype
     assert distance(one, other) <= (unit if dtype == torch.bfloat16 else 2e-6)
 
 
+def test_fused_runs_the_rule_as_it_is_where_compiling_is_switched_off():
+    one, other = parameters(), parameters()
+    train(S3(one, lr=0.01, foreach=False), one)
+    with torch.compiler.set_stance("force_eager"):
+        train(S3(other, lr=0.01, fused=True), other)
+    assert distance(one, other) < 1e-6
+
+
 @pytest.mark.slow
 def test_fused_is_not_compiled_anew_for_another_learning_rate_weight_decay_or_shape():
     def step(lr, weight_decay, *shape):

@@ -152,16 +152,37 @@ def test_s3_does_not_depend_on_the_gradients_scale(p, scale):
     assert trajectory(S3, gradients.tolist(), **arguments) == pytest.approx(expected, abs=2e-6)
 
 
-def test_scales_as_far_apart_as_float32_allows_do_not_disturb_each_other_in_one_tensor():
-    scales = torch.logspace(-36, 36, 73)
+def test_scales_65_orders_of_magnitude_apart_do_not_disturb_each_other_in_one_tensor():
+    scales = torch.logspace(-36, 29, 66)
     factors = np.random.default_rng(0).normal(size=60)
     for p in (1.0, 3.0, 64.0):
-        parameter = torch.nn.Parameter(torch.zeros(73))
+        parameter = torch.nn.Parameter(torch.zeros(66))
         optimizer = S3([parameter], lr=0.1, p=p, weight_decay=0.0)
         for factor in factors:
             parameter.grad = float(factor) * scales
             optimizer.step()
         assert (parameter - parameter[36]).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("p", [1.0, 1.5, 2.0, 3.0, 8.0, math.inf])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_gradients_too_large_for_the_state_count_as_the_largest_that_is_not(p, dtype):
+    # The largest is 2^100 in float32 and 2^967 in float64: what is above goes its way, with its sign.
+    largest = 2.0 ** (100 if dtype == torch.float32 else 967)
+    huge = torch.finfo(dtype).max
+    signs = np.random.default_rng(4).choice([-1.0, 1.0], size=50)
+
+    def moved(sizes):
+        parameter = torch.nn.Parameter(torch.zeros(len(sizes), dtype=dtype))
+        optimizer = S3([parameter], lr=0.01, p=p, weight_decay=0.0)
+        for sign in signs:
+            parameter.grad = torch.tensor([sign * size for size in sizes], dtype=dtype)
+            optimizer.step()
+        return parameter
+
+    beyond = moved([largest, 2 * largest, huge, math.inf])
+    assert (beyond == beyond[0]).all()
+    assert beyond.tolist() == pytest.approx(moved([1.0]).tolist() * 4, abs=2e-6)
 
 
 @pytest.mark.parametrize("p", [1.0, 3.0, 8.0])
