@@ -21,11 +21,13 @@ test: setup ## all tests but the slow ones
 test-all: setup ## all tests
 	$(BIN)/pytest -n auto -m 'slow or not slow'
 
-reference: ## keep the last quickstart's tables and pictures: the README shows them
-	rm -rf results/reference/quickstart
-	mkdir -p results/reference/quickstart/figures
-	cp -r results/quickstart/report/tables results/reference/quickstart/
-	cp results/quickstart/report/figures/*.png results/reference/quickstart/figures/
+EXPERIMENT ?= quickstart
+
+reference: ## keep the last tables and pictures of an experiment: README and docs show them
+	rm -rf results/reference/$(EXPERIMENT)
+	mkdir -p results/reference/$(EXPERIMENT)/figures
+	cp -r results/$(EXPERIMENT)/report/tables results/reference/$(EXPERIMENT)/
+	cp results/$(EXPERIMENT)/report/figures/*.png results/reference/$(EXPERIMENT)/figures/
 
 lint: setup ## style, format and types
 	$(BIN)/ruff check .

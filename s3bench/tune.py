@@ -116,6 +116,8 @@ def _sweep(given: list[str], seeds: range) -> list[Path]:
         raise UserError(
             "a run failed, and without it nothing is written; the same command goes on with what is missing"
         )
+    if any(record.state(folder) == record.RUNNING for folder in folders):
+        raise UserError("another process is at some of the runs; when it is done, the same command goes on")
     return folders
 
 

@@ -1,7 +1,8 @@
 """source_gpt's speed: its training steps against a bare loop over transformers' GPT-2 of the same size.
 
 Prints the ratio of tokens per second (above 1: source_gpt is quicker): the median over interleaved pairs, with the
-extremes, and how long a process takes to import and build the task when its text is prepared.
+extremes, and how long a process takes to import and build the task when its text is prepared. Exits with 1 if a median
+misses its target.
 """
 
 import argparse
@@ -19,6 +20,8 @@ from s3bench.config import run_config
 from tasks.gpt2 import GPT2
 from tasks.source_gpt import SourceGPT
 
+TARGET = 1.0  # ratio, at least
+SET_UP_TARGET = 3.0  # seconds, at most
 SET_UP = "import sys; from tasks.source_gpt import SourceGPT; SourceGPT(0, data_dir=sys.argv[1]).model()"
 
 
@@ -88,6 +91,7 @@ def main() -> None:
     print(
         f"source_gpt, import and set-up: {statistics.median(times):.2f} s ({min(times):.2f} to {max(times):.2f}, n = 5)"
     )
+    sys.exit(1 if statistics.median(ratios) < TARGET or statistics.median(times) > SET_UP_TARGET else 0)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,14 @@
 """Handwritten digits, all of them at every step, with a small multilayer perceptron."""
 
+import itertools
+from collections.abc import Iterator
+
 import torch
 from torch import nn
 
 from tasks.digits import CLASSES, SIZE, digits
 from tasks.images import ImageTask
+from tasks.loading import Batch
 
 
 class DigitsMLP(ImageTask):
@@ -16,14 +20,18 @@ class DigitsMLP(ImageTask):
     Args:
         seed: without effect on the data, which know no chance.
         width: of the two hidden layers.
-        workers: processes that make the batches.
     """
 
-    def __init__(self, seed: int, *, width: int = 64, workers: int = 0) -> None:
+    def __init__(self, seed: int, *, width: int = 64) -> None:
         if width < 1:
             raise ValueError(f"width is {width}; it must be at least 1")
-        super().__init__(digits(), seed, batch=None, workers=workers)
+        super().__init__(digits(), seed, batch=None)
         self.width = width
+
+    def batches(self, start_step: int, rows: slice = slice(None)) -> Iterator[Batch]:
+        """Endless (images, labels), the same at every step, of which `rows` are given; see ImageTask."""
+        del start_step
+        return itertools.repeat(self._batch(0, rows))
 
     def model(self) -> nn.Module:
         """The perceptron, for images of shape (n, 1, 8, 8)."""

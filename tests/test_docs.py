@@ -12,6 +12,7 @@ from s3bench import catalog
 from s3bench.build import build_parts
 from s3bench.cli import parse
 from s3bench.config import run_config, run_configs
+from scripts import spikes_by_seed
 from tests.conftest import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -90,6 +91,11 @@ def test_the_readmes_table_is_the_measured_one():
 def test_the_orders_in_the_docs_are_the_measured_ones():
     table = (ROOT / "results" / "reference" / "orders" / "tables" / "overview.md").read_text(encoding="utf-8")
     assert table in (ROOT / "docs" / "optimizers.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("experiment", ["spikes_language", "spikes_vision"])
+def test_the_spikes_in_the_docs_are_the_measured_ones(experiment):
+    assert spikes_by_seed.table(experiment) in (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")
 
 
 def test_the_readmes_example_finds_what_it_shows(s3bench, tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
-from s3bench import tune
+from s3bench import record, tune
 from s3bench.errors import UserError
 
 OWN = """# A quadratic of my own
@@ -74,6 +74,14 @@ def test_only_what_follows_build_is_written_anew(tmp_path):
 def test_a_mistake_changes_nothing(task, overrides, message):
     with pytest.raises(UserError, match=message):
         tune.tune(task, overrides)
+
+
+def test_runs_that_another_process_is_at_are_waited_for(tmp_path, monkeypatch):
+    given, seeds = ["task=quadratic", f"results_dir={tmp_path}"], range(100, 101)
+    monkeypatch.setattr(tune, "sweep", lambda *_: 0)
+    monkeypatch.setattr(record, "state", lambda _: record.RUNNING)
+    with pytest.raises(UserError, match="another process is at some of the runs"):
+        tune._sweep(given, seeds, None)
 
 
 @pytest.mark.slow

@@ -1,0 +1,38 @@
+"""Spikes of every run of an experiment's committed tables, as the table that docs/tasks.md shows.
+
+python -m scripts.spikes_by_seed spikes_language    after make reference EXPERIMENT=spikes_language
+"""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+REFERENCE = Path(__file__).parents[1] / "results" / "reference"
+WARMED_UP = 0.04  # of the horizon: twice the schedules' warm-up
+
+
+def table(experiment: str) -> str:
+    """One row for each optimizer and learning rate of its one task, the largest rate first; heights in nats."""
+    tables = REFERENCE / experiment / "tables"
+    runs, spikes = (pd.read_csv(tables / f"{name}.csv") for name in ("runs", "spikes"))
+    lines = [
+        "| × | optimizer | spikes in each run | of them after the warm-up | runs with one of those | highest |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for (multiplier, optimizer), cell in sorted(
+        runs.groupby(["lr_multiplier", "optimizer"]), key=lambda group: (-group[0][0], group[0][1])
+    ):
+        found = spikes[(spikes.lr_multiplier == multiplier) & (spikes.optimizer == optimizer)]
+        late = found[found.onset >= WARMED_UP * cell.horizon.iloc[0]]
+        counts = ", ".join(str(int((found.seed == seed).sum())) for seed in sorted(cell.seed))
+        highest = f"{found.height.max():.3g}" if len(found) else "-"
+        in_runs = f"{late.seed.nunique()} of {len(cell)}"
+        lines.append(f"| {multiplier:g} | {optimizer} | {counts} | {len(late)} | {in_runs} | {highest} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("experiment")
+    print(table(parser.parse_args().experiment))
