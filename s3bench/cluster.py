@@ -111,7 +111,7 @@ class Watch:
             self.submission = subprocess.Popen(
                 command,
                 env={**os.environ, "PYTHONSAFEPATH": "1"},
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # it ends when this end of it does
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for the sweep, which then cancels the jobs

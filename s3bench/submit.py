@@ -5,7 +5,9 @@ lives as long as they do. Exit code 2, with a line in FOLDER/submit.error: the c
 """
 
 import os
+import signal
 import sys
+import threading
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -24,6 +26,7 @@ def submit(folder: Path, launcher: str) -> int:
     sys.argv[1:] = ["--multirun", "--config-dir", str(folder), "--config-name", "sweep", f"hydra/launcher={launcher}"]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise, do not print
     jobs: list[Any] = []
+    threading.Thread(target=_end_with_the_sweep, daemon=True).start()
     try:
         _check(folder)
         if launcher == "ray":
@@ -38,6 +41,12 @@ def submit(folder: Path, launcher: str) -> int:
         (folder / "submit.error").write_text(_said_by(error), encoding="utf-8")
         return 1 if jobs else 2
     return 0
+
+
+def _end_with_the_sweep() -> None:
+    """Interrupt this process when the sweep is gone, however it went: only the sweep holds the other end of stdin."""
+    sys.stdin.read()
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def mistake(folder: Path) -> str:

@@ -103,12 +103,13 @@ def test_a_pack_trains_what_is_not_over_through_one_of_hydras_launchers(tmp_path
     runs = [[(config, record.plan(as_dict(config))) for config in part] for part in (configs[:3], configs[3:])]
     cluster._write(folder, runs, {})
     command = [sys.executable, "-P", "-m", "s3bench.submit", str(folder), "basic"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        printed = process.stdout.read()
+    assert process.returncode == 0, printed
     assert states(tmp_path) == ["finished"] * 4
     assert (done / record.SUMMARY).stat().st_mtime_ns == written
-    assert "[2/2]" in result.stdout  # of the first pack
-    assert "[1/1]" in result.stdout
+    assert "[2/2]" in printed  # of the first pack
+    assert "[1/1]" in printed
 
 
 def test_a_pack_is_read_back_as_it_was_written(tmp_path, monkeypatch):
@@ -252,10 +253,10 @@ def jobs(slurm, state):
 
 
 def processes(slurm, job):
-    """The processes of a job that train: its Python, and those which that started."""
+    """The processes of a job that train: its Python first, then those which that started."""
     number = ask(slurm, "squeue", "-h", "-j", job, "-o", "%A").strip()
     lines = ask(slurm, "scontrol", "listpids", number).splitlines()[1:]
-    pids = [int(line.split()[0]) for line in lines if line.split()[2].isdigit()]
+    pids = sorted(int(line.split()[0]) for line in lines if line.split()[2].isdigit())
     return [pid for pid in pids if b"python" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]]
 
 
@@ -405,7 +406,7 @@ def packs_of_ray(folder):
     found = []
     for place in Path("/proc").glob("[0-9]*"):
         try:
-            if (place / "cmdline").read_bytes().startswith(b"ray::") and (place / "cwd").readlink() == folder:
+            if (place / "cmdline").read_bytes().startswith(b"ray::_run_job") and (place / "cwd").readlink() == folder:
                 found.append(int(place.name))
         except OSError:
             continue
@@ -438,13 +439,16 @@ def test_a_killed_process_of_ray_loses_nothing(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray")
-def test_an_interrupted_sweep_ends_its_ray(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_sweep_that_is_ended_ends_its_ray(tmp_path, number):
     sweep = Sweep(tmp_path, *WAITING, *ON_RAY)
     sweep.under_way(2)
-    os.killpg(sweep.process.pid, signal.SIGINT)
-    assert sweep.ended() == 130
-    assert sweep.printed().endswith("s3bench: stopped; the same command goes on with what is missing\n")
-    until(lambda: not packs_of_ray(tmp_path), 30)
+    os.killpg(sweep.process.pid, number)
+    code = sweep.ended()
+    if number == signal.SIGINT:
+        assert code == 130
+        assert sweep.printed().endswith("s3bench: stopped; the same command goes on with what is missing\n")
+    until(lambda: not packs_of_ray(tmp_path))
     assert states(tmp_path) == ["missing"] * 4
 
 
