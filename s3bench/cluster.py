@@ -110,7 +110,7 @@ class Watch:
         with (self.folder / "launcher.log").open("wb") as log:
             self.submission = subprocess.Popen(
                 command,
-                env={**os.environ, "PYTHONSAFEPATH": "1"},
+                env={"RAY_USAGE_STATS_ENABLED": "0", **os.environ, "PYTHONSAFEPATH": "1"},
                 stdin=subprocess.PIPE,  # it ends when this end of it does
                 stdout=log,
                 stderr=log,

@@ -26,6 +26,7 @@ def submit(folder: Path, launcher: str) -> int:
     sys.argv[1:] = ["--multirun", "--config-dir", str(folder), "--config-name", "sweep", f"hydra/launcher={launcher}"]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise, do not print
     jobs: list[Any] = []
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell may have turned off
     threading.Thread(target=_end_with_the_sweep, daemon=True).start()
     try:
         _check(folder)

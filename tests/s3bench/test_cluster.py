@@ -63,6 +63,7 @@ class Sweep:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell may have turned it off
             )
 
     def printed(self):
