@@ -93,6 +93,8 @@ def _cancel(jobs: list[Any]) -> None:
 def _said_by(error: Exception) -> str:
     """What the cluster's programs said, without Python's part in it."""
     text = one_line(error)
+    if isinstance(error, ConnectionError):  # Ray's, also where only a token is missing
+        text += "; a cluster that asks for a token takes it with RAY_AUTH_MODE=token in the environment"
     _, sbatch, said = text.partition("sbatch: error: ")
     return f"{sbatch}{said}" if said else text
 

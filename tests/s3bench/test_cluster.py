@@ -327,22 +327,22 @@ def test_a_node_that_dies_and_comes_back_loses_nothing(start_slurm, tmp_path):
     place = Path(slurm["SLURM_CONF"]).parent
     sweep = Sweep(tmp_path, *WAITING, *ON_SLURM, **slurm)
     sweep.under_way(2)
-    trainers = [pid for job in jobs(slurm, "R").values() for pid in processes(slurm, job)]
-    steps = [int(p.parent.name) for p in Path("/proc").glob("[0-9]*/environ") if _is_step(p, place)]
-    for pid in [int((place / "slurmd.pid").read_text()), *steps, *trainers]:
-        os.kill(pid, signal.SIGKILL)
+    os.kill(int((place / "slurmd.pid").read_text()), signal.SIGKILL)
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        if _is_of_a_job(environ, place):
+            os.kill(int(environ.parent.name), signal.SIGKILL)
     subprocess.run([ONE_NODE, "node", place], check=True)
     sweep.go()
     assert sweep.ended(400) == 0, sweep.printed()
     assert "4 runs: 4 finished" in sweep.printed()
 
 
-def _is_step(environ, place):
-    """Whether a process is a slurmstepd of the SLURM in a folder."""
+def _is_of_a_job(environ, place):
+    """Whether a process belongs to a job of the SLURM in a folder, its slurmstepd included."""
     try:
-        return (
-            b"slurmstepd" in (environ.parent / "cmdline").read_bytes() and str(place).encode() in environ.read_bytes()
-        )
+        is_of_slurm = str(place).encode() in environ.read_bytes()
+        is_step = b"slurmstepd" in (environ.parent / "cmdline").read_bytes()
+        return is_of_slurm and (is_step or b"SLURM_JOB_ID=" in environ.read_bytes())
     except OSError:
         return False
 
@@ -459,7 +459,7 @@ def ray_cluster(ray):  # noqa: ARG001
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     place = tempfile.mkdtemp(prefix="s3ray")  # short, for sockets
-    command = [str(CLI.with_name("ray")), "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}"]
+    command = [str(CLI.with_name("ray")), "start", "--head", "--block", f"--port={port}"]
     command += ["--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={place}"]
     head = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     until(lambda: _answers(port))
@@ -478,7 +478,7 @@ def _answers(port):
 
 @pytest.mark.slow
 def test_a_running_ray_is_joined_and_outlives_the_sweep(ray_cluster, s3bench, tmp_path):
-    result = s3bench("sweep", *FOUR, *ON_RAY, f"launcher.address={ray_cluster}")
+    result = s3bench("sweep", *FOUR, *ON_RAY, f"launcher.address={ray_cluster}", RAY_AUTH_MODE="token")
     assert result.returncode == 0, result.stdout + result.stderr
     assert states(tmp_path) == ["finished"] * 4
     assert _answers(int(ray_cluster.rpartition(":")[2]))
