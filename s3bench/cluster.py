@@ -123,8 +123,8 @@ class Watch:
         with (self.folder / "launcher.log").open("wb") as log:
             self.submission = subprocess.Popen(
                 command,
-                env={**os.environ, "PYTHONSAFEPATH": "1"},
-                stdin=subprocess.DEVNULL,
+                env={"RAY_USAGE_STATS_ENABLED": "0", **os.environ, "PYTHONSAFEPATH": "1"},
+                stdin=subprocess.PIPE,  # it ends when this end of it does
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for the sweep, which then cancels the jobs

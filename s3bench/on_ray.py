@@ -43,7 +43,7 @@ class Ray:
     def hydra(self) -> dict[str, Any]:
         """The settings of Hydra's launcher."""
         if self._settings["address"] is None:
-            init = {"_node_ip_address": "127.0.0.1", **self._settings["init"]}
+            init = self._settings["init"]
         else:  # the launcher would ask for an object store of its own size, which a running Ray refuses
             init = {"address": self._settings["address"], "object_store_memory": None}
         return {"ray": {"init": init, "remote": self._settings["remote"]}}

@@ -87,6 +87,7 @@ def _stop_at_a_signal() -> None:
         if first:
             sys.exit(128 + number)
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # Ray cancels by it; a shell may have turned it off
     signal.signal(signal.SIGTERM, stop)
     if callable(requeue):
         signal.signal(signal.SIGUSR2, stop)

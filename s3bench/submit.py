@@ -5,7 +5,9 @@ lives as long as they do. Exit code 2, with a line in FOLDER/submit.error: the c
 """
 
 import os
+import signal
 import sys
+import threading
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,8 @@ def submit(folder: Path, launcher: str) -> int:
     sys.argv[1:] = ["--multirun", "--config-dir", str(folder), "--config-name", "sweep", f"hydra/launcher={launcher}"]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise, do not print
     jobs: list[Any] = []
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell may have turned off
+    threading.Thread(target=_end_with_the_sweep, daemon=True).start()
     try:
         if launcher == "ray":
             _remember(jobs)
@@ -36,6 +40,12 @@ def submit(folder: Path, launcher: str) -> int:
         (folder / "submit.error").write_text(_said_by(error), encoding="utf-8")
         return 1 if jobs else 2
     return 0
+
+
+def _end_with_the_sweep() -> None:
+    """Interrupt this process when the sweep is gone, however it went: only the sweep holds the other end of stdin."""
+    sys.stdin.read()
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def mistake(folder: Path) -> str:
@@ -74,6 +84,8 @@ def _cancel(jobs: list[Any]) -> None:
 def _said_by(error: Exception) -> str:
     """What the cluster's programs said, without Python's part in it."""
     text = one_line(error)
+    if isinstance(error, ConnectionError):  # Ray's, also where only a token is missing
+        text += "; a cluster that asks for a token takes it with RAY_AUTH_MODE=token in the environment"
     _, sbatch, said = text.partition("sbatch: error: ")
     return f"{sbatch}{said}" if said else text
 

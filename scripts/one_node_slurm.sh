@@ -2,7 +2,7 @@
 # A real SLURM of one node, for the tests and for trying launcher=slurm: as root, without systemd, all state in a folder.
 #   scripts/one_node_slurm.sh up DIR [--accounting]   start it (about 3 s; with accounting, MariaDB, about 6 s)
 #   scripts/one_node_slurm.sh node DIR                start its node again, after that was killed
-#   scripts/one_node_slurm.sh down DIR                stop what `up` started, by its own pid files
+#   scripts/one_node_slurm.sh down DIR                cancel its jobs, and stop what `up` started by its own pid files
 # Then: export SLURM_CONF=DIR/slurm.conf
 # Debian 12: apt-get install -y --no-install-recommends slurmctld slurmd slurm-client munge [slurmdbd mariadb-server]
 set -euo pipefail
@@ -23,8 +23,9 @@ print(*(one.getsockname()[1] for one in held))'
 is_idle() { sinfo -h -o %T | grep -q idle; }
 
 write_config() {
-  local memory ctld node dbd
+  local memory cores ctld node dbd
   memory=$(awk '/MemTotal/ {print int($2 / 1024 * .7)}' /proc/meminfo)
+  cores=$(getconf _NPROCESSORS_ONLN) # nproc would heed OMP_NUM_THREADS
   read -r ctld node dbd < <(free_ports)
   cat >"$dir/slurm.conf" <<CONF
 ClusterName=onenode
@@ -53,9 +54,10 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 DefMemPerCPU=1000
 ReturnToService=2
+SlurmdParameters=config_overrides
 CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
 KillWait=10
-NodeName=$host NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=$memory State=UNKNOWN
+NodeName=$host NodeAddr=127.0.0.1 CPUs=$((cores > 2 ? cores : 2)) RealMemory=$memory State=UNKNOWN
 PartitionName=cpu Nodes=$host Default=YES MaxTime=INFINITE State=UP
 CONF
   [ "$1" = --accounting ] || { echo "AccountingStorageType=accounting_storage/none" >>"$dir/slurm.conf"; return; }
@@ -121,6 +123,8 @@ node)
   wait_for is_idle
   ;;
 down)
+  scancel --user="$(id -un)" 2>/dev/null || true # else the jobs' processes would train on
+  for _ in $(seq 30); do [ -n "$(squeue -h 2>/dev/null)" ] || break; sleep 0.5; done
   for file in slurmd.pid slurmctld.pid slurmdbd.pid munge/munged.pid run/my.pid; do
     [ ! -f "$dir/$file" ] || kill "$(cat "$dir/$file")" 2>/dev/null || true
     sleep 0.5
