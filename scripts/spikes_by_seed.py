@@ -20,9 +20,9 @@ def table(experiment: str) -> str:
         "| × | optimizer | spikes in each run | of them after the warm-up | runs with one of those | highest |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for (multiplier, optimizer), cell in sorted(
-        runs.groupby(["lr_multiplier", "optimizer"]), key=lambda group: (-group[0][0], group[0][1])
-    ):
+    for multiplier, optimizer in sorted(set(zip(-runs.lr_multiplier, runs.optimizer, strict=True))):
+        multiplier = -multiplier
+        cell = runs[(runs.lr_multiplier == multiplier) & (runs.optimizer == optimizer)]
         found = spikes[(spikes.lr_multiplier == multiplier) & (spikes.optimizer == optimizer)]
         late = found[found.onset >= WARMED_UP * cell.horizon.iloc[0]]
         counts = ", ".join(str(int((found.seed == seed).sum())) for seed in sorted(cell.seed))
