@@ -26,6 +26,7 @@ import re
 import shutil
 import time
 import uuid
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -283,11 +284,14 @@ def write_result(
     folder: Path, steps: Mapping[str, Sequence[Any]], evals: Mapping[str, Sequence[Any]], summary: dict[str, Any]
 ) -> None:
     """Write what makes a planned record that of a run that is over: the columns of both tables, then the summary."""
+    sums = {}
     for name, columns in ((STEPS, steps), (EVALS, evals)):
         types = {key: pa.int64() if key == "step" else pa.float64() for key in columns}
         table = pa.table({key: pa.array(values, types[key]) for key, values in columns.items()})
-        pq.write_table(table, folder / f"{name}.parquet", compression="zstd", use_dictionary=False)
-    _write(folder / SUMMARY, json.dumps(summary, indent=1))
+        file = folder / f"{name}.parquet"
+        pq.write_table(table, file, compression="zstd", use_dictionary=False)
+        sums[file.name] = zlib.crc32(file.read_bytes())
+    _write(folder / SUMMARY, json.dumps({**summary, "crc32": sums}, indent=1))
 
 
 def _by_column(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
@@ -505,6 +509,8 @@ def _summary(folder: Path) -> dict[str, Any]:
         summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
         if summary["state"] not in OVER or not isinstance(summary["steps"], int):
             raise ValueError(f"state {summary['state']!r}, steps {summary['steps']!r}")
+        if not {f"{name}.parquet" for name in (STEPS, EVALS)} <= set(summary["crc32"]):
+            raise ValueError("a file without its CRC-32")
         return dict(summary)
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise _damaged(folder, SUMMARY, error) from error
@@ -522,7 +528,10 @@ def _load(folder: Path, name: str, columns: Sequence[str] | None = None) -> pd.D
 def _columns(folder: Path, name: str, columns: Sequence[str] | None = None) -> Columns:
     path = folder / f"{name}.parquet"
     try:
-        with pq.ParquetFile(path) as file:
+        content = path.read_bytes()
+        if zlib.crc32(content) != _summary(folder)["crc32"][path.name]:
+            raise ValueError("its CRC-32 is not the one in the summary")
+        with pq.ParquetFile(pa.BufferReader(content)) as file:
             there = file.schema_arrow.names
             if absent := NEEDED[name] - set(there):
                 raise ValueError(f"no column {', '.join(sorted(absent))}")

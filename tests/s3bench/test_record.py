@@ -3,8 +3,10 @@
 import json
 import multiprocessing
 import os
+import random
 import signal
 import time
+import zlib
 from pathlib import Path
 
 import pandas as pd
@@ -53,7 +55,9 @@ def test_what_was_written_is_read_back_exactly(tmp_path):
     (run,) = record.load_records(tmp_path).to_dict("records")
     assert (run["task"], run["optimizer"], run["lr_multiplier"], run["state"]) == ("quadratic", "s3", 1.0, "finished")
     assert yaml.safe_load((folder / "config.yaml").read_text())["optimizer"]["_target_"] == "optimizers.S3"
-    assert json.loads((folder / "summary.json").read_text()) == SUMMARY
+    summary = json.loads((folder / "summary.json").read_text())
+    assert set(summary.pop("crc32")) == {"evals.parquet", "steps.parquet"}
+    assert summary == SUMMARY
 
 
 def test_a_planned_run_is_missing_until_it_runs(tmp_path):
@@ -156,6 +160,23 @@ def test_a_damaged_record_is_named_on_one_line(tmp_path, name, damage):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["steps.parquet", "evals.parquet"])
+def test_no_flipped_bit_changes_what_is_read(tmp_path, name):
+    folder = write(tmp_path)
+    load = record.load_steps if name.startswith("steps") else record.load_evals
+    whole, content = load(folder), (folder / name).read_bytes()
+    for place in random.Random(0).sample(range(8 * len(content)), 300):
+        damaged = bytearray(content)
+        damaged[place // 8] ^= 1 << place % 8
+        (folder / name).write_bytes(damaged)
+        try:
+            read = load(folder)
+        except UserError as error:
+            assert "is damaged" in str(error)  # noqa: PT017
+        else:
+            pd.testing.assert_frame_equal(read, whole)
+
+
 def test_no_folder_and_no_record(tmp_path):
     with pytest.raises(UserError, match="there is no results folder"):
         record.load_records(tmp_path / "none")
@@ -170,14 +191,20 @@ def test_a_folder_that_cannot_be_written_is_the_users_to_mend():
         record.plan(config(Path("/proc/results")))
 
 
+def summarise(folder):
+    """Write the summary of tables that were written by something else."""
+    sums = {"steps.parquet": zlib.crc32((folder / "steps.parquet").read_bytes()), "evals.parquet": 0}
+    (folder / "summary.json").write_text(json.dumps({**SUMMARY, "crc32": sums}))
+
+
 @pytest.mark.parametrize(
     ("column", "values", "said"),
     [("loss", ["a", "b", "c"], "loss holds no numbers"), ("step", [0, 2, 2], "step 2 after step 2")],
 )
 def test_rows_that_are_no_steps_are_named(tmp_path, column, values, said):
     rows = pd.DataFrame({"step": [0, 1, 2], "loss": [3.0, 2, 1], "lr": [1.0] * 3, "grad_norm": [1.0] * 3})
-    (tmp_path / "summary.json").write_text("{}")
     rows.assign(**{column: values}).to_parquet(tmp_path / "steps.parquet")
+    summarise(tmp_path)
     with pytest.raises(UserError, match=said):
         record.load_steps(tmp_path)
 
@@ -202,6 +229,6 @@ def test_a_result_written_by_columns_is_the_same_record(tmp_path):
 
 def test_only_the_columns_asked_for_are_read(tmp_path):
     rows = pd.DataFrame({"step": [0], "loss": [3.0], "lr": [1.0], "grad_norm": [1.0]})
-    (tmp_path / "summary.json").write_text("{}")
     rows.to_parquet(tmp_path / "steps.parquet")
+    summarise(tmp_path)
     assert list(record.load_steps(tmp_path, ["loss", "update_max"]).columns) == ["loss"]

@@ -1,0 +1,29 @@
+"""Where a sweep's runs are placed on a machine."""
+
+import os
+
+import pytest
+
+from s3bench.config import run_config
+from s3bench.workers import Workers
+
+CORES = len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    ("gpus", "overrides", "places"),
+    [
+        (0, [], ["auto"] * CORES),
+        (0, [f"threads={CORES}"], ["auto"]),
+        (0, ["launcher.jobs=3"], ["auto"] * 3),
+        (2, ["device=cpu"], ["cpu"] * CORES),
+        (2, [], ["cuda:0", "cuda:1"]),
+        (2, ["launcher.runs_per_gpu=3"], ["cuda:0", "cuda:1"] * 3),
+        (2, ["launcher.runs_per_gpu=3", "device=cuda:1"], ["cuda:1"] * 3),
+        (2, ["launcher.jobs=3", "device=cuda"], ["cuda:0", "cuda:1", "cuda:0"]),
+    ],
+)
+def test_runs_are_spread_over_cores_or_gpus(gpus, overrides, places):
+    workers = object.__new__(Workers)  # without a process to fork from
+    workers.gpus = gpus
+    assert workers.places([run_config(overrides)]) == places
