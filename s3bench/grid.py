@@ -88,5 +88,5 @@ def _node(config: DictConfig, place: Path) -> Any:
     """What stands at a place; None in a list, or where there is nothing."""
     node: Any = config
     for key in place:
-        node = node._get_node(key) if isinstance(node, DictConfig) else None
+        node = node._get_node(key) if isinstance(node, DictConfig) and key in node.keys() else None  # noqa: SIM118
     return node
