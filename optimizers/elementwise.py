@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 from torch.optim import Optimizer
 
 PIECE = 2**16  # coordinates that the plain rule takes at a time on a CPU: the temporaries stay in its cache
@@ -196,7 +195,7 @@ def _pieces(rows: Iterable[Row], cut: bool) -> Iterator[Row]:
                 yield flat
         elif count > 0:
             kind = param.device, param.dtype, row[1].dtype
-            gathered[kind].append(row)
+            gathered[kind].append(tuple(tensor if tensor.ndim == 1 else tensor.view(-1) for tensor in row))
             size[kind] += count
             if size[kind] > full * 3 // 4:
                 yield from _together(gathered.pop(kind))
@@ -206,17 +205,17 @@ def _pieces(rows: Iterable[Row], cut: bool) -> Iterator[Row]:
 
 
 def _together(rows: list[Row]) -> Iterator[Row]:
-    """The rows as one flat row, whose changes are written back to them when the caller comes for the next."""
+    """The flat rows as one, whose changes are written back to them when the caller comes for the next."""
     if len(rows) == 1:
-        yield tuple(tensor.view(-1) for tensor in rows[0])
+        yield tuple(tensor.view(-1) for tensor in rows[0])  # to the compiler a parameter is of another type
         return
     columns = list(zip(*rows, strict=True))
-    joined = [_flatten_dense_tensors(column) for column in columns]  # type: ignore[no-untyped-call]
+    joined = [torch.cat(column) for column in columns]
     yield tuple(joined)
+    sizes = [len(param) for param in columns[0]]
     for index, (column, one) in enumerate(zip(columns, joined, strict=True)):
         if index != 1:  # the gradients have not changed
-            parts = _unflatten_dense_tensors(one, column)  # type: ignore[no-untyped-call]
-            torch._foreach_copy_(column, parts)
+            torch._foreach_copy_(column, torch.split(one, sizes))
 
 
 def _compiling_pays(rows: list[Row]) -> bool:

@@ -29,8 +29,8 @@ class Root:
         """Numerator and denominator of each element's root, as new tensors."""
         if self.coefficients is None or x.dtype != torch.float32:
             x = x + self.base
-            if self.base < 0.5:
-                x = x.clamp_min_(torch.finfo(x.dtype).smallest_normal)  # of 0: what it divides is then 0
+            if self.base < 0.5:  # a small root is divided by, for its product with another could be 0
+                return 1.0, x.clamp_min_(torch.finfo(x.dtype).smallest_normal).pow_(-self.exponent)
             return x.pow_(self.exponent), 1.0
         numerator, denominator = self.coefficients
         return _polynomial(x, numerator), _polynomial(x, denominator)

@@ -124,13 +124,13 @@ def _rule(
     norm stays above 2^-124: where the gradient has stopped exp_avg falls far below, and where none ever was it is 0.
     """
     limits = torch.finfo(grad.dtype)
-    most, least = 0.25 / limits.smallest_normal, 4 * limits.smallest_normal
-    g = grad * (2 / limits.eps)
-    g = torch.where(g > most, most, g)  # where: when compiled, clamp costs more
-    g = torch.where(g < -most, -most, g)
-    m, n = _averages(exp_avg, g, beta)
+    scale, least = 2 / limits.eps, 4 * limits.smallest_normal
+    most = 0.25 / limits.smallest_normal / scale
+    grad = torch.where(grad > most, most, grad)  # where: when compiled, clamp costs more
+    grad = torch.where(grad < -most, -most, grad)
+    m, n = _averages(exp_avg, grad, scale, beta)
     old = norm * keep if keep < 0.5 else norm - norm * (1 - keep)  # (β s_{t-1})^{1/p}; the latter rounds less
-    new = g.abs() * add  # ((1-β) |g|^p)^{1/p}
+    new = grad.abs() * (scale * add)  # ((1-β) |g|^p)^{1/p}
     falls = old > new
     larger, smaller = torch.where(falls, old, new), torch.where(falls, new, old)
     larger = torch.where(larger < least, least, larger)
@@ -146,10 +146,11 @@ def _rule(
     return update if bound is None else update.clamp_(-bound, bound)
 
 
-def _averages(m: Tensor, g: Tensor, beta: float) -> tuple[Tensor, Tensor]:
-    """m_t = β m + (1-β) g and n_t = β m_t + (1-β) g."""
+def _averages(m: Tensor, grad: Tensor, scale: float, beta: float) -> tuple[Tensor, Tensor]:
+    """m_t = β m + (1-β) g and n_t = β m_t + (1-β) g for g = scale grad."""
     if beta < 0.5:
-        new = m * beta + g * (1 - beta)
-        return new, new * beta + g * (1 - beta)
-    change = g - m  # β near 1 is rounded; 1-β less so
+        share = grad * (scale * (1 - beta))
+        new = m * beta + share
+        return new, new * beta + share
+    change = grad * scale - m  # β near 1 is rounded; 1-β less so
     return m + change * (1 - beta), m + change * (1 - beta**2)
