@@ -66,9 +66,11 @@ def _coefficients(function: Callable[[Tensor], Tensor], most: float) -> tuple[Co
 
 
 def power(x: Tensor, exponent: float) -> Tensor:
-    """x^exponent of x in [0, 1], a new tensor or x changed in place; whole exponents by repeated squaring."""
+    """x^exponent of x in [0, 1], a new tensor or x changed in place; whole and half exponents by repeated squaring."""
     if exponent > 1e30:
         return torch.zeros_like(x)  # what stands before it is then exactly 1 or does not count
+    if exponent != int(exponent) and exponent * 2 == int(exponent * 2):
+        x, exponent = x.sqrt_(), exponent * 2
     if exponent != int(exponent) or exponent > 4096:
         return x.log2_().mul_(exponent).exp2_()  # half the time of pow; 0 gives 0
     result, rest = None, int(exponent)
