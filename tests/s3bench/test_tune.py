@@ -81,7 +81,7 @@ def test_runs_that_another_process_is_at_are_waited_for(tmp_path, monkeypatch):
     monkeypatch.setattr(tune, "sweep", lambda *_: 0)
     monkeypatch.setattr(record, "state", lambda _: record.RUNNING)
     with pytest.raises(UserError, match="another process is at some of the runs"):
-        tune._sweep(given, seeds, None)
+        tune._sweep(given, seeds)
 
 
 @pytest.mark.slow
