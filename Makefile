@@ -34,7 +34,7 @@ lint: setup ## style, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: setup ## speed: of the harness, the optimizers and the small GPT as ratios within one run, of a report in seconds
+bench: setup ## speed: of the harness, the optimizers and the small GPT as ratios within one run, of a sweep, of a report in seconds
 	KINETO_LOG_LEVEL=5 $(BIN)/python scripts/bench_optimizers.py
 	$(BIN)/python scripts/bench_overhead.py
 	$(BIN)/python scripts/bench_tracking.py
@@ -43,6 +43,7 @@ bench: setup ## speed: of the harness, the optimizers and the small GPT as ratio
 	$(BIN)/python scripts/bench_spikes.py
 	$(BIN)/python scripts/bench_report.py --runs 200
 	$(BIN)/python scripts/bench_sweep.py --runs 10000
+	$(BIN)/python scripts/bench_local.py
 
 clean: ## all that make made, but no results
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
