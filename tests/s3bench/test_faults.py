@@ -140,7 +140,7 @@ def interrupted_until_over(tmp_path, task, most, seconds):
 
 
 def test_a_run_killed_at_random_moments_ends_as_the_undisturbed_one(tmp_path):
-    task = ["task=digits_vit", "optimizer=s3", "horizon=400", "eval_every=50", "checkpoint_every=0.1"]
+    task = ["task=digits_vit", "optimizer=s3", "horizon=700", "eval_every=50", "checkpoint_every=0.1"]
     kills, there, here = interrupted_until_over(tmp_path, task, 8, (0.2, 1.0))
     assert kills >= 3
     assert same(there, here)
