@@ -106,17 +106,7 @@ def _train(
 ) -> dict[str, Any]:
     """Train the task's model; returns what the summary says of it. Only the first process has rows."""
     torch.manual_seed(config.seed)
-    learner = Learner(
-        parts.task,
-        parts.task.model().to(device),
-        accumulate=config.accumulate,
-        precision=config.precision,
-        compile=config.compile,
-        channels_last=config.channels_last,
-        checkpointing=config.checkpointing,
-        processes=processes,
-        parallel=config.parallel,
-    )
+    learner = _learner(config, parts, device, processes)
 
     def lr(step: int) -> float:
         return float(config.task.lr * config.lr_multiplier * parts.schedule(step, horizon=config.horizon))
@@ -166,3 +156,18 @@ def _train(
         on_eval=rows.add_eval if rows else lambda _: None,
     )
     return {"steps": steps, **so_far(), "parameters": sum(p.numel() for p in learner.params)}
+
+
+def _learner(config: RunConfig, parts: Parts, device: torch.device, processes: Processes) -> Learner:
+    """The task's model on its device, in the training options of the config."""
+    return Learner(
+        parts.task,
+        parts.task.model().to(device),
+        accumulate=config.accumulate,
+        precision=config.precision,
+        compile=config.compile,
+        channels_last=config.channels_last,
+        checkpointing=config.checkpointing,
+        processes=processes,
+        parallel=config.parallel,
+    )
