@@ -79,7 +79,8 @@ def test_a_network_that_fails_during_the_run_costs_the_timeout(connect, tmp_path
     check_record_unaffected(config, tmp_path)
     said = capfd.readouterr().err
     assert "Traceback" not in said
-    assert ("Use `wandb sync`" in said) == (fault not in ("garbage", "cut"))  # these answer 200: wandb is content
+    if fault not in ("garbage", "cut"):  # these answer 200: wandb is content, if it was done in time
+        assert "Use `wandb sync`" in said
     with FakeWandb() as server:  # nothing is lost
         sync(server, tmp_path / "results", "wandb sync --include-online")
         (uploaded,) = server.runs.values()
