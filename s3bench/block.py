@@ -13,7 +13,7 @@ from s3bench.processes import ALONE, Processes
 BLOCK_ROWS = 200  # rows that wait on the device at most
 BLOCK_SECONDS = 1.0  # and for how long, where one process trains; several must end at the same step
 BLOCK_ROWS_OF_SEVERAL = 20
-ROW_SCALARS = 4  # of a step, at most
+ROW_SCALARS = 6  # of a step, at most
 
 
 class End:

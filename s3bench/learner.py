@@ -91,7 +91,7 @@ class Learner:
         return clip_gradients(self.params, clip_norm, self._sharers)
 
     def update_size(self, before: Tensor, lr: float) -> dict[str, Tensor]:
-        """Root mean square and largest absolute value of the update since `before`, over lr, 0-d."""
+        """How large the update since `before` is, over lr, see measure.py."""
         return update_size(before, self.coordinates(), lr, self._sharers)
 
     def coordinates(self) -> Tensor:

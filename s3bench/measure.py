@@ -28,16 +28,32 @@ def coordinates(params: list[nn.Parameter]) -> Tensor:
 
 
 def update_size(before: Tensor, after: Tensor, lr: float, sharers: Processes = ALONE) -> dict[str, Tensor]:
-    """Root mean square and largest absolute value of (after - before) / lr, 0-d; `after` is overwritten."""
+    """How large an update u = (after - before) / lr is, as 0-d tensors; `after` is overwritten.
+
+    The root mean square of u, its largest absolute value, the share of its coordinates with |u| > 1, and the largest
+    absolute value of a parameter before it: weight decay λ adds at most λ times that to |u|.
+    """
     update = after.sub_(before).div_(lr)
+    above = (update.abs() > 1).sum()
     if sharers.size == 1:
-        smallest, largest = torch.aminmax(update)
         rms = torch.linalg.vector_norm(update) / update.numel() ** 0.5
-        return {"update_rms": rms, "update_max": torch.maximum(-smallest, largest)}
+        sizes = {"update_rms": rms, "update_max": _largest(update), "update_above_1": above / update.numel()}
+        return sizes | {"param_max": _largest(before)}
     count = sharers.sum(torch.tensor(float(update.numel()), device=update.device))
-    squares = sharers.sum(update.square().sum())
-    largest = sharers.max(update.abs().amax() if update.numel() else update.new_zeros(()))
-    return {"update_rms": (squares / count).sqrt(), "update_max": largest}
+    return {
+        "update_rms": (sharers.sum(update.square().sum()) / count).sqrt(),
+        "update_max": sharers.max(_largest(update)),
+        "update_above_1": sharers.sum(above.float()) / count,
+        "param_max": sharers.max(_largest(before)),
+    }
+
+
+def _largest(values: Tensor) -> Tensor:
+    """The largest absolute value, 0 of nothing."""
+    if not values.numel():
+        return values.new_zeros(())
+    smallest, largest = torch.aminmax(values)  # in one pass, and no memory for absolute values
+    return torch.maximum(-smallest, largest)
 
 
 def _local(tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -3,7 +3,8 @@
     results/<experiment>/<run_id>/
         config.yaml     the resolved config; its presence makes the folder a record; its first line is a comment with
                         the names and axes of the run, for those who look at many
-        steps.parquet   one row per step: step, loss, lr, grad_norm and, on measured steps, update_rms and update_max
+        steps.parquet   one row per step: step, loss, lr, grad_norm and, on measured steps, update_rms, update_max,
+                        update_above_1 and param_max
         evals.parquet   one row per evaluation: step, loss and the task's metrics
         summary.json    state, steps, versions, ...; written last and atomically: where it is, the run is over
         error.txt       of a failed run: the cause on the first line, then the traceback

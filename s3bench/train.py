@@ -35,8 +35,8 @@ def train(
         learner: the task's model, its batches and gradients.
         lr: learning rate of a step.
         eval_every: steps between evaluations; there is also one before the first step and one after the last.
-        measure_every: steps between measurements of the update (x_t - x_{t-1}) / lr_t, weight decay included:
-            its root mean square and largest absolute value over all coordinates.
+        measure_every: steps between measurements of how large the update (x_t - x_{t-1}) / lr_t is, weight decay
+            included, see measure.update_size.
         clip_norm: largest gradient norm, None to clip nothing. The norm before clipping is recorded.
         end: decides which loss is the last, before the horizon.
         checkpoints: written between two steps when they are due, after all rows; they may stop the run.

@@ -70,6 +70,8 @@ def test_every_number_of_every_step_is_the_true_one():
         assert ("update_max" in row) == (t % 3 == 0)
         if t % 3 == 0:
             assert row["update_rms"] == row["update_max"] == pytest.approx(abs(gradient), rel=1e-4)
+            assert row["update_above_1"] == (abs(gradient) > 1)
+            assert row["param_max"] == pytest.approx(w, rel=1e-5)
         w -= row["lr"] * gradient
     assert model.weight.item() == pytest.approx(w, rel=1e-5)
     assert [row["step"] for row in evals] == [0, 4, 8, 10]
