@@ -28,7 +28,7 @@ CHOICES = {
     "precision": ("float32", "bf16"),  # see learner.py
     "parallel": ("ddp", "fsdp2"),
 }
-OF_A_SWEEP = ("launcher", "retries", "fail_fast")  # no axes of a grid
+OF_A_SWEEP = ("launcher", "retries", "fail_fast", "scale")  # no axes of a grid
 FILLED_IN = ("names", "code", "run_id", "hydra")  # keys that are not for setting
 
 
@@ -86,6 +86,7 @@ class RunConfig:
     checkpoint_every: float = MISSING
     retries: int = MISSING
     fail_fast: bool = MISSING
+    scale: str | None = None
     results_dir: str = MISSING
     data_dir: str = MISSING
     names: Names = field(default_factory=Names)
@@ -187,8 +188,17 @@ def _points(axis: Override) -> list[Override]:
 
 
 def _experiment_grid(fixed: list[Override]) -> list[Override]:
-    """The axes that the chosen experiment's YAML spans, in Hydra's place for them: hydra.sweeper.params."""
-    grid, _ = _compose(tuple(override.input_line for override in fixed if _is_structural(override)))
+    """The axes that the chosen experiment's YAML spans: hydra.sweeper.params, and those of the scale that is asked for.
+
+    Raises UserError for a scale that the experiment does not have.
+    """
+    grid, scales, config = _compose(tuple(override.input_line for override in fixed if _is_structural(override)))
+    scale = next((override.value() for override in fixed if override.key_or_group == "scale"), config.scale)
+    if scale is not None and not scales:
+        raise UserError(f"scale={scale}: only an experiment has scales, and {config.names.experiment} has none")
+    if scale is not None and scale not in scales:
+        raise unknown("scale", str(scale), list(scales))
+    grid = grid | scales.get(scale, {})
     return [_parse(f"{key}={value}") for key, value in grid.items()]
 
 
@@ -198,8 +208,8 @@ def _is_structural(override: Override) -> bool:
 
 
 @cache
-def _compose(structural: tuple[str, ...]) -> tuple[dict[str, str], DictConfig]:
-    """The experiment's grid and the typed config that Hydra composes, interpolations unresolved."""
+def _compose(structural: tuple[str, ...]) -> tuple[dict[str, str], dict[str, dict[str, str]], DictConfig]:
+    """The experiment's grid, that of each scale, and the typed config that Hydra composes, interpolations unresolved."""
     own, *others = catalog.config_dirs()
     places = ",".join("'file://{}'".format(str(folder).replace("'", r"\'")) for folder in others)
     search = [f"hydra.searchpath=[{places}]"] if others else []
@@ -207,13 +217,15 @@ def _compose(structural: tuple[str, ...]) -> tuple[dict[str, str], DictConfig]:
         with initialize_config_dir(version_base="1.3", config_dir=str(own)):
             composed = compose("run", [*search, *structural], return_hydra_config=True)
         hydra = composed.hydra
-        settings = {str(key): composed._get_node(key) for key in composed if key != "hydra"}
+        settings = {str(key): composed._get_node(key) for key in composed if key not in ("hydra", "scales")}
         config = OmegaConf.merge(OmegaConf.structured(RunConfig), settings)
         chosen = {key: str(name) for key, name in hydra.runtime.choices.items() if key in catalog.GROUPS and name}
         config.names = OmegaConf.merge(config.names, chosen)
         OmegaConf.set_struct(config, True)
         assert isinstance(config, DictConfig)
-        return dict(hydra.sweeper.params or {}), config
+        scales = OmegaConf.to_container(composed.get("scales") or OmegaConf.create())
+        assert isinstance(scales, dict)
+        return dict(hydra.sweeper.params or {}), scales, config
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{' '.join(structural)}: {one_line(error)}") from error
 
@@ -271,7 +283,7 @@ def _movable(
 
 def _unresolved(overrides: Sequence[Override]) -> DictConfig:
     """The typed config with the overrides set, its interpolations unresolved."""
-    _, composed = _compose(tuple(override.input_line for override in overrides if _is_structural(override)))
+    _, _, composed = _compose(tuple(override.input_line for override in overrides if _is_structural(override)))
     config = composed.copy()
     for override in overrides:
         if not _is_structural(override):

@@ -64,7 +64,7 @@ OVER = (FINISHED, DIVERGED)  # states with a result
 # What cannot change a run's result: places, mirrors, names, the device, and what a report does with the record.
 NOT_IDENTITY = (
     *("tracker", "launcher", "device", "parallel", "workers", "results_dir", "data_dir", "names", "run_id"),
-    *("checkpoint_every", "retries", "fail_fast"),
+    *("checkpoint_every", "retries", "fail_fast", "scale"),
 )
 NOT_TASK_IDENTITY = (
     "horizon",
