@@ -1,0 +1,255 @@
+"""The paper's claims C1 to C10, each with the rule that leads to its verdict. docs/claims.md says it in words.
+
+The rules were fixed before the runs that they judge. Every effect is such that small values support the claim. Each
+optimizer is taken at its own best learning rate, which is never picked on the seed that is reported on.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from s3bench import score
+from s3bench.evidence import Array, at, at_best, best_multiplier, log_ratios, rates, same_cells, table
+from s3bench.runs import Run
+from s3bench.verdicts import Claim, Finding, judged, of_mean, of_rates
+
+CLOSE = 1.05  # C1: "comes close": a final loss at most 5% higher
+AS_GOOD = 1.01  # C5: "as good": at most 1% higher
+MATTERS = 0.99  # C6, C8: a loss that is less than 1% lower is no improvement worth the name
+LARGER = 1.1  # C2: "overly large": at least 10% larger than before
+ROUNDING = 1e-3  # C3: of float32, over many steps
+RARE = 10.0  # C4: "rarely": fewer than one spike in 1,000 steps
+AVOIDS = 0.25  # C7: "avoids": at most a quarter of the spikes
+RATE = -0.25  # C10
+ADAMS = ("adamw", "adamw_95")  # AdamW (.9, .999), and (.9, .95), whose shorter memory may explain a gain of S3's
+
+Evidence = tuple[list[Finding], list[str]]
+
+
+def judge(runs: Sequence[Run]) -> list[Claim]:
+    """All claims, judged by what these records show."""
+    known, claims = table(runs), []
+    for name, (claim, rule) in RULES.items():
+        findings, missing = rule(known)
+        words = " ".join((rule.__doc__ or "").split())
+        claims.append(judged(Claim(name, claim, words, findings, missing)))
+    return claims
+
+
+def _tasks(runs: pd.DataFrame, *optimizers: str) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The tasks that have runs of all of these optimizers."""
+    for task, group in runs.groupby("task", sort=False):
+        if set(optimizers) <= set(group.optimizer):
+            yield str(task), group
+
+
+def _lacking(findings: list[Finding], *optimizers: str) -> Evidence:
+    missing = [] if findings else [f"no task has runs of {', '.join(optimizers)} in pairs of seeds"]
+    return findings, missing
+
+
+def _against(
+    runs: pd.DataFrame, own: str, others: Sequence[str], limit: float, refuting: float
+) -> list[Finding]:
+    """Final losses of an optimizer over those of others, each at its best learning rate."""
+    findings = []
+    for task, group in _tasks(runs, own, *others):
+        mine = at_best(group, own)
+        for other in others:
+            logs = log_ratios(mine, at_best(group, other))
+            words = {"where": task, "what": f"the final loss of {own} over that of {other}", "family": task}
+            if len(logs):
+                findings.append(of_mean(logs, math.log(limit), math.log(refuting), ratio=True, **words))
+    return findings
+
+
+def sign_like(runs: pd.DataFrame) -> Evidence:
+    """Supported if Signum's final loss, both tuned, is less than 5% above that of AdamW (.9, .999) on every task; not
+    supported if it is more than 5% above on one."""
+    return _lacking(_against(runs, "signum", ["adamw"], CLOSE, CLOSE), "signum", "adamw")
+
+
+def cause(runs: pd.DataFrame) -> Evidence:
+    """Supported if, on every task on which Adam or AdamW (.9, .999) spikes, the update's root mean square in the five
+    steps before a spike's onset is at least 1.1 times its median over the 40 steps up to ten before; not supported if
+    it is less on one. A run counts once, with the mean of its spikes' logarithms."""
+    findings = []
+    for task, group in runs[runs.optimizer.isin(["adamw", "adam"])].groupby("task", sort=False):
+        ratios = group.before_spikes.dropna().to_numpy(dtype=np.float64)
+        if len(ratios):
+            words = {"where": str(task), "what": "the usual update's size over that before a spike", "unit": "runs"}
+            findings.append(of_mean(-ratios, -math.log(LARGER), ratio=True, family=str(task), **words))
+    return findings, [] if findings else ["no Adam run with a spike and measure_every=1"]
+
+
+def bounded(runs: pd.DataFrame) -> Evidence:
+    """Supported if on no measured step of any S3 run a coordinate's update, less what weight decay and float32's rounding
+    can add to it, is above 1.001; not supported if one is. There is no sampling, so no test."""
+    findings = []
+    for task, group in runs[(runs.optimizer == "s3") & runs.own_update.notna()].groupby("task", sort=False):
+        largest, limit = float(group.own_update.max()), 1 + ROUNDING
+        p, end = 0.0, largest  # nothing is estimated: the largest of all that was measured is known
+        words = {"where": str(task), "what": "s3's largest update, less weight decay", "family": str(task)}
+        findings.append(Finding(n=len(group), effect=largest, low=end, high=end, p=p, test="none: all measured steps",
+                                limit=limit, refuting=limit, unit="runs", **words))
+    missing = [] if findings else ["no S3 run with measured updates"]
+    if findings and not runs[runs.optimizer == "s3"].measured.all():
+        missing.append("some S3 runs were not measured on every step")
+    return findings, missing
+
+
+def ten_times(runs: pd.DataFrame) -> Evidence:
+    """At ten times the learning rate that is best for AdamW (.9, .999): supported if S3 has fewer than one spike in 1,000
+    steps on every task, and fewer than AdamW at that rate wherever AdamW spikes there; not supported if it has more."""
+    findings, missing = [], []
+    for task, group in _tasks(runs, "s3", "adamw"):
+        multiplier = 10 * best_multiplier(group, "adamw")
+        own, other = (at(group, name, multiplier) for name in ("s3", "adamw"))
+        if own.empty or other.empty:
+            missing.append(f"{task}: s3 and adamw at ×{multiplier:g}, ten times adamw's best")
+            continue
+        where = f"{task} at ×{multiplier:g}"
+        findings.append(_rarely(own, where, task))
+        seeds = rates(own).index.intersection(rates(other).index)
+        if other.spikes.sum() and len(seeds):
+            differences = (rates(own).loc[seeds] - rates(other).loc[seeds]).to_numpy()
+            what = "spikes per 10,000 steps of s3 less those of adamw"
+            findings.append(of_rates(differences, where=where, what=what, family=task))
+        else:
+            missing.append(f"{where}: a spike of adamw to compare with")
+    return findings, missing if findings or missing else ["no task has runs of s3 and adamw"]
+
+
+def _rarely(runs: pd.DataFrame, where: str, family: str) -> Finding:
+    """The rate of spikes against RARE, with exact Poisson intervals and p."""
+    events, steps = int(runs.spikes.sum()), int(runs.steps.sum())
+    low, high = score.poisson_interval(events, steps)
+    expected = RARE * steps / 1e4
+    p = min(1.0, 2 * min(stats.poisson.cdf(events, expected), stats.poisson.sf(events - 1, expected)))
+    words = {"where": where, "what": "spikes per 10,000 steps of s3", "unit": "runs", "test": "exact Poisson"}
+    return Finding(n=len(runs), effect=score.per_10k(events, steps), low=low, high=high, p=float(p),
+                   limit=RARE, refuting=RARE, family=family, **words)
+
+
+def half_steps(runs: pd.DataFrame) -> Evidence:
+    """Supported if S3's final loss after T steps is less than 1% above AdamW's after 2 T, both tuned, each with its own
+    schedule, for both betas of AdamW and on every task; not supported if it is more than 1% above in one case."""
+    findings = []
+    for ladder, group in runs.groupby("ladder", sort=False):
+        by_horizon = dict(tuple(group.groupby("horizon")))
+        for horizon, short in by_horizon.items():
+            long = by_horizon.get(2 * horizon)  # type: ignore[call-overload,operator]
+            if long is None or "s3" not in set(short.optimizer):
+                continue
+            for other in (name for name in ADAMS if name in set(long.optimizer)):
+                logs = log_ratios(at_best(short, "s3"), at_best(long, other))
+                words = {"where": str(ladder), "family": str(ladder)}
+                words["what"] = f"s3's final loss after {horizon} steps over {other}'s after twice as many"
+                if len(logs):
+                    findings.append(of_mean(logs, math.log(AS_GOOD), ratio=True, **words))
+    return findings, [] if findings else ["no task has S3 at a horizon T and AdamW at 2 T"]
+
+
+def better(runs: pd.DataFrame) -> Evidence:
+    """Supported if S3's final loss is below those of Adam, AdamW with both betas, and SignSGD, each tuned, on every task;
+    not supported if it is less than 1% below, or above, one of them."""
+    others = ["adam", *ADAMS, "signsgd"]
+    return _lacking(_against(runs, "s3", others, 1.0, MATTERS), "s3", *others)
+
+
+def same_beta(runs: pd.DataFrame) -> Evidence:
+    """Supported if AdamW (.95, .95) has less than a quarter of the spikes of AdamW (.9, .999) at the same learning rates, on
+    every task on which the latter spikes; not supported if it has more than a quarter on one."""
+    findings, missing = [], []
+    for task, group in _tasks(runs, "adamw", "adamw_same"):
+        shared = same_cells(group, ("adamw", "adamw_same"))
+        own, other = (rates(shared[shared.optimizer == name]) for name in ("adamw_same", "adamw"))
+        if not other.sum():
+            missing.append(f"{task}: a spike of adamw")
+            continue
+        what = "spikes per 10,000 steps of adamw_same less a quarter of adamw's"
+        differences = (own - AVOIDS * other).to_numpy()
+        findings.append(of_rates(differences, where=task, what=what, family=task))
+    return findings, missing if findings or missing else ["no task has runs of adamw and adamw_same"]
+
+
+def ablation(runs: pd.DataFrame) -> Evidence:
+    """Supported if taking away any one part of S3 (p = 1 instead of 3; another β in the denominator; no look-ahead), tuned
+    anew, raises the final loss on every task; not supported if a part lowers it by less than 1%, or raises it."""
+    findings = []
+    without = {"p = 1": (1.0, True, True), "another β": (3.0, False, True), "no look-ahead": (3.0, True, False)}
+    for task, group in _tasks(runs, "s3", "s3 variant"):
+        whole = at_best(group, "s3")
+        for name, (p, same, look_ahead) in without.items():
+            lacks = (group.p == p) & (group.same_beta == same) & (group.look_ahead == look_ahead)
+            logs = log_ratios(whole, at_best(group[lacks], "s3 variant"))
+            words = {"where": task, "what": f"s3's final loss over that with {name}", "family": task}
+            if len(logs):
+                findings.append(of_mean(logs, 0.0, math.log(MATTERS), ratio=True, **words))
+    return findings, [] if findings else ["no task has S3 with and without its parts"]
+
+
+def robust(runs: pd.DataFrame) -> Evidence:
+    """Supported if S3's learning-rate sensitivity (the mean over the multipliers of the final loss above the lowest, Wortsman
+    et al. 2023) is below AdamW's with both betas on every task; not supported if it is above one."""
+    findings = []
+    for task, group in _tasks(runs, "s3", *ADAMS):
+        for other in ADAMS:
+            own, theirs = (_sensitivity(group, name, other if name == "s3" else "s3") for name in ("s3", other))
+            seeds = own.index.intersection(theirs.index)
+            if len(seeds):
+                differences = (own.loc[seeds] - theirs.loc[seeds]).to_numpy()
+                what = f"the learning-rate sensitivity of s3 less that of {other}"
+                findings.append(of_mean(differences, 0.0, where=task, what=what, family=task))
+    return _lacking(findings, "s3", *ADAMS)
+
+
+def _sensitivity(runs: pd.DataFrame, optimizer: str, other: str) -> "pd.Series[float]":
+    """By seed, over the multipliers that both optimizers have; none of fewer than three."""
+    multipliers = set.intersection(*(set(runs[runs.optimizer == name].lr_multiplier) for name in (optimizer, other)))
+    own = runs[(runs.optimizer == optimizer) & runs.lr_multiplier.isin(multipliers)]
+    final, initial = (own.pivot_table(index="seed", columns="lr_multiplier", values=f"{when}_loss").dropna()
+                      for when in ("final", "initial"))
+    if final.shape[1] < 3:
+        return pd.Series(dtype=float)
+    return pd.Series(score.sensitivity(final, initial.loc[final.index]), index=final.index)
+
+
+def rate(runs: pd.DataFrame) -> Evidence:
+    """Supported if the smallest norm of the true gradient over S3's runs of T steps, tuned for each T, falls faster than
+    T^(-1/4): the slope of its logarithm over log T is below -1/4; not supported if it is above."""
+    findings = []
+    for ladder, group in runs[(runs.optimizer == "s3") & runs.smallest_gradient.notna()].groupby("ladder", sort=False):
+        picked = score.picked(group)
+        norms = picked.pivot_table(index="seed", columns="horizon", values="smallest_gradient").dropna()
+        if norms.shape[1] < 3 or not (norms > 0).all(axis=None):
+            continue
+        slopes = _slopes(norms.columns.to_numpy(dtype=np.float64), norms.to_numpy(dtype=np.float64))
+        what = "the slope of log(smallest gradient norm of s3) over log(steps)"
+        where = f"{ladder}, {norms.columns[0]:,} to {norms.columns[-1]:,} steps"
+        findings.append(of_mean(slopes, RATE, where=where, what=what, family=str(ladder)))
+    return findings, [] if findings else ["no task has S3 at three horizons with the true gradient's norm"]
+
+
+def _slopes(horizons: Array, norms: Array) -> Array:
+    """Of each row of norms, shape (seeds, horizons), the least-squares slope of its logarithm over log(horizon)."""
+    x = np.log(horizons) - np.log(horizons).mean()
+    slopes: Array = np.log(norms) @ x / (x @ x)
+    return slopes
+
+
+RULES: dict[str, tuple[str, Callable[[pd.DataFrame], Evidence]]] = {
+    "C1": ("with momentum, SignSGD comes close to Adam", sign_like),
+    "C2": ("Adam's spikes come from overly large updates", cause),
+    "C3": ("S3's update stays within [-1, 1]", bounded),
+    "C4": ("S3 rarely spikes, even at a ten times larger learning rate", ten_times),
+    "C5": ("S3 in T steps is as good as AdamW in 2 T steps", half_steps),
+    "C6": ("S3 ends at a lower loss than Adam, AdamW and SignSGD, each tuned", better),
+    "C7": ("Adam with equal betas avoids spikes", same_beta),
+    "C8": ("each part of S3 helps: the order p, the same β, the look-ahead", ablation),
+    "C9": ("larger learning rates need no careful tuning", robust),
+    "C10": ("the gradient norm falls like T^(-1/4) on nonconvex stochastic problems", rate),
+}

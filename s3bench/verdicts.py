@@ -1,0 +1,169 @@
+"""From an effect and its interval to a verdict, and from the verdicts of several findings to that of a claim."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from s3bench.inference import ALPHA, holm, mean_interval, sign_flip_p, signed_rank_p
+
+SUPPORTED, REFUTED, UNDECIDED = "supported", "not supported", "undecided"
+
+
+@dataclass
+class Finding:
+    """One effect that a claim stands on, in the cells `where`. A claim holds where the effect lies below `limit`."""
+
+    where: str  # in words: task, optimizers, multiplier
+    what: str  # the effect in words: "final loss over adamw's"
+    n: int  # seeds, pairs or runs, as `unit` says
+    effect: float
+    low: float  # of the 95% interval
+    high: float
+    p: float  # of "the effect is at the limit"
+    test: str
+    limit: float  # below it the claim holds,
+    refuting: float  # and above this it does not
+    family: str = ""  # findings of one family share Holm's correction: mostly the task
+    unit: str = "seeds"
+    p_holm: float = math.nan  # filled in by judged
+    verdict: str = UNDECIDED  # filled in by judged
+
+
+@dataclass
+class Claim:
+    """A claim of the paper with its verdict at the scale of the records."""
+
+    id: str
+    claim: str  # the paper's, in one sentence
+    rule: str  # when it is supported, and when not
+    findings: list[Finding] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)  # what the records lack
+    verdict: str = UNDECIDED
+    sentence: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For claims.json: `effect`, `interval`, `n`, `test` and `p` are those of the finding that decides."""
+        decisive = self.decisive()
+        row: dict[str, Any] = {"id": self.id, "claim": self.claim, "verdict": self.verdict}
+        if decisive is None:
+            row |= {"n": 0, "effect": None, "interval": None, "test": None, "p": None}
+        else:
+            row |= {"n": decisive.n, "effect": decisive.effect, "interval": [decisive.low, decisive.high]}
+            row |= {"test": decisive.test, "p": decisive.p_holm}
+        row |= {"sentence": self.sentence, "rule": self.rule, "cells": [finding.where for finding in self.findings]}
+        return row | {"missing": self.missing, "findings": [asdict(finding) for finding in self.findings]}
+
+    def decisive(self) -> Finding | None:
+        """The finding that decides: the clearest that refutes, else the least certain; None without any."""
+        refuting = [finding for finding in self.findings if finding.verdict == REFUTED]
+        undecided = [finding for finding in self.findings if finding.verdict == UNDECIDED]
+        if refuting:
+            return min(refuting, key=lambda finding: (_or_one(finding.p_holm), -finding.effect))
+        return max(undecided or self.findings, key=lambda finding: _or_one(finding.p_holm), default=None)
+
+
+def _or_one(p: float) -> float:
+    return 1.0 if math.isnan(p) else p
+
+
+def of_mean(values: npt.ArrayLike, limit: float, refuting: float | None = None, *, ratio: bool = False, **words: Any) -> Finding:
+    """The mean of a value per seed or run, its bootstrap interval, and Wilcoxon's signed ranks against the limit.
+
+    Args:
+        values: shape (n,), finite; logarithms of ratios where `ratio` says so. Effect, interval and limits are then
+            ratios, and the effect is the geometric mean.
+        limit, refuting: below and above which the claim holds and does not; equal if only one is given.
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    out = math.exp if ratio else float
+    refuting = limit if refuting is None else refuting
+    low, high = mean_interval(numbers)
+    middle = float(numbers.mean()) if len(numbers) else math.nan
+    against = limit if not math.isnan(middle) and middle < (limit + refuting) / 2 else refuting
+    ends = {"effect": out(middle), "low": out(low), "high": out(high), "limit": out(limit), "refuting": out(refuting)}
+    p = signed_rank_p(numbers - against) if len(numbers) else math.nan
+    return Finding(n=len(numbers), p=p, test="Wilcoxon's signed ranks", **ends, **words)
+
+
+def of_rates(differences: npt.ArrayLike, **words: Any) -> Finding:
+    """The mean of a difference of spike rates per seed, its bootstrap interval, and sign flips; below 0 the claim holds."""
+    numbers = np.asarray(differences, dtype=np.float64)
+    low, high = mean_interval(numbers)
+    middle = float(numbers.mean()) if len(numbers) else math.nan
+    p = sign_flip_p(numbers)
+    return Finding(n=len(numbers), effect=middle, low=low, high=high, p=p, test="sign flips", limit=0.0, refuting=0.0, **words)
+
+
+def judged(claim: Claim) -> Claim:
+    """The claim with the verdicts of its findings, its own, and its sentence.
+
+    A finding supports the claim if its interval lies below the limit, refutes it if it lies above `refuting`, both with
+    p ≤ 0.05 after Holm's correction over its family; else it is undecided. A claim is supported if every finding
+    supports it (an intersection-union test: the more findings, the harder), not supported if one refutes it.
+    """
+    for family in {finding.family: None for finding in claim.findings}:
+        members = [finding for finding in claim.findings if finding.family == family]
+        for finding, p in zip(members, holm([finding.p for finding in members]), strict=True):
+            finding.p_holm = p
+            finding.verdict = _verdict(finding)
+    verdicts = [finding.verdict for finding in claim.findings]
+    if REFUTED in verdicts:
+        claim.verdict = REFUTED
+    elif verdicts and set(verdicts) == {SUPPORTED}:
+        claim.verdict = SUPPORTED
+    claim.sentence = _sentence(claim)
+    return claim
+
+
+def _verdict(finding: Finding) -> str:
+    if not finding.p_holm <= ALPHA:
+        return UNDECIDED
+    if finding.high < finding.limit:
+        return SUPPORTED
+    return REFUTED if finding.low > finding.refuting else UNDECIDED
+
+
+def _sentence(claim: Claim) -> str:
+    """The verdict and what decides it, in words."""
+    decisive = claim.decisive()
+    if decisive is None:
+        return f"Undecided: {'; '.join(claim.missing) or 'the records have nothing to say on it'}."
+    of_all = f"{sum(f.verdict == SUPPORTED for f in claim.findings)} of {len(claim.findings)} findings support it"
+    of_all += f", {sum(f.verdict == REFUTED for f in claim.findings)} speak against it"
+    return f"{claim.verdict.capitalize()}: {in_words(decisive)}; {of_all}."
+
+
+def in_words(finding: Finding) -> str:
+    """Such as "on digits_vit, s3's final loss over adamw's is 0.95 [0.92, 0.98] (n = 8 seeds, p = 0.03)"."""
+    ends = "" if math.isnan(finding.low) else f" [{finding.low:.3g}, {finding.high:.3g}]"
+    p = "" if math.isnan(finding.p_holm) else f", p = {finding.p_holm:.2g}"
+    return f"on {finding.where}, {finding.what} is {finding.effect:.3g}{ends} (n = {finding.n} {finding.unit}{p})"
+
+
+def as_json(claims: Sequence[Claim]) -> str:
+    """claims.json; what JSON has no number for is null."""
+    return json.dumps(_plain([claim.as_dict() for claim in claims]), indent=1, ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def as_markdown(claims: Sequence[Claim]) -> str:
+    """claims.md: each claim with its verdict, the rule and all findings."""
+    parts = ["# The paper's claims, at the scale of these records\n"]
+    for claim in claims:
+        parts.append(f"## {claim.id}: {claim.claim}\n\n**{claim.sentence}**\n\nRule: {claim.rule}\n")
+        parts += [f"- {finding.verdict}: {in_words(finding)}; {finding.test}" for finding in claim.findings]
+        parts += [f"- missing: {what}" for what in claim.missing]
+        parts.append("")
+    return "\n".join(parts)
