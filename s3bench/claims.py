@@ -6,6 +6,7 @@ optimizer is taken at its own best learning rate, which is never picked on the s
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,10 +33,10 @@ Evidence = tuple[list[Finding], list[str]]
 def judge(runs: Sequence[Run]) -> list[Claim]:
     """All claims, judged by what these records show."""
     known, claims = table(runs), []
-    for name, (claim, rule) in RULES.items():
+    for name, (statement, rule) in RULES.items():
         findings, missing = rule(known)
         words = " ".join((rule.__doc__ or "").split())
-        claims.append(judged(Claim(name, claim, words, findings, missing)))
+        claims.append(judged(Claim(name, statement, words, findings, missing)))
     return claims
 
 
@@ -51,16 +52,18 @@ def _lacking(findings: list[Finding], *optimizers: str) -> Evidence:
     return findings, missing
 
 
-def _against(
-    runs: pd.DataFrame, own: str, others: Sequence[str], limit: float, refuting: float
-) -> list[Finding]:
+def _against(runs: pd.DataFrame, own: str, others: Sequence[str], limit: float, refuting: float) -> list[Finding]:
     """Final losses of an optimizer over those of others, each at its best learning rate."""
     findings = []
     for task, group in _tasks(runs, own, *others):
         mine = at_best(group, own)
         for other in others:
             logs = log_ratios(mine, at_best(group, other))
-            words = {"where": task, "what": f"the final loss of {own} over that of {other}", "family": task}
+            words: dict[str, Any] = {
+                "where": task,
+                "what": f"the final loss of {own} over that of {other}",
+                "family": task,
+            }
             if len(logs):
                 findings.append(of_mean(logs, math.log(limit), math.log(refuting), ratio=True, **words))
     return findings
@@ -80,21 +83,41 @@ def cause(runs: pd.DataFrame) -> Evidence:
     for task, group in runs[runs.optimizer.isin(["adamw", "adam"])].groupby("task", sort=False):
         ratios = group.before_spikes.dropna().to_numpy(dtype=np.float64)
         if len(ratios):
-            words = {"where": str(task), "what": "the usual update's size over that before a spike", "unit": "runs"}
+            words: dict[str, Any] = {
+                "where": str(task),
+                "what": "the usual update's size over that before a spike",
+                "unit": "runs",
+            }
             findings.append(of_mean(-ratios, -math.log(LARGER), ratio=True, family=str(task), **words))
     return findings, [] if findings else ["no Adam run with a spike and measure_every=1"]
 
 
 def bounded(runs: pd.DataFrame) -> Evidence:
-    """Supported if on no measured step of any S3 run a coordinate's update, less what weight decay and float32's rounding
-    can add to it, is above 1.001; not supported if one is. There is no sampling, so no test."""
+    """Supported if on no measured step of any S3 run a coordinate's update, less what weight decay and float32's
+    rounding can add to it, is above 1.001; not supported if one is. There is no sampling, so no test."""
     findings = []
     for task, group in runs[(runs.optimizer == "s3") & runs.own_update.notna()].groupby("task", sort=False):
         largest, limit = float(group.own_update.max()), 1 + ROUNDING
         p, end = 0.0, largest  # nothing is estimated: the largest of all that was measured is known
-        words = {"where": str(task), "what": "s3's largest update, less weight decay", "family": str(task)}
-        findings.append(Finding(n=len(group), effect=largest, low=end, high=end, p=p, test="none: all measured steps",
-                                limit=limit, refuting=limit, unit="runs", **words))
+        words: dict[str, Any] = {
+            "where": str(task),
+            "what": "s3's largest update, less weight decay",
+            "family": str(task),
+        }
+        findings.append(
+            Finding(
+                n=len(group),
+                effect=largest,
+                low=end,
+                high=end,
+                p=p,
+                test="none: all measured steps",
+                limit=limit,
+                refuting=limit,
+                unit="runs",
+                **words,
+            )
+        )
     missing = [] if findings else ["no S3 run with measured updates"]
     if findings and not runs[runs.optimizer == "s3"].measured.all():
         missing.append("some S3 runs were not measured on every step")
@@ -102,8 +125,9 @@ def bounded(runs: pd.DataFrame) -> Evidence:
 
 
 def ten_times(runs: pd.DataFrame) -> Evidence:
-    """At ten times the learning rate that is best for AdamW (.9, .999): supported if S3 has fewer than one spike in 1,000
-    steps on every task, and fewer than AdamW at that rate wherever AdamW spikes there; not supported if it has more."""
+    """At ten times the learning rate that is best for AdamW (.9, .999): supported if S3 has fewer than one spike in
+    1,000 steps on every task, and fewer than AdamW at that rate wherever AdamW spikes there; not supported if it has
+    more."""
     findings, missing = [], []
     for task, group in _tasks(runs, "s3", "adamw"):
         multiplier = 10 * best_multiplier(group, "adamw")
@@ -129,9 +153,23 @@ def _rarely(runs: pd.DataFrame, where: str, family: str) -> Finding:
     low, high = score.poisson_interval(events, steps)
     expected = RARE * steps / 1e4
     p = min(1.0, 2 * min(stats.poisson.cdf(events, expected), stats.poisson.sf(events - 1, expected)))
-    words = {"where": where, "what": "spikes per 10,000 steps of s3", "unit": "runs", "test": "exact Poisson"}
-    return Finding(n=len(runs), effect=score.per_10k(events, steps), low=low, high=high, p=float(p),
-                   limit=RARE, refuting=RARE, family=family, **words)
+    words: dict[str, Any] = {
+        "where": where,
+        "what": "spikes per 10,000 steps of s3",
+        "unit": "runs",
+        "test": "exact Poisson",
+    }
+    return Finding(
+        n=len(runs),
+        effect=score.per_10k(events, steps),
+        low=low,
+        high=high,
+        p=float(p),
+        limit=RARE,
+        refuting=RARE,
+        family=family,
+        **words,
+    )
 
 
 def half_steps(runs: pd.DataFrame) -> Evidence:
@@ -141,28 +179,28 @@ def half_steps(runs: pd.DataFrame) -> Evidence:
     for ladder, group in runs.groupby("ladder", sort=False):
         by_horizon = dict(tuple(group.groupby("horizon")))
         for horizon, short in by_horizon.items():
-            long = by_horizon.get(2 * horizon)  # type: ignore[call-overload,operator]
+            long = by_horizon.get(2 * horizon)  # type: ignore[operator]
             if long is None or "s3" not in set(short.optimizer):
                 continue
             for other in (name for name in ADAMS if name in set(long.optimizer)):
                 logs = log_ratios(at_best(short, "s3"), at_best(long, other))
-                words = {"where": str(ladder), "family": str(ladder)}
-                words["what"] = f"s3's final loss after {horizon} steps over {other}'s after twice as many"
+                words: dict[str, Any] = {"where": str(ladder), "family": str(ladder)}
+                words["what"] = f"s3's final loss after {horizon!s} steps over {other}'s after twice as many"
                 if len(logs):
                     findings.append(of_mean(logs, math.log(AS_GOOD), ratio=True, **words))
     return findings, [] if findings else ["no task has S3 at a horizon T and AdamW at 2 T"]
 
 
 def better(runs: pd.DataFrame) -> Evidence:
-    """Supported if S3's final loss is below those of Adam, AdamW with both betas, and SignSGD, each tuned, on every task;
-    not supported if it is less than 1% below, or above, one of them."""
+    """Supported if S3's final loss is below those of Adam, AdamW with both betas, and SignSGD, each tuned, on every
+    task; not supported if it is less than 1% below, or above, one of them."""
     others = ["adam", *ADAMS, "signsgd"]
     return _lacking(_against(runs, "s3", others, 1.0, MATTERS), "s3", *others)
 
 
 def same_beta(runs: pd.DataFrame) -> Evidence:
-    """Supported if AdamW (.95, .95) has less than a quarter of the spikes of AdamW (.9, .999) at the same learning rates, on
-    every task on which the latter spikes; not supported if it has more than a quarter on one."""
+    """Supported if AdamW (.95, .95) has less than a quarter of the spikes of AdamW (.9, .999) at the same learning
+    rates, on every task on which the latter spikes; not supported if it has more than a quarter on one."""
     findings, missing = [], []
     for task, group in _tasks(runs, "adamw", "adamw_same"):
         shared = same_cells(group, ("adamw", "adamw_same"))
@@ -177,8 +215,8 @@ def same_beta(runs: pd.DataFrame) -> Evidence:
 
 
 def ablation(runs: pd.DataFrame) -> Evidence:
-    """Supported if taking away any one part of S3 (p = 1 instead of 3; another β in the denominator; no look-ahead), tuned
-    anew, raises the final loss on every task; not supported if a part lowers it by less than 1%, or raises it."""
+    """Supported if taking away any one part of S3 (p = 1 instead of 3; another β in the denominator; no look-ahead),
+    tuned anew, raises the final loss on every task; not supported if a part lowers it by less than 1%, or raises it."""
     findings = []
     without = {"p = 1": (1.0, True, True), "another β": (3.0, False, True), "no look-ahead": (3.0, True, False)}
     for task, group in _tasks(runs, "s3", "s3 variant"):
@@ -186,15 +224,15 @@ def ablation(runs: pd.DataFrame) -> Evidence:
         for name, (p, same, look_ahead) in without.items():
             lacks = (group.p == p) & (group.same_beta == same) & (group.look_ahead == look_ahead)
             logs = log_ratios(whole, at_best(group[lacks], "s3 variant"))
-            words = {"where": task, "what": f"s3's final loss over that with {name}", "family": task}
+            words: dict[str, Any] = {"where": task, "what": f"s3's final loss over that with {name}", "family": task}
             if len(logs):
                 findings.append(of_mean(logs, 0.0, math.log(MATTERS), ratio=True, **words))
     return findings, [] if findings else ["no task has S3 with and without its parts"]
 
 
 def robust(runs: pd.DataFrame) -> Evidence:
-    """Supported if S3's learning-rate sensitivity (the mean over the multipliers of the final loss above the lowest, Wortsman
-    et al. 2023) is below AdamW's with both betas on every task; not supported if it is above one."""
+    """Supported if S3's learning-rate sensitivity (the mean over the multipliers of the final loss above the lowest,
+    Wortsman et al. 2023) is below AdamW's with both betas on every task; not supported if it is above one."""
     findings = []
     for task, group in _tasks(runs, "s3", *ADAMS):
         for other in ADAMS:
@@ -211,16 +249,18 @@ def _sensitivity(runs: pd.DataFrame, optimizer: str, other: str) -> "pd.Series[f
     """By seed, over the multipliers that both optimizers have; none of fewer than three."""
     multipliers = set.intersection(*(set(runs[runs.optimizer == name].lr_multiplier) for name in (optimizer, other)))
     own = runs[(runs.optimizer == optimizer) & runs.lr_multiplier.isin(multipliers)]
-    final, initial = (own.pivot_table(index="seed", columns="lr_multiplier", values=f"{when}_loss").dropna()
-                      for when in ("final", "initial"))
+    final, initial = (
+        own.pivot_table(index="seed", columns="lr_multiplier", values=f"{when}_loss").dropna()
+        for when in ("final", "initial")
+    )
     if final.shape[1] < 3:
         return pd.Series(dtype=float)
     return pd.Series(score.sensitivity(final, initial.loc[final.index]), index=final.index)
 
 
 def rate(runs: pd.DataFrame) -> Evidence:
-    """Supported if the smallest norm of the true gradient over S3's runs of T steps, tuned for each T, falls faster than
-    T^(-1/4): the slope of its logarithm over log T is below -1/4; not supported if it is above."""
+    """Supported if the smallest norm of the true gradient over S3's runs of T steps, tuned for each T, falls faster
+    than T^(-1/4): the slope of its logarithm over log T is below -1/4; not supported if it is above."""
     findings = []
     for ladder, group in runs[(runs.optimizer == "s3") & runs.smallest_gradient.notna()].groupby("ladder", sort=False):
         picked = score.picked(group)

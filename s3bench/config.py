@@ -198,7 +198,7 @@ def _experiment_grid(fixed: list[Override]) -> list[Override]:
         raise UserError(f"scale={scale}: only an experiment has scales, and {config.names.experiment} has none")
     if scale is not None and scale not in scales:
         raise unknown("scale", str(scale), list(scales))
-    grid = grid | scales.get(scale, {})
+    grid = grid | scales.get(str(scale), {})
     return [_parse(f"{key}={value}") for key, value in grid.items()]
 
 
@@ -209,7 +209,7 @@ def _is_structural(override: Override) -> bool:
 
 @cache
 def _compose(structural: tuple[str, ...]) -> tuple[dict[str, str], dict[str, dict[str, str]], DictConfig]:
-    """The experiment's grid, that of each scale, and the typed config that Hydra composes, interpolations unresolved."""
+    """The experiment's grid, that of each scale, and the typed config that Hydra composes, nothing resolved."""
     own, *others = catalog.config_dirs()
     places = ",".join("'file://{}'".format(str(folder).replace("'", r"\'")) for folder in others)
     search = [f"hydra.searchpath=[{places}]"] if others else []
@@ -223,8 +223,7 @@ def _compose(structural: tuple[str, ...]) -> tuple[dict[str, str], dict[str, dic
         config.names = OmegaConf.merge(config.names, chosen)
         OmegaConf.set_struct(config, True)
         assert isinstance(config, DictConfig)
-        scales = OmegaConf.to_container(composed.get("scales") or OmegaConf.create())
-        assert isinstance(scales, dict)
+        scales: Any = OmegaConf.to_container(composed.get("scales") or OmegaConf.create())
         return dict(hydra.sweeper.params or {}), scales, config
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{' '.join(structural)}: {one_line(error)}") from error

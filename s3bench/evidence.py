@@ -20,7 +20,7 @@ Array = npt.NDArray[np.float64]
 
 
 def role(optimizer: Mapping[str, Any]) -> str | None:
-    """What an optimizer's config is to the claims: "s3", "adamw", "adamw_95", ..., or "s3 variant"; None: something else.
+    """What an optimizer's config is to the claims: "s3", "adamw", "adamw_95", ..., "s3 variant"; None: something else.
 
     "s3" is the paper's: p = 3, one β = 0.95, look-ahead.
     """

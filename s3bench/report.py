@@ -15,11 +15,13 @@ from matplotlib.figure import Figure
 from s3bench import __version__, comparisons, figures, published, record
 from s3bench.across import performance_profile, profile_bands
 from s3bench.censored import IN_A_ROW, Steps, kaplan_meier, median_steps
+from s3bench.claims import judge
 from s3bench.errors import UserError
 from s3bench.inference import pairs_needed, smallest_p
 from s3bench.runs import TREND_STEPS, Run, grouped, read_runs
 from s3bench.shown import markdown, shown
 from s3bench.tables import make_tables, part, picked, run_table, time_table
+from s3bench.verdicts import as_json, as_markdown
 
 EARLY = 0.05  # of the horizon: spikes that begin there are counted apart
 DRAWN = 10  # seeds at most in a panel of loss curves
@@ -34,6 +36,7 @@ def write_report(results_dir: str | Path) -> Path:
     """
     runs = read_runs(results_dir)
     tables = make_tables(runs)
+    claims = judge(runs)
     drawn = make_figures(runs, tables)
     report = Path(results_dir) / "report"
     draft = report.with_name(f".report-{os.getpid()}")
@@ -43,6 +46,8 @@ def write_report(results_dir: str | Path) -> Path:
         for name, table in tables.items():
             table.to_csv(_made(draft / "tables") / f"{name}.csv", index=False)
             (draft / "tables" / f"{name}.md").write_text(markdown(shown(name, table)), encoding="utf-8")
+        (draft / "claims.json").write_text(as_json(claims), encoding="utf-8")
+        (draft / "claims.md").write_text(as_markdown(claims), encoding="utf-8")
         page = _page(str(results_dir), runs, tables, {name: paths[0] for name, paths in files.items()})
         (draft / "index.html").write_text(page, encoding="utf-8")
         shutil.rmtree(report, ignore_errors=True)

@@ -16,10 +16,12 @@ from s3bench import published, record, score
 from s3bench.censored import NEVER, Steps, steps_to_target
 from s3bench.errors import UserError
 from s3bench.figures import Curve
+from s3bench.onset import growth
 from s3bench.spikes import Spike, find_spikes
 
 TREND_STEPS = 25  # window of the running median in the loss curves
 CURVE_POINTS = 1000  # kept of a run's loss for the figures
+READ = ["loss", "lr", "grad_norm", "update_rms", "update_max", "param_max"]  # columns of the steps
 MANY = 200  # records from which on all cores read them
 
 
@@ -74,7 +76,7 @@ def read_run(folder: Path) -> Run:
     run = Run(record.load_record(folder))
     if not run.has_result:
         return run
-    steps, evals = record.step_arrays(folder, ["loss", "grad_norm", "update_max"]), record.eval_arrays(folder)
+    steps, evals = record.step_arrays(folder, READ), record.eval_arrays(folder)
     task, loss = run.row["config"]["task"], steps["loss"]
     try:
         run.spikes = _without_resumed(find_spikes(loss, **task["spikes"]), run.row["summary"])
@@ -93,6 +95,9 @@ def read_run(folder: Path) -> Run:
         "initial_loss": float(evals["loss"][0]),
         "spikes": len(run.spikes),
         "update_max": _largest(steps["update_max"]) if "update_max" in steps else math.nan,
+        "own_update": _own_update(steps, run.row["config"]["optimizer"].get("weight_decay", 0.0)),
+        "before_spikes": _before_spikes(steps, run.spikes),
+        "smallest_gradient": float(evals["grad_norm"].min()) if "grad_norm" in evals else math.nan,
         **{name: math.nan if diverged else float(evals[name][-1]) for name in run.metrics},
         **{name: int(time.high) if time.reached else None for name, time in run.times.items()},
     }
@@ -110,6 +115,20 @@ def _without_resumed(spikes: list[Spike], summary: dict[str, Any]) -> list[Spike
 def _largest(values: npt.NDArray[np.float64]) -> float:
     """The largest of the steps that were measured; NaN of none."""
     return float(np.fmax.reduce(values, initial=math.nan))
+
+
+def _own_update(steps: Mapping[str, npt.NDArray[np.float64]], decay: float) -> float:
+    """The largest update without what decoupled weight decay, and rounding to float32, can have added to it."""
+    if "param_max" not in steps:
+        return math.nan
+    added = (decay + 2.0**-23 / steps["lr"]) * steps["param_max"]
+    return _largest(steps["update_max"] - added)
+
+
+def _before_spikes(steps: Mapping[str, npt.NDArray[np.float64]], spikes: Sequence[Spike]) -> float:
+    """The mean over spikes of how much larger updates were just before it, see onset.py; NaN of none."""
+    logs = growth(steps["update_rms"], [spike.onset for spike in spikes]) if "update_rms" in steps else np.array([])
+    return float(logs.mean()) if len(logs) else math.nan
 
 
 def _thinned(loss: npt.NDArray[np.float64], peaks: Sequence[int], diverged: bool) -> Curve:

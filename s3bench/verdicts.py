@@ -39,7 +39,7 @@ class Claim:
     """A claim of the paper with its verdict at the scale of the records."""
 
     id: str
-    claim: str  # the paper's, in one sentence
+    statement: str  # the paper's, in one sentence
     rule: str  # when it is supported, and when not
     findings: list[Finding] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)  # what the records lack
@@ -49,7 +49,7 @@ class Claim:
     def as_dict(self) -> dict[str, Any]:
         """For claims.json: `effect`, `interval`, `n`, `test` and `p` are those of the finding that decides."""
         decisive = self.decisive()
-        row: dict[str, Any] = {"id": self.id, "claim": self.claim, "verdict": self.verdict}
+        row: dict[str, Any] = {"id": self.id, "statement": self.statement, "verdict": self.verdict}
         if decisive is None:
             row |= {"n": 0, "effect": None, "interval": None, "test": None, "p": None}
         else:
@@ -71,7 +71,9 @@ def _or_one(p: float) -> float:
     return 1.0 if math.isnan(p) else p
 
 
-def of_mean(values: npt.ArrayLike, limit: float, refuting: float | None = None, *, ratio: bool = False, **words: Any) -> Finding:
+def of_mean(
+    values: npt.ArrayLike, limit: float, refuting: float | None = None, *, ratio: bool = False, **words: Any
+) -> Finding:
     """The mean of a value per seed or run, its bootstrap interval, and Wilcoxon's signed ranks against the limit.
 
     Args:
@@ -85,26 +87,34 @@ def of_mean(values: npt.ArrayLike, limit: float, refuting: float | None = None, 
     low, high = mean_interval(numbers)
     middle = float(numbers.mean()) if len(numbers) else math.nan
     against = limit if not math.isnan(middle) and middle < (limit + refuting) / 2 else refuting
-    ends = {"effect": out(middle), "low": out(low), "high": out(high), "limit": out(limit), "refuting": out(refuting)}
+    ends: dict[str, Any] = {
+        "effect": out(middle),
+        "low": out(low),
+        "high": out(high),
+        "limit": out(limit),
+        "refuting": out(refuting),
+    }
     p = signed_rank_p(numbers - against) if len(numbers) else math.nan
     return Finding(n=len(numbers), p=p, test="Wilcoxon's signed ranks", **ends, **words)
 
 
 def of_rates(differences: npt.ArrayLike, **words: Any) -> Finding:
-    """The mean of a difference of spike rates per seed, its bootstrap interval, and sign flips; below 0 the claim holds."""
+    """The mean of a difference of spike rates per seed, its bootstrap interval, sign flips; below 0 the claim holds."""
     numbers = np.asarray(differences, dtype=np.float64)
     low, high = mean_interval(numbers)
     middle = float(numbers.mean()) if len(numbers) else math.nan
     p = sign_flip_p(numbers)
-    return Finding(n=len(numbers), effect=middle, low=low, high=high, p=p, test="sign flips", limit=0.0, refuting=0.0, **words)
+    return Finding(
+        n=len(numbers), effect=middle, low=low, high=high, p=p, test="sign flips", limit=0.0, refuting=0.0, **words
+    )
 
 
 def judged(claim: Claim) -> Claim:
     """The claim with the verdicts of its findings, its own, and its sentence.
 
-    A finding supports the claim if its interval lies below the limit, refutes it if it lies above `refuting`, both with
-    p ≤ 0.05 after Holm's correction over its family; else it is undecided. A claim is supported if every finding
-    supports it (an intersection-union test: the more findings, the harder), not supported if one refutes it.
+    A finding refutes the claim if its interval lies above `refuting`, else it supports it if that lies below the limit,
+    both with p ≤ 0.05 after Holm's correction over its family; else it is undecided. A claim is supported if every
+    finding supports it (an intersection-union test: the more findings, the harder), not supported if one refutes it.
     """
     for family in {finding.family: None for finding in claim.findings}:
         members = [finding for finding in claim.findings if finding.family == family]
@@ -123,9 +133,9 @@ def judged(claim: Claim) -> Claim:
 def _verdict(finding: Finding) -> str:
     if not finding.p_holm <= ALPHA:
         return UNDECIDED
-    if finding.high < finding.limit:
-        return SUPPORTED
-    return REFUTED if finding.low > finding.refuting else UNDECIDED
+    if finding.low > finding.refuting:
+        return REFUTED
+    return SUPPORTED if finding.high < finding.limit else UNDECIDED
 
 
 def _sentence(claim: Claim) -> str:
@@ -162,7 +172,7 @@ def as_markdown(claims: Sequence[Claim]) -> str:
     """claims.md: each claim with its verdict, the rule and all findings."""
     parts = ["# The paper's claims, at the scale of these records\n"]
     for claim in claims:
-        parts.append(f"## {claim.id}: {claim.claim}\n\n**{claim.sentence}**\n\nRule: {claim.rule}\n")
+        parts.append(f"## {claim.id}: {claim.statement}\n\n**{claim.sentence}**\n\nRule: {claim.rule}\n")
         parts += [f"- {finding.verdict}: {in_words(finding)}; {finding.test}" for finding in claim.findings]
         parts += [f"- missing: {what}" for what in claim.missing]
         parts.append("")

@@ -32,6 +32,10 @@ REPORT_SIDE = [
     "comparisons",
     "shown",
     "calibrate",
+    "claims",
+    "evidence",
+    "verdicts",
+    "onset",
 ]
 RUN_SIDE = ["run", "train", "block", "groups", "measure", "build", "config", "environment", "schedule", "track"]
 RUN_SIDE += ["source", "grid", "dryrun"]

@@ -1,0 +1,261 @@
+"""The claims' verdicts on simulated records in which each claim is true, false, or too little is known."""
+
+import itertools
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from s3bench import claims
+from s3bench.evidence import COLUMNS, role
+from s3bench.onset import growth
+from s3bench.report import write_report
+from s3bench.verdicts import REFUTED, SUPPORTED, UNDECIDED, Claim, as_json, as_markdown, judged
+from tests.s3bench.test_report import make
+
+SEEDS = 8
+PARTS = {"s3": (3.0, True, True), "s3 variant": (1.0, True, True)}
+
+
+_calls = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def _counted_anew():
+    """The same noise in every order of the tests, and other noise in every table of one."""
+    global _calls
+    _calls = itertools.count()
+
+
+def rows(optimizers, *, seeds=SEEDS, task="t", multipliers=(1.0,), horizon=100, noise=0.01, **values):
+    """A table of runs: `values` gives columns as numbers, or as functions of (optimizer, multiplier, random)."""
+    random = np.random.default_rng([1, next(_calls)])
+    table = []
+    for optimizer in optimizers:
+        for multiplier in multipliers:
+            for seed in range(seeds):
+                row = dict.fromkeys(COLUMNS, math.nan)
+                row |= {"task": task, "ladder": "ladder", "horizon": horizon, "optimizer": optimizer, "seed": seed}
+                row |= {"lr_multiplier": multiplier, "state": "finished", "steps": 1000, "initial_loss": 4.0}
+                row |= {"spikes": 0, "measured": True}
+                if optimizer in PARTS:
+                    row["p"], row["same_beta"], row["look_ahead"] = PARTS[optimizer]
+                for name, value in values.items():
+                    row[name] = value(optimizer, multiplier, random) if callable(value) else value
+                row["final_loss"] *= math.exp(noise * random.standard_normal())
+                table.append(row)
+    return pd.DataFrame(table, columns=COLUMNS)
+
+
+def verdict(name, table):
+    claim, rule = claims.RULES[name]
+    findings, missing = rule(table)
+    judged_claim = judged(Claim(name, claim, "", findings, missing))
+    json.loads(as_json([judged_claim]))
+    assert judged_claim.sentence.startswith(judged_claim.verdict.capitalize())
+    return judged_claim.verdict
+
+
+def check(name, true, false, underpowered):
+    assert verdict(name, true) == SUPPORTED
+    assert verdict(name, false) == REFUTED
+    assert verdict(name, underpowered) == UNDECIDED
+    assert verdict(name, true.iloc[:0]) == UNDECIDED
+
+
+def losses(**of):
+    return lambda optimizer, *_: of.get(optimizer, 1.0)
+
+
+def test_c1_signum_close_to_adamw_is_support_and_far_from_it_is_not():
+    two = ("signum", "adamw")
+    check(
+        "C1",
+        rows(two, final_loss=losses(signum=1.01)),
+        rows(two, final_loss=losses(signum=1.2)),
+        rows(two, final_loss=losses(signum=1.01), noise=0.2),
+    )
+
+
+def test_c2_larger_updates_before_spikes_are_support_and_usual_ones_are_not():
+    def grown(by, spread=0.05):
+        return rows(["adamw"], spikes=1, before_spikes=lambda _, __, r: by + spread * r.standard_normal())
+
+    check("C2", grown(0.7), grown(0.0), grown(0.1, spread=0.6))
+
+
+def test_c3_one_update_beyond_one_is_enough_to_refute():
+    def largest(value):
+        return rows(["s3"], own_update=lambda _, __, r: min(value, value * r.uniform(0.9, 1.1)))
+
+    assert verdict("C3", largest(0.99)) == SUPPORTED
+    assert verdict("C3", largest(1.2)) == REFUTED
+    assert verdict("C3", rows(["s3"])) == UNDECIDED  # nothing was measured
+    one = largest(0.9)
+    one.loc[3, "own_update"] = 1.01
+    assert verdict("C3", one) == REFUTED
+
+
+def spiking(**rates):
+    """Spikes of each optimizer at ×10, none at ×1; ×1 is best."""
+
+    def spikes(optimizer, multiplier, random):
+        return int(random.poisson(rates.get(optimizer, 0))) if multiplier == 10 else 0
+
+    def final_loss(_, multiplier, __):
+        return 1.0 if multiplier == 1 else 2.0
+
+    return {"multipliers": (1.0, 10.0), "spikes": spikes, "final_loss": final_loss}
+
+
+def test_c4_is_about_ten_times_the_rate_that_is_best_for_adamw():
+    two = ("s3", "adamw")
+    check(
+        "C4",
+        rows(two, **spiking(adamw=5)),
+        rows(two, **spiking(adamw=1, s3=6)),
+        rows(two, seeds=2, **spiking(adamw=2)),
+    )
+    assert verdict("C4", rows(two, final_loss=1.0)) == UNDECIDED  # no runs at ten times
+
+
+def test_c5_needs_runs_of_twice_the_steps():
+    def both(s3, noise=0.01):
+        short, long = (
+            rows(
+                ["s3", "adamw", "adamw_95"],
+                horizon=h,
+                noise=noise,
+                task=f"t{h}",
+                final_loss=losses(s3=s3 if h == 100 else 0.5, adamw=1.0 + 100 / h),
+            )
+            for h in (100, 200)
+        )
+        return pd.concat([short, long.assign(final_loss=lambda table: table.final_loss)])
+
+    check("C5", both(0.9), both(1.9), both(1.02, noise=0.1))
+    assert verdict("C5", both(0.9)[lambda table: table.horizon == 100]) == UNDECIDED
+
+
+def test_c6_has_to_hold_against_each_of_the_tuned_baselines():
+    five = ("s3", "adam", "adamw", "adamw_95", "signsgd")
+    check(
+        "C6",
+        rows(five, final_loss=losses(s3=0.9)),
+        rows(five, final_loss=losses(s3=0.9, adamw_95=0.85)),
+        rows(five, final_loss=losses(s3=0.97), noise=0.1),
+    )
+    assert verdict("C6", rows(five, final_loss=losses(s3=0.999), noise=0.001)) == REFUTED  # lower by less than matters
+    assert verdict("C6", rows(five[:4], final_loss=losses(s3=0.9))) == UNDECIDED  # SignSGD is missing
+
+
+def test_c7_equal_betas_must_avoid_most_spikes():
+    two = ("adamw", "adamw_same")
+    check(
+        "C7",
+        rows(two, **spiking(adamw=8)),
+        rows(two, **spiking(adamw=8, adamw_same=7)),
+        rows(two, **spiking(adamw=0.3)),
+    )
+
+
+def test_c8_every_part_must_help():
+    def variants(p1, other, plain, noise=0.01):
+        whole = rows(["s3"], final_loss=1.0, noise=noise)
+        parts = [
+            rows(["s3 variant"], final_loss=loss, noise=noise).assign(p=p, same_beta=same, look_ahead=ahead)
+            for loss, p, same, ahead in ((p1, 1.0, True, True), (other, 3.0, False, True), (plain, 3.0, True, False))
+        ]
+        return pd.concat([whole, *parts])
+
+    check("C8", variants(1.1, 1.2, 1.1), variants(1.1, 1.2, 1.0, noise=0.002), variants(1.1, 1.2, 1.05, noise=0.1))
+
+
+def test_c9_is_about_how_much_the_learning_rate_matters():
+    three = ("s3", "adamw", "adamw_95")
+
+    def steepness(s3, noise=0.01):
+        def final_loss(optimizer, multiplier, _):
+            return 1.0 + (s3 if optimizer == "s3" else 0.5) * abs(math.log10(multiplier))
+
+        return rows(three, multipliers=(0.1, 1.0, 10.0), final_loss=final_loss, noise=noise)
+
+    check("C9", steepness(0.1), steepness(1.5), steepness(0.45, noise=0.3))
+
+
+def test_c10_compares_the_slope_with_a_quarter():
+    def falling(slope, noise=0.02):
+        return pd.concat(
+            [
+                rows(
+                    ["s3"],
+                    horizon=h,
+                    task=f"t{h}",
+                    final_loss=1.0,
+                    smallest_gradient=lambda _, __, r, h=h: h**slope * math.exp(noise * r.standard_normal()),
+                )
+                for h in (100, 400, 1600)
+            ]
+        )
+
+    check("C10", falling(-0.5), falling(-0.1), falling(-0.25, noise=0.3))
+
+
+def test_a_run_that_diverged_counts_with_its_first_loss():
+    table = rows(("signum", "adamw"), final_loss=losses(signum=4.0), noise=0.0)  # as evidence.table makes of inf
+    assert verdict("C1", table) == REFUTED
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"_target_": "optimizers.S3", "p": 3.0, "denominator_beta": None, "nesterov": True}, "s3"),
+        ({"_target_": "optimizers.S3", "p": 2.0}, "s3 variant"),
+        ({"_target_": "optimizers.S3", "p": 3.0, "denominator_beta": 0.999}, "s3 variant"),
+        ({"_target_": "torch.optim.AdamW", "betas": [0.9, 0.95]}, "adamw_95"),
+        ({"_target_": "torch.optim.AdamW", "betas": [0.8, 0.9]}, None),
+        ({"_target_": "torch.optim.Adam", "betas": [0.9, 0.999]}, "adam"),
+        ({"_target_": "optimizers.SignSGD", "momentum": 0.95}, "signum"),
+        ({"_target_": "optimizers.SignSGD", "momentum": 0.0}, "signsgd"),
+        ({"_target_": "torch.optim.SGD"}, None),
+    ],
+)
+def test_claims_know_optimizers_by_their_settings(settings, expected):
+    assert role(settings) == expected
+
+
+def test_growth_before_an_onset_by_hand():
+    sizes = np.full(100, 2.0)
+    sizes[55:60] = 6.0
+    assert growth(sizes, [60]) == pytest.approx([math.log(3)])
+    assert growth(sizes, [10]).size == 0  # too early to know what is usual
+    sizes[58] = math.nan
+    assert growth(sizes, [60]).size == 0
+
+
+def test_a_report_judges_all_claims_and_says_what_is_missing(tmp_path):
+    for optimizer in ("s3", "adamw", "adam", "adamw_95", "signsgd"):
+        for seed in range(SEEDS):
+            make(tmp_path, optimizer, seed=seed, final=(0.01 if optimizer == "s3" else 0.02) * (1 + seed / 1000))
+    report = write_report(tmp_path).parent
+    found = {claim["id"]: claim for claim in json.loads((report / "claims.json").read_text())}
+    assert list(found) == [f"C{number}" for number in range(1, 11)]
+    assert found["C6"]["verdict"] == SUPPORTED
+    assert (found["C6"]["n"], found["C6"]["effect"]) == (SEEDS, pytest.approx(0.5, rel=1e-3))
+    assert found["C5"]["verdict"] == UNDECIDED
+    assert found["C5"]["missing"]
+    assert found["C5"]["n"] == 0
+    for claim in found.values():
+        assert claim["sentence"]
+        assert claim["verdict"] == UNDECIDED or claim["n"] > 0
+    assert "## C6" in (report / "claims.md").read_text()
+
+
+def test_markdown_has_every_finding_with_its_n():
+    table = rows(("signum", "adamw"), final_loss=losses(signum=1.01))
+    claim = judged(Claim("C1", "close", "rule", *claims.RULES["C1"][1](table)))
+    text = as_markdown([claim])
+    assert "n = 8 seeds" in text
+    assert claim.sentence in text
