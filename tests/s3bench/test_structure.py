@@ -10,6 +10,7 @@ from tests.conftest import ROOT
 
 REPORT_SIDE = [
     "report",
+    "page",
     "score",
     "spikes",
     "noise",
