@@ -39,7 +39,7 @@ def write_report(results_dir: str | Path) -> Path:
         for name, table in tables.items():
             table.to_csv(_made(draft / "tables") / f"{name}.csv", index=False)
             (draft / "tables" / f"{name}.md").write_text(markdown(shown(name, table)), encoding="utf-8")
-        text = page(str(results_dir), runs, tables, {name: paths[0] for name, paths in files.items()})
+        text = page(str(results_dir), runs, tables, files)
         (draft / "index.html").write_text(text, encoding="utf-8")
         shutil.rmtree(report, ignore_errors=True)
         draft.rename(report)

@@ -11,6 +11,7 @@ from tests.conftest import ROOT
 REPORT_SIDE = [
     "report",
     "page",
+    "curve_data",
     "score",
     "spikes",
     "noise",
