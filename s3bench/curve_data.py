@@ -32,6 +32,7 @@ def curve_data(runs: Sequence[Run], tables: Mapping[str, pd.DataFrame]) -> dict[
         "optimizers": [{"name": name, "colour": look[name].colour} for name in optimizers],
         "multipliers": sorted({run.row["lr_multiplier"] for run in drawn}),
         "seeds": sorted({run.row["seed"] for run in drawn}),
+        "positive": not any((run.curve.loss <= 0).any() for run in drawn if run.curve),  # for a logarithmic axis
         "runs": [
             {
                 "task": tasks.index(run.row["task"]),

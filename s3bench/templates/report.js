@@ -256,7 +256,7 @@ function curves(data) {
     const line = { stroke: style.getPropertyValue("--line"), width: 1 };
     const font = "12px system-ui, sans-serif";
     const ofLog = { splits: ticks, filter: (u, splits) => splits,
-      values: (u, splits) => splits.map((value) => Number(value.toPrecision(4)).toLocaleString("en", { maximumSignificantDigits: 4 })) };
+      values: (u, splits) => splits.map((value) => value.toLocaleString("en", { maximumSignificantDigits: 4 })) };
     return { label, stroke: style.getPropertyValue("--ink"), grid: line, ticks: line, font, labelFont: font, ...more,
       ...(isLog ? ofLog : {}) };
   }
@@ -264,14 +264,15 @@ function curves(data) {
   const size = () => ({ width: box.clientWidth, height: Math.max(300, Math.min(480, box.clientWidth * 0.5)) });
 
   function draw({ keep = true } = {}) {
-    const began = performance.now();
     shown = chosen();
     for (const run of shown) run.points = points(run);
     const window = keep && plot && !view.whole ? [Math.max(view.x[0], log.x.checked ? 1 : 0), view.x[1]] : null;
     focused = null;
     plot?.destroy();
     const scale = (name) => ({ time: false, auto: false, distr: log[name].checked ? 3 : 1, range: () => view[name] });
-    const width = shown.length > 20 ? 0.75 : 1.25;
+    const facets = [{ scale: "x", auto: false, sorted: 1 }, { scale: "y", auto: false }];
+    const line = (run) => ({ facets, label: name(run), stroke: colour(run.optimizer), dash: dash(run.optimizer),
+      width: shown.length > 20 ? 0.75 : 1.25, paths: uPlot.paths.linear(), points: { show: false } });
     view = { x: wholeX(), y: fittedY(wholeX()) };
     plot = new uPlot({
       ...size(),
@@ -282,9 +283,7 @@ function curves(data) {
         drag: { x: true, y: true, uni: 30, setScale: false } },
       scales: { x: scale("x"), y: scale("y") },
       axes: [axis("step", log.x.checked, {}), axis("training loss", log.y.checked, { size: 64 })],
-      series: [{}, ...shown.map((run) => ({ label: name(run), stroke: colour(run.optimizer), dash: dash(run.optimizer), width,
-        facets: [{ scale: "x", auto: false, sorted: 1 }, { scale: "y", auto: false }], points: { show: false },
-        paths: uPlot.paths.linear() }))],
+      series: [{}, ...(shown.length ? shown.map(line) : [{ facets }])],
       hooks: {
         draw: [mark],
         setSeries: [(u, index) => { focused = index; readOut(u); }],
@@ -298,7 +297,7 @@ function curves(data) {
           zoom(wide ? span("x", left, left + width) : view.x, high ? span("y", top + height, top) : null);
         }],
       },
-    }, [null, ...shown.map((run) => run.points)], box);
+    }, [null, ...(shown.length ? shown.map((run) => run.points) : [[[], []]])], box);
     zoom(window);
     const spikes = shown.reduce((sum, run) => sum + run.spikes.length, 0);
     const diverged = shown.filter((run) => run.diverged).length;
@@ -306,7 +305,7 @@ function curves(data) {
     find("drawn").textContent = `${shown.length} of the task's ${total} runs drawn; ▼ ${spikes} spikes; ✕ ${diverged} diverged.`;
     find("readout").textContent = PROMPT;
     picked.forEach((input, i) => (input.parentElement.querySelector(".swatch").style.background = colour(i)));
-    Object.assign(box, { plot, milliseconds: performance.now() - began }); // for the tests
+    Object.assign(box, { plot, drawn: shown.map(name) }); // for the tests
   }
 
   function moveCursor(event) {
@@ -319,8 +318,10 @@ function curves(data) {
     plot.setCursor({ left: inside(left, way[0], clientWidth), top: inside(top, way[1], clientHeight) });
   }
 
-  const steps = () => zoom(ends.map((input) => Number(input.value)).sort((a, b) => a - b).map((step) => Math.max(step, log.x.checked ? 1 : 0)));
-  ends.forEach((input) => input.addEventListener("change", steps));
+  ends.forEach((input) => input.addEventListener("change", () => {
+    const [from, to] = ends.map((end) => Math.max(Number(end.value), log.x.checked ? 1 : 0)).sort((a, b) => a - b);
+    zoom([from, Math.max(to, from + 1)]);
+  }));
   for (const input of [...picked, control.multiplier, control.seed, control.line, log.x, log.y])
     input.addEventListener("change", () => draw());
   control.task.addEventListener("change", () => draw({ keep: false }));
