@@ -25,7 +25,6 @@ ADHOC = "adhoc"  # the experiment of runs whose grid was given on the command li
 EARLY = 0.05  # of the horizon: spikes that begin there are counted apart
 
 
-VERDICT = ("id", "claim", "verdict", "effect", "interval", "n", "test", "p", "sentence", "missing", "cells")
 LARGEST_SVG = 300_000  # bytes
 TEMPLATES = resources.files("s3bench") / "templates"
 
@@ -85,7 +84,7 @@ def page(
         smallest_p=smallest_p,
         images={name: _embedded(*files) for name, files in images.items()},
         commands=_commands(results_dir, runs),
-        verdicts=[dict.fromkeys(VERDICT) | dict(claim) for claim in claims],
+        verdicts=claims,
         verdict_table=_verdict_table(claims),
         curves=curve_data(runs, tables),
         style=_text("uplot/uPlot.min.css") + _text("report.css"),

@@ -266,7 +266,7 @@ function curves(data) {
   function draw({ keep = true } = {}) {
     shown = chosen();
     for (const run of shown) run.points = points(run);
-    const window = keep && plot && !view.whole ? [Math.max(view.x[0], log.x.checked ? 1 : 0), view.x[1]] : null;
+    const kept = keep && plot && !view.whole ? [Math.max(view.x[0], log.x.checked ? 1 : 0), view.x[1]] : null;
     focused = null;
     plot?.destroy();
     const scale = (name) => ({ time: false, auto: false, distr: log[name].checked ? 3 : 1, range: () => view[name] });
@@ -298,7 +298,7 @@ function curves(data) {
         }],
       },
     }, [null, ...(shown.length ? shown.map((run) => run.points) : [[[], []]])], box);
-    zoom(window);
+    zoom(kept);
     const spikes = shown.reduce((sum, run) => sum + run.spikes.length, 0);
     const diverged = shown.filter((run) => run.diverged).length;
     const total = data.runs.filter((run) => run.task === Number(control.task.value)).length;
