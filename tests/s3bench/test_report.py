@@ -136,10 +136,7 @@ def test_the_page_needs_no_network_and_no_other_file(tmp_path):
 
 
 def test_the_commands_on_the_page_make_the_same_runs(tmp_path):
-    axes = [
-        (optimizer, multiplier, seed) for optimizer in ("s3", "adamw") for multiplier in (0.3, 10) for seed in (0, 1)
-    ]
-    made = {make(tmp_path, *axis).name for axis in axes}
+    made = {make(tmp_path, *axes).name for axes in itertools.product(("s3", "adamw"), (0.3, 10), (0, 1))}
     page, _ = tables(tmp_path)
     shown = unescape(re.search("<pre><code>(.*?)</code>", page, re.DOTALL)[1])
     sweep, report = [shlex.split(line) for line in shown.strip().splitlines()]
