@@ -302,7 +302,7 @@ function curves(data) {
     const spikes = shown.reduce((sum, run) => sum + run.spikes.length, 0);
     const diverged = shown.filter((run) => run.diverged).length;
     const total = data.runs.filter((run) => run.task === Number(control.task.value)).length;
-    find("drawn").textContent = `${shown.length} of the task's ${total} runs drawn; ▼ ${spikes} spikes; ✕ ${diverged} diverged.`;
+    find("drawn").textContent = `${shown.length} of the task's ${total} runs drawn; ▼ ${spikes} ${spikes === 1 ? "spike" : "spikes"}; ✕ ${diverged} diverged.`;
     find("readout").textContent = PROMPT;
     picked.forEach((input, i) => (input.parentElement.querySelector(".swatch").style.background = colour(i)));
     Object.assign(box, { plot, drawn: shown.map(name) }); // for the tests
