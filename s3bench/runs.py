@@ -132,14 +132,14 @@ def _before_spikes(steps: Mapping[str, npt.NDArray[np.float64]], spikes: Sequenc
 
 
 def _thinned(loss: npt.NDArray[np.float64], peaks: Sequence[int], diverged: bool) -> Curve:
-    """About CURVE_POINTS losses, the smallest and the largest of each stretch among them: what a figure can show."""
+    """About CURVE_POINTS losses, among them the smallest and the largest of each stretch, and the peaks of spikes."""
     kept = np.arange(len(loss))
     if len(loss) > CURVE_POINTS:
         width = math.ceil(len(loss) / (CURVE_POINTS // 2))
         stretches = np.pad(loss, (0, -len(loss) % width), mode="edge").reshape(-1, width)
         begins = np.arange(0, len(loss), width)
         extremes = [begins + stretches.argmin(axis=1), begins + stretches.argmax(axis=1)]
-        kept = np.unique([0, *np.minimum(np.concatenate(extremes), len(loss) - 1), len(loss) - 1])
+        kept = np.unique([0, *peaks, *np.minimum(np.concatenate(extremes), len(loss) - 1), len(loss) - 1])
     trends = score.running_median(kept, loss, TREND_STEPS)
     with np.errstate(over="ignore"):  # half the memory; what is too large for it is as good as infinite in a figure
         losses, trend = loss[kept].astype(np.float32), trends.astype(np.float32)

@@ -1,9 +1,14 @@
 """The report: what the page, the tables and the figures say of records whose truth is known."""
 
+import base64
+import itertools
 import json
 import math
 import re
+import shlex
 import time
+from hashlib import sha256
+from html import unescape
 
 import numpy as np
 import pandas as pd
@@ -11,7 +16,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from s3bench import record
-from s3bench.config import as_dict, run_config
+from s3bench.cli import parse
+from s3bench.config import as_dict, run_config, run_configs
 from s3bench.errors import UserError
 from s3bench.report import markdown, write_report
 from s3bench.runs import CURVE_POINTS, _thinned, read_runs
@@ -123,8 +129,25 @@ def test_the_page_needs_no_network_and_no_other_file(tmp_path):
     make(tmp_path)
     page, _ = tables(tmp_path)
     assert not re.search(r"""(src|href)=["'](?!data:|#)""", page)
-    assert "<script" not in page
+    scripts = re.findall("<script>(.*?)</script>", page, flags=re.DOTALL)
+    allowed = re.search('script-src ([^"]*)', page)[1].split()
+    assert allowed == [f"'sha256-{base64.b64encode(sha256(s.encode()).digest()).decode()}'" for s in scripts]
     assert page.count("data:image/svg+xml;base64,") == 4
+
+
+def test_the_commands_on_the_page_make_the_same_runs(tmp_path):
+    made = {make(tmp_path, *axes).name for axes in itertools.product(("s3", "adamw"), (0.3, 10), (0, 1))}
+    page, _ = tables(tmp_path)
+    shown = unescape(re.search("<pre><code>(.*?)</code>", page, re.DOTALL)[1])
+    sweep, report = [shlex.split(line) for line in shown.strip().splitlines()]
+    assert {config.run_id for config in run_configs(parse(sweep[1:]).overrides)} == made
+    assert report == ["s3bench", "report", str(tmp_path)]
+
+
+def test_two_spikes_close_together_are_both_among_a_thinned_curves_points():
+    loss = np.ones(10_000)
+    loss[[5003, 5006, 5009]] = [3, 5, 4]  # in one stretch of 20
+    assert {5003, 5006, 5009} <= set(_thinned(loss, [5003, 5006, 5009], diverged=False).steps.tolist())
 
 
 def test_one_name_with_two_configs_is_told_apart(tmp_path):

@@ -10,6 +10,8 @@ from tests.conftest import ROOT
 
 REPORT_SIDE = [
     "report",
+    "page",
+    "curve_data",
     "score",
     "spikes",
     "noise",

@@ -1,0 +1,331 @@
+"""The report page in a browser: headless Chromium opens it as a reader does. Skipped where there is none."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from s3bench.page import page as page_text
+from s3bench.report import write_report
+from s3bench.runs import read_runs
+from s3bench.tables import make_tables
+from scripts import bench_report
+from tests.s3bench.test_report import make
+
+HOSTILE = '</script><img src=x onerror="window.broken = 1"><!--<script>'
+VERDICT = {"id": "C1", "verdict": "not supported", "claim": "S3 has no spikes", "effect": -1.25, "interval": [-2, 0.5]}
+VERDICT |= {
+    "n": 8,
+    "test": "Wilcoxon",
+    "p": 0.0312,
+    "sentence": f"It has. {HOSTILE}",
+    "missing": None,
+    "cells": ["a", "b"],
+}
+
+
+@pytest.fixture(scope="session")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install '.[dev]'")
+    found = [path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))]
+    if not found:
+        pytest.skip("there is no Chromium on the PATH: apt-get install chromium")
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=found[0], args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """Opens a page; at the end there was no message on the console and no request but for the file."""
+    messages, requests, contexts = [], [], []
+
+    def open_page(file, **options):
+        context = browser.new_context(**options)
+        contexts.append(context)
+        opened = context.new_page()
+        opened.on("console", lambda message: messages.append(message.text))
+        opened.on("pageerror", lambda error: messages.append(str(error)))
+        opened.on("request", lambda request: requests.append(request.url))
+        opened.goto(file.resolve().as_uri())
+        return opened
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert messages == []
+    assert [url for url in requests if not url.startswith("data:")] == [url for url in requests if "index.html" in url]
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """Two optimizers at two multipliers with two seeds."""
+    results = tmp_path_factory.mktemp("results")
+    for seed in (0, 1):
+        make(results, "s3", 1, seed, 0.01 + 0.01 * seed, spikes=[60])
+        make(results, "s3", 10, seed, 0.2)
+        make(results, "adamw", 1, seed, 0.04, spikes=[40, 70])
+        make(results, "adamw", 10, seed, state="diverged" if seed else "finished", final=0.3)
+    return write_report(results)
+
+
+def drawn(opened):
+    """The labels of the drawn lines."""
+    return opened.evaluate("chart.drawn")
+
+
+def drag(opened, *ends):
+    """Drag over the curves between two places, each as shares of the width and the height."""
+    area = opened.locator("#chart .u-over")
+    area.scroll_into_view_if_needed()
+    box = area.bounding_box()
+    (x0, y0), (x1, y1) = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in ends]
+    opened.mouse.move(x0, y0)
+    opened.mouse.down()
+    opened.mouse.move(x1, y1, steps=3)
+    opened.mouse.up()
+
+
+def limits(opened):
+    return [int(opened.input_value(f"#{end}-step")) for end in ("from", "to")]
+
+
+def column(opened, label, index):
+    return opened.locator(f"[aria-label='{label}'] tbody tr td:nth-child({index})").all_inner_texts()
+
+
+def test_pointing_at_a_curve_shows_its_run_step_and_loss(visit, report):
+    opened = visit(report)
+    opened.select_option("#multiplier", label="×1")
+    opened.uncheck("#optimizers label:has-text('adamw') input")
+    opened.locator("#chart .u-over").hover()
+    found = re.fullmatch(r"s3 ×1 seed 0: step (\d+), loss ([\d.]+)", opened.inner_text("#readout"))
+    step = int(found[1])
+    assert 48 <= step <= 51
+    assert float(found[2]) == pytest.approx(np.geomspace(1, 0.01, 101)[step], rel=1e-4)
+
+
+def test_the_arrow_keys_move_the_cursor(visit, report):
+    opened = visit(report)
+    opened.focus("#chart")
+    seen = []
+    for _ in range(2):
+        for _ in range(5):
+            opened.keyboard.press("ArrowRight")
+        seen.append(int(re.search(r"step (\d+),", opened.inner_text("#readout"))[1]))
+    assert 50 < seen[0] < seen[1] < 65
+
+
+def test_the_drawn_curves_are_those_that_were_picked(visit, report):
+    opened = visit(report)
+    assert drawn(opened) == ["adamw ×1 seed 0", "s3 ×1 seed 0"]  # each one's best multiplier, its median seed
+    opened.uncheck("#optimizers label:has-text('adamw') input")
+    assert drawn(opened) == ["s3 ×1 seed 0"]
+    opened.select_option("#multiplier", label="×10")
+    opened.select_option("#seed", "1")
+    assert drawn(opened) == ["s3 ×10 seed 1"]
+    opened.check("#optimizers label:has-text('adamw') input")
+    opened.select_option("#multiplier", "all")
+    opened.select_option("#seed", "all")
+    assert len(drawn(opened)) == 8
+    assert opened.inner_text("#drawn") == "8 of the task's 8 runs drawn; ▼ 7 spikes; ✕ 1 diverged."
+    for box in opened.locator("#optimizers input").all():
+        box.uncheck()
+    assert drawn(opened) == []
+    assert opened.inner_text("#drawn").startswith("0 of the task's 8 runs drawn")
+
+
+def test_a_drag_zooms_and_reset_and_a_double_click_go_back(visit, report):
+    opened = visit(report)
+    assert limits(opened) == [0, 99]
+    drag(opened, (0.25, 0.5), (0.5, 0.52))
+    assert limits(opened) == pytest.approx([25, 50], abs=2)
+    opened.check("#log-step")  # another axis: the window stays
+    assert limits(opened) == pytest.approx([25, 50], abs=2)
+    opened.click("#reset")
+    assert limits(opened) == [1, 99]
+    opened.uncheck("#log-step")
+    opened.fill("#to-step", "30")
+    opened.press("#to-step", "Enter")
+    assert opened.evaluate("[chart.plot.scales.x.min, chart.plot.scales.x.max]") == [0, 30]
+    opened.locator("#chart .u-over").dblclick()
+    assert limits(opened) == [0, 99]
+
+
+def test_both_axes_can_be_logarithmic_or_not(visit, report):
+    opened = visit(report)
+    scales = "[chart.plot.scales.x.distr, chart.plot.scales.y.distr, chart.plot.data[1][0][0]]"
+    assert opened.evaluate(scales) == [1, 3, 0]
+    opened.check("#log-step")
+    opened.uncheck("#log-loss")
+    assert opened.evaluate(scales) == [3, 1, 1]
+
+
+def test_every_spikes_peak_is_among_the_drawn_points(visit, tmp_path):
+    for seed in range(3):
+        make(tmp_path, seed=seed, horizon=12_000, spikes=[1000 + seed, 1013 + seed, 5000, 11_998])
+    opened = visit(write_report(tmp_path))
+    opened.select_option("#multiplier", "all")
+    opened.select_option("#seed", "all")
+    spikes = pd.read_csv(tmp_path / "report" / "tables" / "spikes.csv")
+    assert len(spikes) >= 12
+    for label, (steps, losses) in zip(drawn(opened), opened.evaluate("chart.plot.data.slice(1)"), strict=True):
+        assert len(steps) < 1100
+        of_run = spikes[spikes.seed == int(label[-1])]
+        assert set(of_run.peak) <= set(steps)
+        assert all(losses[steps.index(peak)] > 0.9 for peak in of_run.peak)
+
+
+def test_a_click_on_a_header_sorts_by_number(visit, report):
+    opened = visit(report)
+    header = opened.locator("[aria-label='table cells'] th", has_text="final loss")
+    place = header.evaluate("(cell) => cell.cellIndex + 1")
+    header.locator("button").click()
+    assert header.get_attribute("aria-sort") == "ascending"
+    up = [float(re.match(r"[\d.]+", text)[0]) for text in column(opened, "table cells", place)]
+    assert len(up) == 4
+    assert up == sorted(up)
+    header.locator("button").focus()
+    opened.keyboard.press("Enter")
+    assert header.get_attribute("aria-sort") == "descending"
+    down = [float(re.match(r"[\d.]+", text)[0]) for text in column(opened, "table cells", place)]
+    assert down == up[::-1]
+
+
+def test_numbers_sort_as_numbers_and_what_is_missing_comes_last(visit, report):
+    opened = visit(report)
+    texts = ["-", "10 of 50", "9 of 50", "1,234", "∞", "-0.5", "≥ 2", "2.5e-07", "adamw", "0.168 ± 0.066 (n = 8)"]
+    sort = (
+        "([texts, way]) => texts.map((t) => [sortKey(t), t]).sort((a, b) => compare(a[0], b[0], way)).map((p) => p[1])"
+    )
+    up = ["-0.5", "2.5e-07", "0.168 ± 0.066 (n = 8)", "≥ 2", "9 of 50", "10 of 50", "1,234", "∞", "adamw", "-"]
+    assert opened.evaluate(sort, [texts, 1]) == up
+    assert opened.evaluate(sort, [texts, -1]) == [*up[:8][::-1], "adamw", "-"]
+
+
+def test_tables_are_copied_as_csv_latex_and_markdown(visit, report):
+    opened = visit(report, permissions=["clipboard-read", "clipboard-write"])
+    copies = {}
+    for kind in ("CSV", "LaTeX", "Markdown"):
+        opened.get_by_label(f"Copy overview of quadratic as {kind}").click()
+        opened.get_by_text("2 rows copied").first.wait_for()
+        copies[kind] = opened.evaluate("navigator.clipboard.readText()").splitlines()
+    assert copies["CSV"][0].startswith('optimizer,final loss at its best learning rate,"at the largest, ×10"')
+    assert [line.split(",")[0] for line in copies["CSV"][1:]] == ["adamw", "s3"]
+    assert copies["Markdown"][1] == "| --- | --- | --- | --- | --- |"
+    assert len(copies["Markdown"]) == 4
+    assert copies["LaTeX"][1:3] == ["\\begin{tabular}{lrrrl}", "\\toprule"]
+    assert "\\pm$" in copies["LaTeX"][6]
+    assert copies["LaTeX"][-1] == "\\end{tabular}"
+
+
+def test_names_never_leave_their_place(visit, tmp_path):
+    for seed in (0, 1):
+        folder = make(tmp_path, seed=seed, spikes=[60])
+        config = folder / "config.yaml"
+        config.write_text(config.read_text().replace("optimizer: s3\n", f"optimizer: {json.dumps(HOSTILE)}\n"))
+    opened = visit(write_report(tmp_path))
+    assert drawn(opened) == [f"{HOSTILE} ×1 seed 0"]
+    assert opened.inner_text("#optimizers label") == HOSTILE
+    opened.locator("#chart .u-over").hover()
+    assert opened.inner_text("#readout").startswith(HOSTILE)
+    opened.locator("[aria-label='table cells'] th button").first.click()
+    assert opened.evaluate("window.broken") is None
+    assert opened.locator("img[src=x]").count() == 0
+
+
+@pytest.mark.parametrize("state", ["missing", "failed", "diverged"])
+def test_a_page_of_runs_without_an_end_opens(visit, tmp_path, state):
+    make(tmp_path, state=state)
+    opened = visit(write_report(tmp_path))
+    assert opened.locator("#chart").count() == (state == "diverged")
+    if state == "diverged":
+        assert "✕ 1 diverged" in opened.inner_text("#drawn")
+    else:
+        assert "No run has a result." in opened.inner_text("body")
+
+
+def test_verdicts_stand_first_with_their_numbers(visit, report, tmp_path):
+    runs = read_runs(report.parents[1])
+    file = tmp_path / "index.html"
+    file.write_text(page_text("results", runs, make_tables(runs), {}, [VERDICT, {"id": "C2", "verdict": "undecided"}]))
+    opened = visit(file)
+    assert opened.locator("h2").first.inner_text() == "Verdicts"
+    assert opened.locator(".verdicts li").first.inner_text().splitlines()[0] == "C1: ✗ not supported"
+    assert HOSTILE in opened.locator(".verdicts li").first.inner_text()
+    numbers = opened.locator("[aria-label='table verdicts'] tbody tr").all_inner_texts()
+    assert numbers[0].split("\t") == ["C1", "not supported", "-1.25 [-2, 0.5]", "8", "Wilcoxon", "0.0312", "a; b"]
+    assert numbers[1].split("\t")[2:] == ["-"] * 5
+
+
+def test_a_phone_shows_all_without_scrolling_sideways(visit, report):
+    opened = visit(report, viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    assert opened.evaluate("document.documentElement.scrollWidth") == 390
+    box = opened.locator("#chart canvas").bounding_box()
+    assert 300 < box["width"] <= 390
+    opened.locator("#chart .u-over").tap()
+    assert "step" in opened.inner_text("#readout")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_the_background(visit, report, scheme):
+    opened = visit(report, color_scheme=scheme)
+    style = "(({ color, backgroundColor }) => [color, backgroundColor])(getComputedStyle(document.body))"
+    text, ground = (luminance(colour) for colour in opened.evaluate(style))
+    assert (ground < 0.05) == (scheme == "dark")
+    assert (max(text, ground) + 0.05) / (min(text, ground) + 0.05) > 7  # WCAG 2, level AAA
+    assert opened.locator("figure img").first.evaluate("(image) => getComputedStyle(image).backgroundColor") == (
+        "rgb(255, 255, 255)"
+    )
+
+
+def luminance(colour):
+    """Of "rgb(r, g, b)", relative (WCAG 2)."""
+    shares = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+    linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
+    return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+
+def test_every_control_has_a_name_and_can_be_reached_by_keyboard(visit, report):
+    opened = visit(report)
+    nameless = """[...document.querySelectorAll('select, input, button')].filter((one) =>
+        !(one.labels?.length || one.getAttribute('aria-label') || one.textContent.trim()) || one.tabIndex < 0).length"""
+    assert opened.evaluate(nameless) == 0
+    opened.focus("#task")
+    opened.keyboard.press("Tab")
+    assert opened.evaluate("document.activeElement.id") == "multiplier"
+    assert opened.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+def test_without_javascript_the_figures_and_tables_stay(visit, report):
+    opened = visit(report, java_script_enabled=False)
+    assert not opened.locator("#curves").is_visible()
+    assert opened.locator("img[alt^='quadratic: the raw training loss']").is_visible()
+    assert opened.locator("[aria-label='table cells'] tbody tr").count() == 4
+    assert opened.locator("th button").count() == 0
+
+
+@pytest.mark.slow
+def test_200_runs_are_under_10_mb_and_draw_in_3_seconds(visit, tmp_path, monkeypatch):
+    monkeypatch.setattr(bench_report, "WARMUPS", (0.1,))  # one task: all 200 in one picture
+    bench_report.write_all(200, 2000, str(tmp_path))
+    file = write_report(tmp_path)
+    assert file.stat().st_size < 10e6
+    opened = visit(file)
+    opened.select_option("#multiplier", "all")
+    painted = """async () => {
+        const began = performance.now();
+        const seed = document.getElementById('seed');
+        seed.value = 'all';
+        seed.dispatchEvent(new Event('change'));
+        for (let frame = 0; frame < 2; frame++) await new Promise(requestAnimationFrame);
+        return performance.now() - began;
+    }"""
+    assert opened.evaluate(painted) < 3000
+    assert len(drawn(opened)) == 200
+    loaded = opened.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")
+    assert 0 < loaded < 3000
