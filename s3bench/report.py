@@ -12,12 +12,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from s3bench import __version__, comparisons, figures, published, record
+from s3bench import __version__, comparisons, figures, published, record, response
 from s3bench.across import performance_profile, profile_bands
 from s3bench.censored import IN_A_ROW, Steps, kaplan_meier, median_steps
 from s3bench.errors import UserError
 from s3bench.inference import pairs_needed, smallest_p
-from s3bench.runs import TREND_STEPS, Run, grouped, read_runs
+from s3bench.runs import TREND_STEPS, Run, grouped, read_all
+from s3bench.shocks import paired, shock_figures, shock_tables
 from s3bench.shown import markdown, shown
 from s3bench.tables import make_tables, part, picked, run_table, time_table
 
@@ -32,9 +33,13 @@ def write_report(results_dir: str | Path) -> Path:
     Raises UserError: no records, a damaged one, or records of one task that were not held to the same targets and
     detector parameters or had other data.
     """
-    runs = read_runs(results_dir)
+    runs, shocked = read_all(results_dir)
+    pairs = paired(runs, shocked)
     tables = make_tables(runs)
+    tables |= shock_tables(pairs, tables["holes"])
     drawn = make_figures(runs, tables)
+    looks = figures.looks(sorted({run.row["optimizer"] for run in [*runs, *shocked]}))
+    drawn |= {f"shock_{_file_name(name)}": figure for name, figure in shock_figures(pairs, looks).items()}
     report = Path(results_dir) / "report"
     draft = report.with_name(f".report-{os.getpid()}")
     try:
@@ -202,6 +207,7 @@ def _page(results_dir: str, runs: Sequence[Run], tables: Mapping[str, pd.DataFra
         published={task: _published(part(tables["published"], task=task)) for task in tasks},
         definitions=published.DEFINITIONS,
         spam=published.SPAM,
+        shocks={"window": response.WINDOW, "smooth": response.SMOOTH, "back": response.BACK},
         early=len(early),
         trend_steps=TREND_STEPS,
         drawn=DRAWN,

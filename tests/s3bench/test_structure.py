@@ -32,6 +32,9 @@ REPORT_SIDE = [
     "comparisons",
     "shown",
     "calibrate",
+    "response",
+    "bounds",
+    "shocks",
 ]
 RUN_SIDE = ["run", "train", "block", "groups", "measure", "build", "config", "environment", "schedule", "track"]
 RUN_SIDE += ["source", "grid", "dryrun", "shock"]
