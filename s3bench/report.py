@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from s3bench import __version__, comparisons, figures, published, record, response
+from s3bench import __version__, comparisons, figures, published, record
 from s3bench.across import performance_profile, profile_bands
 from s3bench.censored import IN_A_ROW, Steps, kaplan_meier, median_steps
 from s3bench.errors import UserError
 from s3bench.inference import pairs_needed, smallest_p
 from s3bench.runs import TREND_STEPS, Run, grouped, read_all
-from s3bench.shocks import paired, shock_figures, shock_tables
+from s3bench.shocks import paired, shock_facts, shock_figures, shock_tables
 from s3bench.shown import markdown, shown
 from s3bench.tables import make_tables, part, picked, run_table, time_table
 
@@ -207,7 +207,7 @@ def _page(results_dir: str, runs: Sequence[Run], tables: Mapping[str, pd.DataFra
         published={task: _published(part(tables["published"], task=task)) for task in tasks},
         definitions=published.DEFINITIONS,
         spam=published.SPAM,
-        shocks={"window": response.WINDOW, "smooth": response.SMOOTH, "back": response.BACK},
+        shocks=shock_facts(tables["shocks"]),
         early=len(early),
         trend_steps=TREND_STEPS,
         drawn=DRAWN,

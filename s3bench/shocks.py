@@ -13,7 +13,7 @@ from s3bench import comparisons, figures, record, score
 from s3bench.bounds import worst_step
 from s3bench.censored import median_steps
 from s3bench.inference import mean_interval
-from s3bench.response import WINDOW, Response, first_step, response
+from s3bench.response import BACK, SMOOTH, WINDOW, Response, first_step, response
 from s3bench.runs import Run, grouped
 
 SHOCK = ["kind", "step", "length", "dose"]
@@ -143,6 +143,12 @@ def _spikes_near(run: Run, pair: Pair) -> int:
     shock = pair.shock
     first = first_step(shock["kind"], shock["step"], shock["length"])
     return sum(shock["step"] <= spike.onset < first + WINDOW and spike.end > first for spike in run.spikes)
+
+
+def shock_facts(table: pd.DataFrame) -> dict[str, int]:
+    """How many shocked runs a table of shocks is of, and the numbers of steps in its definitions."""
+    count = int(table[["n", "holes", "without_twin", "twin_diverged"]].to_numpy().sum())
+    return {"count": count, "window": WINDOW, "smooth": SMOOTH, "back": BACK}
 
 
 def shock_tests(pairs: Sequence[Pair]) -> pd.DataFrame:

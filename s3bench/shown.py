@@ -32,6 +32,8 @@ HEADERS = {
 
 def shown(name: str, table: pd.DataFrame) -> pd.DataFrame:
     """A table as people read it: numbers rounded, each beside its n and its spread."""
+    if not len(table.columns):  # of no runs
+        return table
     if name == "overview":
         return _shown_overview(table)
     if name == "published":
