@@ -13,6 +13,7 @@ from hydra.utils import get_object, instantiate
 
 from s3bench.config import RunConfig
 from s3bench.errors import UserError, one_line, unknown
+from s3bench.shock import check_shock
 from s3bench.spikes import SpikeMonitor
 
 EXTRAS = {"pytorch_optimizer": "zoo"}  # packages that only an extra of pyproject.toml installs
@@ -33,6 +34,7 @@ def build_parts(config: RunConfig) -> Parts:
     """The parts of a run. Raises UserError for an argument that is wrong."""
     names = config.names
     task = _build(config.task.build, f"task {names.task}", given=set())
+    check_shock(config.shock, task, names.task)
     optimizer = _build(config.optimizer, f"optimizer {names.optimizer}", given={"params", "lr"})
     schedule = _build(config.schedule, f"schedule {names.schedule}", given={"step", "horizon"})
     tracker = _build(config.tracker, f"tracker {names.tracker}", given=set())

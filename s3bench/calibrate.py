@@ -73,14 +73,15 @@ def smallest_height(config: dict[str, Any]) -> float:
 
 
 def calibrate_tasks(results_dir: str | Path) -> dict[str, Calibration]:
-    """The calibration of each task from its records at an lr_multiplier of at most LOW.
+    """The calibration of each task from its undisturbed records at an lr_multiplier of at most LOW.
 
     Raises UserError: no records, a damaged one, none at so low a learning rate, or runs that are too few or not calm.
     """
     losses: dict[str, list[Array]] = {}
     smallest: dict[str, float] = {}
     for row in map(record.load_record, record.folders(results_dir)):
-        if row["state"] in record.OVER and row["lr_multiplier"] <= LOW:
+        calm = row["lr_multiplier"] <= LOW and record.shock(row["config"]) is None
+        if row["state"] in record.OVER and calm:
             loss = record.load_steps(row["folder"], ["loss"]).loss.to_numpy()
             losses.setdefault(row["task"], []).append(loss)
             smallest[row["task"]] = smallest_height(row["config"])

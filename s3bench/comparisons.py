@@ -237,6 +237,27 @@ def across(at_best: pd.DataFrame, times: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*columns, "speedup_low", "speedup_high"])
 
 
+def shocks(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Peak and area of the response to a shock, less the baseline's to the same shock, Wilcoxon's signed ranks.
+
+    `pairs`: one row per shocked run with a response, infinite where it diverged. Holm's correction is over the
+    optimizers at a shock and a multiplier, of one measure.
+    """
+    rows = []
+    where = ["task", "lr_multiplier", "kind", "step", "length", "dose"]
+    for key, group in pairs.groupby(where, sort=False):
+        for measure in ("peak", "area"):
+            family = []
+            for optimizer, base, both in _pairs(group):
+                differences = _differences(both[f"{measure}_x"], both[f"{measure}_y"])
+                row: dict[str, Any] = dict(zip(where, key, strict=True)) | {"measure": measure, "optimizer": optimizer}
+                row |= {"baseline": base, "n": len(both), **_mean("difference", differences)}
+                family.append(row | {"p": signed_rank_p(differences) if len(both) else math.nan})
+            rows += _with_verdicts(family)
+    columns = [*where, "measure", "optimizer", "baseline", "n", "difference", "difference_low", "difference_high"]
+    return pd.DataFrame(rows, columns=[*columns, *TESTED])
+
+
 def longest(runs: pd.DataFrame) -> pd.DataFrame:
     """Of each task the runs at its longest horizon: the others are the same task once more."""
     return runs[runs.horizon == runs.groupby("ladder").horizon.transform("max")]

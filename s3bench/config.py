@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from copy import copy
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -29,6 +29,7 @@ CHOICES = {
     "parallel": ("ddp", "fsdp2"),
 }
 OF_A_SWEEP = ("launcher", "retries", "fail_fast", "scale")  # no axes of a grid
+SHOCKS = ("none", "gradient", "noise", "labels")  # see shock.py
 FILLED_IN = ("names", "code", "run_id", "hydra")  # keys that are not for setting
 
 
@@ -43,6 +44,16 @@ class TaskConfig:
     targets: list[dict[str, Any]] = MISSING  # {metric, at_most} or {metric, at_least}, the main one first
     spikes: dict[str, Any] = MISSING  # the detector's parameters
     download: bool = False  # whether data that are missing are downloaded, where their library can
+
+
+@dataclass
+class ShockConfig:
+    """What disturbs a run on purpose, see shock.py. Without a kind, the rest says nothing and is as it stands here."""
+
+    kind: str = "none"  # one of SHOCKS
+    step: int = 0  # the first that is disturbed
+    length: int = 1  # steps
+    dose: float = 1.0  # the factor of kind gradient
 
 
 @dataclass
@@ -70,6 +81,7 @@ class RunConfig:
     seed: int = MISSING
     horizon: int = MISSING
     eval_every: int = MISSING
+    shock: ShockConfig = field(default_factory=ShockConfig)
     measure_every: int = MISSING
     stop_diverged: int | None = None
     clip_norm: float | None = None
@@ -302,6 +314,8 @@ def _typed(config: DictConfig) -> RunConfig:
 def _named(config: RunConfig) -> RunConfig:
     """The config, checked, with the digests and the run_id that are its own."""
     _check(config)
+    if config.shock.kind == "none":  # one run, whatever shocks a grid has beside it
+        config = replace(config, shock=ShockConfig())
     parts = {"task": config.task.build, "optimizer": config.optimizer, "schedule": config.schedule}
     code = {part: source.digest(node["_target_"]) for part, node in parts.items()}
     return replace(config, code=code, run_id=_run_id(config, code))
@@ -309,9 +323,11 @@ def _named(config: RunConfig) -> RunConfig:
 
 def _set(config: DictConfig, override: Override) -> None:
     """Set an existing key of the config in place. Raises UserError: no such key, or a value of another type."""
-    _check_like(_node(config, override), override)
+    node = _node(config, override)
+    _check_like(node, override)
     try:
-        OmegaConf.update(config, override.key_or_group, override.value(), merge=False)
+        typed = is_dataclass(OmegaConf.get_type(node))  # such as shock={kind: noise}: what it leaves out is as before
+        OmegaConf.update(config, override.key_or_group, override.value(), merge=typed)
     except OmegaConfBaseException as error:
         raise UserError(f"{override.input_line}: {str(error).splitlines()[0]}") from error
 
@@ -352,7 +368,7 @@ def _check_like(node: Any, override: Override) -> None:
 
 def _run_id(config: RunConfig, code: dict[str, str]) -> str:
     """A readable part, a digest of all in the config that can change the result, and one of the code."""
-    settings = record.identity({**vars(config), "task": vars(config.task)})
+    settings = record.identity({**vars(config), "task": vars(config.task), "shock": vars(config.shock)})
     del settings["code"]
     names = config.names
     readable = f"{names.task}-{names.optimizer}-x{config.lr_multiplier:g}-s{config.seed}"
@@ -403,6 +419,7 @@ def _check(config: RunConfig) -> None:
         if not whole and not (number is None and may_be_null):
             or_null = "null or " if may_be_null else ""
             raise UserError(f"launcher.{key} is {number!r}; it must be {or_null}a whole number above 0")
+    _check_shock(config.shock, config.horizon)
     for target in config.task.targets:
         if set(target) not in ({"metric", "at_most"}, {"metric", "at_least"}) or not isinstance(target["metric"], str):
             raise UserError(f"task.targets holds {target}; it must be {{metric, at_most}} or {{metric, at_least}}")
@@ -417,6 +434,25 @@ def _check(config: RunConfig) -> None:
     ):
         if not isinstance(node.get("_target_"), str):
             raise UserError(f"{key} has no _target_, the import path of what it builds")
+
+
+def _check_shock(shock: ShockConfig, horizon: int) -> None:
+    """Raise UserError for a shock that there cannot be."""
+    if shock.kind not in SHOCKS:
+        raise unknown("shock.kind", shock.kind, SHOCKS)
+    if shock.kind == "none":
+        return
+    if not 0 <= shock.step < horizon:
+        raise UserError(f"shock.step is {shock.step}; it must be from 0 to {horizon - 1}, within the horizon")
+    if not 1 <= shock.length <= horizon - shock.step:
+        raise UserError(
+            f"shock.length is {shock.length}; it must be from 1 to {horizon - shock.step}, "
+            f"as the horizon is {horizon} and the shock begins at step {shock.step}"
+        )
+    if not (shock.dose > 0 and math.isfinite(shock.dose)):
+        raise UserError(f"shock.dose is {shock.dose}; it must be a number above 0")
+    if shock.kind != "gradient" and shock.dose != 1:
+        raise UserError(f"shock.dose is {shock.dose:g}; a shock of kind {shock.kind} has none, only gradient has")
 
 
 def as_dict(config: RunConfig) -> dict[str, Any]:

@@ -22,6 +22,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 WARNING = "#B00000"
 SUFFIXES = (".png", ".svg", ".pdf")
 DODGE = 1.12  # factor between optimizers at one multiplier: side by side, not on top of each other
+SIDE = 1.05  # the same, between optimizers at one dose
 LIFT = 0.008  # between the lines of shares: none hides another
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -65,6 +66,15 @@ class Series:
     low: list[float] = field(default_factory=list)
     high: list[float] = field(default_factory=list)
     points: list[tuple[float, float]] = field(default_factory=list)  # (multiplier, value); infinite: drawn at the top
+
+
+class ShockRow(NamedTuple):
+    """A row of `shock_responses`: a panel for each step of the shock, of the optimizers' values against a dose."""
+
+    ylabel: str
+    xlabel: str
+    panels: Mapping[int, Mapping[str, Series]]  # step of the shock -> optimizer -> values, doses for multipliers
+    over_time: bool = False  # steps for doses: lines with bands
 
 
 def looks(optimizers: Sequence[str]) -> dict[str, Look]:
@@ -251,6 +261,64 @@ def profile(
         axes.set_xlim(1, factors[-1])
         axes.set_xlabel("steps to target, in multiples of the fastest optimizer's")
     return figure
+
+
+def shock_responses(rows: Sequence[ShockRow], looks: Mapping[str, Look], bounds: Mapping[str, float | None]) -> Figure:
+    """Small multiples, a column for each step of the shock: means over the seeds, from the smallest to the largest.
+
+    Args:
+        rows: in their order; panels that a row lacks stay empty.
+        looks: of all optimizers.
+        bounds: of the optimizers' steps, for the legend; None where none is known.
+    """
+    steps = sorted({step for row in rows for step in row.panels})
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(1.2 + 2.6 * len(steps), 0.9 + 1.8 * len(rows)))
+        grid = figure.subplots(len(rows), len(steps), sharey="row", squeeze=False)
+        for of_row, row in zip(grid, rows, strict=True):
+            for axes, step in zip(of_row, steps, strict=True):
+                axes.set_xlabel(row.xlabel)
+                if panel := row.panels.get(step):
+                    draw = _draw_bands if row.over_time else _draw_doses
+                    draw(axes, panel, [name for name in looks if name in bounds], looks)
+                else:
+                    axes.text(0.5, 0.5, "no runs", transform=axes.transAxes, ha="center", color="gray")
+                    axes.set_xticks([])
+            of_row[0].set_ylabel(row.ylabel)
+            if not row.over_time:
+                _value_axis(of_row[0], {f"{at} {name}": s for at, p in row.panels.items() for name, s in p.items()})
+        for axes, step in zip(grid[0], steps, strict=True):
+            axes.set_title(f"at step {step:,}", pad=16)
+        names = [name for name in looks if name in bounds]
+        handles = [Line2D([], [], color=looks[name].colour, marker=looks[name].marker, ms=5) for name in names]
+        limits = [f" (≤ {bounds[name]:.3g})" if bounds[name] is not None else "" for name in names]
+        labels = [_plain(name) + limit for name, limit in zip(names, limits, strict=True)]
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(names), 2 + len(steps)))
+    return figure
+
+
+def _draw_doses(axes: Axes, panel: Mapping[str, Series], names: Sequence[str], looks: Mapping[str, Look]) -> None:
+    doses = sorted({dose for series in panel.values() for dose, _ in series.points})
+    for place, name in enumerate(names):
+        if name in panel:
+            shift = SIDE ** (place - (len(names) - 1) / 2)
+            _draw_series(axes, panel[name], looks[name], shift, lines=True)
+            _draw_beyond(axes, panel[name], looks[name], shift)
+    if any(math.isinf(value) for series in panel.values() for _, value in series.points):
+        axes.text(0, 1.04, "diverged ", transform=axes.transAxes, ha="right", va="center", fontsize=6)
+    axes.set_xscale("log")
+    axes.set_xlim(doses[0] / 1.8, doses[-1] * 1.8)
+    axes.xaxis.set_major_locator(FixedLocator(doses))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _draw_bands(axes: Axes, panel: Mapping[str, Series], names: Sequence[str], looks: Mapping[str, Look]) -> None:
+    for name in names:
+        if name in panel:
+            series, colour = panel[name], looks[name].colour
+            axes.fill_between(series.multipliers, series.low, series.high, color=colour, alpha=0.08, lw=0)
+            axes.plot(series.multipliers, series.middle, color=colour, lw=1.0)
 
 
 def _draw_shares(

@@ -17,6 +17,7 @@ from s3bench.censored import IN_A_ROW
 from s3bench.curve_data import curve_data
 from s3bench.inference import pairs_needed, smallest_p
 from s3bench.runs import TREND_STEPS, Run, grouped
+from s3bench.shocks import shock_facts
 from s3bench.shown import shown
 from s3bench.tables import part
 
@@ -75,6 +76,7 @@ def page(
         published={task: _published(part(tables["published"], task=task)) for task in tasks},
         definitions=published.DEFINITIONS,
         spam=published.SPAM,
+        shocks=shock_facts(tables["shocks"]),
         early=len(early),
         trend_steps=TREND_STEPS,
         drawn=DRAWN,

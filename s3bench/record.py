@@ -82,13 +82,20 @@ Columns = dict[str, npt.NDArray[Any]]  # by name
 
 
 def identity(config: dict[str, Any]) -> dict[str, Any]:
-    """The part of a resolved config that can change the result of the run."""
-
+    """The part of a resolved config that can change the result of the run; a shock only where there is one."""
     part = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
+    if shock(config) is None:
+        part.pop("shock", None)
     part["task"] = {key: value for key, value in config["task"].items() if key not in NOT_TASK_IDENTITY}
     build = config["task"]["build"]
     part["task"]["build"] = {key: value for key, value in build.items() if key not in NOT_BUILD_IDENTITY}
     return part
+
+
+def shock(config: dict[str, Any]) -> dict[str, Any] | None:
+    """The shock of a resolved config, None of an undisturbed run and of one from before there were shocks."""
+    given: dict[str, Any] = config.get("shock") or {"kind": "none"}
+    return None if given["kind"] == "none" else given
 
 
 def folder_of(config: dict[str, Any]) -> Path:

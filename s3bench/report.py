@@ -16,7 +16,8 @@ from s3bench.censored import Steps, kaplan_meier, median_steps
 from s3bench.claims import judge
 from s3bench.errors import UserError
 from s3bench.page import DRAWN, page
-from s3bench.runs import Run, grouped, read_runs
+from s3bench.runs import Run, grouped, read_all
+from s3bench.shocks import paired, shock_figures, shock_tables
 from s3bench.shown import markdown, shown
 from s3bench.tables import make_tables, part, picked, run_table, time_table
 from s3bench.verdicts import as_json, as_markdown
@@ -30,10 +31,14 @@ def write_report(results_dir: str | Path) -> Path:
     Raises UserError: no records, a damaged one, or records of one task that were not held to the same targets and
     detector parameters or had other data.
     """
-    runs = read_runs(results_dir)
+    runs, shocked = read_all(results_dir)
+    pairs = paired(runs, shocked)
     tables = make_tables(runs)
+    tables |= shock_tables(pairs, tables["holes"])
     claims = judge(runs)
     drawn = make_figures(runs, tables)
+    looks = figures.looks(sorted({run.row["optimizer"] for run in [*runs, *shocked]}))
+    drawn |= {f"shock_{_file_name(name)}": figure for name, figure in shock_figures(pairs, looks).items()}
     report = Path(results_dir) / "report"
     draft = report.with_name(f".report-{os.getpid()}")
     try:

@@ -18,6 +18,7 @@ from s3bench.groups import parameter_groups
 from s3bench.learner import Learner, check_rows
 from s3bench.processes import Processes, joined, of_torchrun
 from s3bench.rows import Rows
+from s3bench.shock import Shock
 from s3bench.stop import Stop, Stopped
 from s3bench.train import train
 
@@ -154,6 +155,7 @@ def _train(
         ),
         on_steps=rows.add_steps if rows else lambda _: None,
         on_eval=rows.add_eval if rows else lambda _: None,
+        shock=Shock(config.shock, parts.task, config.seed, processes.rank),
     )
     return {"steps": steps, **so_far(), "parameters": sum(p.numel() for p in learner.params)}
 

@@ -49,9 +49,15 @@ class Run:
 
 
 def read_runs(results_dir: str | Path) -> list[Run]:
-    """The runs of a results folder, scored, in the page's order.
+    """The undisturbed runs of a results folder, scored, in the page's order, see `read_all`."""
+    return read_all(results_dir)[0]
 
-    From 200 records on, one process per core reads them; a script that calls this needs `if __name__ == "__main__":`.
+
+def read_all(results_dir: str | Path) -> tuple[list[Run], list[Run]]:
+    """The runs of a results folder, scored, in the page's order: the undisturbed ones, and those with a shock.
+
+    A shocked run has the labels of its undisturbed twin. From 200 records on, one process per core reads them; a script
+    that calls this needs `if __name__ == "__main__":`.
 
     Raises:
         UserError: no records, a damaged one, or records of one task that were not held to the same targets and
@@ -65,7 +71,12 @@ def read_runs(results_dir: str | Path) -> list[Run]:
             runs = list(pool.map(read_run, folders, chunksize=16))
     _label(runs)
     _refuse_mixtures(runs)
-    return sorted(runs, key=lambda run: tuple(run.row[key] for key in ORDER))
+    runs.sort(key=lambda run: tuple(run.row[key] for key in ORDER))
+    shocks = [record.shock(run.row["config"]) for run in runs]
+    return (
+        [run for run, shock in zip(runs, shocks, strict=True) if shock is None],
+        [run for run, shock in zip(runs, shocks, strict=True) if shock is not None],
+    )
 
 
 ORDER = ("ladder", "horizon", "task", "optimizer", "lr_multiplier", "seed")
@@ -153,7 +164,8 @@ def _label(runs: Sequence[Run]) -> None:
     What else than the optimizer, the learning rate's multiplier and the seed can change a result makes another task.
     The `ladder` is the task's label without the horizon: the same task at several horizons.
     """
-    settings = [_flat(record.identity(run.row["config"]) | {"code": None}) for run in runs]  # other code is refused
+    apart = {"code": None, "shock": None}  # other code is refused, and shocked runs stand in tables of their own
+    settings = [_flat(record.identity(run.row["config"]) | apart) for run in runs]
     for run in runs:
         run.row["ladder"] = run.row["task"]
     for column, belongs in (

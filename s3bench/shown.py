@@ -15,6 +15,11 @@ HEADERS = {
     "interval": "[95%]",
     "p_holm": "p, Holm",
     "p_poisson": "p if Poisson",
+    "peak": "peak [95%]",
+    "area": "area [95%]",
+    "lasting": "lasting harm [95%]",
+    "worst_step_then": "worst step then",
+    "median_recovery": "median steps to recover",
     "sensitivity_mean": "sensitivity",
     "lr_multiplier": "×",
     "best_multiplier": "best ×",
@@ -27,6 +32,8 @@ HEADERS = {
 
 def shown(name: str, table: pd.DataFrame) -> pd.DataFrame:
     """A table as people read it: numbers rounded, each beside its n and its spread."""
+    if not len(table.columns):  # of no runs
+        return table
     if name == "overview":
         return _shown_overview(table)
     if name == "published":
@@ -52,6 +59,11 @@ def shown(name: str, table: pd.DataFrame) -> pd.DataFrame:
         columns["n"] = _joined(columns, "{0} of {1}", "n", "seeds")
         for column in ("edge", "seeds"):
             del columns[column]
+    if name == "shocks":
+        columns["recovered"] = _joined(columns, "{0} of {1}", "recovered", "n")
+        for column in ("holes", "without_twin", "twin_diverged"):
+            if not table[column].any():
+                del columns[column]
     if name == "targets":
         columns["reached"] = _joined(columns, "{0} of {1}", "reached", "n")
         del columns["n"]

@@ -50,7 +50,8 @@ def make_tables(runs: Sequence[Run]) -> dict[str, pd.DataFrame]:
 
 def run_table(runs: Sequence[Run]) -> pd.DataFrame:
     """One row per run with its scores, NaN where it has no result."""
-    table = pd.DataFrame([{key: run.row[key] for key in RUN} | run.scores for run in runs])
+    rows = [{key: run.row[key] for key in RUN} | run.scores for run in runs]
+    table = pd.DataFrame(rows, columns=None if rows else RUN)
     for name in ("final_loss", "initial_loss", "spikes", "update_max"):
         if name not in table:
             table[name] = np.nan  # no run has a result

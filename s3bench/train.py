@@ -8,6 +8,7 @@ import torch
 from s3bench.block import Block, End
 from s3bench.checkpoint import Checkpoints
 from s3bench.learner import Learner
+from s3bench.shock import CALM, Shock
 
 
 def train(
@@ -24,6 +25,7 @@ def train(
     checkpoints: Checkpoints,
     on_steps: Callable[[list[dict[str, Any]]], None],
     on_eval: Callable[[dict[str, Any]], None],
+    shock: Shock = CALM,
 ) -> int:
     """Train the model in place from `first_step` to `horizon`; returns the steps done: fewer where it ended early.
 
@@ -41,6 +43,7 @@ def train(
         end: decides which loss is the last, before the horizon.
         checkpoints: written between two steps when they are due, after all rows; they may stop the run.
         on_steps, on_eval: take the rows as they come.
+        shock: disturbs some steps.
     """
     batches = learner.batches(first_step)
     block = Block(learner.processes, first_step, end)
@@ -57,7 +60,8 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = lr_t
         optimizer.zero_grad()
-        loss = learner.backward(next(batches))
+        loss = learner.backward(shock.batch(step, next(batches)))
+        shock.scale(step, learner.params)
         scalars = {"loss": loss, "grad_norm": learner.clip_gradients(clip_norm)}
         if step % measure_every == 0:
             before = learner.coordinates()

@@ -136,7 +136,15 @@ def _check(context: ForkServerContext, configs: list[RunConfig]) -> int:
     distinct: dict[str, RunConfig] = {}
     for config in configs:
         build = {key: value for key, value in config.task.build.items() if key != "seed"}
-        parts = (build, config.optimizer, config.schedule, config.tracker, config.device, config.accumulate)
+        parts = (
+            build,
+            config.optimizer,
+            config.schedule,
+            config.tracker,
+            config.device,
+            config.accumulate,
+            config.shock.kind,
+        )
         distinct.setdefault(repr(parts), config)
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_check_work, args=(list(distinct.values()), sender), daemon=True)

@@ -7,4 +7,9 @@ A task is a class with
     loss(model, batch) -> 0-d tensor
     evaluate(model) -> {"loss": float, ...}        on fixed held-out data, on the device of the model
     fingerprint() -> str                           of the data
+It may have
+    shocked(batch, kind, generator) -> batch       kind "noise": noise for inputs; "labels": permuted labels; drawn from
+                                                   the generator; ValueError for a kind that it has no sense of. Without
+                                                   it s3bench/shock.py takes the first tensor for inputs, the last of
+                                                   several for labels, and draws normal numbers
 """

@@ -81,9 +81,19 @@ class TokenTask:
         return (self._windows(self.train, starts[rows]),)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Mean cross-entropy in nats per token, 0-d."""
+        """Mean cross-entropy in nats per token, 0-d; of a batch (windows, others) the next tokens are `others`."""
+        windows, *others = batch
+        following = others[0] if others else windows[:, 1:]
+        return F.cross_entropy(model(windows[:, :-1]).flatten(0, 1), following.flatten())
+
+    def shocked(self, batch: Batch, kind: str, generator: torch.Generator) -> Batch:
+        """Noise: ids drawn uniformly from the encoding's. Labels: the next tokens, permuted over the whole batch."""
         (windows,) = batch
-        return F.cross_entropy(model(windows[:, :-1]).flatten(0, 1), windows[:, 1:].flatten())
+        if kind == "noise":
+            return (torch.randint(self.facts["vocabulary"], windows.shape, generator=generator),)
+        following = windows[:, 1:]
+        order = torch.randperm(following.numel(), generator=generator)
+        return windows, following.flatten()[order].view_as(following)
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:

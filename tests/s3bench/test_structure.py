@@ -38,9 +38,12 @@ REPORT_SIDE = [
     "evidence",
     "verdicts",
     "onset",
+    "response",
+    "bounds",
+    "shocks",
 ]
 RUN_SIDE = ["run", "train", "block", "groups", "measure", "build", "config", "environment", "schedule", "track"]
-RUN_SIDE += ["source", "grid", "dryrun"]
+RUN_SIDE += ["source", "grid", "dryrun", "shock"]
 RUN_SIDE += ["rows", "checkpoint", "stop", "sweep", "local", "workers", "warm", "learner", "processes", "tune"]
 RUN_SIDE += ["cluster", "on_slurm", "on_ray", "pack", "submit"]
 

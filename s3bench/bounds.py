@@ -1,0 +1,50 @@
+"""The largest step that an update rule can take on one coordinate, over the learning rate, whatever the gradients.
+
+Derived here from each rule's weights; weight decay and ε are left out. With averages n = Σ w_i g_i above and
+b = (Σ u_i |g_i|^p)^{1/p} below, Hölder's inequality gives |n / b| ≤ (Σ (w_i / u_i^{1/p})^q)^{1/q}, 1/p + 1/q = 1, and
+some sequence of gradients reaches it.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+ADAM = ("torch.optim.Adam", "torch.optim.AdamW")
+S3 = ("optimizers.S3", "optimizers.s3.S3")
+SIGN = ("optimizers.SignSGD", "optimizers.signsgd.SignSGD")
+
+
+def worst_step(optimizer: Mapping[str, Any], updates: float = math.inf) -> float | None:
+    """The bound of a record's optimizer at its update number `updates`, from 1 on; without a number, of them all.
+
+    None where none is known.
+    """
+    name = optimizer["_target_"]
+    if name in ADAM:
+        beta1, beta2 = optimizer.get("betas", (0.9, 0.999))
+        return adam(beta1, beta2, updates)
+    if name in S3:
+        beta, other = optimizer.get("beta", 0.95), optimizer.get("denominator_beta")
+        if other is None or other == beta:
+            return s3(beta, optimizer.get("p", 3.0), updates, nesterov=optimizer.get("nesterov", True))
+    return 1.0 if name in SIGN else None
+
+
+def adam(beta1: float, beta2: float, updates: float = math.inf) -> float:
+    """Adam's, p = 2: w_i = (1-β1) β1^i / (1-β1^t) and u_i likewise of β2, i = 0 .. t-1.
+
+    In the limit (1-β1) / sqrt((1-β2) (1-β1²/β2)); without bound there if β1² is not below β2.
+    """
+    ratio = beta1**2 / beta2 if beta2 else math.inf if beta1 else 0.0
+    if ratio < 1:
+        series = (1 - ratio**updates) / (1 - ratio)
+    else:
+        series = math.fsum(ratio**i for i in range(int(updates))) if updates < math.inf else math.inf
+    below = (1 - beta2) / (1 - beta2**updates)
+    return float((1 - beta1) / (1 - beta1**updates) * math.sqrt(series / below))
+
+
+def s3(beta: float, p: float, updates: float = math.inf, *, nesterov: bool = True) -> float:
+    """S3's with one β: w = u, so that the bound is W^{1-1/p}; W = 1-β^{t+1}, without the look-ahead 1-β^t."""
+    weights: float = 1 - beta ** (updates + nesterov)
+    return math.pow(weights, 1 - 1 / p)

@@ -1,0 +1,265 @@
+"""Shocks, the run side: only the steps asked for are disturbed, the same for every optimizer, and a run can go on."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from s3bench import record
+from s3bench.build import build_parts
+from s3bench.config import ShockConfig, run_config, run_configs
+from s3bench.errors import UserError
+from s3bench.run import run
+from s3bench.shock import Shock
+from tests.s3bench.interrupted import configs, same, stopped_at
+
+VIT = ["task=digits_vit", "horizon=16", "eval_every=8"]
+GPT = ["task=source_gpt", "horizon=12", "eval_every=6"]
+QUADRATIC = ["task=quadratic", "schedule=constant", "measure_every=1", "horizon=12"]
+
+
+def recorded(tmp_path, *overrides):
+    """The rows of every step of a run, trained here."""
+    config = run_config([*overrides, f"results_dir={tmp_path}"])
+    assert run(config) == "finished"
+    return record.load_steps(tmp_path / config.run_id)
+
+
+@pytest.mark.parametrize(
+    ("task", "kind", "first"),
+    [
+        (VIT, "gradient", 6),  # loss[t] is measured before update t
+        (VIT, "noise", 5),
+        (VIT, "labels", 5),
+        (GPT, "gradient", 6),
+        (GPT, "noise", 5),
+        (GPT, "labels", 5),
+        (QUADRATIC, "noise", 5),
+    ],
+)
+def test_a_run_is_bit_for_bit_its_twin_before_the_shock_and_another_after_it(tmp_path, task, kind, first):
+    dose = ["shock.dose=30"] if kind == "gradient" else []
+    twin = recorded(tmp_path, *task)
+    shocked = recorded(tmp_path, *task, f"shock.kind={kind}", "shock.step=5", "shock.length=2", *dose)
+    assert (twin.loss == shocked.loss).tolist() == [step < first for step in range(len(twin))]
+    assert (twin.grad_norm == shocked.grad_norm)[:5].all()
+    assert twin.grad_norm[5] != shocked.grad_norm[5]
+    assert (twin.lr == shocked.lr).all()
+
+
+def test_the_gradient_is_scaled_before_it_is_recorded_and_clipped(tmp_path):
+    shock = ["shock.kind=gradient", "shock.step=3", "shock.length=2", "shock.dose=50"]
+    sgd = [*QUADRATIC, "optimizer=sgd", "task.lr=0.01", "optimizer.momentum=0"]
+    twin, shocked = recorded(tmp_path, *sgd), recorded(tmp_path, *sgd, *shock)
+    assert shocked.grad_norm[3] == pytest.approx(50 * twin.grad_norm[3])
+    assert shocked.update_rms[3] == pytest.approx(50 * twin.update_rms[3], rel=1e-4)
+    clipped = recorded(tmp_path, *sgd, *shock, "clip_norm=0.1")
+    assert clipped.grad_norm[3] > 1  # before clipping
+    assert clipped.update_rms[3] * math.sqrt(32) == pytest.approx(0.1, rel=1e-3)
+
+
+def test_s3_and_adam_take_the_shocks_that_their_rules_say(tmp_path):
+    """From the recorded gradients of a noiseless quadratic with one coordinate, by hand."""
+    one = [*QUADRATIC[:-1], "horizon=4", "task.build.dim=1", "task.build.condition=1", "task.build.noise=0"]
+    one += ["task.lr=0.001"]
+    shock = ["shock.kind=gradient", "shock.step=3", "shock.dose=100"]
+    s3 = recorded(tmp_path, *one, "optimizer=s3", "optimizer.weight_decay=0", *shock)
+    adam = recorded(tmp_path, *one, "optimizer=adam", *shock)
+    for rows, update in ((s3, by_hand_s3), (adam, by_hand_adam)):
+        gradients = [*rows.grad_norm]  # the curvature is 1 and x does not change its sign: they are those of the rule
+        assert gradients[3] == pytest.approx(100 * math.sqrt(2 * rows.loss[3]), rel=1e-5)
+        assert rows.update_max[3] == pytest.approx(update(gradients), rel=1e-3)
+
+
+def by_hand_s3(gradients, beta=0.95, p=3):
+    m = s = 0.0
+    for gradient in gradients:
+        m, s = beta * m + (1 - beta) * gradient, beta * s + (1 - beta) * gradient**p
+    return (beta * m + (1 - beta) * gradient) / (beta * s + (1 - beta) * gradient**p) ** (1 / p)
+
+
+def by_hand_adam(gradients, beta1=0.9, beta2=0.999):
+    m = v = 0.0
+    for gradient in gradients:
+        m, v = beta1 * m + (1 - beta1) * gradient, beta2 * v + (1 - beta2) * gradient**2
+    steps = len(gradients)
+    return (m / (1 - beta1**steps)) / math.sqrt(v / (1 - beta2**steps))
+
+
+def disturbed(kind, task, step=4, seed=0, rank=0):
+    """Batch 4 of a task, disturbed, and as it was."""
+    config = run_config([*task, f"seed={seed}"])
+    made = build_parts(config).task
+    batch = next(iter(made.batches(step)))
+    kept = [tensor.clone() for tensor in batch]
+    shocked = Shock(ShockConfig(kind, step), made, seed, rank).batch(step, batch)
+    assert all(torch.equal(one, other) for one, other in zip(batch, kept, strict=True)), "disturbed in place"
+    return shocked, batch
+
+
+def test_noise_images_have_the_batchs_mean_deviation_and_labels():
+    for task in (["task=digits_vit"], ["task=digits_mlp"], ["task=glyphs_resnet"]):
+        (images, labels), (pixels, truth) = disturbed("noise", task)
+        assert images.shape == pixels.shape
+        assert images.dtype == pixels.dtype
+        assert torch.equal(labels, truth)
+        assert images.mean().item() == pytest.approx(pixels.mean().item(), abs=0.1)
+        assert images.std().item() == pytest.approx(pixels.std().item(), rel=0.1)
+        assert abs(np.corrcoef(images.flatten(), pixels.flatten())[0, 1]) < 0.1
+
+
+def test_images_as_bytes_become_noise_as_bytes():
+    class Bytes:
+        pass
+
+    pixels = torch.randint(100, 140, (8, 3, 8, 8), dtype=torch.uint8)
+    images, labels = Shock(ShockConfig("noise", 0), Bytes()).batch(0, (pixels, torch.arange(8)))
+    assert images.dtype == torch.uint8
+    assert images.float().mean().item() == pytest.approx(120, abs=3)
+    assert torch.equal(labels, torch.arange(8))
+
+
+def test_noise_text_is_uniform_over_the_vocabulary_also_in_what_is_to_be_predicted():
+    (windows,), (text,) = disturbed("noise", [*GPT, "task.build.batch=64"])
+    assert windows.shape == text.shape
+    assert windows.dtype == text.dtype
+    counts = torch.bincount(windows.flatten(), minlength=512)
+    assert len(counts) == 512
+    assert counts.max() < 4 * counts.float().mean()
+    assert torch.bincount(text.flatten()).max() > 10 * counts.float().mean()
+
+
+@pytest.mark.parametrize("task", [VIT, ["task=regression"]])
+def test_permuted_labels_are_the_batchs_own_in_another_order(task):
+    (inputs, labels), (same_inputs, truth) = disturbed("labels", task)
+    assert torch.equal(inputs, same_inputs)
+    assert torch.equal(labels.flatten().sort().values, truth.flatten().sort().values)
+    assert not torch.equal(labels, truth)
+
+
+def test_permuted_next_tokens_are_the_batchs_own_and_the_text_stays():
+    (windows, following), (text,) = disturbed("labels", GPT)
+    assert torch.equal(windows, text)
+    assert torch.equal(following.flatten().sort().values, text[:, 1:].flatten().sort().values)
+    assert (following != text[:, 1:]).float().mean() > 0.5
+
+
+@pytest.mark.parametrize("task", [VIT, GPT])
+@pytest.mark.parametrize("kind", ["noise", "labels"])
+def test_what_is_drawn_is_a_function_of_seed_step_and_process_and_leaves_torchs_random_numbers(task, kind):
+    before = torch.get_rng_state()
+    drawn = [disturbed(kind, task)[0] for _ in range(2)]
+    assert torch.equal(before, torch.get_rng_state())
+    assert all(torch.equal(one, other) for one, other in zip(*drawn, strict=True))
+    batch = disturbed(kind, task)[1]
+    made = build_parts(run_config(task)).task
+
+    def last(seed, step, rank):
+        return Shock(ShockConfig(kind, 4, length=2), made, seed, rank).batch(step, batch)[0 if kind == "noise" else -1]
+
+    others = [last(1, 4, 0), last(0, 5, 0), last(0, 4, 1)]
+    assert not any(torch.equal(last(0, 4, 0), other) for other in others)
+
+
+def test_every_optimizer_sees_the_same_noise(tmp_path):
+    shock = ["shock.kind=noise", "shock.step=0", "lr_multiplier=1e-6"]
+    losses = [recorded(tmp_path, *VIT, f"optimizer={name}", *shock).loss[0] for name in ("s3", "adamw", "signum")]
+    assert len(set(losses)) == 1
+
+
+@pytest.mark.parametrize("kind", ["gradient", "noise", "labels"])
+@pytest.mark.parametrize("task", [VIT, GPT])
+def test_a_run_that_is_stopped_within_its_shock_goes_on_bit_for_bit(tmp_path, kind, task):
+    asked = [*task[:1], "horizon=16", "eval_every=5", f"shock.kind={kind}", "shock.step=4", "shock.length=4"]
+    whole, cut, there, here = configs(tmp_path, *asked, *(["shock.dose=20"] if kind == "gradient" else []))
+    assert run(whole) == "finished"
+    assert stopped_at(cut, 2) == "stopped"
+    assert record.steps_so_far(here) == 6
+    assert run(cut) == "finished"
+    assert same(there, here)
+
+
+@pytest.mark.parametrize("kind", ["gradient", "noise", "labels"])
+@pytest.mark.parametrize("task", [VIT, GPT])
+def test_pieces_and_processes_that_make_batches_change_no_shock(tmp_path, kind, task):
+    shock = [f"shock.kind={kind}", "shock.step=3", "shock.length=3"]
+    shock += ["shock.dose=20"] if kind == "gradient" else []
+    plain = recorded(tmp_path, *task, *shock)
+    pieces = recorded(tmp_path / "pieces", *task, *shock, "accumulate=2")
+    np.testing.assert_allclose(plain.loss, pieces.loss, rtol=1e-4)
+    workers = recorded(tmp_path / "workers", *task, *shock, "workers=1")
+    assert plain.equals(workers)
+
+
+def test_without_a_kind_a_run_is_the_ordinary_one():
+    base = run_config(["task=quadratic"])
+    for override in ("shock.step=7", "shock.dose=100", "shock={kind: none, length: 9}", "shock.length=100000"):
+        assert run_config(["task=quadratic", override]) == base
+    assert "shock" not in record.identity(vars(base) | {"task": vars(base.task), "shock": vars(base.shock)})
+    assert base.run_id.startswith("quadratic-s3-x1-s0-506f956318-")  # as before there were shocks
+
+
+def test_a_grid_of_shocks_has_one_undisturbed_twin():
+    doses = run_configs(["shock.kind=none,gradient", "shock.step=5", "shock.dose=3,10,100", "seed=0,1"])
+    assert len(doses) == 2 * (1 + 3)
+    whole = run_configs(["shock={kind: none},{kind: gradient, step: 5, dose: 3},{kind: noise, step: 9}", "seed=0,1"])
+    assert [(config.shock.kind, config.seed) for config in whole] == [
+        (kind, seed) for kind in ("none", "gradient", "noise") for seed in (0, 1)
+    ]
+    assert {config.run_id for config in doses} & {config.run_id for config in whole} == {
+        config.run_id
+        for config in run_configs(["shock.kind=none,gradient", "shock.step=5", "shock.dose=3", "seed=0,1"])
+    }
+
+
+@pytest.mark.parametrize("other", ["shock.kind=noise", "shock.step=6", "shock.length=2", "shock.dose=11"])
+def test_every_part_of_a_shock_makes_another_run(other):
+    given = {"shock.kind": "gradient", "shock.step": "5", "shock.dose": "10"}
+    key, value = other.split("=")
+    changed = {**given, key: value} | ({"shock.dose": "1"} if value == "noise" else {})
+    ids = {run_config([f"{key}={value}" for key, value in some.items()]).run_id for some in (given, changed)}
+    assert len(ids) == 2
+    assert run_config(["shock={kind: gradient, step: 5, dose: 10}"]).run_id in ids
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["shock.kind=gradent"], "unknown shock.kind 'gradent'. Did you mean gradient\\? There is: gradient, labels"),
+        (["shock.kind=noise", "shock.step=200"], "shock.step is 200; it must be from 0 to 199, within the horizon"),
+        (["shock.kind=noise", "shock.step=-1"], "shock.step is -1; it must be from 0 to 199"),
+        (["shock.kind=noise", "shock.length=0"], "shock.length is 0; it must be from 1 to 200"),
+        (["shock.kind=noise", "shock.step=190", "shock.length=11"], "shock.length is 11; it must be from 1 to 10, as"),
+        (["shock.kind=gradient", "shock.dose=0"], "shock.dose is 0.0; it must be a number above 0"),
+        (["shock.kind=gradient", "shock.dose=-3"], "shock.dose is -3.0"),
+        (["shock.kind=gradient", "shock.dose=inf"], "shock.dose is inf"),
+        (["shock.kind=gradient", "shock.dose=nan"], "shock.dose is nan"),
+        (["shock.kind=noise", "shock.dose=10"], "shock.dose is 10; a shock of kind noise has none, only gradient has"),
+        (["shock={kind: noise, stp: 3}"], "Key 'stp' not in"),
+        (["shock=3"], "shock=3: "),
+        (["shock=null"], "shock=null: "),
+        (["shock.kind=noise", "shock.step=1.5"], "shock.step=1.5: .*Integer"),
+    ],
+)
+def test_a_shock_that_cannot_be_is_one_line(overrides, message):
+    with pytest.raises(UserError, match=message) as caught:
+        run_config(overrides)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_kind_that_a_task_does_not_allow_is_one_line_before_the_run():
+    labels = run_config(["task=quadratic", "shock.kind=labels"])
+    with pytest.raises(UserError, match=r"task quadratic: its batches have no labels, so that it allows shock.kind"):
+        build_parts(labels)
+    ids = (torch.zeros(4, 9, dtype=torch.int64),)
+    with pytest.raises(ValueError, match=r"torch.int64 and it has no method shocked, so that it allows shock.kind gra"):
+        Shock(ShockConfig("noise"), object()).batch(0, ids)
+
+
+def test_a_sweep_says_so_before_its_first_run(s3bench, tmp_path):
+    result = s3bench("sweep", "task=quadratic", "shock={kind: none},{kind: labels, step: 3}", "results_dir=r")
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert "task quadratic: its batches have no labels" in result.stderr
+    assert not (tmp_path / "r").exists()
