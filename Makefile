@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup quickstart test test-all reference lint bench clean
+.PHONY: setup quickstart reproduce test test-all reference lint bench clean
 
 setup: .venv/installed
 
@@ -14,6 +14,15 @@ setup: .venv/installed
 
 quickstart: setup ## 80 runs and their report, about six minutes on two cores
 	$(BIN)/s3bench sweep experiment=quickstart; ended=$$?; $(BIN)/s3bench report results/quickstart && exit $$ended
+
+SCALE ?= laptop
+EXPERIMENTS := tuned lr_sensitivity half_steps ten_times same_beta update_size ablation rate shock
+
+reproduce: setup ## the experiments behind the paper's claims, and the verdicts; again: only what is missing
+	failed=0; for one in $(EXPERIMENTS); do \
+	    $(BIN)/s3bench sweep experiment=$$one scale=$(SCALE) results_dir=results/reproduce-$(SCALE) || failed=$$?; \
+	    test $$failed -gt 1 && exit $$failed; \
+	done; $(BIN)/s3bench report results/reproduce-$(SCALE) && exit $$failed
 
 test: setup ## all tests but the slow ones
 	$(BIN)/pytest -n auto
