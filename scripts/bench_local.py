@@ -21,12 +21,14 @@ from s3bench.config import RunConfig, run_config, run_configs
 GRID = ["task=digits_vit,source_gpt", "optimizer=s3,adamw,signsgd", "lr_multiplier=1,10", "seed=0,1"]
 BASIC = """\
 import sys
-import hydra, torch
+import hydra
+from hydra.core.global_hydra import GlobalHydra
 from s3bench.config import run_config
 from s3bench.run import run
 
 @hydra.main(version_base="1.3", config_path=None)
 def job(settings):
+    GlobalHydra.instance().clear()  # the run composes its config by itself
     run(run_config([f"{key}={value}" for key, value in settings.items()]))
 
 job()
@@ -59,13 +61,16 @@ def main() -> None:
         with ProcessPoolExecutor(cores) as pool:
             list(pool.map(bare, [run_config(["horizon=5"])] * cores))  # imported, and warm
             alone = sum(pool.map(bare, configs)) / cores
+        print(
+            f"{len(configs)} runs, {cores} cores: the sweep {local:.1f} s, bare training {alone:.1f} s a core",
+            flush=True,
+        )
+        print(f"sweep / bare training: {local / alone:.3f}", flush=True)
         own = Path(folder, "basic.py")
         own.write_text(BASIC)
         axes = [f"+{override}" for override in grid]
         place = [f"hydra.sweep.dir={folder}/hydra", f"+results_dir={folder}/basic", "+threads=" + str(cores)]
         basic = wall([sys.executable, str(own), "-m", *axes, *place])
-    print(f"{len(configs)} runs, {cores} cores: the sweep {local:.1f} s, bare training {alone:.1f} s a core")
-    print(f"sweep / bare training: {local / alone:.3f}")
     print(f"runs per hour, sweep / Hydra's basic launcher: {basic / local:.2f} ({basic:.1f} s)")
 
 

@@ -44,6 +44,29 @@ def test_the_quickstart_covers_what_it_promises():
             assert {(task, optimizer, m, seed) for m in (1, 10) for seed in (0, 1)} <= cells
 
 
+def test_a_scale_gives_an_experiment_other_tasks():
+    laptop, gpu = (run_configs(["experiment=tuned", "seed=0", *scale]) for scale in ([], ["scale=gpu"]))
+    assert {c.names.task for c in laptop} == {"digits_vit", "source_gpt"}
+    assert {c.names.task for c in gpu} == {"cifar10_resnet18", "source_gpt2"}
+    assert {c.scale for c in laptop} == {"laptop"}
+    assert {c.scale for c in gpu} == {"gpu"}
+    assert {c.names.optimizer for c in laptop} == {c.names.optimizer for c in gpu}
+
+
+@pytest.mark.parametrize("scale", ["laptop", "gpu", "paper"])
+def test_every_claims_experiment_has_three_scales(scale):
+    for name in ("tuned", "half_steps", "ten_times", "same_beta", "update_size", "ablation", "rate", "lr_sensitivity"):
+        assert len({c.seed for c in run_configs([f"experiment={name}", f"scale={scale}"])}) >= 6
+
+
+def test_experiments_that_share_a_folder_train_a_cell_once():
+    tuned, sensitivity = (
+        {c.run_id for c in run_configs([f"experiment={name}", "results_dir=results/both"])}
+        for name in ("tuned", "lr_sensitivity")
+    )
+    assert len(tuned & sensitivity) == 240
+
+
 def test_a_grid_spans_all_combinations_in_order():
     configs = run_configs(["task=quadratic", "optimizer=s3,adamw", "lr_multiplier=1,10", "seed=range(0,3)"])
     got = [(c.names.optimizer, c.lr_multiplier, c.seed) for c in configs]
@@ -202,6 +225,10 @@ def test_what_a_class_passes_on_must_be_an_argument_of_its_base_class():
         (["launcher.jobs=1,2"], "launcher.jobs is one for the whole sweep"),
         (["retries=range(0,2)"], "retries is one for the whole sweep"),
         (["fail_fast=true,false"], "fail_fast is one for the whole sweep"),
+        (["experiment=tuned", "scale=laptop,gpu"], "scale is one for the whole sweep"),
+        (["experiment=tuned", "scale=gqu"], "unknown scale 'gqu'. Did you mean gpu\\?"),
+        (["experiment=quickstart", "scale=gpu"], "only an experiment has scales, and quickstart has none"),
+        (["scale=gpu"], "only an experiment has scales, and adhoc has none"),
         (["optimizer.bta=0.9,0.95"], "unknown key 'optimizer.bta'. Did you mean optimizer.beta\\?"),
     ],
 )
