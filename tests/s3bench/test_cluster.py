@@ -19,6 +19,7 @@ from s3bench import cluster, on_ray, on_slurm, pack, record
 from s3bench.config import as_dict, run_configs
 from s3bench.errors import UserError
 from tests.conftest import ROOT
+from tests.s3bench.interrupted import same
 
 CLI = Path(sys.executable).with_name("s3bench")
 ONE_NODE = ROOT / "scripts" / "one_node_slurm.sh"
@@ -71,7 +72,7 @@ class Sweep:
 
     def under_way(self, runs):
         """Wait until so many runs have begun and wait."""
-        until(lambda: self.process.poll() is not None or len(list(self.folder.glob("r/*/evals.jsonl"))) >= runs)
+        until(lambda: self.process.poll() is not None or len(list(self.folder.glob("r/*/evals.*.jsonl"))) >= runs)
         assert self.process.poll() is None, self.printed()
 
     def go(self):
@@ -304,6 +305,75 @@ def test_a_preempted_job_is_queued_again_and_finishes(slurm, tmp_path, command):
     assert sweep.ended() == 0, sweep.printed()
     assert "4 runs: 4 finished" in sweep.printed()
     assert "gone" not in sweep.printed()
+
+
+SLOW = """\
+import time
+from tasks.quadratic import Quadratic
+
+class Slow(Quadratic):
+    def loss(self, model, batch):
+        time.sleep(0.02)
+        return super().loss(model, batch)
+"""
+
+
+@pytest.mark.slow
+def test_a_preempted_job_goes_on_from_its_checkpoint_bit_for_bit(slurm, tmp_path):
+    (tmp_path / "slow.py").write_text(SLOW)
+    one = ["task=quadratic", "task.build._target_=slow.Slow", "seed=0", "horizon=1500", "checkpoint_every=3600"]
+    sweep = Sweep(tmp_path, *one, "results_dir=r", "launcher=slurm", **slurm)
+    until(lambda: any(record.steps_so_far(place) > 100 for place in tmp_path.glob("r/quadratic*")))
+    (job,) = jobs(slurm, "R").values()
+    ask(slurm, "scancel", "--signal=USR2", job)
+    until(lambda: "Restarts=1" in ask(slurm, "scontrol", "show", "job", job))
+    assert sweep.ended() == 0, sweep.printed()
+    subprocess.run([str(CLI), "run", *one, "results_dir=whole"], cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
+    (cut,), (whole,) = record.folders(tmp_path / "r"), record.folders(tmp_path / "whole")
+    (resumed,) = record.load_record(cut)["summary"]["resumed"]
+    assert resumed["step"] > 100  # it was written when the signal came: the next one by time is an hour away
+    assert resumed["exact"]
+    assert same(whole, cut)
+
+
+FLAKY = """\
+from pathlib import Path
+from tasks.quadratic import Quadratic
+
+class Flaky(Quadratic):
+    \"\"\"Fails at the first try of seed 1.\"\"\"
+    def loss(self, model, batch):
+        tried = Path("tried")
+        if self.seed == 1 and not tried.exists():
+            tried.touch()
+            raise RuntimeError("not yet")
+        return super().loss(model, batch)
+"""
+
+
+@pytest.mark.slow
+def test_a_job_tries_a_failed_run_again_where_that_is_asked_for(slurm, tmp_path, s3bench):
+    (tmp_path / "flaky.py").write_text(FLAKY)
+    grid = ["task=quadratic", "task.build._target_=flaky.Flaky", "seed=0,1,2", "horizon=100", "results_dir=r"]
+    result = s3bench("sweep", *grid, *ON_SLURM, "retries=1", **slurm)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "3 runs: 3 finished" in result.stdout
+
+
+@pytest.mark.slow
+def test_a_sweep_on_slurm_can_end_at_its_first_failure(slurm, tmp_path):
+    (tmp_path / "flaky.py").write_text(FLAKY)
+    (tmp_path / "patient.py").write_text(PATIENT)
+    (tmp_path / "both.py").write_text(
+        "from flaky import Flaky\nfrom patient import Patient\n\n"
+        "class Both(Flaky, Patient):\n    pass\n"  # seed 1 fails, the others wait
+    )
+    grid = ["task=quadratic", "task.build._target_=both.Both", "seed=1,0,2", "horizon=100", "results_dir=r"]
+    sweep = Sweep(tmp_path, *grid, "launcher=slurm", "launcher.runs_per_job=1", "fail_fast=true", **slurm)
+    assert sweep.ended() == 1, sweep.printed()
+    assert "cancelling the jobs" in sweep.printed()
+    assert "3 runs: 1 failed, 2 missing" in sweep.printed()
+    assert not jobs(slurm, "R,PD,CG")
 
 
 @pytest.mark.slow
