@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
@@ -154,7 +155,7 @@ def ten_times(runs: pd.DataFrame) -> Evidence:
     return findings, missing if findings or missing else ["no task has runs of s3 and adamw"]
 
 
-def _differ(differences: Array) -> bool:
+def _differ(differences: npt.ArrayLike) -> bool:
     """Whether enough of them are not 0 for a test by signs to say anything, in whichever direction."""
     return int(np.count_nonzero(differences)) >= pairs_needed()
 
