@@ -119,6 +119,8 @@ def test_c4_is_about_ten_times_the_rate_that_is_best_for_adamw():
         rows(two, seeds=2, **spiking(adamw=2)),
     )
     assert verdict("C4", rows(two, final_loss=1.0)) == UNDECIDED  # no runs at ten times
+    few = rows(two, **spiking(adamw=5)).assign(steps=100)
+    assert verdict("C4", few) == UNDECIDED  # fewer spikes than AdamW, in too few steps to say "rarely"
 
 
 def test_c5_needs_runs_of_twice_the_steps():
