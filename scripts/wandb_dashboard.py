@@ -35,11 +35,17 @@ def sections() -> dict[str, list[Any]]:
         "Training loss": [
             _lines("Loss: median and range of the seeds", "train/loss"),
             _lines("Least and largest loss of ten steps", "train/loss_min", "train/loss_max"),
-            _lines("Loss by optimizer, all that is shown", "train/loss", groupby=wr.Config("names.optimizer")),
+            _lines(
+                "Loss by optimizer, all multipliers that are shown", "train/loss", groupby=wr.Config("names.optimizer")
+            ),
         ],
         "Spike rates": [
             _bars("Spikes per 10,000 steps", "spikes_per_10k"),
-            _bars("Spikes per 10,000 steps by optimizer", "spikes_per_10k", groupby=wr.Config("names.optimizer")),
+            _bars(
+                "Spikes per 10,000 steps by optimizer, all multipliers that are shown",
+                "spikes_per_10k",
+                groupby=wr.Config("names.optimizer"),
+            ),
             _against_multiplier("Spikes per 10,000 steps against the multiplier", "spikes_per_10k"),
         ],
         "Learning-rate sensitivity": [

@@ -15,8 +15,8 @@ class FakeWandb(ThreadingHTTPServer):
     """A context manager: the server runs within it.
 
     `runs` has by id what came of each run: config, group, rows (of the history), summary, complete, exit_code,
-    preempting; `views` what was sent of workspaces and reports. `fault` is how it fails, one of FAULTS or "refused", if it does: at once, or once a run has begun
-    (`mid_run`).
+    preempting. `views` are the workspaces and reports, as they were sent. `fault` is how it fails, one of FAULTS or
+    "refused", if it does: at once, or once a run has begun (`mid_run`).
     """
 
     daemon_threads = True
