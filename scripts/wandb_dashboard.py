@@ -25,8 +25,7 @@ except ModuleNotFoundError:
 
 GROUPING = ("names.task", "names.optimizer", "lr_multiplier")  # of the runs; what is left in a group are the seeds
 MOST = 100  # groups that a panel shows; wandb's own 10 are fewer than a sweep has
-COLUMNS = 3  # panels beside each other
-WIDTH, HEIGHT = 24 // COLUMNS, 8  # of a panel in the report, whose page has 24 columns
+COLUMNS = 3  # panels beside each other in the workspace; the package sets as many in the report
 
 
 def sections() -> dict[str, list[Any]]:
@@ -89,9 +88,6 @@ def report(entity: str, project: str, experiment: str | None) -> wr.Report:
     """The panels as a report: a page for somebody else, each section with its own table of the runs."""
     blocks: list[Any] = []
     for title, panels in sections().items():
-        for place, panel in enumerate(panels):
-            row, column = divmod(place, COLUMNS)
-            panel.layout = wr.Layout(x=column * WIDTH, y=row * HEIGHT, w=WIDTH, h=HEIGHT)
         runs = wr.Runset(  # without a project of its own: the report's
             name=experiment or "Runs",
             filters=_filters(experiment),
