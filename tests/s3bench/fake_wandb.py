@@ -15,8 +15,8 @@ class FakeWandb(ThreadingHTTPServer):
     """A context manager: the server runs within it.
 
     `runs` has by id what came of each run: config, group, rows (of the history), summary, complete, exit_code,
-    preempting. `fault` is how it fails, one of FAULTS or "refused", if it does: at once, or once a run has begun
-    (`mid_run`).
+    preempting. `views` are the workspaces and reports, as they were sent. `fault` is how it fails, one of FAULTS or
+    "refused", if it does: at once, or once a run has begun (`mid_run`).
     """
 
     daemon_threads = True
@@ -26,6 +26,7 @@ class FakeWandb(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.fault, self.works = fault, mid_run
         self.runs = {}
+        self.views = []
         self.requests = 0
         self.over = threading.Event()
 
@@ -119,6 +120,20 @@ class Handler(BaseHTTPRequestHandler):
             url = f"http://127.0.0.1:{self.server.server_port}/upload/"
             files = [{"name": file, "uploadUrl": url + file} for file in variables["files"]]
             return {"createRunFiles": {"runID": "r", "uploadHeaders": [], "files": files}}
+        if "query GetProjects" in text:
+            project = {"id": "p", "name": "s3bench", "entityName": "me", "createdAt": "", "isBenchmark": False}
+            edges = [{"node": {"__typename": "Project", **project, "user": None}}]
+            return {
+                "models": {
+                    "pageInfo": {"__typename": "PageInfo", "endCursor": None, "hasNextPage": False},
+                    "edges": edges,
+                }
+            }
+        if "upsertView(" in text:
+            self.server.views.append(variables)
+            project = {"id": "p", "name": variables["projectName"], "entityName": variables["entityName"]}
+            view = {key: variables[key] for key in ("name", "displayName", "description", "spec")}
+            return {"upsertView": {"view": {"id": "v", **view, "project": project}, "inserted": True}}
         if "viewer" in text:
             return {"viewer": {**ME, "entity": "me", "username": "me", "flags": "{}", "teams": {"edges": []}}}
         return {}

@@ -1,0 +1,248 @@
+"""The dashboard: each panel shows what track.py really logs, and what --json writes is what a server gets."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from s3bench.config import run_config
+from s3bench.run import run
+from s3bench.track import PICTURES
+from s3bench.wandb_file import read_history
+from tests.conftest import ROOT
+from tests.s3bench.fake_wandb import FakeWandb
+from tests.s3bench.test_track import read_back
+
+SCRIPT = ROOT / "scripts" / "wandb_dashboard.py"
+
+
+def dashboard(*arguments, before=(str(SCRIPT),), **environment):
+    """The script in a process of its own, without what other tests have set of wandb's variables."""
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
+    return subprocess.run(
+        [sys.executable, *before, *arguments],
+        env={**inherited, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The specification for the experiment adhoc."""
+    file = tmp_path_factory.mktemp("dashboard") / "dashboard.json"
+    result = dashboard("--experiment", "adhoc", "--json", str(file))
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    return json.loads(file.read_text())
+
+
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory):
+    """A real offline run with a spike, as wandb reads it back: its config, summary, group, and rows of the history."""
+    results = tmp_path_factory.mktemp("results")
+    blows_up = ["optimizer=sgd", "task.lr=0.01", "lr_multiplier=400"]
+    assert run(run_config(["tracker=wandb", *blows_up, "horizon=100", f"results_dir={results}"])) == "finished"
+    (file,) = results.glob("wandb/offline-run-*/*.wandb")
+    records = [json.loads(line) for line in read_back(results).splitlines()]
+    (group,) = {record["run"]["run_group"] for record in records if record["type"] == "run"}
+    whole = json.loads(read_back(results, "--summary"))
+    return {**whole, "group": group, "rows": read_history(file)[0]}
+
+
+def panels(view):
+    """The panels of a workspace or report, as they are sent."""
+    if "section" in view["spec"]:
+        return [
+            panel for section in view["spec"]["section"]["panelBankConfig"]["sections"] for panel in section["panels"]
+        ]
+    grids = [block["metadata"] for block in view["spec"]["blocks"] if block["type"] == "panel-grid"]
+    return [panel for grid in grids for panel in grid["panelBankSectionConfig"]["panels"]]
+
+
+def run_sets(view):
+    """The choices and groupings of runs."""
+    if "section" in view["spec"]:
+        return view["spec"]["section"]["runSets"]
+    return [
+        chosen
+        for block in view["spec"]["blocks"]
+        if block["type"] == "panel-grid"
+        for chosen in block["metadata"]["runSets"]
+    ]
+
+
+def config_value(config, path):
+    """What wandb's path names: a.value.b is b within a."""
+    first, value, *rest = path.split(".")
+    assert value == "value"
+    found = config[first]
+    for key in rest:
+        found = found[key]
+    return found
+
+
+def check_column(name, logged):
+    """That a column config:… or summary:… is there and has one value."""
+    kind, _, key = name.partition(":")
+    value = config_value(logged["config"], key) if kind == "config" else {"summary": logged["summary"]}[kind][key]
+    assert isinstance(value, int | float | str)
+
+
+@pytest.mark.parametrize("kind", ["workspace", "report"])
+def test_every_line_is_logged_together_with_its_axis(made, logged, kind):
+    lines = [panel["config"] for panel in panels(made[kind]) if panel["viewType"] == "Run History Line Plot"]
+    for line in lines:
+        metrics = line["metrics"]
+        if "metricRegex" in line:
+            metrics = [key for row in logged["rows"] for key in row if re.fullmatch(line["metricRegex"], key)]
+            assert {"eval/loss", "eval/distance"} == set(metrics)
+        assert metrics
+        for name in metrics:
+            axis, metric = (re.sub(r"^spikes/\d+/", "spikes/1/", key) for key in (line["xAxis"], name))
+            places = [row.get(axis) for row in logged["rows"] if metric in row]
+            assert len(set(places) - {None}) == len(places) > 1, (axis, metric)
+    shown = {name for line in lines for name in line["metrics"]}
+    assert shown >= {f"train/{name}" for name in ("loss", "loss_min", "loss_max")}
+    assert shown >= {f"train/{name}" for name in ("update_rms", "update_max", "update_above_1")}
+    assert {name for name in shown if "spikes" in name} == {f"spikes/{n}/loss" for n in range(1, PICTURES + 1)}
+
+
+@pytest.mark.parametrize("kind", ["workspace", "report"])
+def test_every_other_panel_shows_values_of_the_summary_and_the_config(made, logged, kind):
+    shown = []
+    for panel in panels(made[kind]):
+        config = panel["config"]
+        if panel["viewType"] == "Bar Chart":
+            columns = [f"summary:{name}" for name in config["metrics"]]
+        elif panel["viewType"] == "Scatter Plot":
+            columns = [config["xAxis"], config["yAxis"]]
+        elif panel["viewType"] == "Parallel Coordinates Plot":
+            columns = [column["accessor"] for column in config["columns"]]
+        else:
+            assert panel["viewType"] == "Run History Line Plot"
+            continue
+        shown += [columns]
+        for column in columns:
+            check_column(column, logged)
+    assert ["summary:spikes_per_10k"] in shown
+    assert ["config:lr_multiplier.value", "summary:eval/loss"] in shown
+
+
+@pytest.mark.parametrize("kind", ["workspace", "report"])
+def test_groupings_are_by_keys_of_the_config_and_the_experiment_is_the_group(made, logged, kind):
+    for chosen in run_sets(made[kind]):
+        assert {key["section"] for key in chosen["grouping"]} == {"config"}
+        values = [config_value(logged["config"], key["name"]) for key in chosen["grouping"]]
+        assert values == ["quadratic", "sgd", 400]
+        (only,) = chosen["filters"]["filters"]
+        assert (only["key"], only["op"]) == ({"section": "run", "name": "group"}, "=")
+        assert only["value"] == logged["group"] == "adhoc"
+    groups = [panel["config"]["groupBy"] for panel in panels(made[kind]) if "groupBy" in panel["config"]]
+    assert {config_value(logged["config"], key) for key in groups if key != "None"} == {"sgd"}
+
+
+def test_no_two_panels_of_the_report_overlap(made):
+    for block in made["report"]["spec"]["blocks"]:
+        if block["type"] == "panel-grid":
+            taken = set()
+            for panel in block["metadata"]["panelBankSectionConfig"]["panels"]:
+                at = panel["layout"]
+                cells = {(at["x"] + x, at["y"] + y) for x in range(at["w"]) for y in range(at["h"])}
+                assert at["x"] + at["w"] <= 24
+                assert not cells & taken
+                taken |= cells
+
+
+def without_ids(value):
+    """The same without the ids, which the package draws anew for each panel and each choice of runs."""
+    if isinstance(value, dict):
+        return {key: without_ids(item) for key, item in value.items() if key not in ("__id__", "id")}
+    return [without_ids(item) for item in value] if isinstance(value, list) else value
+
+
+def test_what_the_server_gets_is_what_json_writes(made):
+    with FakeWandb() as server:
+        result = dashboard("--entity", "me", "--experiment", "adhoc", **server.environment)
+        assert result.returncode == 0, result.stderr
+    assert [view["type"] for view in server.views] == ["project-view", "runs"]
+    assert "View saved" in result.stderr
+    assert "Saved report" in result.stderr
+    for sent, written in zip(server.views, (made["workspace"], made["report"]), strict=True):
+        assert (sent["entityName"], sent["projectName"]) == ("me", "s3bench")
+        assert sent["displayName"] == written["displayName"] == "s3bench adhoc"
+        assert without_ids(json.loads(sent["spec"])) == without_ids(written["spec"])
+
+
+def test_without_an_experiment_all_runs_are_shown(tmp_path):
+    assert dashboard("--json", str(tmp_path / "all.json")).returncode == 0
+    for view in json.loads((tmp_path / "all.json").read_text()).values():
+        assert {len(chosen["filters"]["filters"]) for chosen in run_sets(view)} == {0}
+
+
+def test_an_unknown_project_is_named_and_not_made():
+    with FakeWandb() as server:
+        result = dashboard("--entity", "me", "--project", "s3bnch", **server.environment)
+    assert result.returncode == 2
+    assert result.stderr == ("wandb_dashboard: unknown project 's3bnch'. Did you mean s3bench? There is: s3bench\n")
+    assert server.views == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        ([], 2, "--entity is missing"),
+        (["--entity", "me"], 1, "No API key configured"),
+        (["--entity", "me", "--experiment", "a=b' or"], 2, "a name has letters, digits"),
+        (["--json", "nowhere/at/all.json"], 1, "No such file or directory"),
+    ],
+)
+def test_a_mistake_gives_one_line(tmp_path, arguments, code, says):
+    result = dashboard(*arguments, WANDB_API_KEY="", HOME=str(tmp_path))
+    assert result.returncode == code
+    assert result.stderr.count("\n") == 1
+    assert says in result.stderr
+
+
+def test_a_missing_package_gives_one_line():
+    code = "import runpy, sys; sys.modules['wandb_workspaces'] = None; "
+    code += f"runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
+    result = dashboard("-c", code, before=())
+    assert result.returncode == 2
+    assert result.stderr == "a dashboard needs wandb-workspaces: pip install 's3bench[dashboards]'\n"
+
+
+def test_the_commands_of_the_page_work(tmp_path):
+    page = (ROOT / "docs" / "dashboards.md").read_text(encoding="utf-8")
+    lines = [
+        line.split(" #")[0]
+        for block in re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+        for line in block.splitlines()
+    ]
+    results = tmp_path / "results" / "quickstart"
+    run(run_config(["tracker=wandb", "horizon=20", f"results_dir={results}"]))
+    (tmp_path / "scripts").symlink_to(SCRIPT.parent)
+    tried = 0
+    for line in lines:
+        if "leet inspect" in line or "--json dashboard.json" in line:
+            folder = shlex.quote(str(Path(sys.executable).parent))
+            done = subprocess.run(
+                f"set -o pipefail; PATH={folder}:$PATH; {line}",
+                shell=True,
+                executable="/bin/bash",
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+            assert done.stdout or (tmp_path / "dashboard.json").exists()
+            tried += 1
+    assert tried >= 3
