@@ -55,7 +55,11 @@ class Claim:
         else:
             row |= {"n": decisive.n, "effect": decisive.effect, "interval": [decisive.low, decisive.high]}
             row |= {"test": decisive.test, "p": decisive.p_holm}
-        row |= {"sentence": self.sentence, "rule": self.rule, "cells": [finding.where for finding in self.findings]}
+        row |= {
+            "sentence": self.sentence,
+            "rule": self.rule,
+            "cells": list(dict.fromkeys(finding.where for finding in self.findings)),
+        }
         return row | {"missing": self.missing, "findings": [asdict(finding) for finding in self.findings]}
 
     def decisive(self) -> Finding | None:
@@ -142,7 +146,7 @@ def _sentence(claim: Claim) -> str:
     """The verdict and what decides it, in words."""
     decisive = claim.decisive()
     if decisive is None:
-        return f"Undecided: {'; '.join(claim.missing) or 'the records have nothing to say on it'}."
+        return "Undecided: these records lack what it takes to judge it."
     of_all = f"{sum(f.verdict == SUPPORTED for f in claim.findings)} of {len(claim.findings)} findings support it"
     of_all += f", {sum(f.verdict == REFUTED for f in claim.findings)} speak against it"
     return f"{claim.verdict.capitalize()}: {in_words(decisive)}; {of_all}."
