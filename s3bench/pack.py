@@ -15,7 +15,7 @@ import hydra
 from omegaconf import DictConfig
 
 from s3bench import record
-from s3bench.config import Names, RunConfig, TaskConfig
+from s3bench.config import Names, RunConfig, ShockConfig, TaskConfig
 from s3bench.errors import UserError, one_line
 from s3bench.local import Launcher
 from s3bench.status import patient_console
@@ -41,7 +41,8 @@ def failure(folder: Path, number: int) -> str | None:
 
 
 def _config(run: dict[str, Any]) -> RunConfig:
-    return RunConfig(**{**run, "task": TaskConfig(**run["task"]), "names": Names(**run["names"])})
+    parts = {"task": TaskConfig, "shock": ShockConfig, "names": Names}
+    return RunConfig(**{**run, **{key: part(**run[key]) for key, part in parts.items()}})
 
 
 def find_own_modules(cwd: Path) -> None:
