@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -85,24 +85,37 @@ def looks(optimizers: Sequence[str]) -> dict[str, Look]:
     }
 
 
-def loss_curves(curves: Mapping[tuple[float, str], Sequence[Curve]], looks: Mapping[str, Look]) -> Figure:
-    """Small multiples, a row per learning-rate multiplier, a column per optimizer: the raw losses of all seeds.
+def loss_curves(
+    rows: Mapping[str, Mapping[str, Sequence[Curve]]],
+    looks: Mapping[str, Look],
+    *,
+    share: Literal["row", "all"] = "row",
+) -> Figure:
+    """Small multiples of raw losses, all seeds of a cell in one panel.
 
     Spikes are marked by triangles at their peaks, or at the upper edge where the peak lies above it. The upper edge is
     at most ten times the largest first loss. A dotted line is where a run diverged.
+
+    Args:
+        rows: row's label -> column's title -> curves; panels that a row lacks stay empty.
+        looks: of all columns, in their order.
+        share: which panels have one axis of losses.
     """
-    multipliers = sorted({multiplier for multiplier, _ in curves})
-    optimizers = [name for name in looks if any(name == optimizer for _, optimizer in curves)]
+    columns = [name for name in looks if any(name in row for row in rows.values())]
+    everything = [curve for row in rows.values() for curves in row.values() for curve in curves]
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(1.2 + 1.9 * len(optimizers), 0.7 + 1.6 * len(multipliers)))
-        grid = figure.subplots(len(multipliers), len(optimizers), sharex=True, sharey="row", squeeze=False)
-        for row, multiplier in enumerate(multipliers):
-            of_row = {name: curves.get((multiplier, name), ()) for name in optimizers}
-            _limit_losses(grid[row][0], [curve for runs in of_row.values() for curve in runs])
-            grid[row][0].set_ylabel(f"×{multiplier:g}\ntraining loss")
-            for axes, (name, runs) in zip(grid[row], of_row.items(), strict=True):
-                _draw_curves(axes, runs, looks[name].colour)
-        for column, name in enumerate(optimizers):
+        figure = Figure(figsize=(1.2 + 1.9 * len(columns), 0.7 + 1.6 * len(rows)))
+        grid = figure.subplots(len(rows), len(columns), sharex=True, sharey=share, squeeze=False)
+        for axes_of_row, (label, row) in zip(grid, rows.items(), strict=True):
+            of_row = [curve for curves in row.values() for curve in curves]
+            _limit_losses(axes_of_row[0], of_row if share == "row" else everything)
+            axes_of_row[0].set_ylabel(f"{_plain(label)}\ntraining loss")
+            for axes, name in zip(axes_of_row, columns, strict=True):
+                if row.get(name):
+                    _draw_curves(axes, row[name], looks[name].colour)
+                else:
+                    axes.text(0.5, 0.5, "no runs", transform=axes.transAxes, ha="center", color="gray")
+        for column, name in enumerate(columns):
             grid[0][column].set_title(_plain(name))
             grid[-1][column].set_xlabel("step")
     return figure
@@ -263,6 +276,105 @@ def profile(
     return figure
 
 
+def over_axis(
+    panels: Mapping[str, Mapping[str, Series]],
+    looks: Mapping[str, Look],
+    *,
+    xlabel: str,
+    ylabel: str,
+    slope: float | None = None,
+) -> Figure:
+    """A panel per title: values against what the series have for multipliers, such as horizons, on logarithmic axes.
+
+    Args:
+        panels: title -> series' name -> series; infinite points are drawn above the axis, as diverged.
+        looks: of all series.
+        xlabel: what the values stand against.
+        ylabel: the value and its unit.
+        slope: of a dashed line for comparison, y ~ x^slope, from the highest first value on.
+    """
+    with _panels(panels, looks, ylabel) as (figure, grid):
+        for axes, panel in zip(grid, panels.values(), strict=True):
+            axes.set_ylim(auto=True)
+            _draw_doses(axes, panel, [name for name in looks if name in panel], looks)
+            _value_axis(axes, panel)
+            axes.set_xlabel(xlabel)
+            first = [(s.multipliers[0], s.middle[0]) for s in panel.values() if s.multipliers]
+            if slope is not None and first:
+                x, y = max(first, key=lambda point: point[1])
+                last = max(s.multipliers[-1] for s in panel.values() if s.multipliers)
+                axes.plot([x, last], [y, y * (last / x) ** slope], color="black", lw=0.8, ls="--", zorder=1)
+                label = f"$\\propto T^{{{slope:g}}}$"
+                axes.annotate(label, (last, y * (last / x) ** slope), (2, 3), textcoords="offset points", ha="right")
+            if any(math.isinf(value) for series in panel.values() for _, value in series.points):
+                axes.set_title(axes.get_title(), pad=16)
+    return figure
+
+
+def bars(panels: Mapping[str, Mapping[str, Series]], looks: Mapping[str, Look], *, xlabel: str) -> Figure:
+    """A panel per title, a horizontal bar per optimizer: its `middle` with `low` and `high`, a small marker per seed.
+
+    Each series has one value; the multiplier of its points is not used.
+    """
+    shown = [name for name in looks if any(name in panel for panel in panels.values())]
+    columns = min(3, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(1.4 + 2.9 * columns, 0.5 + (0.5 + 0.28 * len(shown)) * rows))
+        grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+        for axes in grid.flat[len(panels) :]:
+            axes.set_axis_off()
+        for axes, (title, panel) in zip(grid.flat, panels.items(), strict=False):
+            for place, name in enumerate(shown):
+                if name in panel:
+                    _draw_bar(axes, panel[name], looks[name], place)
+            axes.set_title(_plain(title))
+            axes.set_yticks(range(len(shown)), list(map(_plain, shown)))
+            axes.set_ylim(len(shown) - 0.5, -0.5)
+            axes.set_xlim(left=0)
+            axes.grid(visible=False, axis="y")
+            axes.set_xlabel(xlabel)
+    return figure
+
+
+def _draw_bar(axes: Axes, series: Series, look: Look, place: int) -> None:
+    """A light bar, so that its interval and seeds are seen on it."""
+    (middle,), (low,), (high,) = series.middle, series.low, series.high
+    axes.barh(place, middle, height=0.7, color=look.colour, alpha=0.45, lw=0)
+    axes.plot([low, high], [place, place], "|-", color="black", ms=6, lw=1.0)
+    values = [value for _, value in series.points]
+    axes.plot(values, [place + 0.22] * len(values), look.marker, color=look.colour, ms=2.5, mew=0)
+
+
+def around_onsets(
+    panels: Mapping[str, Mapping[str, Sequence[Series]]], looks: Mapping[str, Look], ylabels: Sequence[str]
+) -> Figure:
+    """A column per title, a row per label: medians with bands against the steps from the onsets of spikes.
+
+    Args:
+        panels: title -> optimizer -> a series for each row, steps from the onset for multipliers.
+        looks: of all optimizers.
+        ylabels: of the rows.
+    """
+    names = [name for name in looks if any(name in panel for panel in panels.values())]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(1.0 + 3.4 * len(panels), 0.8 + 1.7 * len(ylabels)))
+        grid = figure.subplots(len(ylabels), len(panels), sharex=True, squeeze=False)
+        for column, (title, panel) in enumerate(panels.items()):
+            grid[0][column].set_title(_plain(title))
+            grid[-1][column].set_xlabel("steps from the onset of a spike")
+            for row, ylabel in enumerate(ylabels):
+                axes = grid[row][column]
+                axes.axvline(0, color="black", lw=0.8, ls=":")
+                of_row = {name: rows[row] for name, rows in panel.items()}
+                _draw_bands(axes, of_row, names, looks)
+                _value_axis(axes, of_row)
+                axes.set_ylabel(ylabel if column == 0 else "")
+        handles = [Line2D([], [], color=looks[name].colour, marker=looks[name].marker, ms=4) for name in names]
+        figure.legend(handles, map(_plain, names), loc="outside lower center", ncols=min(len(names), 3 * len(panels)))
+    return figure
+
+
 def shock_responses(rows: Sequence[ShockRow], looks: Mapping[str, Look], bounds: Mapping[str, float | None]) -> Figure:
     """Small multiples, a column for each step of the shock: means over the seeds, from the smallest to the largest.
 
@@ -319,6 +431,9 @@ def _draw_bands(axes: Axes, panel: Mapping[str, Series], names: Sequence[str], l
             series, colour = panel[name], looks[name].colour
             axes.fill_between(series.multipliers, series.low, series.high, color=colour, alpha=0.08, lw=0)
             axes.plot(series.multipliers, series.middle, color=colour, lw=1.0)
+            every, place = max(1, len(series.multipliers) // 6), names.index(name)
+            marked = slice(place * every // len(names), None, every)  # each at other steps than the others
+            axes.plot(series.multipliers[marked], series.middle[marked], looks[name].marker, color=colour, ms=3, mew=0)
 
 
 def _draw_shares(
@@ -410,8 +525,8 @@ def _multiplier_axis(axes: Axes, panel: Mapping[str, Series]) -> None:
 
 
 def save(figure: Figure, file: Path) -> list[Path]:
-    """Write the figure as SVG and PNG; the same figure gives the same bytes. Returns the files."""
-    files = [file.with_name(f"{file.name}.svg"), file.with_name(f"{file.name}.png")]
+    """Write the figure as SVG, PNG and PDF; the same figure gives the same bytes. Returns the files."""
+    files = [file.with_name(f"{file.name}{suffix}") for suffix in (".svg", ".png", ".pdf")]
     with mpl.rc_context(STYLE):
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # it is laid out; each file would do it again
