@@ -12,14 +12,13 @@ A_RESULT = "a run with a result"
 AT_BEST = "two seeds with a result at every multiplier"  # else none is picked on the other seeds
 ABLATION = "with another order p, with another β in the denominator, and without the look-ahead"
 INTERVALS = "mean over the seeds with its 95% bootstrap interval from six seeds on, small markers single seeds"
-LOSSES = f"""the
-    raw training loss of every step and its running median over {TREND_STEPS} steps, each seed a line; ▼ marks a
-    spike's peak (at the upper edge if it lies above), a dotted line where a run diverged"""
+LOSSES = f"""the raw training loss of every step and its running median over {TREND_STEPS} steps, each seed a line;
+    ▼ marks a spike's peak (at the upper edge if it lies above), a dotted line where a run diverged"""
 LIFTED = "lines are lifted a little so that none hides another"
 
 # What a figure needs, by its name, or by what its name begins with where each task has one.
 NEEDS = {
-    "fig2": "a spike 30 steps or more after the first one of a run with measure_every=1",
+    "fig2": "a spike at step 30 or later in a run with measure_every=1",
     "fig5": f"S3 on one task {ABLATION}",
     "ablation": f"S3 on one task {ABLATION}; of each {AT_BEST}",
     "same_beta": "AdamW with equal betas",
@@ -35,10 +34,9 @@ NEEDS = {
     "shock": "a shocked run with its undisturbed twin",
 }
 CAPTIONS = {
-    "fig2": """Updates
-    and loss around the onsets of spikes, at step 0: medians over spikes, bands from the first to the third quartile.
-    Size: the root mean square of the update over its median from 50 to 10 steps before; the loss less its median
-    there. All learning rates together; only spikes before which every update was measured. {spikes}.""",
+    "fig2": """Updates and loss around the onsets of spikes, at step 0: medians over spikes, bands from the first to the
+    third quartile. Size: the root mean square of the update over its median from 50 to 10 steps before; the loss less
+    its median there. All learning rates together; only spikes before which every update was measured. {spikes}.""",
     "fig5": f"""{{task}}: every row of the ablation of S3 at the learning rate {{lr:g}} (×{{multiplier:g}}), of its
     grid the nearest to the paper's {{paper:g}}: {LOSSES}. Another β: that of the denominator differs; none: no
     look-ahead. Equal learning rates are not equal step sizes across p.""",
@@ -57,17 +55,16 @@ CAPTIONS = {
     "final_loss": """Last held-out loss: mean over the seeds, bars from the smallest to the largest, small markers
     single seeds; a gap where a seed diverged.""",
     "spike_rate": "Spikes per 10,000 steps with exact 95% Poisson intervals.",
-    "steps_to_target": """Median steps
-    to the target, bars from the first seed to the last that reached it, small markers single seeds.""",
+    "steps_to_target": """Median steps to the target, bars from the first seed to the last that reached it, small
+    markers single seeds.""",
     "reached": f"""Runs that have reached the target (Kaplan-Meier), each optimizer at its own best learning rate;
     {LIFTED}.""",
     "profile": f"""Performance profile: the share of tasks and seeds in which an optimizer reaches the main target
     within a factor of the fastest optimizer's steps; tasks weigh the same; {LIFTED}. Shaded: 95% intervals by
     bootstrap over the seeds within each task, where each has six or more.""",
-    "loss": f"{{task}}: {LOSSES}, of at most {DRAWN} seeds; rows are learning-rate multipliers.",
-    "shock": """{task}:
-    response to a shock, mean over the seeds, bars and bands from the smallest to the largest, small markers single
-    seeds. In brackets the largest step that the update rule allows, in lr.""",
+    "loss": f"{{task}}, at most {DRAWN} seeds of each cell: {LOSSES}; rows are learning-rate multipliers.",
+    "shock": """{task}: response to a shock, mean over the seeds, bars and bands from the smallest to the largest, small
+    markers single seeds. In brackets the largest step that the update rule allows, in lr.""",
 }
 
 

@@ -429,7 +429,7 @@ def _draw_bands(axes: Axes, panel: Mapping[str, Series], names: Sequence[str], l
     for name in names:
         if name in panel:
             series, colour = panel[name], looks[name].colour
-            axes.fill_between(series.multipliers, series.low, series.high, color=colour, alpha=0.08, lw=0)
+            axes.fill_between(series.multipliers, series.low, series.high, color=colour, alpha=0.13, lw=0)
             axes.plot(series.multipliers, series.middle, color=colour, lw=1.0)
             every, place = max(1, len(series.multipliers) // 6), names.index(name)
             marked = slice(place * every // len(names), None, every)  # each at other steps than the others

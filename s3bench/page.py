@@ -81,6 +81,7 @@ def page(
         pairs_needed=pairs_needed(),
         smallest_p=smallest_p,
         images={name: (caption, _embedded(*files[:2])) for name, (caption, files) in images.items()},
+        ablated=any(name.startswith("fig5_") for name in images),
         commands=_commands(results_dir, runs),
         verdicts=claims,
         verdict_table=_verdict_table(claims),

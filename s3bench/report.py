@@ -6,7 +6,7 @@ from pathlib import Path
 
 from s3bench import figures
 from s3bench.claims import judge
-from s3bench.drawing import NEEDS
+from s3bench.drawing import NEEDS, Drawing
 from s3bench.drawings import drawings
 from s3bench.errors import UserError, unknown
 from s3bench.page import page
@@ -58,37 +58,40 @@ def _made(folder: Path) -> Path:
 
 
 def figure_names(results_dir: str | Path) -> list[str]:
-    """The figures that the records of a results folder allow. Raises UserError, as `write_report` does."""
-    runs, shocked = read_all(results_dir)
-    return list(drawings(runs, paired(runs, shocked)))
+    """The figures that these records allow. Raises UserError, as `write_report` does, and if they allow none."""
+    names = list(_drawings(results_dir))
+    if not names:
+        raise UserError(f"no run in {results_dir} has a result: there is nothing to draw")
+    return names
 
 
-def write_figures(results_dir: str | Path, name: str, output: Path | None = None) -> dict[Path, str]:
-    """Draw the figure of this name, or the one of each task whose name begins with it; returns files and captions.
+def write_figures(results_dir: str | Path, name: str, output: Path | None = None) -> dict[str, list[Path]]:
+    """Draw the figure of this name, or the one of each task whose name begins with it; returns files by caption.
 
     Each is written as SVG, PNG and PDF to <results_dir>/report/figures, or to `output` in the format of its suffix.
     Raises UserError: no such figure, or one that the records don't allow; and as `write_report` does.
     """
     if not any(name == known or name.startswith(f"{known}_") for known in NEEDS):
         raise unknown("figure", name, NEEDS)
-    runs, shocked = read_all(results_dir)
-    all_of_them = drawings(runs, paired(runs, shocked))
-    drawn = {key: drawing for key, drawing in all_of_them.items() if key == name or key.startswith(f"{name}_")}
+    allowed = _drawings(results_dir)
+    drawn = {key: drawing for key, drawing in allowed.items() if key == name or key.startswith(f"{name}_")}
     if not drawn and name in NEEDS:
         raise UserError(f"these records lack what {name} needs: {NEEDS[name]}")
     if not drawn:
-        raise unknown("figure", name, all_of_them)
+        raise unknown("figure", name, allowed)
     if output is not None and len(drawn) > 1:
         raise UserError(f"{output} is one file, and {name} is several figures: {', '.join(drawn)}")
-    folder, written = Path(results_dir) / "report" / "figures", dict[Path, str]()
+    folder = Path(results_dir) / "report" / "figures"
     try:
-        for key, drawing in drawn.items():
-            if output is None:
-                files = figures.save(drawing.draw(), _made(folder) / key)
-            else:
-                files = [output]
-                figures.save_as(drawing.draw(), output)
-            written |= dict.fromkeys(files, drawing.caption)
+        if output is not None:
+            (drawing,) = drawn.values()
+            figures.save_as(drawing.draw(), output)
+            return {drawing.caption: [output]}
+        return {made.caption: figures.save(made.draw(), _made(folder) / key) for key, made in drawn.items()}
     except OSError as error:
         raise UserError(f"{output or folder} cannot be written: {error.strerror}") from error
-    return written
+
+
+def _drawings(results_dir: str | Path) -> dict[str, Drawing]:
+    runs, shocked = read_all(results_dir)
+    return drawings(runs, paired(runs, shocked))

@@ -16,7 +16,13 @@ from scripts import bench_report
 from tests.s3bench.test_report import make
 
 HOSTILE = '</script><img src=x onerror="window.broken = 1"><!--<script>'
-VERDICT = {"id": "C1", "verdict": "not supported", "statement": "S3 has no spikes", "effect": -1.25, "interval": [-2, 0.5]}
+VERDICT = {
+    "id": "C1",
+    "verdict": "not supported",
+    "statement": "S3 has no spikes",
+    "effect": -1.25,
+    "interval": [-2, 0.5],
+}
 VERDICT |= {
     "n": 8,
     "test": "Wilcoxon",
