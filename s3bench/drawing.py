@@ -38,10 +38,10 @@ CAPTIONS = {
     third quartile. Size: the root mean square of the update over its median from 50 to 10 steps before; the loss less
     its median there. All learning rates together; only spikes before which every update was measured. {spikes}.""",
     "fig5": f"""{{task}}: every row of the ablation of S3 at the learning rate {{lr:g}} (×{{multiplier:g}}), of its
-    grid the nearest to the paper's {{paper:g}}: {LOSSES}. Another β: that of the denominator differs; none: no
-    look-ahead. Equal learning rates are not equal step sizes across p.""",
+    grid the nearest to the paper's {{paper:g}}: {LOSSES}. Another β: that of the denominator differs.
+    Equal learning rates are not equal step sizes across p.""",
     "ablation": f"""The ablation of S3: final held-out losses over the order p, with one β for both averages or
-    another one in the denominator, with look-ahead or with none, each at its own best learning rate, picked on other
+    another one in the denominator, with look-ahead or without, each at its own best learning rate, picked on other
     seeds: {INTERVALS}.""",
     "same_beta": f"""{{task}}: AdamW with betas (.9, .999), (.9, .95) and (.95, .95), as far as there are runs:
     {LOSSES}; rows are learning-rate multipliers.""",

@@ -23,6 +23,8 @@ WARNING = "#B00000"
 SUFFIXES = (".png", ".svg", ".pdf")
 DODGE = 1.12  # factor between optimizers at one multiplier: side by side, not on top of each other
 SIDE = 1.05  # the same, between optimizers at one dose
+SPREAD = 1.9  # factor between the first and the last of them, at most
+CHARACTER, ROW = 0.075, 0.17  # inches: of a legend's text, the width of a character, and a line's height
 LIFT = 0.008  # between the lines of shares: none hides another
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -172,8 +174,8 @@ def _limit_axis(axes: Axes, losses: npt.NDArray[np.float64], usual: float) -> No
 def _draw_curves(axes: Axes, curves: Sequence[Curve], colour: str) -> None:
     top = axes.get_ylim()[1]
     for curve in curves:
-        # Thousands of points each: as an image within the SVG
-        axes.plot(curve.steps, curve.loss, color=colour, lw=0.5, alpha=0.4, rasterized=True)
+        # Thousands of points each: as an image within SVG and PDF, one for all of a panel, as they are drawn in a row
+        axes.plot(curve.steps, curve.loss, color=colour, lw=0.5, alpha=0.4, rasterized=True, zorder=1.9)
         axes.plot(curve.steps, curve.trend, color=colour, lw=1.0)
         heights = [min(loss, top) if math.isfinite(loss) else top for _, loss in curve.peaks]
         if heights:
@@ -213,7 +215,7 @@ def over_multipliers(
         for axes, (title, panel) in zip(grid.flat, panels.items(), strict=False):
             for place, name in enumerate(shown):
                 if name in panel:
-                    shift = DODGE ** (place - (len(shown) - 1) / 2)
+                    shift = _shift(DODGE, place, len(shown))
                     _draw_series(axes, panel[name], looks[name], shift, lines)
                     _draw_beyond(axes, panel[name], looks[name], shift)
             if any(math.isinf(value) for series in panel.values() for _, value in series.points):
@@ -225,8 +227,7 @@ def over_multipliers(
                 _value_axis(axes, panel)
             axes.set_title(_plain(title), pad=16 if beyond else None)
             axes.set_ylabel(ylabel)
-        handles = [Line2D([], [], color=looks[name].colour, marker=looks[name].marker, ms=5) for name in shown]
-        figure.legend(handles, map(_plain, shown), loc="outside lower center", ncols=min(len(shown), 3 * columns))
+        _legend(figure, shown, looks)
     return figure
 
 
@@ -304,8 +305,7 @@ def over_axis(
                 x, y = max(first, key=lambda point: point[1])
                 last = max(s.multipliers[-1] for s in panel.values() if s.multipliers)
                 axes.plot([x, last], [y, y * (last / x) ** slope], color="black", lw=0.8, ls="--", zorder=1)
-                label = f"$\\propto T^{{{slope:g}}}$"
-                axes.annotate(label, (last, y * (last / x) ** slope), (2, 3), textcoords="offset points", ha="right")
+                axes.legend([Line2D([], [], color="black", lw=0.8, ls="--")], [f"slope {slope:g}"], loc="upper right")
             if any(math.isinf(value) for series in panel.values() for _, value in series.points):
                 axes.set_title(axes.get_title(), pad=16)
     return figure
@@ -320,7 +320,8 @@ def bars(panels: Mapping[str, Mapping[str, Series]], looks: Mapping[str, Look], 
     columns = min(3, len(panels))
     rows = math.ceil(len(panels) / columns)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(1.4 + 2.9 * columns, 0.5 + (0.5 + 0.28 * len(shown)) * rows))
+        width = 0.4 + CHARACTER * max(map(len, shown)) + 3.0 * columns
+        figure = Figure(figsize=(width, 0.4 + (0.6 + 0.26 * len(shown)) * rows))
         grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
         for axes in grid.flat[len(panels) :]:
             axes.set_axis_off()
@@ -370,8 +371,7 @@ def around_onsets(
                 _draw_bands(axes, of_row, names, looks)
                 _value_axis(axes, of_row)
                 axes.set_ylabel(ylabel if column == 0 else "")
-        handles = [Line2D([], [], color=looks[name].colour, marker=looks[name].marker, ms=4) for name in names]
-        figure.legend(handles, map(_plain, names), loc="outside lower center", ncols=min(len(names), 3 * len(panels)))
+        _legend(figure, names, looks)
     return figure
 
 
@@ -402,18 +402,22 @@ def shock_responses(rows: Sequence[ShockRow], looks: Mapping[str, Look], bounds:
         for axes, step in zip(grid[0], steps, strict=True):
             axes.set_title(f"at step {step:,}", pad=16)
         names = [name for name in looks if name in bounds]
-        handles = [Line2D([], [], color=looks[name].colour, marker=looks[name].marker, ms=5) for name in names]
         limits = [f" (≤ {bounds[name]:.3g})" if bounds[name] is not None else "" for name in names]
-        labels = [_plain(name) + limit for name, limit in zip(names, limits, strict=True)]
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(names), 2 + len(steps)))
+        _legend(figure, names, looks, [name + limit for name, limit in zip(names, limits, strict=True)])
     return figure
+
+
+def _shift(factor: float, place: int, count: int) -> float:
+    """By which factor the place-th of several optimizers stands beside their common place."""
+    step = min(factor, SPREAD ** (1 / max(1, count - 1)))
+    return float(step ** (place - (count - 1) / 2))
 
 
 def _draw_doses(axes: Axes, panel: Mapping[str, Series], names: Sequence[str], looks: Mapping[str, Look]) -> None:
     doses = sorted({dose for series in panel.values() for dose, _ in series.points})
     for place, name in enumerate(names):
         if name in panel:
-            shift = SIDE ** (place - (len(names) - 1) / 2)
+            shift = _shift(SIDE, place, len(names))
             _draw_series(axes, panel[name], looks[name], shift, lines=True)
             _draw_beyond(axes, panel[name], looks[name], shift)
     if any(math.isinf(value) for series in panel.values() for _, value in series.points):
@@ -464,8 +468,19 @@ def _panels(
             axes.set_ylabel(ylabel)
             axes.set_ylim(0, 1.03)
         yield figure, list(grid.flat[: len(panels)])
-        handles = [Line2D([], [], color=looks[name].colour, marker=looks[name].marker, ms=5) for name in shown]
-        figure.legend(handles, map(_plain, shown), loc="outside lower center", ncols=min(len(shown), 3 * columns))
+        _legend(figure, shown, looks)
+
+
+def _legend(
+    figure: Figure, names: Sequence[str], looks: Mapping[str, Look], labels: Sequence[str] | None = None
+) -> None:
+    """Below the figure, in as many columns as its width has room for; the figure grows by the rows after the first."""
+    texts = labels or names
+    width, height = figure.get_size_inches()
+    columns = max(1, min(len(names), int(width / (0.5 + CHARACTER * max(map(len, texts), default=0)))))
+    figure.set_size_inches(width, height + ROW * (math.ceil(len(names) / columns) - 1))
+    handles = [Line2D([], [], color=looks[name].colour, marker=looks[name].marker, ms=5) for name in names]
+    figure.legend(handles, map(_plain, texts), loc="outside lower center", ncols=columns)
 
 
 def _draw_series(axes: Axes, series: Series, look: Look, shift: float, lines: bool) -> None:

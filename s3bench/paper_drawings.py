@@ -20,9 +20,9 @@ ADAMS = ("adamw", "adamw_95", "adamw_same")
 UPDATES = ("size of the update,\nover the usual one", "share of coordinates\nabove 1", "loss,\nless the usual one")
 VARIANTS = {  # (one β for both averages, look-ahead) -> how a figure names it
     (True, True): "one β, look-ahead",
-    (True, False): "one β, none",
+    (True, False): "one β, no look-ahead",
     (False, True): "another β, look-ahead",
-    (False, False): "another β, none",
+    (False, False): "another β, no look-ahead",
 }
 
 Looks = Mapping[str, figures.Look]
