@@ -298,7 +298,7 @@ def over_axis(
         for axes, panel in zip(grid, panels.values(), strict=True):
             axes.set_ylim(auto=True)
             _draw_doses(axes, panel, [name for name in looks if name in panel], looks)
-            _value_axis(axes, panel)
+            _value_axis(axes, panel, 5 if slope is None else 1)
             axes.set_xlabel(xlabel)
             first = [(s.multipliers[0], s.middle[0]) for s in panel.values() if s.multipliers]
             if slope is not None and first:
@@ -510,11 +510,11 @@ def _draw_beyond(axes: Axes, series: Series, look: Look, shift: float) -> None:
     axes.plot(x, [1.04] * len(x), look.marker, color=look.colour, ms=5, **style)
 
 
-def _value_axis(axes: Axes, panel: Mapping[str, Series]) -> None:
-    """Logarithmic where positive values span more than a factor of five."""
+def _value_axis(axes: Axes, panel: Mapping[str, Series], factor: float = 5) -> None:
+    """Logarithmic where positive values span more than a factor."""
     values = [value for series in panel.values() for value in (*series.low, *series.high) if math.isfinite(value)]
     values += [value for series in panel.values() for _, value in series.points if math.isfinite(value)]
-    if values and min(values) > 0 and max(values) > 5 * min(values):
+    if values and min(values) > 0 and max(values) > factor * min(values):
         _logarithmic(axes, min(values), max(values))
 
 
