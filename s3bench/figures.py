@@ -553,8 +553,13 @@ def save(figure: Figure, file: Path) -> list[Path]:
 def save_as(figure: Figure, file: Path) -> None:
     """Write the figure in the format that the file's suffix says, one of SUFFIXES, without a date."""
     dated = {".svg": "Date", ".png": "Software", ".pdf": "CreationDate"}[file.suffix]
+    images = [line for line in figure.findobj(Line2D) if line.get_rasterized()] if file.suffix == ".pdf" else []
+    for line in images:  # as lines: matplotlib would hold an image of the whole page for each panel until the end
+        line.set_rasterized(False)
     with mpl.rc_context(STYLE):
-        figure.savefig(file, dpi=150 if file.suffix == ".png" else 200, metadata={dated: None})
+        figure.savefig(file, dpi=150, metadata={dated: None})
+    for line in images:
+        line.set_rasterized(True)
 
 
 def _plain(text: str) -> str:

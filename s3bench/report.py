@@ -1,7 +1,10 @@
 """Records become a report: tables, figures and the page."""
 
+import multiprocessing
 import os
 import shutil
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from s3bench import figures
@@ -10,7 +13,7 @@ from s3bench.drawing import NEEDS, Drawing
 from s3bench.drawings import drawings
 from s3bench.errors import UserError, unknown
 from s3bench.page import page
-from s3bench.runs import read_all
+from s3bench.runs import MANY, read_all
 from s3bench.shocks import paired, shock_tables
 from s3bench.shown import markdown, shown
 from s3bench.tables import make_tables
@@ -33,9 +36,8 @@ def write_report(results_dir: str | Path) -> Path:
     draft = report.with_name(f".report-{os.getpid()}")
     try:
         shutil.rmtree(draft, ignore_errors=True)
-        images = {}
-        for name, drawing in drawn.items():
-            images[name] = drawing.caption, figures.save(drawing.draw(), _made(draft / "figures") / name)
+        saved = _save(drawn, _made(draft / "figures"), apart=len(runs) >= MANY)
+        images = {name: (drawing.caption, saved[name]) for name, drawing in drawn.items()}
         for name, table in tables.items():
             table.to_csv(_made(draft / "tables") / f"{name}.csv", index=False)
             (draft / "tables" / f"{name}.md").write_text(markdown(shown(name, table)), encoding="utf-8")
@@ -55,6 +57,19 @@ def write_report(results_dir: str | Path) -> Path:
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _save(drawn: Mapping[str, Drawing], folder: Path, *, apart: bool = False) -> dict[str, list[Path]]:
+    """Draw and write figures, the last first, which are the largest; `apart`: one process per core does."""
+    jobs = [(drawing, folder / name) for name, drawing in reversed(list(drawn.items()))]
+    if not apart:
+        return {file.name: _save_one((drawing, file)) for drawing, file in jobs}
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+        return dict(zip([file.name for _, file in jobs], pool.map(_save_one, jobs), strict=True))
+
+
+def _save_one(job: tuple[Drawing, Path]) -> list[Path]:
+    return figures.save(job[0].draw(), job[1])
 
 
 def figure_names(results_dir: str | Path) -> list[str]:
@@ -87,7 +102,8 @@ def write_figures(results_dir: str | Path, name: str, output: Path | None = None
             (drawing,) = drawn.values()
             figures.save_as(drawing.draw(), output)
             return {drawing.caption: [output]}
-        return {made.caption: figures.save(made.draw(), _made(folder) / key) for key, made in drawn.items()}
+        saved = _save(drawn, _made(folder))
+        return {made.caption: saved[key] for key, made in drawn.items()}
     except OSError as error:
         raise UserError(f"{output or folder} cannot be written: {error.strerror}") from error
 
