@@ -24,7 +24,7 @@ SUFFIXES = (".png", ".svg", ".pdf")
 DODGE = 1.12  # factor between optimizers at one multiplier: side by side, not on top of each other
 SIDE = 1.05  # the same, between optimizers at one dose
 SPREAD = 1.9  # factor between the first and the last of them, at most
-CHARACTER, ROW = 0.075, 0.17  # inches: of a legend's text, the width of a character, and a line's height
+CHARACTER, ROW = 0.06, 0.17  # inches: of a legend's text, the width of a character, and a line's height
 LIFT = 0.008  # between the lines of shares: none hides another
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -320,7 +320,7 @@ def bars(panels: Mapping[str, Mapping[str, Series]], looks: Mapping[str, Look], 
     columns = min(3, len(panels))
     rows = math.ceil(len(panels) / columns)
     with mpl.rc_context(STYLE):
-        width = 0.4 + CHARACTER * max(map(len, shown)) + 3.0 * columns
+        width = 0.5 + CHARACTER * max(map(len, shown)) + 3.0 * columns
         figure = Figure(figsize=(width, 0.4 + (0.6 + 0.26 * len(shown)) * rows))
         grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
         for axes in grid.flat[len(panels) :]:
