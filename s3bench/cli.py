@@ -117,6 +117,12 @@ def _parser() -> Parser:
     report.add_argument("results", metavar="RESULTS", help="such as results/quickstart")
     report.set_defaults(command=_report)
 
+    figure = commands.add_parser("figure", help="one figure of a results folder: its files and its caption")
+    figure.add_argument("name", nargs="?", metavar="NAME", help="such as fig2; without one: which there are")
+    figure.add_argument("results", metavar="RESULTS", help="such as results/update_size")
+    figure.add_argument("--output", type=Path, metavar="FILE", help="write this file alone: .png, .svg or .pdf")
+    figure.set_defaults(command=_figure)
+
     spikes = commands.add_parser("spikes", help="the spikes of any loss curve: CSV, Parquet, JSON, wandb, TensorBoard")
     spikes.add_argument("file", metavar="FILE", help="a file, or the folder of a wandb run or of TensorBoard events")
     spikes.add_argument("--column", metavar="NAME", help="the loss (default: the one named like a training loss)")
@@ -244,12 +250,25 @@ def _report(chosen: argparse.Namespace) -> int:
     return 0
 
 
+def _figure(chosen: argparse.Namespace) -> int:
+    from s3bench.report import figure_names, write_figures
+
+    if chosen.name is None:
+        print(*figure_names(chosen.results), sep="\n")
+        return 0
+    if chosen.output is not None:
+        _check_plot("--output", chosen.output)
+    for caption, files in write_figures(chosen.results, chosen.name, chosen.output).items():
+        print(*(f"wrote {file}" for file in files), caption, sep="\n")
+    return 0
+
+
 def _spikes(chosen: argparse.Namespace) -> int:
     from s3bench.curves import read_curve
     from s3bench.spikes import find_spikes
 
     if chosen.plot is not None:
-        _check_plot(chosen.plot)
+        _check_plot("--plot", chosen.plot)
     curve = read_curve(Path(chosen.file), chosen.column, chosen.step)
     parameters = {"k": chosen.k, "delta": chosen.delta, "ceiling": chosen.ceiling}
     try:
@@ -296,13 +315,13 @@ def _tune(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def _check_plot(file: Path) -> None:
+def _check_plot(option: str, file: Path) -> None:
     from s3bench.figures import SUFFIXES
 
     if file.suffix not in SUFFIXES:
-        raise UserError(f"--plot {file}: the suffix must be one of {', '.join(SUFFIXES)}")
+        raise UserError(f"{option} {file}: the suffix must be one of {', '.join(SUFFIXES)}")
     if not file.absolute().parent.is_dir():
-        raise UserError(f"--plot {file}: there is no folder {file.parent}")
+        raise UserError(f"{option} {file}: there is no folder {file.parent}")
 
 
 def _plot(

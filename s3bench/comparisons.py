@@ -149,9 +149,9 @@ def sensitivity(runs: pd.DataFrame) -> pd.DataFrame:
         base, family = baseline(of_task.optimizer), []
         of_base = of_task[of_task.optimizer == base]
         for optimizer, group in of_task.groupby("optimizer", sort=False):
-            own = _sensitivity(group)
+            own = sensitivity_by_seed(group)
             both = set(group.lr_multiplier) & set(of_base.lr_multiplier)
-            shared = [_sensitivity(part[part.lr_multiplier.isin(both)]) for part in (group, of_base)]
+            shared = [sensitivity_by_seed(part[part.lr_multiplier.isin(both)]) for part in (group, of_base)]
             differences = (shared[0] - shared[1]).dropna().to_numpy() if optimizer != base else np.array([])
             multipliers = sorted(set(group.lr_multiplier))
             row: dict[str, Any] = {"task": task, "optimizer": optimizer, "seeds": len(own)}
@@ -169,7 +169,7 @@ def sensitivity(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def _sensitivity(runs: pd.DataFrame) -> "pd.Series[float]":
+def sensitivity_by_seed(runs: pd.DataFrame) -> "pd.Series[float]":
     """By seed, of those with a result at every multiplier; none of fewer than two multipliers."""
     final = runs.pivot_table(index="seed", columns="lr_multiplier", values="final_loss").dropna()
     if final.shape[1] < 2:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -23,6 +23,8 @@ WARNING = "#B00000"
 SUFFIXES = (".png", ".svg", ".pdf")
 DODGE = 1.12  # factor between optimizers at one multiplier: side by side, not on top of each other
 SIDE = 1.05  # the same, between optimizers at one dose
+SPREAD = 1.9  # factor between the first and the last of them, at most
+CHARACTER, ROW = 0.06, 0.17  # inches: of a legend's text, the width of a character, and a line's height
 LIFT = 0.008  # between the lines of shares: none hides another
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -85,24 +87,37 @@ def looks(optimizers: Sequence[str]) -> dict[str, Look]:
     }
 
 
-def loss_curves(curves: Mapping[tuple[float, str], Sequence[Curve]], looks: Mapping[str, Look]) -> Figure:
-    """Small multiples, a row per learning-rate multiplier, a column per optimizer: the raw losses of all seeds.
+def loss_curves(
+    rows: Mapping[str, Mapping[str, Sequence[Curve]]],
+    looks: Mapping[str, Look],
+    *,
+    share: Literal["row", "all"] = "row",
+) -> Figure:
+    """Small multiples of raw losses, all seeds of a cell in one panel.
 
     Spikes are marked by triangles at their peaks, or at the upper edge where the peak lies above it. The upper edge is
     at most ten times the largest first loss. A dotted line is where a run diverged.
+
+    Args:
+        rows: row's label -> column's title -> curves; panels that a row lacks stay empty.
+        looks: of all columns, in their order.
+        share: which panels have one axis of losses.
     """
-    multipliers = sorted({multiplier for multiplier, _ in curves})
-    optimizers = [name for name in looks if any(name == optimizer for _, optimizer in curves)]
+    columns = [name for name in looks if any(name in row for row in rows.values())]
+    everything = [curve for row in rows.values() for curves in row.values() for curve in curves]
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(1.2 + 1.9 * len(optimizers), 0.7 + 1.6 * len(multipliers)))
-        grid = figure.subplots(len(multipliers), len(optimizers), sharex=True, sharey="row", squeeze=False)
-        for row, multiplier in enumerate(multipliers):
-            of_row = {name: curves.get((multiplier, name), ()) for name in optimizers}
-            _limit_losses(grid[row][0], [curve for runs in of_row.values() for curve in runs])
-            grid[row][0].set_ylabel(f"×{multiplier:g}\ntraining loss")
-            for axes, (name, runs) in zip(grid[row], of_row.items(), strict=True):
-                _draw_curves(axes, runs, looks[name].colour)
-        for column, name in enumerate(optimizers):
+        figure = Figure(figsize=(1.2 + 1.9 * len(columns), 0.7 + 1.6 * len(rows)))
+        grid = figure.subplots(len(rows), len(columns), sharex=True, sharey=share, squeeze=False)
+        for axes_of_row, (label, row) in zip(grid, rows.items(), strict=True):
+            of_row = [curve for curves in row.values() for curve in curves]
+            _limit_losses(axes_of_row[0], of_row if share == "row" else everything)
+            axes_of_row[0].set_ylabel(f"{_plain(label)}\ntraining loss")
+            for axes, name in zip(axes_of_row, columns, strict=True):
+                if row.get(name):
+                    _draw_curves(axes, row[name], looks[name].colour)
+                else:
+                    axes.text(0.5, 0.5, "no runs", transform=axes.transAxes, ha="center", color="gray")
+        for column, name in enumerate(columns):
             grid[0][column].set_title(_plain(name))
             grid[-1][column].set_xlabel("step")
     return figure
@@ -159,8 +174,8 @@ def _limit_axis(axes: Axes, losses: npt.NDArray[np.float64], usual: float) -> No
 def _draw_curves(axes: Axes, curves: Sequence[Curve], colour: str) -> None:
     top = axes.get_ylim()[1]
     for curve in curves:
-        # Thousands of points each: as an image within the SVG
-        axes.plot(curve.steps, curve.loss, color=colour, lw=0.5, alpha=0.4, rasterized=True)
+        # Thousands of points each: as an image within SVG and PDF, one for all of a panel, as they are drawn in a row
+        axes.plot(curve.steps, curve.loss, color=colour, lw=0.5, alpha=0.4, rasterized=True, zorder=1.9)
         axes.plot(curve.steps, curve.trend, color=colour, lw=1.0)
         heights = [min(loss, top) if math.isfinite(loss) else top for _, loss in curve.peaks]
         if heights:
@@ -200,7 +215,7 @@ def over_multipliers(
         for axes, (title, panel) in zip(grid.flat, panels.items(), strict=False):
             for place, name in enumerate(shown):
                 if name in panel:
-                    shift = DODGE ** (place - (len(shown) - 1) / 2)
+                    shift = _shift(DODGE, place, len(shown))
                     _draw_series(axes, panel[name], looks[name], shift, lines)
                     _draw_beyond(axes, panel[name], looks[name], shift)
             if any(math.isinf(value) for series in panel.values() for _, value in series.points):
@@ -212,8 +227,7 @@ def over_multipliers(
                 _value_axis(axes, panel)
             axes.set_title(_plain(title), pad=16 if beyond else None)
             axes.set_ylabel(ylabel)
-        handles = [Line2D([], [], color=looks[name].colour, marker=looks[name].marker, ms=5) for name in shown]
-        figure.legend(handles, map(_plain, shown), loc="outside lower center", ncols=min(len(shown), 3 * columns))
+        _legend(figure, shown, looks)
     return figure
 
 
@@ -263,6 +277,104 @@ def profile(
     return figure
 
 
+def over_axis(
+    panels: Mapping[str, Mapping[str, Series]],
+    looks: Mapping[str, Look],
+    *,
+    xlabel: str,
+    ylabel: str,
+    slope: float | None = None,
+) -> Figure:
+    """A panel per title: values against what the series have for multipliers, such as horizons, on logarithmic axes.
+
+    Args:
+        panels: title -> series' name -> series; infinite points are drawn above the axis, as diverged.
+        looks: of all series.
+        xlabel: what the values stand against.
+        ylabel: the value and its unit.
+        slope: of a dashed line for comparison, y ~ x^slope, from the highest first value on.
+    """
+    with _panels(panels, looks, ylabel) as (figure, grid):
+        for axes, panel in zip(grid, panels.values(), strict=True):
+            axes.set_ylim(auto=True)
+            _draw_doses(axes, panel, [name for name in looks if name in panel], looks)
+            _value_axis(axes, panel, 5 if slope is None else 1)
+            axes.set_xlabel(xlabel)
+            first = [(s.multipliers[0], s.middle[0]) for s in panel.values() if s.multipliers]
+            if slope is not None and first:
+                x, y = max(first, key=lambda point: point[1])
+                last = max(s.multipliers[-1] for s in panel.values() if s.multipliers)
+                axes.plot([x, last], [y, y * (last / x) ** slope], color="black", lw=0.8, ls="--", zorder=1)
+                axes.legend([Line2D([], [], color="black", lw=0.8, ls="--")], [f"slope {slope:g}"], loc="upper right")
+            if any(math.isinf(value) for series in panel.values() for _, value in series.points):
+                axes.set_title(axes.get_title(), pad=16)
+    return figure
+
+
+def bars(panels: Mapping[str, Mapping[str, Series]], looks: Mapping[str, Look], *, xlabel: str) -> Figure:
+    """A panel per title, a horizontal bar per optimizer: its `middle` with `low` and `high`, a small marker per seed.
+
+    Each series has one value; the multiplier of its points is not used.
+    """
+    shown = [name for name in looks if any(name in panel for panel in panels.values())]
+    columns = min(3, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    with mpl.rc_context(STYLE):
+        width = 0.5 + CHARACTER * max(map(len, shown)) + 3.0 * columns
+        figure = Figure(figsize=(width, 0.4 + (0.6 + 0.26 * len(shown)) * rows))
+        grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+        for axes in grid.flat[len(panels) :]:
+            axes.set_axis_off()
+        for axes, (title, panel) in zip(grid.flat, panels.items(), strict=False):
+            for place, name in enumerate(shown):
+                if name in panel:
+                    _draw_bar(axes, panel[name], looks[name], place)
+            axes.set_title(_plain(title))
+            axes.set_yticks(range(len(shown)), list(map(_plain, shown)))
+            axes.set_ylim(len(shown) - 0.5, -0.5)
+            axes.set_xlim(left=0)
+            axes.grid(visible=False, axis="y")
+            axes.set_xlabel(xlabel)
+    return figure
+
+
+def _draw_bar(axes: Axes, series: Series, look: Look, place: int) -> None:
+    """A light bar, so that its interval and seeds are seen on it."""
+    (middle,), (low,), (high,) = series.middle, series.low, series.high
+    axes.barh(place, middle, height=0.7, color=look.colour, alpha=0.45, lw=0)
+    axes.plot([low, high], [place, place], "|-", color="black", ms=6, lw=1.0)
+    values = [value for _, value in series.points]
+    axes.plot(values, [place + 0.22] * len(values), look.marker, color=look.colour, ms=2.5, mew=0)
+
+
+def around_onsets(
+    panels: Mapping[str, Mapping[str, Sequence[Series]]], looks: Mapping[str, Look], ylabels: Sequence[str]
+) -> Figure:
+    """A column per title, a row per label: medians with bands against the steps from the onsets of spikes.
+
+    Args:
+        panels: title -> optimizer -> a series for each row, steps from the onset for multipliers.
+        looks: of all optimizers.
+        ylabels: of the rows.
+    """
+    names = [name for name in looks if any(name in panel for panel in panels.values())]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(1.0 + 3.4 * len(panels), 0.8 + 1.7 * len(ylabels)))
+        grid = figure.subplots(len(ylabels), len(panels), sharex=True, squeeze=False)
+        for column, (title, panel) in enumerate(panels.items()):
+            grid[0][column].set_title(_plain(title))
+            grid[-1][column].set_xlabel("steps from the onset of a spike")
+            for row, ylabel in enumerate(ylabels):
+                axes = grid[row][column]
+                axes.axvline(0, color="black", lw=0.8, ls=":")
+                of_row = {name: rows[row] for name, rows in panel.items()}
+                _draw_bands(axes, of_row, names, looks)
+                _value_axis(axes, of_row)
+                axes.set_ylabel(ylabel if column == 0 else "")
+        _legend(figure, names, looks)
+    return figure
+
+
 def shock_responses(rows: Sequence[ShockRow], looks: Mapping[str, Look], bounds: Mapping[str, float | None]) -> Figure:
     """Small multiples, a column for each step of the shock: means over the seeds, from the smallest to the largest.
 
@@ -290,18 +402,22 @@ def shock_responses(rows: Sequence[ShockRow], looks: Mapping[str, Look], bounds:
         for axes, step in zip(grid[0], steps, strict=True):
             axes.set_title(f"at step {step:,}", pad=16)
         names = [name for name in looks if name in bounds]
-        handles = [Line2D([], [], color=looks[name].colour, marker=looks[name].marker, ms=5) for name in names]
         limits = [f" (≤ {bounds[name]:.3g})" if bounds[name] is not None else "" for name in names]
-        labels = [_plain(name) + limit for name, limit in zip(names, limits, strict=True)]
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(names), 2 + len(steps)))
+        _legend(figure, names, looks, [name + limit for name, limit in zip(names, limits, strict=True)])
     return figure
+
+
+def _shift(factor: float, place: int, count: int) -> float:
+    """By which factor the place-th of several optimizers stands beside their common place."""
+    step = min(factor, SPREAD ** (1 / max(1, count - 1)))
+    return float(step ** (place - (count - 1) / 2))
 
 
 def _draw_doses(axes: Axes, panel: Mapping[str, Series], names: Sequence[str], looks: Mapping[str, Look]) -> None:
     doses = sorted({dose for series in panel.values() for dose, _ in series.points})
     for place, name in enumerate(names):
         if name in panel:
-            shift = SIDE ** (place - (len(names) - 1) / 2)
+            shift = _shift(SIDE, place, len(names))
             _draw_series(axes, panel[name], looks[name], shift, lines=True)
             _draw_beyond(axes, panel[name], looks[name], shift)
     if any(math.isinf(value) for series in panel.values() for _, value in series.points):
@@ -317,8 +433,11 @@ def _draw_bands(axes: Axes, panel: Mapping[str, Series], names: Sequence[str], l
     for name in names:
         if name in panel:
             series, colour = panel[name], looks[name].colour
-            axes.fill_between(series.multipliers, series.low, series.high, color=colour, alpha=0.08, lw=0)
+            axes.fill_between(series.multipliers, series.low, series.high, color=colour, alpha=0.13, lw=0)
             axes.plot(series.multipliers, series.middle, color=colour, lw=1.0)
+            every, place = max(1, len(series.multipliers) // 6), names.index(name)
+            marked = slice(place * every // len(names), None, every)  # each at other steps than the others
+            axes.plot(series.multipliers[marked], series.middle[marked], looks[name].marker, color=colour, ms=3, mew=0)
 
 
 def _draw_shares(
@@ -349,8 +468,19 @@ def _panels(
             axes.set_ylabel(ylabel)
             axes.set_ylim(0, 1.03)
         yield figure, list(grid.flat[: len(panels)])
-        handles = [Line2D([], [], color=looks[name].colour, marker=looks[name].marker, ms=5) for name in shown]
-        figure.legend(handles, map(_plain, shown), loc="outside lower center", ncols=min(len(shown), 3 * columns))
+        _legend(figure, shown, looks)
+
+
+def _legend(
+    figure: Figure, names: Sequence[str], looks: Mapping[str, Look], labels: Sequence[str] | None = None
+) -> None:
+    """Below the figure, in as many columns as its width has room for; the figure grows by the rows after the first."""
+    texts = labels or names
+    width, height = figure.get_size_inches()
+    columns = max(1, min(len(names), int(width / (0.5 + CHARACTER * max(map(len, texts), default=0)))))
+    figure.set_size_inches(width, height + ROW * (math.ceil(len(names) / columns) - 1))
+    handles = [Line2D([], [], color=looks[name].colour, marker=looks[name].marker, ms=5) for name in names]
+    figure.legend(handles, map(_plain, texts), loc="outside lower center", ncols=columns)
 
 
 def _draw_series(axes: Axes, series: Series, look: Look, shift: float, lines: bool) -> None:
@@ -380,11 +510,11 @@ def _draw_beyond(axes: Axes, series: Series, look: Look, shift: float) -> None:
     axes.plot(x, [1.04] * len(x), look.marker, color=look.colour, ms=5, **style)
 
 
-def _value_axis(axes: Axes, panel: Mapping[str, Series]) -> None:
-    """Logarithmic where positive values span more than a factor of five."""
+def _value_axis(axes: Axes, panel: Mapping[str, Series], factor: float = 5) -> None:
+    """Logarithmic where positive values span more than a factor."""
     values = [value for series in panel.values() for value in (*series.low, *series.high) if math.isfinite(value)]
     values += [value for series in panel.values() for _, value in series.points if math.isfinite(value)]
-    if values and min(values) > 0 and max(values) > 5 * min(values):
+    if values and min(values) > 0 and max(values) > factor * min(values):
         _logarithmic(axes, min(values), max(values))
 
 
@@ -410,8 +540,8 @@ def _multiplier_axis(axes: Axes, panel: Mapping[str, Series]) -> None:
 
 
 def save(figure: Figure, file: Path) -> list[Path]:
-    """Write the figure as SVG and PNG; the same figure gives the same bytes. Returns the files."""
-    files = [file.with_name(f"{file.name}.svg"), file.with_name(f"{file.name}.png")]
+    """Write the figure as SVG, PNG and PDF; the same figure gives the same bytes. Returns the files."""
+    files = [file.with_name(f"{file.name}{suffix}") for suffix in (".svg", ".png", ".pdf")]
     with mpl.rc_context(STYLE):
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # it is laid out; each file would do it again
@@ -423,8 +553,13 @@ def save(figure: Figure, file: Path) -> list[Path]:
 def save_as(figure: Figure, file: Path) -> None:
     """Write the figure in the format that the file's suffix says, one of SUFFIXES, without a date."""
     dated = {".svg": "Date", ".png": "Software", ".pdf": "CreationDate"}[file.suffix]
+    images = [line for line in figure.findobj(Line2D) if line.get_rasterized()] if file.suffix == ".pdf" else []
+    for line in images:  # as lines: matplotlib would hold an image of the whole page for each panel until the end
+        line.set_rasterized(False)
     with mpl.rc_context(STYLE):
-        figure.savefig(file, dpi=150 if file.suffix == ".png" else 200, metadata={dated: None})
+        figure.savefig(file, dpi=150, metadata={dated: None})
+    for line in images:
+        line.set_rasterized(True)
 
 
 def _plain(text: str) -> str:

@@ -21,11 +21,8 @@ from s3bench.shocks import shock_facts
 from s3bench.shown import shown
 from s3bench.tables import part
 
-DRAWN = 10  # seeds at most in a panel of loss curves
 ADHOC = "adhoc"  # the experiment of runs whose grid was given on the command line
 EARLY = 0.05  # of the horizon: spikes that begin there are counted apart
-
-
 LARGEST_SVG = 300_000  # bytes
 TEMPLATES = resources.files("s3bench") / "templates"
 
@@ -34,7 +31,7 @@ def page(
     results_dir: str,
     runs: Sequence[Run],
     tables: Mapping[str, pd.DataFrame],
-    images: Mapping[str, Sequence[Path]],
+    images: Mapping[str, tuple[str, Sequence[Path]]],
     claims: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """The page: everything in one file, and everything escaped.
@@ -43,7 +40,7 @@ def page(
         results_dir: as the commands on the page name it.
         runs: of read_runs.
         tables: of make_tables.
-        images: the files of each figure, as SVG and as PNG, by name.
+        images: the caption of each figure and its files, the first as SVG, the second as PNG, by name.
         claims: verdicts, shown first, with the keys of report/claims.json; all but `id` and `verdict` may be missing.
     """
     environment = jinja2.Environment(
@@ -79,12 +76,12 @@ def page(
         shocks=shock_facts(tables["shocks"]),
         early=len(early),
         trend_steps=TREND_STEPS,
-        drawn=DRAWN,
         in_a_row=IN_A_ROW,
         baselines=comparisons.BASELINES,
         pairs_needed=pairs_needed(),
         smallest_p=smallest_p,
-        images={name: _embedded(*files) for name, files in images.items()},
+        images={name: (caption, _embedded(*files[:2])) for name, (caption, files) in images.items()},
+        ablated=any(name.startswith("fig5_") for name in images),
         commands=_commands(results_dir, runs),
         verdicts=claims,
         verdict_table=_verdict_table(claims),

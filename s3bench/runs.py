@@ -16,7 +16,7 @@ from s3bench import published, record, score
 from s3bench.censored import NEVER, Steps, steps_to_target
 from s3bench.errors import UserError
 from s3bench.figures import Curve
-from s3bench.onset import growth
+from s3bench.onset import Traces, growth, no_traces, traces
 from s3bench.spikes import Spike, find_spikes
 
 TREND_STEPS = 25  # window of the running median in the loss curves
@@ -27,7 +27,7 @@ MANY = 200  # records from which on all cores read them
 
 @dataclass
 class Run:
-    """A record with its scores, all empty where it has no result. Of its steps only a thinned curve is kept."""
+    """A record with its scores, all empty where it has no result. Of its steps it keeps a curve and those at spikes."""
 
     row: dict[str, Any]  # of load_record; `task` and `optimizer` are labels, `ladder` the task's without the horizon
     scores: dict[str, Any] = field(default_factory=dict)
@@ -36,6 +36,7 @@ class Run:
     metrics: list[str] = field(default_factory=list)  # the names of the task's own
     published: npt.NDArray[np.int64] = field(default_factory=published.no_counts)
     curve: Curve | None = None
+    traces: Traces = field(default_factory=no_traces)  # of updates and loss around the onsets of its spikes
 
     @property
     def has_result(self) -> bool:
@@ -87,7 +88,8 @@ def read_run(folder: Path) -> Run:
     run = Run(record.load_record(folder))
     if not run.has_result:
         return run
-    steps, evals = record.step_arrays(folder, READ), record.eval_arrays(folder)
+    columns = [*READ, "update_above_1"] if run.row["config"]["measure_every"] == 1 else READ
+    steps, evals = record.step_arrays(folder, columns), record.eval_arrays(folder)
     task, loss = run.row["config"]["task"], steps["loss"]
     try:
         run.spikes = _without_resumed(find_spikes(loss, **task["spikes"]), run.row["summary"])
@@ -113,6 +115,8 @@ def read_run(folder: Path) -> Run:
         **{name: int(time.high) if time.reached else None for name, time in run.times.items()},
     }
     run.published = published.counts(loss, steps["grad_norm"])
+    if {"update_rms", "update_above_1"} <= set(steps):
+        run.traces = traces(steps, [spike.onset for spike in run.spikes])
     run.curve = _thinned(loss, [spike.peak for spike in run.spikes], diverged)
     return run
 

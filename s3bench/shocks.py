@@ -2,16 +2,17 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from matplotlib.figure import Figure
 
 from s3bench import comparisons, figures, record, score
 from s3bench.bounds import worst_step
 from s3bench.censored import median_steps
+from s3bench.drawing import Drawing, caption, file_name
 from s3bench.inference import mean_interval
 from s3bench.response import BACK, SMOOTH, WINDOW, Response, first_step, response
 from s3bench.runs import Run, grouped
@@ -174,8 +175,8 @@ def shock_holes(pairs: Sequence[Pair]) -> list[dict[str, Any]]:
     return rows
 
 
-def shock_figures(pairs: Sequence[Pair], looks: Mapping[str, figures.Look]) -> dict[str, Figure]:
-    """A figure for each task and multiplier that has responses, by the end of its name."""
+def shock_drawings(pairs: Sequence[Pair], looks: Mapping[str, figures.Look]) -> dict[str, Drawing]:
+    """A figure for each task and multiplier that has responses, by its name."""
     drawn = {}
     judged = [pair for pair in pairs if pair.response is not None and pair.response.window]
     for task in dict.fromkeys(pair.run.row["task"] for pair in judged):
@@ -185,7 +186,10 @@ def shock_figures(pairs: Sequence[Pair], looks: Mapping[str, figures.Look]) -> d
             group = [pair for pair in of_task if pair.run.row["lr_multiplier"] == multiplier]
             name = task if len(multipliers) == 1 else f"{task} ×{multiplier:g}"
             bounds = {pair.run.row["optimizer"]: worst_step(pair.run.row["config"]["optimizer"]) for pair in group}
-            drawn[name] = figures.shock_responses(_panel_rows(group), looks, bounds)
+            drawn[f"shock_{file_name(name)}"] = Drawing(
+                caption("shock", [pair.run for pair in group], task=name),
+                partial(figures.shock_responses, _panel_rows(group), looks, bounds),
+            )
     return drawn
 
 

@@ -224,6 +224,7 @@ def test_an_optimizer_of_ones_own_needs_one_yaml_and_its_file(s3bench, tmp_path)
         (["status", "results/none"], "there is no results folder"),
         (["report", "results/none"], "there is no results folder"),
         (["report", "."], "holds no records"),
+        (["figure", "fig2", "results/none"], "there is no results folder"),
         (["spikes", "none.csv"], "there is no file none.csv"),
         (["list", "models"], "invalid choice: 'models'"),
         (["swep"], "invalid choice: 'swep'"),
@@ -351,7 +352,7 @@ def test_report_and_status_and_spikes_import_neither_torch_nor_hydra_nor_wandb(s
     code = "import sys; from s3bench.cli import main\nmain(sys.argv[1:])\n"
     code += "sys.exit(len({'torch', 'hydra', 'wandb', 'tensorboard'} & set(sys.modules)))"
     steps = str(record.folders(tmp_path / "r")[0] / "steps.parquet")
-    for arguments in (["report", "r"], ["status", "r"], ["spikes", steps]):
+    for arguments in (["report", "r"], ["figure", "loss", "r"], ["status", "r"], ["spikes", steps]):
         result = subprocess.run(
             [sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, check=False
         )

@@ -231,7 +231,7 @@ def test_the_same_records_give_the_same_figures_byte_for_byte(tmp_path):
     first = {file.name: file.read_bytes() for file in (write_report(tmp_path).parent / "figures").iterdir()}
     time.sleep(1.1)
     second = {file.name: file.read_bytes() for file in (write_report(tmp_path).parent / "figures").iterdir()}
-    assert len(first) == 8
+    assert len(first) == 12
     assert first == second
 
 

@@ -41,6 +41,9 @@ REPORT_SIDE = [
     "response",
     "bounds",
     "shocks",
+    "drawing",
+    "drawings",
+    "paper_drawings",
 ]
 RUN_SIDE = ["run", "train", "block", "groups", "measure", "build", "config", "environment", "schedule", "track"]
 RUN_SIDE += ["source", "grid", "dryrun", "shock"]
