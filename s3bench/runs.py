@@ -166,7 +166,9 @@ def _label(runs: Sequence[Run]) -> None:
     """Labels that tell different settings under one name apart: "s3 (p=2.5)".
 
     What else than the optimizer, the learning rate's multiplier and the seed can change a result makes another task.
-    The `ladder` is the task's label without the horizon: the same task at several horizons.
+    The `ladder` is the task's label without the horizon: the same task at several horizons. The settings of an
+    optimizer that stand in more tasks than any others keep its name alone: an ablation on one of several tasks gives
+    the rest no longer names.
     """
     apart = {"code": None, "shock": None}  # other code is refused, and shocked runs stand in tables of their own
     settings = [_flat(record.identity(run.row["config"]) | apart) for run in runs]
@@ -185,9 +187,20 @@ def _label(runs: Sequence[Run]) -> None:
             keys = dict.fromkeys(key for s in own for key in s)
             differing = [key for key in keys if len({s.get(key) for s in own}) > 1]
             short = {key: key.rpartition(".")[2] for key in differing}
-            for index, s in zip(indices, own, strict=True):
-                detail = ", ".join(f"{short[key]}={s.get(key, '-')}" for key in differing)
-                runs[index].row[column] = f"{label} ({detail})" if detail else label
+            details = [", ".join(f"{short[key]}={s.get(key, '-')}" for key in differing) for s in own]
+            usual = _usual(details, [settings[index] for index in indices]) if column == "optimizer" else ""
+            for index, detail in zip(indices, details, strict=True):
+                runs[index].row[column] = f"{label} ({detail})" if detail not in ("", usual) else label
+
+
+def _usual(details: Sequence[str], settings: Sequence[Mapping[str, str]]) -> str:
+    """Of an optimizer's different settings those that stand in more tasks than any others; "" if none does."""
+    tasks: dict[str, set[tuple[tuple[str, str], ...]]] = {}
+    for detail, all_of_it in zip(details, settings, strict=True):
+        task = tuple((key, text) for key, text in all_of_it.items() if not key.startswith("optimizer."))
+        tasks.setdefault(detail, set()).add(task)
+    first, second = sorted(map(len, tasks.values()), reverse=True)[:2] if len(tasks) > 1 else (0, 0)
+    return max(tasks, key=lambda detail: len(tasks[detail])) if first > second else ""
 
 
 def _flat(settings: Mapping[str, Any], above: str = "") -> dict[str, str]:
@@ -197,7 +210,8 @@ def _flat(settings: Mapping[str, Any], above: str = "") -> dict[str, str]:
         if isinstance(value, Mapping):
             flat |= _flat(value, f"{above}{key}.")
         elif key not in ("seed", "lr_multiplier"):
-            flat[f"{above}{key}"] = value if isinstance(value, str) else json.dumps(value)
+            whole = isinstance(value, float) and value.is_integer()  # p=3 and p=3.0 are one run
+            flat[f"{above}{key}"] = value if isinstance(value, str) else json.dumps(int(value) if whole else value)
     return flat
 
 

@@ -154,7 +154,7 @@ def test_one_name_with_two_configs_is_told_apart(tmp_path):
     make(tmp_path)
     make(tmp_path, overrides=["optimizer.p=2.5"])
     _, read = tables(tmp_path)
-    assert set(read["cells"].optimizer) == {"s3 (p=3.0)", "s3 (p=2.5)"}
+    assert set(read["cells"].optimizer) == {"s3 (p=3)", "s3 (p=2.5)"}
     assert set(read["cells"].n) == {1}
 
 
@@ -365,3 +365,10 @@ def test_a_target_of_a_metric_that_is_not_evaluated_is_named(tmp_path):
     make(tmp_path, overrides=["task.targets=[{metric: accuracy, at_least: 0.5}]"])
     with pytest.raises(UserError, match="target of accuracy"):
         write_report(tmp_path)
+
+
+def test_an_ablation_on_one_of_two_tasks_leaves_the_optimizers_name_to_the_usual_settings(tmp_path):
+    make(tmp_path, "s3")
+    make(tmp_path, "s3", overrides=["optimizer.p=3"], horizon=200)  # the same as 3.0
+    make(tmp_path, "s3", overrides=["optimizer.p=2"], horizon=200)
+    assert sorted({run.row["optimizer"] for run in read_runs(tmp_path)}) == ["s3", "s3 (p=2)"]
