@@ -21,6 +21,7 @@ held = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
 print(*(one.getsockname()[1] for one in held))'
 }
 is_idle() { sinfo -h -o %T | grep -q idle; }
+is_up() { sinfo -h -o %T | grep -qE "^(idle|mixed|allocated)"; } # a job that waited for the node may begin at once
 
 write_config() {
   local memory cores ctld node dbd
@@ -120,7 +121,7 @@ up)
   ;;
 node)
   slurmd -f "$SLURM_CONF"
-  wait_for is_idle
+  wait_for is_up
   ;;
 down)
   scancel --user="$(id -un)" 2>/dev/null || true # else the jobs' processes would train on
