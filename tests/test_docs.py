@@ -61,6 +61,7 @@ def test_python_blocks_run(page, tmp_path, s3bench):
         assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.slow
 def test_the_examples_of_extending_really_run(tmp_path, s3bench):
     page = ROOT / "docs" / "extending.md"
     place_example_files(page, tmp_path)

@@ -90,6 +90,7 @@ def test_two_sweeps_at_once_train_each_run_once(tmp_path):
     assert trained == {str(seed): 1 for seed in range(6)}
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_interrupted_goes_on_bit_for_bit(tmp_path):
     whole, _, there, _ = configs(tmp_path, "task=digits_vit", "optimizer=s3", "horizon=400")
     run(whole)
@@ -139,6 +140,7 @@ def interrupted_until_over(tmp_path, task, most, seconds):
     return kills, there, here
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_random_moments_ends_as_the_undisturbed_one(tmp_path):
     task = ["task=digits_vit", "optimizer=s3", "horizon=700", "eval_every=50", "checkpoint_every=0.1"]
     kills, there, here = interrupted_until_over(tmp_path, task, 8, (0.2, 1.0))

@@ -125,6 +125,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, damage, both):
     assert [entry["step"] for entry in resumed] == ([] if both else [6])
 
 
+@pytest.mark.slow
 def test_no_flipped_bit_of_a_checkpoint_changes_a_result(tmp_path):
     whole, cut, there, here = configs(tmp_path, "task=quadratic", "optimizer=s3", "horizon=12", "eval_every=4")
     assert run(whole) == "finished"

@@ -203,6 +203,7 @@ def test_the_figure_of_several_kinds_steps_and_multipliers_is_drawn(tmp_path):
     assert read["shock_tests"].empty  # there is no baseline
 
 
+@pytest.mark.slow
 def test_a_real_sweep_of_shocks_has_a_report(s3bench, tmp_path):
     shocks = "shock={kind: none},{kind: gradient, step: 30, dose: 100},{kind: noise, step: 30, length: 2}"
     sweep = ["task=quadratic", "optimizer=s3,adamw", "seed=0,1", "horizon=80", shocks, "results_dir=r"]
