@@ -24,7 +24,7 @@ class Finding:
     effect: float
     low: float  # of the 95% interval
     high: float
-    p: float  # of "the effect is at the limit"
+    p: float  # of "the effect is at the limit"; 0 where all is known and nothing estimated
     test: str
     limit: float  # below it the claim holds,
     refuting: float  # and above this it does not
@@ -54,7 +54,7 @@ class Claim:
             row |= {"n": 0, "effect": None, "interval": None, "test": None, "p": None}
         else:
             row |= {"n": decisive.n, "effect": decisive.effect, "interval": [decisive.low, decisive.high]}
-            row |= {"test": decisive.test, "p": decisive.p_holm}
+            row |= {"test": decisive.test, "p": decisive.p_holm or None}
         row |= {
             "sentence": self.sentence,
             "rule": self.rule,
@@ -155,7 +155,7 @@ def _sentence(claim: Claim) -> str:
 def in_words(finding: Finding) -> str:
     """Such as "on digits_vit, s3's final loss over adamw's is 0.95 [0.92, 0.98] (n = 8 seeds, p = 0.03)"."""
     ends = "" if math.isnan(finding.low) else f" [{finding.low:.3g}, {finding.high:.3g}]"
-    p = "" if math.isnan(finding.p_holm) else f", p = {finding.p_holm:.2g}"
+    p = f", p = {finding.p_holm:.2g}" if finding.p_holm > 0 else ""  # 0: there was no test
     return f"on {finding.where}, {finding.what} is {finding.effect:.3g}{ends} (n = {finding.n} {finding.unit}{p})"
 
 
