@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import wandb
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from s3bench import wandb_file
@@ -77,6 +77,7 @@ def events(tmp_path_factory):
     st.sampled_from(["csv", "parquet", "jsonl"]),
 )
 def test_every_table_gives_back_the_very_numbers(tmp_path_factory, losses, first, suffix):
+    assume(not np.isnan(losses).all())  # Parquet has no other word for an empty column
     file = tmp_path_factory.mktemp("t") / f"curve.{suffix}"
     steps = [first + 3 * index for index in range(len(losses))]
     if suffix == "jsonl":
