@@ -14,6 +14,7 @@ import pandas as pd
 from scipy import stats
 
 from s3bench import score
+from s3bench.comparisons import sensitivity_by_seed
 from s3bench.evidence import Array, at, at_best, best_multiplier, log_ratios, rates, same_cells, table
 from s3bench.inference import pairs_needed
 from s3bench.runs import Run
@@ -264,13 +265,7 @@ def _sensitivity(runs: pd.DataFrame, optimizer: str, other: str) -> "pd.Series[f
     """By seed, over the multipliers that both optimizers have; none of fewer than three."""
     multipliers = set.intersection(*(set(runs[runs.optimizer == name].lr_multiplier) for name in (optimizer, other)))
     own = runs[(runs.optimizer == optimizer) & runs.lr_multiplier.isin(multipliers)]
-    final, initial = (
-        own.pivot_table(index="seed", columns="lr_multiplier", values=f"{when}_loss").dropna()
-        for when in ("final", "initial")
-    )
-    if final.shape[1] < 3:
-        return pd.Series(dtype=float)
-    return pd.Series(score.sensitivity(final, initial.loc[final.index]), index=final.index)
+    return sensitivity_by_seed(own) if len(multipliers) >= 3 else pd.Series(dtype=float)
 
 
 def rate(runs: pd.DataFrame) -> Evidence:

@@ -12,9 +12,9 @@ from s3bench import score
 from s3bench.runs import Run
 
 BETAS = {(0.9, 0.999): "adamw", (0.9, 0.95): "adamw_95", (0.95, 0.95): "adamw_same"}
-COLUMNS = ["task", "ladder", "horizon", "optimizer", "lr_multiplier", "seed", "state", "steps", "final_loss"]
-COLUMNS += ["initial_loss", "spikes", "own_update", "before_spikes", "smallest_gradient", "measured", "p", "same_beta"]
-COLUMNS += ["look_ahead"]
+SCORES = ["final_loss", "initial_loss", "spikes", "own_update", "before_spikes", "smallest_gradient"]  # of a run
+COLUMNS = ["task", "ladder", "horizon", "optimizer", "lr_multiplier", "seed", "state", "steps", *SCORES]
+COLUMNS += ["measured", "p", "same_beta", "look_ahead"]
 
 Array = npt.NDArray[np.float64]
 
@@ -54,7 +54,7 @@ def table(runs: Sequence[Run]) -> pd.DataFrame:
         if not run.has_result or role(settings) is None:
             continue
         row = {key: run.row[key] for key in ("task", "ladder", "horizon", "lr_multiplier", "seed", "state", "steps")}
-        row |= {key: run.scores.get(key, math.nan) for key in COLUMNS[8:14]}
+        row |= {key: run.scores.get(key, math.nan) for key in SCORES}
         row["final_loss"] = min(row["final_loss"], row["initial_loss"])
         row |= {"optimizer": role(settings), "measured": run.row["config"]["measure_every"] == 1}
         if row["optimizer"] in ("s3", "s3 variant"):

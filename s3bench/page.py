@@ -51,16 +51,7 @@ def page(
     states = pd.Series([run.row["state"] for run in runs]).value_counts()
     with_result = [run for run in runs if run.has_result]
     early = [s for run in with_result for s in run.spikes if s.onset < EARLY * run.row["horizon"]]
-    tasks = {
-        task: {
-            "parameters": group[0].row["parameters"],
-            "horizon": group[0].row["horizon"],
-            "seeds": sorted({run.row["seed"] for run in group}),
-            "paired": _paired_seeds(group),
-            "spikes": group[0].row["config"]["task"]["spikes"],
-        }
-        for task, group in grouped(with_result, "task").items()
-    }
+    tasks = {task: _facts(group) for task, group in grouped(with_result, "task").items()}
     overview = tables["overview"]
     return environment.get_template("report.html").render(
         version=__version__,
@@ -89,6 +80,17 @@ def page(
         style=_text("uplot/uPlot.min.css") + _text("report.css"),
         scripts=[f"/*\n{_text('uplot/LICENSE')}*/\n{_text('uplot/uPlot.iife.min.js')}", _text("report.js")],
     )
+
+
+def _facts(runs: Sequence[Run]) -> dict[str, Any]:
+    """What the page says of a task, from its runs that have a result."""
+    return {
+        "parameters": runs[0].row["parameters"],
+        "horizon": runs[0].row["horizon"],
+        "seeds": sorted({run.row["seed"] for run in runs}),
+        "paired": _paired_seeds(runs),
+        "spikes": runs[0].row["config"]["task"]["spikes"],
+    }
 
 
 def _published(table: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -9,8 +9,8 @@ import pytest
 from s3bench import record
 from s3bench.cli import main
 from s3bench.config import as_dict, run_config
-from s3bench.report import write_report
 from s3bench.runs import read_all, read_runs
+from tests.s3bench.test_report import tables
 
 GRADIENT = "shock={kind: gradient, step: 100, dose: 30}"
 NOISE = "shock={kind: noise, step: 100, length: 3}"
@@ -44,12 +44,6 @@ def make(results, shock=None, optimizer="s3", seed=0, excess=(), state="finished
         summary |= {"fingerprint": "f", "device": "cpu", "versions": {"torch": "2"}, "commit": None}
         writer.finish(summary)
     return folder
-
-
-def tables(results):
-    page = write_report(results)
-    read = {file.stem: pd.read_csv(file) for file in (page.parent / "tables").glob("*.csv")}
-    return page.read_text(encoding="utf-8"), read
 
 
 def one(table):
