@@ -6,6 +6,8 @@ import struct
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from s3bench.errors import UserError
 HEADER_BYTES = 7  # of the file, and of each chunk of a record: its checksum (4), length (2) and place in the record (1)
 LAST_CHUNKS = (1, 4)  # places: a whole record, its last chunk; 2 and 3 are the chunks before
 BLOCK_BYTES = 32_768  # wandb writes whole blocks, or, when it waits or ends, up to the end of a record
+INSPECT = (sys.executable, "-P", "-m", "wandb", "leet", "inspect", "--json")  # -P: not ./wandb
 TYPE_WITHIN = 60  # characters: a line begins {"num":12,"type":"history"
 
 
@@ -25,18 +28,12 @@ def read_history(file: Path) -> tuple[list[dict[str, Any]], list[str]]:
     UserError for a file that is damaged or cut short elsewhere, and where wandb is missing or older than its reader.
     """
     _check_installed()
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "wandb",
-        "leet",
-        "inspect",
-        "--json",
-        str(file.absolute()),
-    ]  # -P: not ./wandb
     rows, has_end = [], False
-    with tempfile.TemporaryFile() as said, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said) as reader:
+    with (
+        _read_as(file) as whole,
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen([*INSPECT, whole], stdout=subprocess.PIPE, stderr=said) as reader,
+    ):
         assert reader.stdout is not None
         for line in reader.stdout:
             if b'"type":"history"' in line[:TYPE_WITHIN]:
@@ -60,6 +57,28 @@ def end_whole(file: Path) -> bool:
     The format is that of LevelDB's logs (github.com/google/leveldb/blob/main/doc/log_format.md) after a header.
     """
     data = file.read_bytes() if file.exists() else b""
+    end = _end_of_records(data)
+    if end < len(data):
+        os.truncate(file, end)
+    return end > HEADER_BYTES
+
+
+@contextmanager
+def _read_as(file: Path) -> Iterator[Path]:
+    """The file, or where it ends at a whole block within a record, a copy without that: wandb may call it corrupt."""
+    data = b"" if file.stat().st_size % BLOCK_BYTES else file.read_bytes()
+    end = _end_of_records(data)
+    if not HEADER_BYTES < end < len(data):
+        yield file.absolute()
+        return
+    with tempfile.NamedTemporaryFile(suffix=file.suffix) as copy:
+        copy.write(data[:end])
+        copy.flush()
+        yield Path(copy.name)
+
+
+def _end_of_records(data: bytes) -> int:
+    """Where the last whole record ends; HEADER_BYTES if there is none."""
     at = end = HEADER_BYTES
     while at + HEADER_BYTES <= len(data):
         left = BLOCK_BYTES - at % BLOCK_BYTES
@@ -70,9 +89,7 @@ def end_whole(file: Path) -> bool:
         at += HEADER_BYTES + length
         if place in LAST_CHUNKS and at <= len(data):
             end = at
-    if end < len(data):
-        os.truncate(file, end)
-    return end > HEADER_BYTES
+    return end
 
 
 def _check_installed() -> None:
