@@ -14,10 +14,25 @@ import pandas as pd
 from scipy import stats
 
 from s3bench import score
+from s3bench.bounds import adam
 from s3bench.comparisons import sensitivity_by_seed
-from s3bench.evidence import Array, at, at_best, best_multiplier, log_ratios, rates, same_cells, table
+from s3bench.evidence import (
+    TUNED,
+    Array,
+    Known,
+    at,
+    at_best,
+    best_multiplier,
+    chosen_from,
+    log_ratios,
+    rates,
+    same_cells,
+    shock_table,
+    table,
+)
 from s3bench.inference import pairs_needed
 from s3bench.runs import Run
+from s3bench.shocks import Pair
 from s3bench.verdicts import Claim, Finding, judged, of_mean, of_rates
 
 CLOSE = 1.05  # C1: "comes close": a final loss at most 5% higher
@@ -29,14 +44,17 @@ RARE = 10.0  # C4: "rarely": fewer than one spike in 1,000 steps
 EXPOSURE = 3_689  # C4: steps in which a rate of RARE has a spike in 97.5 of 100 cases: without one it is ruled out
 AVOIDS = 0.25  # C7: "avoids": at most a quarter of the spikes
 RATE = -0.25  # C10
+STRONG = 100.0  # C2, C7: the gradient's factor c at which AdamW (.9, .999) comes near its bound, (1 - β2) c² = 10
+APART = 1.5  # C2, C7: AdamW's bound at the shock's step; before step 42 it is less, and hardly differs from 1
+CELL = ["lr_multiplier", "length", "dose"]  # of shocks at one step
 ADAMS = ("adamw", "adamw_95")  # AdamW (.9, .999), and (.9, .95), whose shorter memory may explain a gain of S3's
 
 Evidence = tuple[list[Finding], list[str]]
 
 
-def judge(runs: Sequence[Run]) -> list[Claim]:
-    """All claims, judged by what these records show."""
-    known, claims = table(runs), []
+def judge(runs: Sequence[Run], pairs: Sequence[Pair] = ()) -> list[Claim]:
+    """All claims, judged by what these records show: undisturbed runs, and shocked ones with their twins."""
+    known, claims = Known(table(runs), shock_table(pairs)), []
     for name, (statement, rule) in RULES.items():
         findings, missing = rule(known)
         words = " ".join((rule.__doc__ or "").split())
@@ -52,8 +70,8 @@ def _tasks(runs: pd.DataFrame, *optimizers: str) -> Iterator[tuple[str, pd.DataF
 
 
 def _lacking(findings: list[Finding], *optimizers: str) -> Evidence:
-    missing = [] if findings else [f"no task has runs of {', '.join(optimizers)} in pairs of seeds"]
-    return findings, missing
+    what = f"no task has runs of {', '.join(optimizers)} in pairs of seeds, each at {TUNED} learning rates or more"
+    return findings, [] if findings else [what]
 
 
 def _against(runs: pd.DataFrame, own: str, others: Sequence[str], limit: float, refuting: float) -> list[Finding]:
@@ -73,17 +91,18 @@ def _against(runs: pd.DataFrame, own: str, others: Sequence[str], limit: float, 
     return findings
 
 
-def sign_like(runs: pd.DataFrame) -> Evidence:
+def sign_like(known: Known) -> Evidence:
     """Supported if Signum's final loss, both tuned, is less than 5% above that of AdamW (.9, .999) on every task; not
     supported if it is more than 5% above on one."""
-    return _lacking(_against(runs, "signum", ["adamw"], CLOSE, CLOSE), "signum", "adamw")
+    return _lacking(_against(known.runs, "signum", ["adamw"], CLOSE, CLOSE), "signum", "adamw")
 
 
-def cause(runs: pd.DataFrame) -> Evidence:
+def cause(known: Known) -> Evidence:
     """Supported if, on every task with six spiking runs of Adam or AdamW (.9, .999), the update's root mean square in
-    the five steps before a spike's onset is at least 1.1 times its median over the 40 steps up to ten before; not
-    supported if it is less on one. A run counts once, with the mean of its spikes' logarithms."""
-    findings, missing = [], []
+    the five steps before a spike's onset is at least 1.1 times its median over the 40 steps up to ten before, and if
+    wherever AdamW's updates are bounded by 1, by equal betas, a strong shock of the gradient raises the loss less; not
+    supported if either is the other way on one. A run counts once, with the mean of its spikes' logarithms."""
+    findings, missing, runs = [], [], known.runs
     for task, group in runs[runs.optimizer.isin(["adamw", "adam"])].groupby("task", sort=False):
         ratios = group.before_spikes.dropna().to_numpy(dtype=np.float64)
         words: dict[str, Any] = {"where": str(task), "family": str(task), "unit": "runs"}
@@ -94,48 +113,66 @@ def cause(runs: pd.DataFrame) -> Evidence:
             missing.append(
                 f"{task}: {pairs_needed()} runs of Adam with a spike and measured updates, not {len(ratios)}"
             )
-    return findings, missing if findings or missing else ["no Adam run with a spike"]
-
-
-def bounded(runs: pd.DataFrame) -> Evidence:
-    """Supported if on no measured step of any S3 run a coordinate's update, less what weight decay and float32's
-    rounding can add to it, is above 1.001; not supported if one is. There is no sampling, so no test."""
-    findings = []
-    for task, group in runs[(runs.optimizer == "s3") & runs.own_update.notna()].groupby("task", sort=False):
-        largest, limit = float(group.own_update.max()), 1 + ROUNDING
-        p, end = 0.0, largest  # nothing is estimated: the largest of all that was measured is known
-        words: dict[str, Any] = {
-            "where": str(task),
-            "what": "s3's largest update, less weight decay",
-            "family": str(task),
-        }
-        findings.append(
-            Finding(
-                n=len(group),
-                effect=largest,
-                low=end,
-                high=end,
-                p=p,
-                test="none: all measured steps",
-                limit=limit,
-                refuting=limit,
-                unit="runs",
-                **words,
-            )
-        )
-    missing = [] if findings else ["no S3 run with measured updates"]
-    if findings and not runs[runs.optimizer == "s3"].measured.all():
-        missing.append("some S3 runs were not measured on every step")
+    if not findings and not missing:
+        missing.append("no Adam run with a spike")
+    for task, peaks in _peaks(known.shocked, "adamw", "adamw_same"):
+        differences = (peaks.adamw_same - peaks.adamw).to_numpy()
+        what = "the loss's peak of adamw_same less that of adamw"
+        findings.append(of_mean(differences, 0.0, where=_shocked(task), what=what, family=_shocked(task)))
     return findings, missing
 
 
-def ten_times(runs: pd.DataFrame) -> Evidence:
+def _shocked(task: str) -> str:
+    return f"{task} after strong shocks"
+
+
+def _peaks(shocked: pd.DataFrame, *optimizers: str) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Of each task the peaks after strong shocks of the gradient, late enough to tell the bounds of AdamW apart.
+
+    A row per seed, a column per optimizer: means over the shocks and multipliers that all of them have.
+    """
+    strong = shocked[(shocked.kind == "gradient") & (shocked.dose >= STRONG) & shocked.optimizer.isin(optimizers)]
+    for task, group in strong.groupby("task", sort=False):
+        cells = group.pivot_table(index=["seed", "step", *CELL], columns="optimizer", values="peak")
+        late = [step for step in group.step.unique() if adam(0.9, 0.999, int(step) + 1) >= APART]
+        cells = cells[cells.index.get_level_values("step").isin(late)]
+        if set(optimizers) <= set(cells.columns) and len(cells.dropna()):
+            yield str(task), cells.dropna().groupby("seed").mean()
+
+
+def bounded(known: Known) -> Evidence:
+    """Supported if on no measured step of any S3 run a coordinate's update, less what weight decay and float32's
+    rounding can add to it, is above 1.001; not supported if one is. There is no sampling, so no test."""
+    findings, missing = [], []
+    for runs, where in ((known.runs, "{}"), (known.shocked, "{}, shocked")):
+        own = runs[runs.optimizer == "s3"]
+        for task, group in own[own.own_update.notna()].groupby("task", sort=False):
+            findings.append(_largest(group, where.format(task)))
+        if not own.measured.all():
+            missing.append(
+                f"some S3 runs on {where.format(', '.join(own.task.unique()))} were not measured on every step"
+            )
+    return findings, missing if findings else ["no S3 run with measured updates"]
+
+
+def _largest(runs: pd.DataFrame, where: str) -> Finding:
+    """The largest of all measured updates: it is known, and nothing is estimated."""
+    largest, limit, p = float(runs.own_update.max()), 1 + ROUNDING, 0.0
+    words: dict[str, Any] = {"where": where, "what": "s3's largest update, less weight decay", "family": where}
+    words |= {"unit": "runs", "test": "none: all measured steps"}
+    return Finding(n=len(runs), effect=largest, low=largest, high=largest, p=p, limit=limit, refuting=limit, **words)
+
+
+def ten_times(known: Known) -> Evidence:
     """At ten times the learning rate that is best for AdamW (.9, .999): supported if S3 has fewer than one spike in
     1,000 steps on every task, and fewer than AdamW at that rate wherever spikes tell them apart in six seeds or more;
     not supported if it has more on one."""
     findings, rare, short, missing = [], [], [], []
-    for task, group in _tasks(runs, "s3", "adamw"):
+    for task, group in _tasks(known.runs, "s3", "adamw"):
         multiplier = 10 * best_multiplier(group, "adamw")
+        if math.isnan(multiplier):
+            missing.append(f"{task}: adamw at {TUNED} learning rates or more")
+            continue
         own, other = (at(group, name, multiplier) for name in ("s3", "adamw"))
         if own.empty or other.empty:
             missing.append(f"{task}: s3 and adamw at ×{multiplier:g}, ten times adamw's best")
@@ -188,11 +225,11 @@ def _rarely(runs: pd.DataFrame, where: str, family: str) -> Finding:
     )
 
 
-def half_steps(runs: pd.DataFrame) -> Evidence:
+def half_steps(known: Known) -> Evidence:
     """Supported if S3's final loss after T steps is less than 1% above AdamW's after 2 T, both tuned, each with its own
     schedule, for both betas of AdamW and on every task; not supported if it is more than 1% above in one case."""
     findings = []
-    for ladder, group in runs.groupby("ladder", sort=False):
+    for ladder, group in known.runs.groupby("ladder", sort=False):
         by_horizon = dict(tuple(group.groupby("horizon")))
         for horizon, short in by_horizon.items():
             long = by_horizon.get(2 * horizon)  # type: ignore[operator]
@@ -207,18 +244,19 @@ def half_steps(runs: pd.DataFrame) -> Evidence:
     return findings, [] if findings else ["no task has S3 at a horizon T and AdamW at 2 T"]
 
 
-def better(runs: pd.DataFrame) -> Evidence:
+def better(known: Known) -> Evidence:
     """Supported if S3's final loss is below those of Adam, AdamW with both betas, and SignSGD, each tuned, on every
     task; not supported if it is less than 1% below, or above, one of them."""
     others = ["adam", *ADAMS, "signsgd"]
-    return _lacking(_against(runs, "s3", others, 1.0, MATTERS), "s3", *others)
+    return _lacking(_against(known.runs, "s3", others, 1.0, MATTERS), "s3", *others)
 
 
-def same_beta(runs: pd.DataFrame) -> Evidence:
+def same_beta(known: Known) -> Evidence:
     """Supported if AdamW (.95, .95) has less than a quarter of the spikes of AdamW (.9, .999) at the same learning
-    rates, on every task with spikes in six seeds or more; not supported if it has more than a quarter on one."""
+    rates, on every task with spikes in six seeds or more, and less than a quarter of its peak after strong shocks of
+    the gradient; not supported if it has more than a quarter on one."""
     findings, missing = [], []
-    for task, group in _tasks(runs, "adamw", "adamw_same"):
+    for task, group in _tasks(known.runs, "adamw", "adamw_same"):
         shared = same_cells(group, ("adamw", "adamw_same"))
         own, other = (rates(shared[shared.optimizer == name]) for name in ("adamw_same", "adamw"))
         differences = (own - AVOIDS * other).to_numpy()
@@ -227,15 +265,21 @@ def same_beta(runs: pd.DataFrame) -> Evidence:
             findings.append(of_rates(differences, where=task, what=what, family=task))
         else:
             missing.append(f"{task}: spikes of either in {pairs_needed()} seeds")
-    return findings, missing if findings or missing else ["no task has runs of adamw and adamw_same"]
+    if not findings and not missing:
+        missing.append("no task has runs of adamw and adamw_same")
+    for task, peaks in _peaks(known.shocked, "adamw", "adamw_same"):
+        differences = (peaks.adamw_same - AVOIDS * peaks.adamw).to_numpy()
+        what = "the loss's peak of adamw_same less a quarter of that of adamw"
+        findings.append(of_mean(differences, 0.0, where=_shocked(task), what=what, family=_shocked(task)))
+    return findings, missing
 
 
-def ablation(runs: pd.DataFrame) -> Evidence:
+def ablation(known: Known) -> Evidence:
     """Supported if taking away any one part of S3 (p = 1 instead of 3; another β in the denominator; no look-ahead),
     tuned anew, raises the final loss on every task; not supported if a part lowers it by less than 1%, or raises it."""
     findings = []
     without = {"p = 1": (1.0, True, True), "another β": (3.0, False, True), "no look-ahead": (3.0, True, False)}
-    for task, group in _tasks(runs, "s3", "s3 variant"):
+    for task, group in _tasks(known.runs, "s3", "s3 variant"):
         whole = at_best(group, "s3")
         for name, (p, same, look_ahead) in without.items():
             lacks = (group.p == p) & (group.same_beta == same) & (group.look_ahead == look_ahead)
@@ -246,11 +290,11 @@ def ablation(runs: pd.DataFrame) -> Evidence:
     return findings, [] if findings else ["no task has S3 with and without its parts"]
 
 
-def robust(runs: pd.DataFrame) -> Evidence:
+def robust(known: Known) -> Evidence:
     """Supported if S3's learning-rate sensitivity (the mean over the multipliers of the final loss above the lowest,
     Wortsman et al. 2023) is below AdamW's with both betas on every task; not supported if it is above one."""
     findings = []
-    for task, group in _tasks(runs, "s3", *ADAMS):
+    for task, group in _tasks(known.runs, "s3", *ADAMS):
         for other in ADAMS:
             own, theirs = (_sensitivity(group, name, other if name == "s3" else "s3") for name in ("s3", other))
             seeds = own.index.intersection(theirs.index)
@@ -268,12 +312,12 @@ def _sensitivity(runs: pd.DataFrame, optimizer: str, other: str) -> "pd.Series[f
     return sensitivity_by_seed(own) if len(multipliers) >= 3 else pd.Series(dtype=float)
 
 
-def rate(runs: pd.DataFrame) -> Evidence:
+def rate(known: Known) -> Evidence:
     """Supported if the smallest norm of the true gradient over S3's runs of T steps, tuned for each T, falls faster
     than T^(-1/4): the slope of its logarithm over log T is below -1/4; not supported if it is above."""
-    findings = []
+    findings, runs = [], known.runs
     for ladder, group in runs[(runs.optimizer == "s3") & runs.smallest_gradient.notna()].groupby("ladder", sort=False):
-        picked = score.picked(group)
+        picked = score.picked(pd.concat([chosen_from(of) for _, of in group.groupby("horizon")]))
         norms = picked.pivot_table(index="seed", columns="horizon", values="smallest_gradient").dropna()
         if norms.shape[1] < 3 or not (norms > 0).all(axis=None):
             continue
@@ -291,7 +335,7 @@ def _slopes(horizons: Array, norms: Array) -> Array:
     return slopes
 
 
-RULES: dict[str, tuple[str, Callable[[pd.DataFrame], Evidence]]] = {
+RULES: dict[str, tuple[str, Callable[[Known], Evidence]]] = {
     "C1": ("with momentum, SignSGD comes close to Adam", sign_like),
     "C2": ("Adam's spikes come from overly large updates", cause),
     "C3": ("S3's update stays within [-1, 1]", bounded),

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -10,13 +10,24 @@ import pandas as pd
 
 from s3bench import score
 from s3bench.runs import Run
+from s3bench.shocks import Pair
 
 BETAS = {(0.9, 0.999): "adamw", (0.9, 0.95): "adamw_95", (0.95, 0.95): "adamw_same"}
 SCORES = ["final_loss", "initial_loss", "spikes", "own_update", "before_spikes", "smallest_gradient"]  # of a run
 COLUMNS = ["task", "ladder", "horizon", "optimizer", "lr_multiplier", "seed", "state", "steps", *SCORES]
 COLUMNS += ["measured", "p", "same_beta", "look_ahead"]
 
+OF_SHOCK = ["kind", "dose", "step", "length", "peak"]
+TUNED = 2  # multipliers: of a single one nothing was chosen
+
 Array = npt.NDArray[np.float64]
+
+
+class Known(NamedTuple):
+    """What the records show, a row per run: undisturbed ones, see `table`, and shocked ones, see `shock_table`."""
+
+    runs: pd.DataFrame
+    shocked: pd.DataFrame
 
 
 def role(optimizer: Mapping[str, Any]) -> str | None:
@@ -63,11 +74,32 @@ def table(runs: Sequence[Run]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS).reset_index(drop=True)
 
 
+def shock_table(pairs: Sequence[Pair]) -> pd.DataFrame:
+    """One row per shocked run with a response, as `table` has it, with the shock and the response's peak.
+
+    A peak is no more than the loss at the
+    initialisation, and that of a run that diverged: as with final losses, nothing is worse than not to have begun.
+    """
+    judged = [pair for pair in pairs if pair.response is not None and pair.response.window]
+    known = table([pair.run for pair in judged])
+    of_shock = []
+    for pair in judged:
+        settings = pair.run.row["config"]["optimizer"]
+        if role(settings) is not None:
+            peak = min(pair.response.peak, pair.run.scores["initial_loss"])  # type: ignore[union-attr]
+            of_shock.append(pair.shock | {"peak": peak})
+    return known.join(pd.DataFrame(of_shock, columns=OF_SHOCK))
+
+
 def at_best(runs: pd.DataFrame, optimizer: str) -> "pd.Series[float]":
-    """Final losses by seed of a task's optimizer at its own best learning rate, see score.picked."""
-    own = runs[runs.optimizer == optimizer]
-    picked = score.picked(own)
+    """Final losses by seed of a task's optimizer at its own best learning rate, see score.picked; none if not tuned."""
+    picked = score.picked(chosen_from(runs[runs.optimizer == optimizer]))
     return pd.Series(picked.final_loss.to_numpy(dtype=np.float64), index=picked.seed.to_numpy())
+
+
+def chosen_from(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs of an optimizer on a task, none if a learning rate cannot have been chosen among them."""
+    return runs if runs.lr_multiplier.nunique() >= TUNED else runs.iloc[:0]
 
 
 def log_ratios(own: "pd.Series[float]", other: "pd.Series[float]") -> Array:
@@ -94,8 +126,8 @@ def same_cells(runs: pd.DataFrame, optimizers: Sequence[str]) -> pd.DataFrame:
 
 
 def best_multiplier(runs: pd.DataFrame, optimizer: str) -> float:
-    """The multiplier with the lowest mean final loss of a task's optimizer; NaN without runs."""
-    own = runs[runs.optimizer == optimizer]
+    """The multiplier with the lowest mean final loss of a task's optimizer; NaN if it was not tuned."""
+    own = chosen_from(runs[runs.optimizer == optimizer])
     if own.empty:
         return math.nan
     return float(score.tuned(own).best_multiplier.iloc[0])

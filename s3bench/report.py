@@ -30,7 +30,7 @@ def write_report(results_dir: str | Path) -> Path:
     pairs = paired(runs, shocked)
     tables = make_tables(runs)
     tables |= shock_tables(pairs, tables["holes"])
-    claims = judge(runs)
+    claims = judge(runs, pairs)
     drawn = drawings(runs, pairs)
     report = Path(results_dir) / "report"
     draft = report.with_name(f".report-{os.getpid()}")

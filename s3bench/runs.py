@@ -3,7 +3,7 @@
 import json
 import math
 import multiprocessing
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -166,12 +166,15 @@ def _label(runs: Sequence[Run]) -> None:
     """Labels that tell different settings under one name apart: "s3 (p=2.5)".
 
     What else than the optimizer, the learning rate's multiplier and the seed can change a result makes another task.
-    The `ladder` is the task's label without the horizon: the same task at several horizons. The settings of an
-    optimizer that stand in more tasks than any others keep its name alone: an ablation on one of several tasks gives
-    the rest no longer names.
+    The `ladder` is the task's label without the horizon: the same task at several horizons. A label names what differs
+    from the usual settings of that name, so that an ablation, or shocks on a smaller model, give the rest no longer
+    names: of an optimizer those that stand in more tasks than any others, of a task those of most undisturbed runs. A
+    horizon is always named where there are several.
     """
     apart = {"code": None, "shock": None}  # other code is refused, and shocked runs stand in tables of their own
     settings = [_flat(record.identity(run.row["config"]) | apart) for run in runs]
+    tasks = [tuple(item for item in s.items() if not item[0].startswith("optimizer.")) for s in settings]
+    lone = [None if record.shock(run.row["config"]) else index for index, run in enumerate(runs)]
     for run in runs:
         run.row["ladder"] = run.row["task"]
     for column, belongs in (
@@ -186,21 +189,39 @@ def _label(runs: Sequence[Run]) -> None:
             own = [{key: text for key, text in settings[index].items() if belongs(key)} for index in indices]
             keys = dict.fromkeys(key for s in own for key in s)
             differing = [key for key in keys if len({s.get(key) for s in own}) > 1]
-            short = {key: key.rpartition(".")[2] for key in differing}
-            details = [", ".join(f"{short[key]}={s.get(key, '-')}" for key in differing) for s in own]
-            usual = _usual(details, [settings[index] for index in indices]) if column == "optimizer" else ""
+            counted = [key for key in differing if key != "horizon"]
+            usual = _usual(
+                [tuple(s.get(key, "-") for key in counted) for s in own],
+                [tasks[index] if column == "optimizer" else lone[index] for index in indices],
+            )
+            omitted = dict(zip(counted, usual, strict=True)) if usual else {}
+            details = [_named(s, differing, omitted) for s in own]
+            if len(set(details)) < len({tuple(s.get(key) for key in differing) for s in own}):
+                details = [_named(dict.fromkeys(differing, "-") | s, differing, omitted) for s in own]
             for index, detail in zip(indices, details, strict=True):
-                runs[index].row[column] = f"{label} ({detail})" if detail not in ("", usual) else label
+                runs[index].row[column] = f"{label} ({detail})" if detail else label
 
 
-def _usual(details: Sequence[str], settings: Sequence[Mapping[str, str]]) -> str:
-    """Of an optimizer's different settings those that stand in more tasks than any others; "" if none does."""
-    tasks: dict[str, set[tuple[tuple[str, str], ...]]] = {}
-    for detail, all_of_it in zip(details, settings, strict=True):
-        task = tuple((key, text) for key, text in all_of_it.items() if not key.startswith("optimizer."))
-        tasks.setdefault(detail, set()).add(task)
-    first, second = sorted(map(len, tasks.values()), reverse=True)[:2] if len(tasks) > 1 else (0, 0)
-    return max(tasks, key=lambda detail: len(tasks[detail])) if first > second else ""
+def _named(settings: Mapping[str, str], keys: Sequence[str], omitted: Mapping[str, str]) -> str:
+    """Of these keys those that are there and are not as omitted: "p=2, schedule=constant"."""
+    parts = []
+    for key in keys:
+        node, _, name = key.rpartition(".")
+        if key in settings and settings[key] != omitted.get(key):
+            is_code = name == "_target_"
+            parts.append(
+                f"{node if is_code else name}={settings[key].rpartition('.')[2] if is_code else settings[key]}"
+            )
+    return ", ".join(parts)
+
+
+def _usual(settings: Sequence[tuple[str, ...]], seen: Sequence[Hashable]) -> tuple[str, ...] | None:
+    """Of different settings those that are `seen` in more places than any others; None if none are."""
+    places: dict[tuple[str, ...], set[Hashable]] = {}
+    for own, place in zip(settings, seen, strict=True):
+        places.setdefault(own, set()).add(place)
+    first, second = sorted(map(len, places.values()), reverse=True)[:2] if len(places) > 1 else (0, 0)
+    return max(places, key=lambda own: len(places[own])) if first > second else None
 
 
 def _flat(settings: Mapping[str, Any], above: str = "") -> dict[str, str]:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from s3bench import claims
-from s3bench.evidence import COLUMNS, role
+from s3bench.evidence import COLUMNS, OF_SHOCK, Known, role
 from s3bench.onset import growth
 from s3bench.report import write_report
 from s3bench.verdicts import REFUTED, SUPPORTED, UNDECIDED, Claim, as_json, as_markdown, judged
@@ -29,7 +29,7 @@ def _counted_anew():
     _calls = itertools.count()
 
 
-def rows(optimizers, *, seeds=SEEDS, task="t", multipliers=(1.0,), horizon=100, noise=0.01, **values):
+def rows(optimizers, *, seeds=SEEDS, task="t", multipliers=(1.0, 3.0), horizon=100, noise=0.01, **values):
     """A table of runs: `values` gives columns as numbers, or as functions of (optimizer, multiplier, random)."""
     random = np.random.default_rng([1, next(_calls)])
     table = []
@@ -49,13 +49,28 @@ def rows(optimizers, *, seeds=SEEDS, task="t", multipliers=(1.0,), horizon=100, 
     return pd.DataFrame(table, columns=COLUMNS)
 
 
-def verdict(name, table):
+def shocked(*, step=70, dose=100.0, **peaks):
+    """A table of shocked runs: `peaks` gives those of each optimizer, as numbers or functions of random."""
+    table = rows(list(peaks), final_loss=1.0, own_update=0.9).assign(kind="gradient", dose=dose, step=step, length=1)
+    random = np.random.default_rng([2, next(_calls)])
+    of = [peaks[name](random) if callable(peaks[name]) else peaks[name] for name in table.optimizer]
+    return table.assign(peak=of + 0.01 * random.standard_normal(len(table)))
+
+
+NONE = pd.DataFrame(columns=[*COLUMNS, *OF_SHOCK])
+
+
+def judge(name, table, shocks=NONE):
     claim, rule = claims.RULES[name]
-    findings, missing = rule(table)
+    findings, missing = rule(Known(table, shocks))
     judged_claim = judged(Claim(name, claim, "", findings, missing))
     json.loads(as_json([judged_claim]))
     assert judged_claim.sentence.startswith(judged_claim.verdict.capitalize())
-    return judged_claim.verdict
+    return judged_claim
+
+
+def verdict(name, table, shocks=NONE):
+    return judge(name, table, shocks).verdict
 
 
 def check(name, true, false, underpowered):
@@ -96,6 +111,41 @@ def test_c3_one_update_beyond_one_is_enough_to_refute():
     one = largest(0.9)
     one.loc[3, "own_update"] = 1.01
     assert verdict("C3", one) == REFUTED
+    shocks = shocked(s3=0.5)
+    assert verdict("C3", largest(0.9), shocks) == SUPPORTED
+    assert verdict("C3", largest(0.9), shocks.assign(own_update=1.2)) == REFUTED
+    assert judge("C3", rows([]), shocks).findings[0].where == "t, shocked"
+
+
+def test_c2_and_c7_are_judged_by_strong_late_shocks_too():
+    spikes = rows(["adamw"], spikes=1, before_spikes=lambda _, __, r: 0.7 + 0.05 * r.standard_normal())
+    rare = rows(("adamw", "adamw_same"), **spiking(adamw=8))
+    for name, own, limit in (("C2", spikes, 1.0), ("C7", rare, 0.25)):
+        for peak, said in ((0.5 * limit, SUPPORTED), (2 * limit, REFUTED)):
+            shocks = shocked(adamw=1.0, adamw_same=peak)
+            assert verdict(name, own, shocks) == said
+            assert verdict(name, rows([]), shocks) == said
+            assert judge(name, rows([]), shocks).missing  # spikes that came by themselves
+        assert (
+            verdict(name, own, shocked(adamw=1.0, adamw_same=lambda r, limit=limit: limit + r.standard_normal()))
+            == UNDECIDED
+        )
+        for weak in (shocked(step=20, adamw=1.0, adamw_same=2.0), shocked(dose=10.0, adamw=1.0, adamw_same=2.0)):
+            assert verdict(name, own, weak) == SUPPORTED  # by the spikes alone
+            assert verdict(name, rows([]), weak) == UNDECIDED
+
+
+@pytest.mark.parametrize("name", ["C1", "C4", "C5", "C6", "C8", "C10"])
+def test_what_was_not_tuned_says_nothing(name):
+    all_of_them = ("s3", "s3 variant", "adam", "adamw", "adamw_95", "signsgd", "signum")
+    table = pd.concat(
+        rows(all_of_them, multipliers=(1.0,), horizon=horizon, final_loss=1.0, smallest_gradient=1 / horizon)
+        for horizon in (100, 200, 400)
+    )
+    known = Known(table, NONE)
+    findings, missing = claims.RULES[name][1](known)
+    assert not findings
+    assert missing
 
 
 def spiking(**rates):
@@ -239,8 +289,14 @@ def test_growth_before_an_onset_by_hand():
 
 def test_a_report_judges_all_claims_and_says_what_is_missing(tmp_path):
     for optimizer in ("s3", "adamw", "adam", "adamw_95", "signsgd"):
-        for seed in range(SEEDS):
-            make(tmp_path, optimizer, seed=seed, final=(0.01 if optimizer == "s3" else 0.02) * (1 + seed / 1000))
+        for seed, multiplier in itertools.product(range(SEEDS), (1, 10)):
+            make(
+                tmp_path,
+                optimizer,
+                multiplier,
+                seed=seed,
+                final=(0.01 if optimizer == "s3" else 0.02) * (1 + seed / 1000),
+            )
     report = write_report(tmp_path).parent
     found = {claim["id"]: claim for claim in json.loads((report / "claims.json").read_text())}
     assert list(found) == [f"C{number}" for number in range(1, 11)]
@@ -256,8 +312,7 @@ def test_a_report_judges_all_claims_and_says_what_is_missing(tmp_path):
 
 
 def test_markdown_has_every_finding_with_its_n():
-    table = rows(("signum", "adamw"), final_loss=losses(signum=1.01))
-    claim = judged(Claim("C1", "close", "rule", *claims.RULES["C1"][1](table)))
+    claim = judge("C1", rows(("signum", "adamw"), final_loss=losses(signum=1.01)))
     text = as_markdown([claim])
     assert "n = 8 seeds" in text
     assert claim.sentence in text

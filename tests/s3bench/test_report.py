@@ -163,7 +163,7 @@ def test_other_settings_than_the_optimizers_make_another_task(tmp_path):
     make(tmp_path, overrides=["schedule.warmup=0.3"])
     make(tmp_path, "adamw", overrides=["+optimizer.amsgrad=true"])
     _, read = tables(tmp_path)
-    assert set(read["cells"].task) == {"quadratic (warmup=0.02)", "quadratic (warmup=0.3)"}
+    assert set(read["cells"].task) == {"quadratic", "quadratic (warmup=0.3)"}
     assert len(list((tmp_path / "report" / "figures").glob("loss_*.svg"))) == 2
 
 
@@ -372,3 +372,15 @@ def test_an_ablation_on_one_of_two_tasks_leaves_the_optimizers_name_to_the_usual
     make(tmp_path, "s3", overrides=["optimizer.p=3"], horizon=200)  # the same as 3.0
     make(tmp_path, "s3", overrides=["optimizer.p=2"], horizon=200)
     assert sorted({run.row["optimizer"] for run in read_runs(tmp_path)}) == ["s3", "s3 (p=2)"]
+
+
+def test_a_tasks_usual_settings_need_no_name_but_a_horizon_does(tmp_path):
+    for seed in range(2):
+        make(tmp_path, seed=seed)
+        make(tmp_path, seed=seed, horizon=200)
+    make(tmp_path, horizon=50, overrides=["task.build.dim=16", "schedule=constant"])
+    assert {(run.row["ladder"], run.row["task"]) for run in read_runs(tmp_path)} == {
+        ("quadratic", "quadratic (horizon=100)"),
+        ("quadratic", "quadratic (horizon=200)"),
+        ("quadratic (dim=16, schedule=constant)", "quadratic (dim=16, schedule=constant, horizon=50)"),
+    }

@@ -1,5 +1,7 @@
 """Shocked runs in the report: beside their undisturbed twins, in tables and a figure of their own."""
 
+import itertools
+import json
 import math
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from s3bench import record
 from s3bench.cli import main
 from s3bench.config import as_dict, run_config
+from s3bench.report import write_report
 from s3bench.runs import read_all, read_runs
 from tests.s3bench.test_report import tables
 
@@ -75,6 +78,21 @@ def test_the_response_is_the_known_one(tmp_path):
     assert (tmp_path / "report" / "figures" / "shock_quadratic.svg").exists()
     shown = (tmp_path / "report" / "tables" / "shocks.md").read_text()
     assert "| 6 of 6 | 20 |" in shown
+
+
+def test_strong_shocks_are_evidence_for_claims(tmp_path):
+    strong = "shock={kind: gradient, step: 100, dose: 100}"
+    for seed, (optimizer, excess) in itertools.product(range(6), (("adamw", 0.8), ("adamw_same", 0.1))):
+        make(tmp_path, optimizer=optimizer, seed=seed)
+        state = "diverged" if (optimizer, seed) == ("adamw", 0) else "finished"
+        make(tmp_path, strong, optimizer, seed, excess=[excess + seed / 100] * 20, state=state)
+    report = write_report(tmp_path).parent
+    for claim, effect in (("C2", -0.7), ("C7", 0.1 - 0.8 / 4)):
+        judged = next(found for found in json.loads((report / "claims.json").read_text()) if found["id"] == claim)
+        (finding,) = judged["findings"]
+        assert (finding["where"], finding["n"]) == ("quadratic after strong shocks", 6)
+        assert finding["effect"] == pytest.approx(effect, abs=0.05)  # one diverged: the loss at the beginning, 1
+        assert judged["missing"]  # spikes that came by themselves
 
 
 def test_shocked_runs_are_in_no_ordinary_table_and_change_none(tmp_path):
