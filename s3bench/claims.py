@@ -55,10 +55,13 @@ Evidence = tuple[list[Finding], list[str]]
 def judge(runs: Sequence[Run], pairs: Sequence[Pair] = ()) -> list[Claim]:
     """All claims, judged by what these records show: undisturbed runs, and shocked ones with their twins."""
     known, claims = Known(table(runs), shock_table(pairs)), []
+    scales = {scale for run in runs if run.has_result and (scale := run.row["config"].get("scale"))}
     for name, (statement, rule) in RULES.items():
         findings, missing = rule(known)
         words = " ".join((rule.__doc__ or "").split())
-        claims.append(judged(Claim(name, statement, words, findings, missing)))
+        if findings and len(scales) > 1:
+            missing = [f"one scale: runs of several, {' and '.join(sorted(scales))}, are judged together", *missing]
+        claims.append(judged(Claim(name, statement, words, findings, missing, ", ".join(sorted(scales)))))
     return claims
 
 

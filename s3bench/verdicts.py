@@ -43,6 +43,7 @@ class Claim:
     rule: str  # when it is supported, and when not
     findings: list[Finding] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)  # what the records lack
+    scale: str = ""  # of the experiments: "laptop"; several if they are mixed, none of runs by hand
     verdict: str = UNDECIDED
     sentence: str = ""
 
@@ -50,6 +51,7 @@ class Claim:
         """For claims.json: `effect`, `interval`, `n`, `test` and `p` are those of the finding that decides."""
         decisive = self.decisive()
         row: dict[str, Any] = {"id": self.id, "statement": self.statement, "verdict": self.verdict}
+        row["scale"] = self.scale or None
         if decisive is None:
             row |= {"n": 0, "effect": None, "interval": None, "test": None, "p": None}
         else:
@@ -174,7 +176,8 @@ def _plain(value: Any) -> Any:
 
 def as_markdown(claims: Sequence[Claim]) -> str:
     """claims.md: each claim with its verdict, the rule and all findings."""
-    parts = ["# The paper's claims, at the scale of these records\n"]
+    scale = next((claim.scale for claim in claims if claim.scale), "")
+    parts = [f"# The paper's claims, at {f'scale {scale}' if scale else 'the scale of these records'}\n"]
     for claim in claims:
         parts.append(f"## {claim.id}: {claim.statement}\n\n**{claim.sentence}**\n\nRule: {claim.rule}\n")
         parts += [f"- {finding.verdict}: {in_words(finding)}; {finding.test}" for finding in claim.findings]
