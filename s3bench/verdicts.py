@@ -175,9 +175,13 @@ def _plain(value: Any) -> Any:
 
 
 def as_markdown(claims: Sequence[Claim]) -> str:
-    """claims.md: each claim with its verdict, the rule and all findings."""
+    """claims.md: a table of the verdicts, then each claim with its verdict, the rule and all findings."""
     scale = next((claim.scale for claim in claims if claim.scale), "")
     parts = [f"# The paper's claims, at {f'scale {scale}' if scale else 'the scale of these records'}\n"]
+    parts += ["| claim | | verdict, and what decides it |", "| --- | --- | --- |"]
+    for claim in claims:
+        parts.append(f"| {claim.id} | {claim.statement} | {claim.sentence.replace('|', chr(92) + '|')} |")
+    parts.append("")
     for claim in claims:
         parts.append(f"## {claim.id}: {claim.statement}\n\n**{claim.sentence}**\n\nRule: {claim.rule}\n")
         parts += [f"- {finding.verdict}: {in_words(finding)}; {finding.test}" for finding in claim.findings]

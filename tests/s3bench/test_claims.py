@@ -315,4 +315,21 @@ def test_markdown_has_every_finding_with_its_n():
     claim = judge("C1", rows(("signum", "adamw"), final_loss=losses(signum=1.01)))
     text = as_markdown([claim])
     assert "n = 8 seeds" in text
+    assert f"| C1 | {claim.statement} | {claim.sentence} |" in text
     assert claim.sentence in text
+
+
+def test_runs_of_several_scales_are_judged_and_every_verdict_says_so(tmp_path):
+    for optimizer, seed, multiplier in itertools.product(("signum", "adamw"), range(SEEDS), (1, 10)):
+        for scale in ("laptop", "gpu"):
+            horizon = 200 if scale == "gpu" else 100
+            folder = make(tmp_path, optimizer, multiplier, seed=seed, horizon=horizon)
+            text = (folder / "config.yaml").read_text()
+            assert "\nscale: null\n" in text
+            (folder / "config.yaml").write_text(text.replace("\nscale: null\n", f"\nscale: {scale}\n"))
+    report = write_report(tmp_path).parent
+    claim = json.loads((report / "claims.json").read_text())[0]
+    assert claim["scale"] == "gpu, laptop"
+    assert claim["missing"] == ["one scale: runs of several, gpu and laptop, are judged together"]
+    assert "at scale gpu, laptop" in (report / "claims.md").read_text()
+    assert "Verdicts at scale gpu, laptop" in (report / "index.html").read_text()

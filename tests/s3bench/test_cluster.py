@@ -397,7 +397,9 @@ def test_a_node_that_dies_and_comes_back_loses_nothing(start_slurm, tmp_path):
     place = Path(slurm["SLURM_CONF"]).parent
     sweep = Sweep(tmp_path, *WAITING, *ON_SLURM, **slurm)
     sweep.under_way(2)
-    time.sleep(25)  # SLURM looks for a job that its node has lost 20 s after its start (BatchStartTimeout) and no sooner
+    time.sleep(
+        25
+    )  # SLURM looks for a job that its node has lost 20 s after its start (BatchStartTimeout) and no sooner
     os.kill(int((place / "slurmd.pid").read_text()), signal.SIGKILL)
     for environ in Path("/proc").glob("[0-9]*/environ"):
         if _is_of_a_job(environ, place):
