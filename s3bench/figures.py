@@ -13,7 +13,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 # Okabe and Ito's colours, which the colour-blind tell apart, and markers, for print in grey. Eight and seven: an
 # optimizer's look comes again only with the fifty-seventh.
@@ -213,11 +213,11 @@ def over_multipliers(
         for axes in grid.flat[len(panels) :]:
             axes.remove()
         for axes, (title, panel) in zip(grid.flat, panels.items(), strict=False):
-            for place, name in enumerate(shown):
-                if name in panel:
-                    shift = _shift(DODGE, place, len(shown))
-                    _draw_series(axes, panel[name], looks[name], shift, lines)
-                    _draw_beyond(axes, panel[name], looks[name], shift)
+            here = [name for name in shown if name in panel]
+            for place, name in enumerate(here):
+                shift = _shift(DODGE, place, len(here))
+                _draw_series(axes, panel[name], looks[name], shift, lines)
+                _draw_beyond(axes, panel[name], looks[name], shift)
             if any(math.isinf(value) for series in panel.values() for _, value in series.points):
                 axes.text(0, 1.04, f"{beyond} ", transform=axes.transAxes, ha="right", va="center", fontsize=6)
             _multiplier_axis(axes, panel)
@@ -246,7 +246,8 @@ def reached_curves(
     with _panels(panels, looks, "runs that reached the target") as (figure, grid):
         for axes, (title, panel) in zip(grid, panels.items(), strict=True):
             for place, (name, (steps, shares)) in enumerate(panel.items()):
-                _draw_shares(axes, np.append(steps, horizons[title]), np.append(shares, shares[-1]), looks[name], place)
+                ends = np.append(steps, horizons[title]), np.append(shares, shares[-1])
+                _draw_shares(axes, *ends, looks[name], place, len(panel))
             axes.set_xlim(0, horizons[title])
             axes.set_xlabel("step")
     return figure
@@ -267,7 +268,7 @@ def profile(
             if name in bands:
                 low, high = bands[name].T + LIFT * place
                 axes.fill_between(factors, low, high, step="post", color=looks[name].colour, alpha=0.12, lw=0)
-            _draw_shares(axes, factors, values, looks[name], place)
+            _draw_shares(axes, factors, values, looks[name], place, len(shares))
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 6)))
         axes.xaxis.set_minor_locator(NullLocator())
@@ -316,23 +317,24 @@ def bars(panels: Mapping[str, Mapping[str, Series]], looks: Mapping[str, Look], 
 
     Each series has one value; the multiplier of its points is not used.
     """
-    shown = [name for name in looks if any(name in panel for panel in panels.values())]
     columns = min(3, len(panels))
-    rows = math.ceil(len(panels) / columns)
+    shown = [[name for name in looks if name in panel] for panel in panels.values()]
+    of_rows = [shown[start : start + columns] for start in range(0, len(panels), columns)]
+    heights = [0.6 + 0.26 * max(map(len, row)) for row in of_rows]
+    labels = sum(CHARACTER * max(len(name) for names in shown[at::columns] for name in names) for at in range(columns))
     with mpl.rc_context(STYLE):
-        width = 0.5 + CHARACTER * max(map(len, shown)) + 3.0 * columns
-        figure = Figure(figsize=(width, 0.4 + (0.6 + 0.26 * len(shown)) * rows))
-        grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+        figure = Figure(figsize=(0.5 + labels + 3.0 * columns, 0.4 + sum(heights)))
+        grid = figure.subplots(len(of_rows), columns, squeeze=False, height_ratios=heights)
         for axes in grid.flat[len(panels) :]:
             axes.set_axis_off()
-        for axes, (title, panel) in zip(grid.flat, panels.items(), strict=False):
-            for place, name in enumerate(shown):
-                if name in panel:
-                    _draw_bar(axes, panel[name], looks[name], place)
+        for axes, names, (title, panel) in zip(grid.flat, shown, panels.items(), strict=False):
+            for place, name in enumerate(names):
+                _draw_bar(axes, panel[name], looks[name], place)
             axes.set_title(_plain(title))
-            axes.set_yticks(range(len(shown)), list(map(_plain, shown)))
-            axes.set_ylim(len(shown) - 0.5, -0.5)
+            axes.set_yticks(range(len(names)), list(map(_plain, names)))
+            axes.set_ylim(len(names) - 0.5, -0.5)
             axes.set_xlim(left=0)
+            axes.xaxis.set_major_locator(MaxNLocator(4))
             axes.grid(visible=False, axis="y")
             axes.set_xlabel(xlabel)
     return figure
@@ -441,13 +443,14 @@ def _draw_bands(axes: Axes, panel: Mapping[str, Series], names: Sequence[str], l
 
 
 def _draw_shares(
-    axes: Axes, x: npt.NDArray[np.float64], shares: npt.NDArray[np.float64], look: Look, place: int
+    axes: Axes, x: npt.NDArray[np.float64], shares: npt.NDArray[np.float64], look: Look, place: int, count: int
 ) -> None:
     """A step function, lifted by its place, so that none hides another; its marker at the end, beside the axes."""
     lifted = shares + LIFT * place
     axes.plot(x, lifted, drawstyle="steps-post", color=look.colour, lw=1.3, clip_on=False)
     at = axes.get_yaxis_transform()
-    axes.plot(1.03 + 0.03 * place, lifted[-1], look.marker, color=look.colour, ms=4, transform=at, clip_on=False)
+    beside = 1.03 + min(0.03, 0.2 / count) * place
+    axes.plot(beside, lifted[-1], look.marker, color=look.colour, ms=4, transform=at, clip_on=False)
 
 
 @contextmanager

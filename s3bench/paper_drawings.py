@@ -142,8 +142,9 @@ def _ladders(plain: pd.DataFrame, column: str) -> dict[str, dict[str, figures.Se
             panels[str(ladder)] = {
                 str(optimizer): _means({float(str(h)): v.tolist() for h, v in group.groupby("horizon")[column]})
                 for optimizer, group in of_ladder.groupby("optimizer")
+                if group.horizon.nunique() > 1
             }
-    return panels
+    return {ladder: panel for ladder, panel in panels.items() if panel}
 
 
 def _horizons(runs: Sequence[Run], plain: pd.DataFrame, looks: Looks) -> dict[str, Drawing]:
