@@ -188,7 +188,10 @@ def _label(runs: Sequence[Run]) -> None:
         for label, indices in named.items():
             own = [{key: text for key, text in settings[index].items() if belongs(key)} for index in indices]
             keys = dict.fromkeys(key for s in own for key in s)
-            differing = [key for key in keys if len({s.get(key) for s in own}) > 1]
+            differing = [key for key in keys if _distinct(own, [key]) > 1]
+            trained = [key for key in differing if key not in ("eval_every", "measure_every")]
+            if _distinct(own, trained) == _distinct(own, differing):  # how often one looked need not be said
+                differing = trained
             counted = [key for key in differing if key != "horizon"]
             usual = _usual(
                 [tuple(s.get(key, "-") for key in counted) for s in own],
@@ -196,10 +199,15 @@ def _label(runs: Sequence[Run]) -> None:
             )
             omitted = dict(zip(counted, usual, strict=True)) if usual else {}
             details = [_named(s, differing, omitted) for s in own]
-            if len(set(details)) < len({tuple(s.get(key) for key in differing) for s in own}):
+            if len(set(details)) < _distinct(own, differing):
                 details = [_named(dict.fromkeys(differing, "-") | s, differing, omitted) for s in own]
             for index, detail in zip(indices, details, strict=True):
                 runs[index].row[column] = f"{label} ({detail})" if detail else label
+
+
+def _distinct(settings: Sequence[Mapping[str, str]], keys: Sequence[str]) -> int:
+    """How many different values these keys have together."""
+    return len({tuple(of.get(key) for key in keys) for of in settings})
 
 
 def _named(settings: Mapping[str, str], keys: Sequence[str], omitted: Mapping[str, str]) -> str:

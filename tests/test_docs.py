@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 
 from s3bench import catalog
@@ -87,6 +88,24 @@ def test_the_readmes_table_is_the_measured_one():
     for name in ("overview", "environment"):
         table = (ROOT / "results" / "reference" / "quickstart" / "tables" / f"{name}.md").read_text(encoding="utf-8")
         assert table in readme, f"{name}.md and the README differ: copy it in"
+
+
+def test_the_readmes_verdicts_are_the_measured_ones():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    claims = (ROOT / "results" / "reference" / "laptop" / "claims.md").read_text(encoding="utf-8")
+    rows = [line for line in claims.splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + 10
+    assert "\n".join(rows) in readme
+    section = readme.split("## The paper's claims")[1].split("\n## ")[0]
+    for effect in re.findall(r"-?[\d.]+ \[[^\]]+\]", section):
+        assert effect in claims
+    cells = pd.read_csv(ROOT / "results" / "reference" / "laptop" / "tables" / "cells.csv")
+    found = cells.set_index(["task", "optimizer", "lr_multiplier"])
+    at_100 = found.loc["source_bytes"].xs(100.0, level="lr_multiplier").runs_with_spike
+    assert at_100.to_dict() == {"adamw": 7, "adamw_95": 0, "adamw_same": 0, "s3": 1}
+    s3, adamw = found.loc[("digits_mlp", "s3", 10.0)], found.loc[("digits_mlp", "adamw", 10.0)]
+    assert (s3.spikes, adamw.spikes, s3.steps) == (15, 4, 4800)
+    assert (round(s3.final_loss_mean, 2), round(adamw.final_loss_mean, 2)) == (0.75, 2.31)
 
 
 def test_the_orders_in_the_docs_are_the_measured_ones():
