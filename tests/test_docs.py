@@ -108,6 +108,20 @@ def test_the_readmes_verdicts_are_the_measured_ones():
     assert (round(s3.final_loss_mean, 2), round(adamw.final_loss_mean, 2)) == (0.75, 2.31)
 
 
+def test_the_shocks_in_the_docs_are_the_measured_ones():
+    page = (ROOT / "docs" / "shocks.md").read_text(encoding="utf-8")
+    shocks = pd.read_csv(ROOT / "results" / "reference" / "laptop" / "tables" / "shocks.csv")
+    late = shocks[(shocks.kind == "gradient") & (shocks.step == 110)]
+    assert late.optimizer.nunique() == 7
+    for name, rows in late.groupby("optimizer"):
+        vision, language = (rows[rows.task.str.startswith(task)].iloc[0] for task in ("digits_vit", "source_gpt"))
+        peaks = [f"{row.peak:.2f} [{row.peak_low:.2f}, {row.peak_high:.2f}]" for row in (vision, language)]
+        assert f"| `{name}` | {vision.worst_step_then:.2f} | {vision.update_max:.2f} | {' | '.join(peaks)} |" in page
+    tests = pd.read_csv(ROOT / "results" / "reference" / "laptop" / "tables" / "shock_tests.csv")
+    tests = tests[(tests.kind == "gradient") & (tests.step == 110) & (tests.optimizer == "adamw")]
+    assert {f"{p:.3f}" for p in tests[tests.measure == "peak"].p_holm} == {"0.047"}
+
+
 def test_the_orders_in_the_docs_are_the_measured_ones():
     table = (ROOT / "results" / "reference" / "orders" / "tables" / "overview.md").read_text(encoding="utf-8")
     assert table in (ROOT / "docs" / "optimizers.md").read_text(encoding="utf-8")
