@@ -132,15 +132,16 @@ def _state(learner: Learner, optimizer: torch.optim.Optimizer) -> tuple[dict[str
 
 
 def _restore_spread(state: dict[str, Any] | None, learner: Learner, optimizer: torch.optim.Optimizer) -> None:
-    from torch.distributed.checkpoint.state_dict import StateDictOptions, set_state_dict
-
-    set_state_dict(
-        learner.model,
-        optimizer,
-        model_state_dict=state["model"] if state else {},
-        optim_state_dict=state["optimizer"] if state else {},
-        options=StateDictOptions(full_state_dict=True, broadcast_from_rank0=True),
+    from torch.distributed.checkpoint.state_dict import (
+        StateDictOptions,
+        set_model_state_dict,
+        set_optimizer_state_dict,
     )
+
+    # one by one: set_state_dict takes a process without the model's state for one that wants the optimizer's alone
+    spread = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
+    set_optimizer_state_dict(learner.model, optimizer, state["optimizer"] if state else {}, options=spread)
+    set_model_state_dict(learner.model, state["model"] if state else {}, options=spread)
 
 
 def _random_state() -> dict[str, Any]:

@@ -47,7 +47,9 @@ def run(
     with joined(processes, device):
         if processes.rank > 0:
             if not processes.from_first(None):
-                _train(config, parts, device, processes, None, stop, began)
+                with stop.deferred():
+                    stop.raise_if_asked()
+                    _train(config, parts, device, processes, None, stop, began)
             return record.FINISHED
         folder = record.plan(as_dict(config))
         with record.claimed(folder, dead) as claim:

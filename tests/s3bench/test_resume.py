@@ -66,7 +66,7 @@ def test_a_run_goes_on_bit_for_bit_on_every_kind_of_task(tmp_path, task):
 
 @pytest.mark.slow
 def test_a_run_goes_on_in_the_middle_of_an_epoch_with_processes_that_make_its_batches(tmp_path):
-    task = ["task=digits_vit", "optimizer=adamw", "horizon=120", "eval_every=50"]
+    task = ["task=digits_vit", "optimizer=adamw", "horizon=220", "eval_every=50"]
     whole, cut, there, here = configs(tmp_path, *task)
     assert run(whole) == "finished"
     for workers in (2, 4):
