@@ -77,6 +77,20 @@ def test_the_examples_of_extending_really_run(tmp_path, s3bench):
     assert "Does Adam need two betas?" in s3bench("list", "experiments").stdout
 
 
+@pytest.mark.slow
+def test_an_optimizer_of_ones_own_is_put_against_the_field_as_the_docs_say(tmp_path, s3bench):
+    page = ROOT / "docs" / "claims.md"
+    place_example_files(page, tmp_path)
+    own = [command for command in commands(page) if "results/mine" in " ".join(command)]
+    assert [command[0] for command in own] == ["sweep", "sweep", "report"]
+    for command in own:
+        result = s3bench(*command, *(["seed=2,3"] if command[0] == "sweep" else []))  # of eight
+        assert result.returncode == 0, result.stdout + result.stderr
+    tables = tmp_path / "results" / "mine" / "report" / "tables"
+    for name in ("tuned", "final_losses", "sensitivity", "shocks", "shock_tests"):
+        assert "my_optimizer" in set(pd.read_csv(tables / f"{name}.csv").optimizer)
+
+
 def test_links_lead_somewhere():
     for page in PAGES:
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text(encoding="utf-8")):
