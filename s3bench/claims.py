@@ -1,7 +1,7 @@
 """The paper's claims C1 to C10, each with the rule that leads to its verdict. docs/claims.md says it in words.
 
-The rules were fixed before the runs that they judge. Every effect is such that small values support the claim. Each
-optimizer is taken at its own best learning rate, which is never picked on the seed that is reported on.
+Every effect is such that small values support the claim. Where an optimizer is tuned, it is taken at its own best
+learning rate, which is never picked on the seed that is reported on.
 """
 
 import math
@@ -22,6 +22,7 @@ from s3bench.evidence import (
     Known,
     at,
     at_best,
+    at_edge,
     best_multiplier,
     chosen_from,
     log_ratios,
@@ -55,13 +56,14 @@ Evidence = tuple[list[Finding], list[str]]
 def judge(runs: Sequence[Run], pairs: Sequence[Pair] = ()) -> list[Claim]:
     """All claims, judged by what these records show: undisturbed runs, and shocked ones with their twins."""
     known, claims = Known(table(runs), shock_table(pairs)), []
-    scales = {scale for run in runs if run.has_result and (scale := run.row["config"].get("scale"))}
+    scales = {run.row["config"].get("scale") or "none" for run in runs if run.has_result} or {"none"}
     for name, (statement, rule) in RULES.items():
         findings, missing = rule(known)
         words = " ".join((rule.__doc__ or "").split())
         if findings and len(scales) > 1:
             missing = [f"one scale: runs of several, {' and '.join(sorted(scales))}, are judged together", *missing]
-        claims.append(judged(Claim(name, statement, words, findings, missing, ", ".join(sorted(scales)))))
+        scale = "" if scales == {"none"} else ", ".join(sorted(scales))
+        claims.append(judged(Claim(name, statement, words, findings, missing, scale)))
     return claims
 
 
@@ -70,6 +72,12 @@ def _tasks(runs: pd.DataFrame, *optimizers: str) -> Iterator[tuple[str, pd.DataF
     for task, group in runs.groupby("task", sort=False):
         if set(optimizers) <= set(group.optimizer):
             yield str(task), group
+
+
+def _edges(runs: pd.DataFrame, *optimizers: str) -> list[str]:
+    """Those of a task's optimizers whose best learning rate is at the edge of the grid, in words."""
+    task = runs.task.iloc[0]
+    return [f"{task}: a longer grid for {name}, best at its edge" for name in optimizers if at_edge(runs, name)]
 
 
 def _lacking(findings: list[Finding], *optimizers: str) -> Evidence:
@@ -94,17 +102,23 @@ def _against(runs: pd.DataFrame, own: str, others: Sequence[str], limit: float, 
     return findings
 
 
+def _all_edges(runs: pd.DataFrame, *optimizers: str) -> list[str]:
+    return [said for _, group in _tasks(runs, *optimizers) for said in _edges(group, *optimizers)]
+
+
 def sign_like(known: Known) -> Evidence:
     """Supported if Signum's final loss, both tuned, is less than 5% above that of AdamW (.9, .999) on every task; not
     supported if it is more than 5% above on one."""
-    return _lacking(_against(known.runs, "signum", ["adamw"], CLOSE, CLOSE), "signum", "adamw")
+    findings, missing = _lacking(_against(known.runs, "signum", ["adamw"], CLOSE, CLOSE), "signum", "adamw")
+    return findings, missing + _all_edges(known.runs, "signum", "adamw")
 
 
 def cause(known: Known) -> Evidence:
     """Supported if, on every task with six spiking runs of Adam or AdamW (.9, .999), the update's root mean square in
     the five steps before a spike's onset is at least 1.1 times its median over the 40 steps up to ten before, and if
-    wherever AdamW's updates are bounded by 1, by equal betas, a strong shock of the gradient raises the loss less; not
-    supported if either is the other way on one. A run counts once, with the mean of its spikes' logarithms."""
+    bounding AdamW's updates by 1, with equal betas, lowers the loss's peak after a strong shock of the gradient by more
+    where the bound of (.9, .999) is at least 1.5 than early, where it hardly differs; not supported if either is the
+    other way on one. A run counts once, with the mean of its spikes' logarithms."""
     findings, missing, runs = [], [], known.runs
     for task, group in runs[runs.optimizer.isin(["adamw", "adam"])].groupby("task", sort=False):
         ratios = group.before_spikes.dropna().to_numpy(dtype=np.float64)
@@ -118,10 +132,14 @@ def cause(known: Known) -> Evidence:
             )
     if not findings and not missing:
         missing.append("no Adam run with a spike")
-    for task, peaks in _peaks(known.shocked, "adamw", "adamw_same"):
-        differences = (peaks.adamw_same - peaks.adamw).to_numpy()
-        what = "the loss's peak of adamw_same less that of adamw"
-        findings.append(of_mean(differences, 0.0, where=_shocked(task), what=what, family=_shocked(task)))
+    for task, peaks in _after_shocks(known.shocked, "peak"):
+        late = _late(peaks.index.get_level_values("step"))
+        less = (peaks.adamw_same - peaks.adamw).groupby(["seed", *CELL, late]).mean().unstack()
+        if {False, True} <= set(less.columns):
+            gained = less.dropna().groupby("seed").mean()
+            what = "the loss's peak of adamw_same less that of adamw, late less early"
+            words = {"where": _shocked(task), "family": _shocked(task), "what": what}
+            findings.append(of_mean((gained[True] - gained[False]).to_numpy(), 0.0, **words))
     return findings, missing
 
 
@@ -129,18 +147,22 @@ def _shocked(task: str) -> str:
     return f"{task} after strong shocks"
 
 
-def _peaks(shocked: pd.DataFrame, *optimizers: str) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Of each task the peaks after strong shocks of the gradient, late enough to tell the bounds of AdamW apart.
+def _after_shocks(shocked: pd.DataFrame, column: str) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Of each task a column of AdamW (.9, .999) and (.95, .95) after strong shocks of the gradient that both have.
 
-    A row per seed, a column per optimizer: means over the shocks and multipliers that all of them have.
+    A row per seed, multiplier and shock, a column per optimizer.
     """
-    strong = shocked[(shocked.kind == "gradient") & (shocked.dose >= STRONG) & shocked.optimizer.isin(optimizers)]
-    for task, group in strong.groupby("task", sort=False):
-        cells = group.pivot_table(index=["seed", "step", *CELL], columns="optimizer", values="peak")
-        late = [step for step in group.step.unique() if adam(0.9, 0.999, int(step) + 1) >= APART]
-        cells = cells[cells.index.get_level_values("step").isin(late)]
-        if set(optimizers) <= set(cells.columns) and len(cells.dropna()):
-            yield str(task), cells.dropna().groupby("seed").mean()
+    pair = ["adamw", "adamw_same"]
+    strong = shocked[(shocked.kind == "gradient") & (shocked.dose >= STRONG) & shocked.optimizer.isin(pair)]
+    for task, group in strong.astype({column: float}).groupby("task", sort=False):
+        cells = group.pivot_table(index=["seed", "step", *CELL], columns="optimizer", values=column)
+        if set(pair) <= set(cells.columns) and len(cells.dropna()):
+            yield str(task), cells.dropna()
+
+
+def _late(steps: pd.Index) -> Array:
+    """Whether AdamW's (.9, .999) bound is well above 1 at these steps."""
+    return np.array([adam(0.9, 0.999, int(step) + 1) >= APART for step in steps])
 
 
 def bounded(known: Known) -> Evidence:
@@ -192,6 +214,7 @@ def ten_times(known: Known) -> Evidence:
             findings.append(of_rates(differences, where=where, what=what, family=task))
         else:
             missing.append(f"{where}: a difference in spikes between s3 and adamw in {pairs_needed()} seeds")
+        missing += _edges(group, "adamw")
     findings = [*(rare or short), *findings]  # without any rate the claim is not judged by the differences alone
     return findings, missing if findings or missing else ["no task has runs of s3 and adamw"]
 
@@ -229,33 +252,35 @@ def _rarely(runs: pd.DataFrame, where: str, family: str) -> Finding:
 def half_steps(known: Known) -> Evidence:
     """Supported if S3's final loss after T steps is less than 1% above AdamW's after 2 T, both tuned, each with its own
     schedule, for both betas of AdamW and on every task; not supported if it is more than 1% above in one case."""
-    findings = []
+    findings, missing = [], []
     for ladder, group in known.runs.groupby("ladder", sort=False):
         by_horizon = dict(tuple(group.groupby("horizon")))
         for horizon, short in by_horizon.items():
             long = by_horizon.get(2 * horizon)  # type: ignore[operator]
-            if long is None or "s3" not in set(short.optimizer):
+            if long is None or "s3" not in set(short.optimizer) or not set(ADAMS) <= set(long.optimizer):
                 continue
-            for other in (name for name in ADAMS if name in set(long.optimizer)):
+            missing += _edges(short, "s3") + _edges(long, *ADAMS)
+            for other in ADAMS:
                 logs = log_ratios(at_best(short, "s3"), at_best(long, other))
                 words: dict[str, Any] = {"where": str(ladder), "family": str(ladder)}
                 words["what"] = f"s3's final loss after {horizon!s} steps over {other}'s after twice as many"
                 if len(logs):
                     findings.append(of_mean(logs, math.log(AS_GOOD), ratio=True, **words))
-    return findings, [] if findings else ["no task has S3 at a horizon T and AdamW at 2 T"]
+    return findings, missing if findings else ["no task has S3 at a horizon T and AdamW with both betas at 2 T"]
 
 
 def better(known: Known) -> Evidence:
     """Supported if S3's final loss is below those of Adam, AdamW with both betas, and SignSGD, each tuned, on every
     task; not supported if it is less than 1% below, or above, one of them."""
     others = ["adam", *ADAMS, "signsgd"]
-    return _lacking(_against(known.runs, "s3", others, 1.0, MATTERS), "s3", *others)
+    findings, missing = _lacking(_against(known.runs, "s3", others, 1.0, MATTERS), "s3", *others)
+    return findings, missing + _all_edges(known.runs, "s3", *others)
 
 
 def same_beta(known: Known) -> Evidence:
     """Supported if AdamW (.95, .95) has less than a quarter of the spikes of AdamW (.9, .999) at the same learning
-    rates, on every task with spikes in six seeds or more, and less than a quarter of its peak after strong shocks of
-    the gradient; not supported if it has more than a quarter on one."""
+    rates, on every task with spikes in six seeds or more, also of those after strong shocks of the gradient; not
+    supported if it has more than a quarter on one."""
     findings, missing = [], []
     for task, group in _tasks(known.runs, "adamw", "adamw_same"):
         shared = same_cells(group, ("adamw", "adamw_same"))
@@ -268,27 +293,34 @@ def same_beta(known: Known) -> Evidence:
             missing.append(f"{task}: spikes of either in {pairs_needed()} seeds")
     if not findings and not missing:
         missing.append("no task has runs of adamw and adamw_same")
-    for task, peaks in _peaks(known.shocked, "adamw", "adamw_same"):
-        differences = (peaks.adamw_same - AVOIDS * peaks.adamw).to_numpy()
-        what = "the loss's peak of adamw_same less a quarter of that of adamw"
-        findings.append(of_mean(differences, 0.0, where=_shocked(task), what=what, family=_shocked(task)))
+    for task, spikes in _after_shocks(known.shocked, "spikes"):
+        by_seed = spikes.groupby("seed").mean()
+        differences = (by_seed.adamw_same - AVOIDS * by_seed.adamw).to_numpy()
+        if _differ(differences):
+            what = "spikes per shock of adamw_same less a quarter of adamw's"
+            findings.append(of_rates(differences, where=_shocked(task), what=what, family=_shocked(task)))
+        else:
+            missing.append(f"{_shocked(task)}: spikes of either in {pairs_needed()} seeds")
     return findings, missing
 
 
 def ablation(known: Known) -> Evidence:
     """Supported if taking away any one part of S3 (p = 1 instead of 3; another β in the denominator; no look-ahead),
     tuned anew, raises the final loss on every task; not supported if a part lowers it by less than 1%, or raises it."""
-    findings = []
+    findings, missing = [], []
     without = {"p = 1": (1.0, True, True), "another β": (3.0, False, True), "no look-ahead": (3.0, True, False)}
     for task, group in _tasks(known.runs, "s3", "s3 variant"):
         whole = at_best(group, "s3")
+        missing += _edges(group, "s3")
         for name, (p, same, look_ahead) in without.items():
             lacks = (group.p == p) & (group.same_beta == same) & (group.look_ahead == look_ahead)
             logs = log_ratios(whole, at_best(group[lacks], "s3 variant"))
             words: dict[str, Any] = {"where": task, "what": f"s3's final loss over that with {name}", "family": task}
             if len(logs):
                 findings.append(of_mean(logs, 0.0, math.log(MATTERS), ratio=True, **words))
-    return findings, [] if findings else ["no task has S3 with and without its parts"]
+                if at_edge(group[lacks], "s3 variant"):
+                    missing.append(f"{task}: a longer grid for s3 with {name}, best at its edge")
+    return findings, missing if findings else ["no task has S3 with and without its parts"]
 
 
 def robust(known: Known) -> Evidence:
@@ -316,7 +348,7 @@ def _sensitivity(runs: pd.DataFrame, optimizer: str, other: str) -> "pd.Series[f
 def rate(known: Known) -> Evidence:
     """Supported if the smallest norm of the true gradient over S3's runs of T steps, tuned for each T, falls faster
     than T^(-1/4): the slope of its logarithm over log T is below -1/4; not supported if it is above."""
-    findings, runs = [], known.runs
+    findings, missing, runs = [], [], known.runs
     for ladder, group in runs[(runs.optimizer == "s3") & runs.smallest_gradient.notna()].groupby("ladder", sort=False):
         picked = score.picked(pd.concat([chosen_from(of) for _, of in group.groupby("horizon")]))
         norms = picked.pivot_table(index="seed", columns="horizon", values="smallest_gradient").dropna()
@@ -326,7 +358,8 @@ def rate(known: Known) -> Evidence:
         what = "the slope of log(smallest gradient norm of s3) over log(steps)"
         where = f"{ladder}, {norms.columns[0]:,} to {norms.columns[-1]:,} steps"
         findings.append(of_mean(slopes, RATE, where=where, what=what, family=str(ladder)))
-    return findings, [] if findings else ["no task has S3 at three horizons with the true gradient's norm"]
+        missing += [said for _, of_horizon in group.groupby("horizon") for said in _edges(of_horizon, "s3")]
+    return findings, missing if findings else ["no task has S3 at three horizons with the true gradient's norm"]
 
 
 def _slopes(horizons: Array, norms: Array) -> Array:

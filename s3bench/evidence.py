@@ -10,7 +10,7 @@ import pandas as pd
 
 from s3bench import score
 from s3bench.runs import Run
-from s3bench.shocks import Pair
+from s3bench.shocks import Pair, spikes_near
 
 BETAS = {(0.9, 0.999): "adamw", (0.9, 0.95): "adamw_95", (0.95, 0.95): "adamw_same"}
 SCORES = ["final_loss", "initial_loss", "spikes", "own_update", "before_spikes", "smallest_gradient"]  # of a run
@@ -77,7 +77,7 @@ def table(runs: Sequence[Run]) -> pd.DataFrame:
 def shock_table(pairs: Sequence[Pair]) -> pd.DataFrame:
     """One row per shocked run with a response, as `table` has it, with the shock and the response's peak.
 
-    A peak is no more than the loss at the
+    `spikes` are those at the shock or in the response, see shocks.spikes_near. A peak is no more than the loss at the
     initialisation, and that of a run that diverged: as with final losses, nothing is worse than not to have begun.
     """
     judged = [pair for pair in pairs if pair.response is not None and pair.response.window]
@@ -87,8 +87,8 @@ def shock_table(pairs: Sequence[Pair]) -> pd.DataFrame:
         settings = pair.run.row["config"]["optimizer"]
         if role(settings) is not None:
             peak = min(pair.response.peak, pair.run.scores["initial_loss"])  # type: ignore[union-attr]
-            of_shock.append(pair.shock | {"peak": peak})
-    return known.join(pd.DataFrame(of_shock, columns=OF_SHOCK))
+            of_shock.append(pair.shock | {"peak": peak, "spikes": spikes_near(pair.run, pair)})
+    return known.drop(columns="spikes").join(pd.DataFrame(of_shock, columns=[*OF_SHOCK, "spikes"]))
 
 
 def at_best(runs: pd.DataFrame, optimizer: str) -> "pd.Series[float]":
@@ -100,6 +100,12 @@ def at_best(runs: pd.DataFrame, optimizer: str) -> "pd.Series[float]":
 def chosen_from(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs of an optimizer on a task, none if a learning rate cannot have been chosen among them."""
     return runs if runs.lr_multiplier.nunique() >= TUNED else runs.iloc[:0]
+
+
+def at_edge(runs: pd.DataFrame, optimizer: str) -> bool:
+    """Whether the best multiplier of a task's optimizer is the smallest or largest of its grid, a better one beyond."""
+    own = chosen_from(runs[runs.optimizer == optimizer])
+    return not own.empty and bool(score.tuned(own).edge.iloc[0])
 
 
 def log_ratios(own: "pd.Series[float]", other: "pd.Series[float]") -> Array:

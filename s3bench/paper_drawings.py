@@ -153,7 +153,7 @@ def _horizons(runs: Sequence[Run], plain: pd.DataFrame, looks: Looks) -> dict[st
     if not panels:
         return {}
     draw = partial(figures.over_axis, panels, looks, xlabel="horizon, in steps", ylabel="final held-out loss")
-    return {"horizons": Drawing(caption("horizons", [run for run in runs if run.row["ladder"] in panels]), draw)}
+    return {"horizons": Drawing(caption("horizons", _drawn(runs, panels)), draw)}
 
 
 def _rate(runs: Sequence[Run], plain: pd.DataFrame, looks: Looks) -> dict[str, Drawing]:
@@ -162,7 +162,12 @@ def _rate(runs: Sequence[Run], plain: pd.DataFrame, looks: Looks) -> dict[str, D
     if not panels:
         return {}
     draw = partial(figures.over_axis, panels, looks, xlabel="T, in steps", ylabel="smallest gradient norm", slope=-0.25)
-    return {"rate": Drawing(caption("rate", [run for run in runs if run.row["ladder"] in panels]), draw)}
+    return {"rate": Drawing(caption("rate", _drawn(runs, panels)), draw)}
+
+
+def _drawn(runs: Sequence[Run], panels: Mapping[str, Mapping[str, figures.Series]]) -> list[Run]:
+    """The runs of the ladders and optimizers in these panels."""
+    return [run for run in runs if run.row["optimizer"] in panels.get(run.row["ladder"], {})]
 
 
 def _sensitivity(runs: Sequence[Run], plain: pd.DataFrame, looks: Looks) -> dict[str, Drawing]:

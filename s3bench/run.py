@@ -52,13 +52,13 @@ def run(
                     _train(config, parts, device, processes, None, stop, began)
             return record.FINISHED
         folder = record.plan(as_dict(config))
-        with record.claimed(folder, dead) as claim:
+        with record.claimed(folder, dead) as claim, stop.deferred():
             if processes.from_first(record.has_result(folder)):
                 return record.state(folder)
             saved = newest(folder)
             first_step = saved["step"] if saved else 0
-            with record.Writer(folder, as_dict(config), claim.number, first_step) as writer, stop.deferred():
-                stop.raise_if_asked()
+            stop.raise_if_asked()
+            with record.Writer(folder, as_dict(config), claim.number, first_step) as writer:
                 rows = Rows(config, parts.tracker, writer, claim, say, first_step)
                 return _recorded(config, parts, device, processes, saved, stop, began, rows)
 

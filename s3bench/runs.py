@@ -200,7 +200,7 @@ def _label(runs: Sequence[Run]) -> None:
             omitted = dict(zip(counted, usual, strict=True)) if usual else {}
             details = [_named(s, differing, omitted) for s in own]
             if len(set(details)) < _distinct(own, differing):
-                details = [_named(dict.fromkeys(differing, "-") | s, differing, omitted) for s in own]
+                details = [", ".join(f"{key}={s.get(key, '-')}" for key in differing) for s in own]
             for index, detail in zip(indices, details, strict=True):
                 runs[index].row[column] = f"{label} ({detail})" if detail else label
 
@@ -227,7 +227,7 @@ def _usual(settings: Sequence[tuple[str, ...]], seen: Sequence[Hashable]) -> tup
     """Of different settings those that are `seen` in more places than any others; None if none are."""
     places: dict[tuple[str, ...], set[Hashable]] = {}
     for own, place in zip(settings, seen, strict=True):
-        places.setdefault(own, set()).add(place)
+        places.setdefault(own, set()).update(() if place is None else (place,))
     first, second = sorted(map(len, places.values()), reverse=True)[:2] if len(places) > 1 else (0, 0)
     return max(places, key=lambda own: len(places[own])) if first > second else None
 

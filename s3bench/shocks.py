@@ -111,8 +111,8 @@ def shock_table(pairs: Sequence[Pair]) -> pd.DataFrame:
         row |= _mean("lasting", [pair.lasting for pair, _ in calm])
         row["recovered"] = sum(found.recovery.reached for _, found in judged)
         row["median_recovery"] = median_steps([found.recovery for _, found in judged])
-        row["spikes"] = sum(_spikes_near(pair.run, pair) for pair, _ in judged)
-        row["twin_spikes"] = sum(_spikes_near(pair.twin, pair) for pair, _ in judged if pair.twin)
+        row["spikes"] = sum(spikes_near(pair.run, pair) for pair, _ in judged)
+        row["twin_spikes"] = sum(spikes_near(pair.twin, pair) for pair, _ in judged if pair.twin)
         rows.append(row)
     table = pd.DataFrame(rows, columns=TABLE)
     return table.astype({"worst_step": float, "worst_step_then": float})
@@ -139,7 +139,7 @@ def _mean(name: str, values: Sequence[float]) -> dict[str, float]:
     return {name: float(np.mean(known)) if known else math.nan, f"{name}_low": low, f"{name}_high": high}
 
 
-def _spikes_near(run: Run, pair: Pair) -> int:
+def spikes_near(run: Run, pair: Pair) -> int:
     """Spikes that begin at the shock or in the response, of undisturbed batches at least in part."""
     shock = pair.shock
     first = first_step(shock["kind"], shock["step"], shock["length"])

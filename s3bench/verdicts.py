@@ -30,7 +30,7 @@ class Finding:
     refuting: float  # and above this it does not
     family: str = ""  # findings of one family share Holm's correction: mostly the task
     unit: str = "seeds"
-    p_holm: float = math.nan  # filled in by judged
+    p_holm: float = math.nan  # filled in by judged: over the family, or over the claim if the effect speaks against it
     verdict: str = UNDECIDED  # filled in by judged
 
 
@@ -70,7 +70,7 @@ class Claim:
         undecided = [finding for finding in self.findings if finding.verdict == UNDECIDED]
         if refuting:
             return min(refuting, key=lambda finding: (_or_one(finding.p_holm), -finding.effect))
-        return max(undecided or self.findings, key=lambda finding: _or_one(finding.p_holm), default=None)
+        return max(undecided or self.findings, key=lambda f: (_or_one(f.p_holm), f.effect), default=None)
 
 
 def _or_one(p: float) -> float:
@@ -118,15 +118,20 @@ def of_rates(differences: npt.ArrayLike, **words: Any) -> Finding:
 def judged(claim: Claim) -> Claim:
     """The claim with the verdicts of its findings, its own, and its sentence.
 
-    A finding refutes the claim if its interval lies above `refuting`, else it supports it if that lies below the limit,
-    both with p ≤ 0.05 after Holm's correction over its family; else it is undecided. A claim is supported if every
-    finding supports it (an intersection-union test: the more findings, the harder), not supported if one refutes it.
+    A claim is supported if every finding supports it (an intersection-union test: the more findings, the harder), and
+    not supported if one refutes it. A finding supports it if its interval lies below the limit, and p ≤ 0.05 after
+    Holm's correction over its family. It refutes it if its interval lies above `refuting`, and the one-sided p ≤ 0.05
+    after Holm's correction over all findings of the claim, for any of them would do. Else it is undecided.
     """
     for family in {finding.family: None for finding in claim.findings}:
         members = [finding for finding in claim.findings if finding.family == family]
         for finding, p in zip(members, holm([finding.p for finding in members]), strict=True):
             finding.p_holm = p
-            finding.verdict = _verdict(finding)
+    one_sided = holm([finding.p / 2 for finding in claim.findings])
+    for finding, p in zip(claim.findings, one_sided, strict=True):
+        if finding.effect > finding.refuting:
+            finding.p_holm = p
+        finding.verdict = _verdict(finding)
     verdicts = [finding.verdict for finding in claim.findings]
     if REFUTED in verdicts:
         claim.verdict = REFUTED
@@ -156,7 +161,8 @@ def _sentence(claim: Claim) -> str:
 
 def in_words(finding: Finding) -> str:
     """Such as "on digits_vit, s3's final loss over adamw's is 0.95 [0.92, 0.98] (n = 8 seeds, p = 0.03)"."""
-    ends = "" if math.isnan(finding.low) else f" [{finding.low:.3g}, {finding.high:.3g}]"
+    known = math.isnan(finding.low) or finding.low == finding.high  # nothing was estimated
+    ends = "" if known else f" [{finding.low:.3g}, {finding.high:.3g}]"
     p = f", p = {finding.p_holm:.2g}" if finding.p_holm > 0 else ""  # 0: there was no test
     return f"on {finding.where}, {finding.what} is {finding.effect:.3g}{ends} (n = {finding.n} {finding.unit}{p})"
 

@@ -93,6 +93,7 @@ def states(folder):
 # Without a cluster
 
 
+@pytest.mark.slow
 def test_a_pack_trains_what_is_not_over_through_one_of_hydras_launchers(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     configs = run_configs([*FOUR, "launcher=slurm"])

@@ -237,6 +237,7 @@ def test_few_or_only_diverged_runs_give_figures_or_a_clear_line(tmp_path, seeds,
                 write_figures(tmp_path, name)
 
 
+@pytest.mark.slow
 def test_the_same_records_give_the_same_svg_byte_for_byte(everything, tmp_path):
     for name in ("fig2", "rate", "sensitivity", "same_beta_quadratic__horizon_120_"):
         files = [tmp_path / f"{time}.svg" for time in ("first", "second")]

@@ -104,6 +104,7 @@ def test_one_cell_of_two_experiments_that_share_a_folder_is_trained_once(s3bench
     assert sorted(record.load_records(tmp_path / "results/shared").seed) == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_failed_and_missing_runs_of_older_code_are_superseded_and_nothing_else(s3bench, tmp_path):
     text = "from tasks.quadratic import Quadratic\n\nclass Mine(Quadratic):\n    def loss(self, model, batch):\n"
     fails = f"{text}        if self.seed: raise RuntimeError('no')\n        return super().loss(model, batch)\n"

@@ -109,6 +109,7 @@ def torchrun(overrides, folder, processes=2):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [[], ["parallel=fsdp2", "accumulate=2", "clip_norm=0.5"]], ids=["ddp", "fsdp2"])
 def test_two_processes_have_the_losses_of_one_and_keep_one_record(options, tmp_path):
     one = results([*GPT, *[option for option in options if "parallel" not in option]], tmp_path / "one")
@@ -121,6 +122,7 @@ def test_two_processes_have_the_losses_of_one_and_keep_one_record(options, tmp_p
     assert done.stdout.count("step 12/12") == 1
 
 
+@pytest.mark.slow
 def test_a_mistake_of_one_of_several_processes_ends_all(tmp_path):
     done = torchrun([*GPT, "task.build.batch=9"], tmp_path)
     assert done.returncode != 0

@@ -81,13 +81,14 @@ def test_the_response_is_the_known_one(tmp_path):
 
 
 def test_strong_shocks_are_evidence_for_claims(tmp_path):
-    strong = "shock={kind: gradient, step: 100, dose: 100}"
-    for seed, (optimizer, excess) in itertools.product(range(6), (("adamw", 0.8), ("adamw_same", 0.1))):
+    for seed, (optimizer, excess) in itertools.product(range(6), (("adamw", 0.8), ("adamw_same", 0.02))):
         make(tmp_path, optimizer=optimizer, seed=seed)
-        state = "diverged" if (optimizer, seed) == ("adamw", 0) else "finished"
-        make(tmp_path, strong, optimizer, seed, excess=[excess + seed / 100] * 20, state=state)
+        for step, part in ((100, 1.0), (30, 0.5)):
+            shock = f"shock={{kind: gradient, step: {step}, dose: 100}}"
+            state = "diverged" if (optimizer, seed, step) == ("adamw", 0, 100) else "finished"
+            make(tmp_path, shock, optimizer, seed, excess=[part * excess + seed / 1000] * 20, state=state)
     report = write_report(tmp_path).parent
-    for claim, effect in (("C2", -0.7), ("C7", 0.1 - 0.8 / 4)):
+    for claim, effect in (("C2", -0.4), ("C7", -0.25)):
         judged = next(found for found in json.loads((report / "claims.json").read_text()) if found["id"] == claim)
         (finding,) = judged["findings"]
         assert (finding["where"], finding["n"]) == ("quadratic after strong shocks", 6)
