@@ -234,11 +234,11 @@ def test_a_rule_that_ends_diverged_runs_goes_on_where_it_was(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
-def test_two_processes_go_on_as_the_undisturbed_ones(tmp_path, parallel):
+@pytest.mark.parametrize(("parallel", "optimizer"), [("ddp", "s3"), ("fsdp2", "s3"), ("ddp", "signsgd")])
+def test_two_processes_go_on_as_the_undisturbed_ones(tmp_path, parallel, optimizer):
     task = [
         "task=digits_vit",
-        "optimizer=s3",
+        f"optimizer={optimizer}",
         "horizon=80",
         "eval_every=20",
         f"parallel={parallel}",
