@@ -196,6 +196,7 @@ def ten_times(known: Known) -> Evidence:
         if math.isnan(multiplier):
             missing.append(f"{task}: adamw at {TUNED} learning rates or more")
             continue
+        missing += _edges(group, "adamw")
         own, other = (at(group, name, multiplier) for name in ("s3", "adamw"))
         if own.empty or other.empty:
             missing.append(f"{task}: s3 and adamw at ×{multiplier:g}, ten times adamw's best")
@@ -214,7 +215,6 @@ def ten_times(known: Known) -> Evidence:
             findings.append(of_rates(differences, where=where, what=what, family=task))
         else:
             missing.append(f"{where}: a difference in spikes between s3 and adamw in {pairs_needed()} seeds")
-        missing += _edges(group, "adamw")
     findings = [*(rare or short), *findings]  # without any rate the claim is not judged by the differences alone
     return findings, missing if findings or missing else ["no task has runs of s3 and adamw"]
 
