@@ -111,7 +111,7 @@ def test_the_readmes_verdicts_are_the_measured_ones():
     assert len(rows) == 2 + 10
     assert "\n".join(rows) in readme
     section = " ".join(readme.split("## The paper's claims")[1].split("\n## ")[0].split())
-    for effect in re.findall(r"-?[\d.]+ \[[^\]]+\]", section):
+    for effect in re.findall(r"-?\d[\d.]* \[-?\d[^\]]*\]", section):
         assert effect in claims
     cells = pd.read_csv(ROOT / "results" / "reference" / "laptop" / "tables" / "cells.csv")
     found = cells.set_index(["task", "optimizer", "lr_multiplier"])
