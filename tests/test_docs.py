@@ -117,6 +117,8 @@ def test_the_readmes_verdicts_are_the_measured_ones():
     found = cells.set_index(["task", "optimizer", "lr_multiplier"])
     at_100 = found.loc["source_bytes"].xs(100.0, level="lr_multiplier").runs_with_spike
     assert at_100.to_dict() == {"adamw": 7, "adamw_95": 0, "adamw_same": 0, "s3": 1}
+    early = found.loc["source_bytes"].spikes.loc[["adamw", "adamw_95", "s3"], [3.0, 10.0]].groupby("optimizer").sum()
+    assert (early["adamw"] + early["adamw_95"], early["s3"]) == (5, 0)
     at = found.loc["digits_mlp"].round(2)
     assert (at.spikes["s3", 10.0], at.spikes["s3", 1.0], at.steps["s3", 10.0]) == (15, 0, 4800)
     assert (at.spikes["adamw_95", 10.0], at.spikes["adamw_95", 1.0]) == (9, 8)
