@@ -140,7 +140,7 @@ def _restore_spread(state: dict[str, Any] | None, learner: Learner, optimizer: t
 
     # one by one: set_state_dict takes a process without the model's state for one that wants the optimizer's alone
     spread = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
-    if learner.processes.from_first(bool(state["optimizer"]["state"]) if state else None):  # SignSGD's is empty
+    if learner.processes.from_first(any(state["optimizer"]["state"].values()) if state else None):  # SignSGD has none
         set_optimizer_state_dict(learner.model, optimizer, state["optimizer"] if state else {}, options=spread)
     set_model_state_dict(learner.model, state["model"] if state else {}, options=spread)
 
