@@ -33,11 +33,11 @@ test-all: setup ## all tests
 
 EXPERIMENT ?= quickstart
 
-reference: ## keep the last tables, pictures and verdicts of results/$(EXPERIMENT): README and docs show them
+reference: ## keep the last tables, verdicts and smaller pictures of results/$(EXPERIMENT): README and docs show them
 	rm -rf results/reference/$(EXPERIMENT)
 	mkdir -p results/reference/$(EXPERIMENT)/figures
 	cp -r results/$(EXPERIMENT)/report/tables results/reference/$(EXPERIMENT)/
-	cp results/$(EXPERIMENT)/report/figures/*.png results/reference/$(EXPERIMENT)/figures/
+	find results/$(EXPERIMENT)/report/figures -name '*.png' -size -500k -exec cp {} results/reference/$(EXPERIMENT)/figures/ ';'
 	cp results/$(EXPERIMENT)/report/claims.json results/$(EXPERIMENT)/report/claims.md results/reference/$(EXPERIMENT)/
 
 lint: setup ## style, format and types

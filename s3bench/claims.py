@@ -173,7 +173,7 @@ def bounded(known: Known) -> Evidence:
         own = runs[runs.optimizer == "s3"]
         for task, group in own[own.own_update.notna()].groupby("task", sort=False):
             findings.append(_largest(group, where.format(task)))
-        if sampled := list(own[own.measured == False].task.unique()):  # noqa: E712
+        if sampled := list(own[~own.measured.astype(bool)].task.unique()):
             missing.append(f"some S3 runs on {where.format(', '.join(sampled))} were not measured on every step")
     return findings, missing if findings else ["no S3 run with measured updates"]
 
