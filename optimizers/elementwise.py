@@ -1,9 +1,5 @@
 """What S3 and SignSGD share: a rule written for one tensor, applied to all parameters, plainly or compiled."""
 
-import functools
-import importlib.util
-import os
-import shutil
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -13,11 +9,12 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from optimizers.fused import Row, apply_fused, has_compiler
+from optimizers.recording import CompilerError
+
 PIECE = 2**16  # coordinates that the plain rule takes at a time on a CPU: the temporaries stay in its cache
 PIECE_GPU = 2**22  # and elsewhere, where a launch costs more
 MANY = 2**20  # coordinates for which compiling pays: seconds once, for a step several times faster
-
-Row = tuple[Tensor, ...]  # (param, grad, *state), all of one shape
 
 
 class Elementwise(Optimizer):
@@ -77,14 +74,13 @@ class Elementwise(Optimizer):
             rule, names, settings = self.rule(group)
             settings |= _common(group) | scaler
             rows = [self._row(param, names) for param in group["params"] if param.grad is not None]
+            settings["rule"] = rule
             if torch.compiler.is_compiling():  # the whole step, by the user: torch.compile makes its own pieces
-                _apply_all(rows, rule, settings)
-            elif group["fused"]:
-                _apply_compiled(_pieces(rows, cut=False), rule, settings)
-            elif group["fused"] is None and group["foreach"] is None and _compiling_pays(rows):
-                _apply_compiled(_pieces(rows, cut=False), rule, settings, otherwise=_apply)
-            else:
-                _apply_all(rows if group["foreach"] is False else _pieces(rows, cut=True), rule, settings)
+                _apply_all(rows, settings)
+                continue
+            if group["fused"] or (group["fused"] is None and group["foreach"] is None and _compiling_pays(rows)):
+                rows = _apply_fused(rows, settings, must=bool(group["fused"]))
+            _apply_all(rows if group["foreach"] is False else _pieces(rows), settings)
         return loss
 
     def _row(self, param: Any, names: tuple[str, ...]) -> Row:
@@ -138,10 +134,10 @@ def _common(group: dict[str, Any]) -> dict[str, Any]:
 
 
 def _apply(
-    rule: Callable[..., Tensor],
     param: Tensor,
     grad: Tensor,
     *state: Tensor,
+    rule: Callable[..., Tensor],
     lr: float | Tensor,
     shrink: float | Tensor | None,
     maximize: bool,
@@ -172,24 +168,38 @@ def _apply(
         param.copy_(wide)
 
 
-def _apply_all(pieces: Iterable[Row], rule: Callable[..., Tensor], settings: dict[str, Any]) -> None:
+def _apply_all(pieces: Iterable[Row], settings: dict[str, Any]) -> None:
     for piece in pieces:
-        _apply(rule, *piece, **settings)
+        _apply(*piece, **settings)
 
 
-def _pieces(rows: Iterable[Row], cut: bool) -> Iterator[Row]:
-    """The rows as flat tensors: small ones gathered, as a call costs more than the copies, large ones cut if `cut`."""
-    full = PIECE if cut else PIECE // 2  # of a gathered piece; fused needs no other memory
+def _apply_fused(rows: list[Row], settings: dict[str, Any], must: bool) -> list[Row]:
+    """Apply the rule to the rows that can be fused, and return the others; where compiling fails these are all."""
+    try:
+        return apply_fused(_apply, rows, settings)
+    except CompilerError as error:
+        if must:
+            raise RuntimeError(
+                "fused=True compiles the update, which failed; it needs a C++ compiler on a CPU and Triton on a GPU. "
+                f"foreach=True needs neither. ({error})"
+            ) from error
+        warnings.warn(f"compiling failed, so updates are slower from here on ({error})", stacklevel=3)
+        _failed.add(rows[0][0].device.type)
+        return rows
+
+
+def _pieces(rows: Iterable[Row]) -> Iterator[Row]:
+    """The rows as flat tensors: small ones gathered, as a call costs more than the copies, large ones cut."""
     gathered: dict[Any, list[Row]] = defaultdict(list)
     size: dict[Any, int] = defaultdict(int)
     for row in rows:
         param, count = row[0], row[0].numel()
         if not all(tensor.is_contiguous() for tensor in row):
-            yield tuple(tensor[None] for tensor in row)  # of at least two dimensions: not flat
-        elif count >= full // 4:
+            yield row
+        elif count >= PIECE // 4:
             flat = tuple(tensor.view(-1) for tensor in row)
             largest = PIECE if param.device.type == "cpu" else PIECE_GPU
-            if cut and count > largest:
+            if count > largest:
                 yield from zip(*(torch.split(tensor, largest) for tensor in flat), strict=True)
             else:
                 yield flat
@@ -197,7 +207,7 @@ def _pieces(rows: Iterable[Row], cut: bool) -> Iterator[Row]:
             kind = param.device, param.dtype, row[1].dtype
             gathered[kind].append(tuple(tensor if tensor.ndim == 1 else tensor.view(-1) for tensor in row))
             size[kind] += count
-            if size[kind] > full * 3 // 4:
+            if size[kind] > PIECE * 3 // 4:
                 yield from _together(gathered.pop(kind))
                 del size[kind]
     for small in gathered.values():
@@ -207,7 +217,7 @@ def _pieces(rows: Iterable[Row], cut: bool) -> Iterator[Row]:
 def _together(rows: list[Row]) -> Iterator[Row]:
     """The flat rows as one, whose changes are written back to them when the caller comes for the next."""
     if len(rows) == 1:
-        yield tuple(tensor.view(-1) for tensor in rows[0])  # to the compiler a parameter is of another type
+        yield rows[0]
         return
     columns = list(zip(*rows, strict=True))
     joined = [torch.cat(column) for column in columns]
@@ -219,109 +229,11 @@ def _together(rows: list[Row]) -> Iterator[Row]:
 
 
 def _compiling_pays(rows: list[Row]) -> bool:
-    """Whether the tensors are large enough, and there seems to be what torch.compile needs for their device."""
+    """Whether the tensors are large enough, and there seems to be a compiler for their device."""
     if sum(row[0].numel() for row in rows) < MANY:
         return False
     kind = rows[0][0].device.type
-    return kind not in _failed and _has_compiler(kind)
+    return kind not in _failed and has_compiler(kind)
 
 
-@functools.cache
-def _has_compiler(device_type: str) -> bool:
-    if device_type == "cpu":
-        return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++"))
-    return device_type == "cuda" and importlib.util.find_spec("triton") is not None
-
-
-_failed: set[str] = set()  # types of devices for which torch.compile has failed
-
-
-def _apply_compiled(
-    pieces: Iterable[Row],
-    rule: Callable[..., Tensor],
-    settings: dict[str, Any],
-    otherwise: Callable[..., None] | None = None,
-) -> None:
-    """Apply the rule by _apply, compiled; where that fails by `otherwise`, or RuntimeError if there is none."""
-    from torch._dynamo import config, exc  # slow to load, and only this needs it
-
-    apply, known = _compile(), dict[Any, Callable[[Row], None]]()
-    floats = {name: settings[name] for name in ("lr", "shrink") if settings[name] is not None}
-    # All other floats as constants: as variables their powers would be computed anew for each coordinate.
-    with config.patch(specialize_float=True, recompile_limit=256):
-        for piece in pieces:
-            param, grad = piece[:2]
-            flat = param.ndim == 1 and 1 < param.numel() < 2**31  # torch.compile treats other sizes by themselves
-            kind = (param.device, param.dtype, grad.dtype) if flat else None
-            if kind in known:
-                known[kind](piece)
-                continue
-            tensors = {name: _scalar(value, _precision(param)) for name, value in floats.items()}
-            _ran.clear()
-            try:
-                apply(rule, *piece, **settings | tensors)
-                if kind is not None and _ran:
-                    known[kind] = _again(piece)
-            except (exc.TorchDynamoException, exc.FailOnRecompileLimitHit) as error:  # before anything has changed
-                reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-                if otherwise is None:
-                    raise RuntimeError(
-                        "fused=True compiles the update with torch.compile, which failed; it needs a C++ compiler on "
-                        f"a CPU and Triton on a GPU. foreach=True needs neither. ({reason})"
-                    ) from error
-                if param.device.type not in _failed:
-                    warnings.warn(f"torch.compile failed, so updates are slower from here on ({reason})", stacklevel=3)
-                _failed.add(param.device.type)
-                apply = otherwise
-                apply(rule, *piece, **settings)
-
-
-def _scalar(value: float | Tensor, dtype: torch.dtype) -> Tensor:
-    return value.to(dtype) if isinstance(value, Tensor) else torch.tensor(value, dtype=dtype, device="cpu")
-
-
-def _again(piece: Row) -> Callable[[Row], None]:
-    """What torch.compile has just run for a flat piece, to run on the others of a step, of the same types and device.
-
-    Without its checks for each: 0.1 ms, more than the update of a hundred thousand coordinates takes.
-    """
-    run, args = _ran
-    _ran.clear()
-    columns = {id(tensor): index for index, tensor in enumerate(piece)}
-    places = [(place, columns[id(arg)]) for place, arg in enumerate(args) if id(arg) in columns]
-    sizes = [place for place, arg in enumerate(args) if isinstance(arg, int)]
-    others = [None if id(arg) in columns else arg for arg in args]
-
-    def again(other: Row) -> None:
-        inputs = others.copy()
-        for place, column in places:
-            inputs[place] = other[column]
-        for place in sizes:
-            inputs[place] = other[0].numel()
-        run(*inputs)
-
-    return again
-
-
-_ran: list[Any] = []  # what torch.compile has run last, and with which arguments
-
-
-@functools.cache
-def _compile() -> Callable[..., None]:
-    from torch._inductor import config
-    from torch._inductor.compile_fx import compile_fx
-
-    options: dict[str, Any] = {"cpp.dynamic_threads": True}  # or a cached kernel keeps its first number of threads
-    if isinstance(config.cpp.enable_floating_point_contract_flag, str):  # an older torch has a bool
-        options["cpp.enable_floating_point_contract_flag"] = "fast"  # a x + b in one instruction
-
-    def backend(graph: Any, inputs: Any) -> Callable[..., Any]:
-        run: Any = compile_fx(graph, inputs, config_patches=options)
-
-        def recorded(*args: Any) -> Any:
-            _ran[:] = run, args
-            return run(*args)
-
-        return recorded
-
-    return torch.compile(_apply, dynamic=True, fullgraph=True, backend=backend)
+_failed: set[str] = set()  # types of devices for which compiling has failed

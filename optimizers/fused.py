@@ -1,0 +1,79 @@
+"""A rule compiled for all tensors of a step at once, in C++ or Triton, both written from the rule itself."""
+
+import functools
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from optimizers import fused_cpu, fused_gpu
+from optimizers.recording import CompilerError, record
+
+Row = tuple[Tensor, ...]  # (param, grad, *state), all of one shape
+
+Kernel = Callable[[Sequence[Row], dict[str, Any]], None]  # given rows of one kind and the scalars
+
+SCALARS = ("lr", "shrink", "grad_scale", "found_inf")  # settings that may change from step to step
+COMPILERS: dict[str, Any] = {"cpu": fused_cpu, "cuda": fused_gpu}
+
+
+def has_compiler(device_type: str) -> bool:
+    """Whether what compiles for this type of device seems to be there."""
+    return device_type in COMPILERS and bool(COMPILERS[device_type].there())
+
+
+def apply_fused(apply: Callable[..., None], rows: Sequence[Row], settings: dict[str, Any]) -> list[Row]:
+    """Call ``apply(*row, **settings)``, compiled, for all rows that can be seen flat, and return the others.
+
+    Raises CompilerError, before anything has changed.
+    """
+    kinds: dict[Any, list[Row]] = defaultdict(list)
+    for row in rows:
+        kinds[row[0].device, tuple([tensor.dtype for tensor in row]), _flat(row)].append(row)
+    others = [row for kind in list(kinds) if not _compilable(*kind) for row in kinds.pop(kind)]
+    varying = {name: settings[name] for name in SCALARS if settings.get(name) is not None}
+    fixed = tuple((name, value) for name, value in settings.items() if name not in varying)
+    kernels = [_kernel(apply, device.type, dtypes, tuple(varying), fixed) for device, dtypes, _ in kinds]
+    for kernel, alike in zip(kernels, kinds.values(), strict=True):
+        kernel(alike, varying)
+    return others
+
+
+def _compilable(device: torch.device, dtypes: tuple[torch.dtype, ...], flat: bool) -> bool:
+    """Whether rows of a kind can be fused; raises CompilerError for a device that none can be on."""
+    if device.type not in COMPILERS:
+        raise CompilerError(f"nothing here compiles for {device.type}")
+    return flat and COMPILERS[device.type].TYPES.keys() >= set(dtypes)
+
+
+@functools.lru_cache(maxsize=256)
+def _kernel(
+    apply: Callable[..., None],
+    device_type: str,
+    dtypes: tuple[torch.dtype, ...],
+    scalars: tuple[str, ...],
+    fixed: tuple[tuple[str, Any], ...],
+) -> Kernel:
+    """What applies a rule with these settings to rows of these types."""
+    names = ["param", "grad", *(f"state{number}" for number in range(len(dtypes) - 2))]
+    wide = torch.promote_types(torch.float32, dtypes[0])
+    columns = {name: torch.zeros(2, dtype=dtype, device="cpu") for name, dtype in zip(names, dtypes, strict=True)}
+    numbers = {name: torch.ones((), dtype=wide, device="cpu") for name in scalars}
+    with torch.no_grad():
+        recording = record(lambda: apply(*columns.values(), **numbers, **dict(fixed)), columns | numbers)
+    made: Kernel = COMPILERS[device_type].kernel(recording, dict(zip(names, dtypes, strict=True)), scalars)
+    return made
+
+
+def _flat(row: Row) -> bool:
+    """Whether all tensors of a row lie in memory in one order, without gaps."""
+    if all(tensor.is_contiguous() for tensor in row):
+        return True
+    expected = 1
+    for stride, size in sorted(zip(row[0].stride(), row[0].shape, strict=True)):
+        if size != 1 and stride != expected:
+            return False
+        expected *= size
+    return all(tensor.stride() == row[0].stride() for tensor in row)

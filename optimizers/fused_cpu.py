@@ -1,0 +1,205 @@
+"""A recorded rule as one C++ function over all tensors of a step, built by the machine's compiler and kept."""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from array import array
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from optimizers.recording import CompilerError, Recording, shown, written
+
+ALONE = 2**15  # coordinates that one thread does sooner than several
+
+EXPRESSIONS = {
+    "add": "{} + {}",
+    "sub": "{} - {}",
+    "mul": "{} * {}",
+    "div": "{} / {}",
+    "neg": "-{}",
+    "abs": "std::fabs({})",
+    "sqrt": "std::sqrt({})",
+    "pow": "std::pow({}, {})",
+    "log2": "log_2({})",
+    "exp2": "exp_2({})",
+    "sign": "T({0} > T(0)) - T({0} < T(0))",
+    "lerp": "{0} + {2} * ({1} - {0})",
+    "clamp": "{0} < {1} ? {1} : {0} > {2} ? {2} : {0}",
+    "clamp_min": "{0} < {1} ? {1} : {0}",
+    "where": "{} ? {} : {}",
+    "eq": "{} == {}",
+    "gt": "{} > {}",
+    "lt": "{} < {}",
+}
+TYPES = {torch.float32: "float", torch.float64: "double", torch.bfloat16: "bfloat16", torch.float16: "_Float16"}
+
+# log_2 and exp_2: the C library's cannot be vectorized. Their errors, 1e-7 absolute and 1e-7 relative, are float32's.
+PRELUDE = """#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+static inline double log_2(double x) { return std::log2(x); }
+static inline double exp_2(double x) { return std::exp2(x); }
+
+static inline float log_2(float x) {  // x = m 2^e with m within [1/sqrt(2), sqrt(2)); of 0 it is -127
+  int32_t bits;
+  std::memcpy(&bits, &x, 4);
+  const int32_t e = (bits - 0x3f3504f3) >> 23;
+  bits -= e * (1 << 23);
+  float m;
+  std::memcpy(&m, &bits, 4);
+  const float t = (m - 1.0f) / (m + 1.0f), s = t * t;  // log2 m = 2/ln(2) artanh t
+  return float(e) + t * (2.8853901f + s * (0.96179669f + s * (0.57707802f + s * (0.41219858f + s * 0.3205989f))));
+}
+
+static inline float exp_2(float x) {  // 0 below 2^-126
+  const float above = x < -126.0f ? -126.0f : x, whole = std::nearbyint(above), f = above - whole;
+  const int32_t bits = (int32_t(whole) + 127) * (1 << 23);
+  float power;
+  std::memcpy(&power, &bits, 4);
+  const float rest = 0.24022651f + f * (0.05550411f + f * (0.009618129f + f * (0.0013333558f + f * 0.0001540353f)));
+  return x < -126.0f ? 0.0f : power * (1.0f + f * (0.69314718f + f * rest));
+}
+
+struct bfloat16 {
+  uint16_t bits;
+  operator float() const {
+    const uint32_t wide = uint32_t(bits) << 16;
+    float x;
+    std::memcpy(&x, &wide, 4);
+    return x;
+  }
+  void operator=(float x) {  // to the nearest, ties to even
+    uint32_t wide;
+    std::memcpy(&wide, &x, 4);
+    bits = x == x ? uint16_t((wide + 0x7fff + ((wide >> 16) & 1)) >> 16) : 0x7fc0;
+  }
+};
+"""
+
+
+def kernel(
+    recording: Recording, columns: dict[str, torch.dtype], scalars: Sequence[str]
+) -> Callable[[Sequence[Sequence[Tensor]], dict[str, float | Tensor]], None]:
+    """What applies a recorded rule to rows of flat tensors, one for each column, given the scalars.
+
+    Raises CompilerError.
+    """
+    step = _build(source(recording, columns, scalars)).step
+    number = "d" if torch.float64 in columns.values() else "f"
+    step.argtypes = [ctypes.c_void_p, *[ctypes.c_int64] * 3, ctypes.c_void_p]
+    step.restype = None
+
+    def run(rows: Sequence[Sequence[Tensor]], values: dict[str, float | Tensor]) -> None:
+        table, total = array("q"), 0
+        for row in rows:
+            table.extend([tensor.data_ptr() for tensor in row])
+            table.append(row[0].numel())
+            total += table[-1]
+        threads = torch.get_num_threads() if total > ALONE else 1
+        numbers = array(number, [float(values[name]) for name in scalars])
+        step(table.buffer_info()[0], len(rows), total, threads, numbers.buffer_info()[0])
+
+    return run
+
+
+def source(recording: Recording, columns: dict[str, torch.dtype], scalars: Sequence[str]) -> str:
+    """The C++ of a rule: each thread takes its share of the coordinates of all rows."""
+    number = "T({})".format
+    wide = "double" if torch.float64 in columns.values() else "float"
+    loads = [f"const T {name} = of_{name}[i];" for name in columns]
+    rule = [f"const auto {name} = {text};" for name, text in written(recording, EXPRESSIONS, number)]
+    stores = [f"of_{name}[i] = {shown(value, number)};" for name, value in recording.changed().items()]
+    body = "\n        ".join(loads + rule + stores)
+    pointers = "\n      ".join(
+        f"{TYPES[dtype]}* __restrict__ of_{name} = ({TYPES[dtype]}*)row[{place}];"
+        for place, (name, dtype) in enumerate(columns.items())
+    )
+    width = len(columns)
+    return f"""{PRELUDE}
+typedef {wide} T;
+
+extern "C" void step(const int64_t* table, int64_t rows, int64_t total, int64_t threads, const T* scalars) {{
+  {" ".join(f"const T {name} = scalars[{place}];" for place, name in enumerate(scalars))}
+#pragma omp parallel for num_threads(threads)
+  for (int64_t thread = 0; thread < threads; thread++) {{
+    int64_t first = total * thread / threads, last = total * (thread + 1) / threads;
+    for (const int64_t* row = table; row < table + {width + 1} * rows && last > 0; row += {width + 1}) {{
+      {pointers}
+      const int64_t size = row[{width}], stop = last < size ? last : size;
+#pragma GCC ivdep
+      for (int64_t i = first; i < stop; i++) {{
+        {body}
+      }}
+      first = first > size ? first - size : 0;
+      last -= size;
+    }}
+  }}
+}}
+"""
+
+
+def there() -> bool:
+    """Whether there is a C++ compiler."""
+    return _compiler() is not None
+
+
+def _compiler() -> str | None:
+    """$CXX, or the first that is found."""
+    if "CXX" in os.environ:
+        return shutil.which(os.environ["CXX"])
+    return shutil.which("g++") or shutil.which("clang++") or shutil.which("c++")
+
+
+def _build(text: str) -> ctypes.CDLL:
+    """The library of a source, which an earlier process may have left; raises CompilerError."""
+    compiler = _compiler()
+    if compiler is None:
+        raise CompilerError("no C++ compiler is on the PATH, or CXX names none that is")
+    command = [compiler, "-O3", *_vectors(), "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-w"]
+    folder = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or "~/.cache/torch_extensions").expanduser() / "optimizers"
+    path = folder / f"{hashlib.sha256(repr((command, text)).encode()).hexdigest()[:32]}.so"
+    if not path.exists():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            own = tempfile.TemporaryDirectory(dir=folder)
+        except OSError:  # it cannot be kept
+            own = tempfile.TemporaryDirectory()
+            path = Path(own.name) / path.name
+        with own:
+            built = Path(own.name) / "built.so"
+            _compile([*command, "-shared", "-fPIC", "-x", "c++", "-", "-o", str(built)], text)
+            built.replace(path)
+            return ctypes.CDLL(str(path))
+    return ctypes.CDLL(str(path))
+
+
+def _compile(command: list[str], text: str) -> None:
+    """Run the compiler, without OpenMP where it has none."""
+    try:
+        for options in (["-fopenmp"], []):
+            done = subprocess.run([*command, *options], input=text, capture_output=True, text=True, check=False)
+            if done.returncode == 0:
+                return
+    except OSError as error:
+        raise CompilerError(f"{command[0]}: {error.strerror}") from error
+    reason = (done.stderr.splitlines() or [f"exit code {done.returncode}"])[0]
+    raise CompilerError(f"{command[0]} failed: {reason}")
+
+
+def _vectors() -> list[str]:
+    """Options for the processor's vectors: by name, not "native", as hosts of different kinds may share the folder."""
+    found = torch.backends.cpu.get_cpu_capability()
+    if platform.machine() not in ("x86_64", "AMD64") or not found.startswith("AVX"):
+        return []
+    options = ["-mavx2", "-mfma", "-mf16c"]
+    if found.startswith("AVX512"):
+        options += [f"-mavx512{part}" for part in ("f", "bw", "dq", "vl")]
+    return options

@@ -1,0 +1,94 @@
+"""A rule as a list of operations on one coordinate, recorded while it runs, from which a fused kernel is written."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+Operand = str | float  # the name of a value, or a number
+
+
+class CompilerError(RuntimeError):
+    """A rule cannot be compiled here; nothing has changed."""
+
+
+class Operation(NamedTuple):
+    """One elementwise operation: ``result = name(*operands)``, named as in torch."""
+
+    result: str
+    name: str
+    operands: tuple[Operand, ...]
+
+
+class Recording(NamedTuple):
+    """The operations in their order, and what each of the inputs holds at their end."""
+
+    operations: tuple[Operation, ...]
+    values: dict[str, Operand]
+
+    def changed(self) -> dict[str, Operand]:
+        """What is to be written back."""
+        return {name: value for name, value in self.values.items() if value != name}
+
+
+def record(function: Callable[[], None], inputs: Mapping[str, Tensor]) -> Recording:
+    """The operations of a function that changes some of these tensors in place.
+
+    The function runs once, on the tensors as they are; whatever their shape, each element stands for itself.
+    """
+    with _Recorder(inputs) as recorder:
+        function()
+    return Recording(tuple(recorder.operations), {name: recorder.value[id(inputs[name])] for name in inputs})
+
+
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes every operation that torch runs; a tensor's value changes its name when it is changed in place."""
+
+    def __init__(self, inputs: Mapping[str, Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.value: dict[int, Operand] = {id(tensor): name for name, tensor in inputs.items()}
+        self.operations: list[Operation] = []
+        self._kept: list[Tensor] = []  # else an id could be given anew
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        operands = tuple(self.value[id(arg)] if isinstance(arg, Tensor) else arg for arg in args)
+        changed = args[0] if name.endswith("_") else result
+        self._kept.append(changed)
+        self.value[id(changed)] = self._note(name.removesuffix("_"), operands)
+        return result
+
+    def _note(self, name: str, operands: tuple[Operand, ...]) -> Operand:
+        """The value of an operation: a new one, or one that is known."""
+        if name in ("clone", "detach", "_to_copy", "scalar_tensor"):  # widening: kernels compute in one type throughout
+            return operands[0]
+        if name == "copy":
+            return operands[1]
+        if name == "zeros_like":
+            return 0.0
+        if name == "pow" and operands[1] in (1, 2, 0.5):
+            if operands[1] == 1:
+                return operands[0]
+            name, operands = ("mul", operands[:1] * 2) if operands[1] == 2 else ("sqrt", operands[:1])
+        self.operations.append(Operation(f"v{len(self.operations)}", name, operands))
+        return self.operations[-1].result
+
+
+def written(
+    recording: Recording, expressions: Mapping[str, str], number: Callable[[float], str]
+) -> list[tuple[str, str]]:
+    """Each operation's result and its expression in another language; CompilerError for one that it lacks."""
+    lacking = {operation.name for operation in recording.operations} - expressions.keys()
+    if lacking:
+        raise CompilerError(f"a rule with {', '.join(sorted(lacking))} cannot be fused")
+    return [
+        (result, expressions[name].format(*(shown(operand, number) for operand in operands)))
+        for result, name, operands in recording.operations
+    ]
+
+
+def shown(operand: Operand, number: Callable[[float], str]) -> str:
+    """A value's name, or a number in another language."""
+    return operand if isinstance(operand, str) else number(float(operand))
