@@ -18,11 +18,15 @@ from optimizers.recording import CompilerError, Recording, shown, written
 
 ALONE = 2**15  # coordinates that one thread does sooner than several
 
+OPTIONS = ["-O3", "-w", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"]
+OPTIONS += ["-fno-thread-jumps"]  # or each side of a choice is computed by itself
+
 EXPRESSIONS = {
     "add": "{} + {}",
     "sub": "{} - {}",
     "mul": "{} * {}",
     "div": "{} / {}",
+    "reciprocal": "T(1) / {}",
     "neg": "-{}",
     "abs": "std::fabs({})",
     "sqrt": "std::sqrt({})",
@@ -163,7 +167,7 @@ def _build(text: str) -> ctypes.CDLL:
     compiler = _compiler()
     if compiler is None:
         raise CompilerError("no C++ compiler is on the PATH, or CXX names none that is")
-    command = [compiler, "-O3", *_vectors(), "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-w"]
+    command = [compiler, *OPTIONS, *_vectors()]
     folder = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or "~/.cache/torch_extensions").expanduser() / "optimizers"
     path = folder / f"{hashlib.sha256(repr((command, text)).encode()).hexdigest()[:32]}.so"
     if not path.exists():

@@ -25,6 +25,7 @@ EXPRESSIONS = {
     "sub": "{} - {}",
     "mul": "{} * {}",
     "div": "{} / {}",
+    "reciprocal": "1.0 / {}",
     "neg": "-{}",
     "abs": "tl.abs({})",
     "sqrt": "tl.sqrt({})",

@@ -116,6 +116,8 @@ class Learner:
 
     def _moved(self, tensor: Tensor) -> Tensor:
         images = self._channels_last and tensor.ndim == 4
+        if self.device.type == "cuda" and tensor.device.type == "cpu":
+            tensor = tensor.pin_memory()  # or the copy waits for all that is queued
         return tensor.to(
             self.device, non_blocking=True, memory_format=torch.channels_last if images else torch.preserve_format
         )

@@ -1,8 +1,9 @@
 """What a step of S3 costs: its time over that of torch's AdamW, and its temporary memory, from interleaved repeats.
 
 On a CPU the parameters are those of a GPT of 17 million in 80 tensors. On a GPU they are those of GPTs of 124 million
-and 1 billion, and the bandwidth reached is also given, as a share of that of a copy: a step reads the parameter, the
-gradient and two state tensors, and writes three of them, 28 bytes per float32 parameter.
+and 1 billion, a repeat is ten steps in a row, as in training nothing waits for a single one, and the bandwidth reached
+is also given, as a share of that of a copy: a step reads the parameter, the gradient and two state tensors, and writes
+three of them, 28 bytes per float32 parameter.
 """
 
 import argparse
@@ -46,14 +47,16 @@ def parameters(size: tuple[int, int, int, int], device: str) -> list[nn.Paramete
 
 
 def seconds(step: Callable[[], object], device: str) -> float:
-    """Of one call."""
+    """Of one call; on a GPU of ten in a row, by ten."""
+    calls = 10 if device == "cuda" else 1
     if device == "cuda":
         torch.cuda.synchronize()
     began = time.perf_counter()
-    step()
+    for _ in range(calls):
+        step()
     if device == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - began
+    return (time.perf_counter() - began) / calls
 
 
 def interleaved(steps: dict[str, Callable[[], object]], repeats: int, device: str) -> dict[str, list[float]]:
@@ -84,22 +87,21 @@ def temporary_bytes(step: Callable[[], object], device: str) -> int:
     return most
 
 
-def first_step_seconds(p: float, cache: str) -> float:
+def first_step_seconds(device: str, cache: str) -> float:
     """Seconds of the first fused step in a new process, with its compilation cached in a folder."""
     code = (
-        "import time, torch; from optimizers import S3; x = torch.nn.Parameter(torch.zeros(9)); x.grad = torch.ones(9);"
-        f"o = S3([x], p={p}, fused=True); t = time.perf_counter(); o.step(); print(time.perf_counter() - t)"
+        f"import time, torch; from optimizers import S3; x = torch.nn.Parameter(torch.zeros(9, device={device!r}));"
+        "x.grad = torch.ones_like(x); o = S3([x], fused=True); t = time.perf_counter(); o.step(); x.sum().item();"
+        "print(time.perf_counter() - t)"
     )
-    environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": cache}
+    environment = os.environ | {"TORCH_EXTENSIONS_DIR": cache, "TRITON_CACHE_DIR": cache}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     return float(done.stdout)
 
 
 def measure(size: str, shape: tuple[int, int, int, int], device: str, repeats: int) -> None:
-    """Print a table for one size."""
+    """Print a table for one size: each optimizer in turns with AdamW, all on the same parameters."""
     makers: dict[str, Make] = {
-        "AdamW fused": lambda params: torch.optim.AdamW(params, fused=True),
-        "AdamW default": torch.optim.AdamW,
         "S3 p=3 default": S3,
         "S3 p=3 foreach": lambda params: S3(params, foreach=True),
         "SignSGD fused": lambda params: SignSGD(params, fused=True),
@@ -107,27 +109,44 @@ def measure(size: str, shape: tuple[int, int, int, int], device: str, repeats: i
     }
     for p in (1.0, 2.0, 3.0, 4.0, 2.7):
         makers[f"S3 p={p:g} fused"] = lambda params, p=p: S3(params, p=p, fused=True)  # type: ignore[misc]
-    optimizers = {name: make(parameters(shape, device)) for name, make in makers.items()}
-    steps: dict[str, Callable[[], object]] = {name: optimizer.step for name, optimizer in optimizers.items()}
-    times = interleaved(steps, repeats, device)
     params = parameters(shape, device)
     count = sum(param.numel() for param in params)
-    source, target = (torch.ones(count, device=device) for _ in range(2))
-    copies = [8 * count / seconds(lambda: target.copy_(source), device) for _ in range(repeats)]
+    copies = copy_rates(count, device, repeats)
     print(f"\n{size}: {count:,} parameters in {len(params)} tensors; a copy moves {max(copies) / 1e9:.0f} GB/s\n")
     print("| optimizer | ms a step | / AdamW fused | / AdamW default | of a copy's bandwidth | temporary memory |")
     print("| --- | --- | --- | --- | --- | --- |")
-    for name, of_one in times.items():
-        ratios = [
-            statistics.median(one / other for one, other in zip(of_one, times[base], strict=True))
-            for base in ("AdamW fused", "AdamW default")
-        ]
-        share = STEP_BYTES * count / statistics.median(of_one) / max(copies)
-        memory = temporary_bytes(steps[name], device) / (4 * count)
-        print(
-            f"| {name} | {1e3 * statistics.median(of_one):.1f} ({1e3 * min(of_one):.1f} to {1e3 * max(of_one):.1f}) | "
-            f"{ratios[0]:.2f} | {ratios[1]:.2f} | {share:.0%} | {memory:.1%} of the parameters' |"
-        )
+    adamw: dict[str, Callable[[], object]] = {
+        "AdamW fused": torch.optim.AdamW(params, fused=True).step,
+        "AdamW default": torch.optim.AdamW(params).step,
+    }
+    for name, step in adamw.items():
+        show(name, interleaved(adamw, repeats, device), temporary_bytes(step, device), count, max(copies))
+    for name, make in makers.items():
+        own = make(params).step
+        times = interleaved({**adamw, name: own}, repeats, device)
+        show(name, times, temporary_bytes(own, device), count, max(copies))
+
+
+def copy_rates(count: int, device: str, repeats: int) -> list[float]:
+    """Bytes a second that copies of so many float32 read and write."""
+    source, target = (torch.ones(count, device=device) for _ in range(2))
+    return [8 * count / seconds(lambda: target.copy_(source), device) for _ in range(repeats)]
+
+
+def show(name: str, times: dict[str, list[float]], temporary: int, count: int, copied: float) -> None:
+    """Print a row of the table."""
+    of_one = times[name]
+    ratios = [
+        statistics.median(one / other for one, other in zip(of_one, times[base], strict=True))
+        for base in ("AdamW fused", "AdamW default")
+    ]
+    share = STEP_BYTES * count / statistics.median(of_one) / copied
+    low, middle, high = (f"{1e3 * value:.3g}" for value in (min(of_one), statistics.median(of_one), max(of_one)))
+    print(
+        f"| {name} | {middle} ({low} to {high}) | {ratios[0]:.2f} | {ratios[1]:.2f} | {share:.0%} | "
+        f"{temporary / (4 * count):.1%} of the parameters' |",
+        flush=True,
+    )
 
 
 def main() -> None:
@@ -139,7 +158,7 @@ def main() -> None:
     name = torch.cuda.get_device_name() if chosen.device == "cuda" else platform.machine()
     print(f"torch {torch.__version__}, {name}, {torch.get_num_threads()} threads; medians of {chosen.repeats} repeats")
     with tempfile.TemporaryDirectory() as cache:
-        first, again = first_step_seconds(3.0, cache), first_step_seconds(3.0, cache)
+        first, again = (first_step_seconds(chosen.device, cache) for _ in range(2))
     print(f"first fused step of a process: {first:.1f} s, with the compilation cached {again:.1f} s")
     for size, shape in (GPU_SIZES if chosen.device == "cuda" else CPU_SIZES).items():
         measure(size, shape, chosen.device, chosen.repeats)

@@ -10,7 +10,17 @@ class GPT2(nn.Module):
         super().__init__()
         from tasks import torchvision_shim  # noqa: F401 (before transformers' models, which import torchvision)
 
-        from transformers import AutoModelForCausalLM, GPT2Config  # isort: skip (seconds: only where a model is made)
+        from transformers import (  # isort: skip (seconds: only where a model is made)
+            AttentionInterface,
+            AttentionMaskInterface,
+            AutoModelForCausalLM,
+            GPT2Config,
+        )
+        from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+        # Compiled, transformers gives "sdpa" a mask, which flash attention does not take; without one it is causal.
+        AttentionInterface.register("causal", ALL_ATTENTION_FUNCTIONS["sdpa"])
+        AttentionMaskInterface.register("causal", lambda *_, **__: None)
 
         config = GPT2Config(
             vocab_size=vocab_size,
@@ -25,7 +35,7 @@ class GPT2(nn.Module):
             eos_token_id=0,
             use_cache=False,
         )
-        self.language_model: nn.Module = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")  # type: ignore[no-untyped-call]
+        self.language_model: nn.Module = AutoModelForCausalLM.from_config(config, attn_implementation="causal")  # type: ignore[no-untyped-call]
 
     def forward(self, ids: Tensor) -> Tensor:
         logits: Tensor = self.language_model(ids).logits
