@@ -18,7 +18,7 @@ from torch import Tensor
 from optimizers.recording import CompilerError, Recording, shown, written
 
 BLOCK = 1024  # coordinates of one program
-OPTIONS = {"num_warps": 4, "enable_fp_fusion": True}
+OPTIONS = {"num_warps": 8, "enable_fp_fusion": True}
 
 EXPRESSIONS = {
     "add": "{} + {}",
