@@ -1,5 +1,6 @@
 """What S3 and SignSGD share: a rule written for one tensor, applied to all parameters, plainly or compiled."""
 
+import functools
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -73,7 +74,7 @@ class Elementwise(Optimizer):
         for group in self.param_groups:
             rule, names, settings = self.rule(group)
             settings |= _common(group) | scaler
-            rows = [self._row(param, names) for param in group["params"] if param.grad is not None]
+            rows = self._rows(group["params"], names)
             settings["rule"] = rule
             if torch.compiler.is_compiling():  # the whole step, by the user: torch.compile makes its own pieces
                 _apply_all(rows, settings)
@@ -83,23 +84,24 @@ class Elementwise(Optimizer):
             _apply_all(rows if group["foreach"] is False else _pieces(rows), settings)
         return loss
 
-    def _row(self, param: Any, names: tuple[str, ...]) -> Row:
-        """The parameter, its gradient and its state; of a DTensor, the part that lies here."""
-        grad = param.grad
-        assert grad is not None
-        if grad.layout != torch.strided:
-            raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
-        if param.is_complex():
-            raise RuntimeError(f"{type(self).__name__} does not support complex parameters")
-        state = self.state[param]
-        for name in names:
-            if name not in state:
-                state[name] = torch.zeros_like(param, dtype=_precision(param), memory_format=torch.preserve_format)
-        if not hasattr(param, "to_local"):
-            return (param, grad, *(state[name] for name in names))
-        if grad.placements != param.placements:
-            grad = grad.redistribute(placements=param.placements)
-        return tuple(tensor.to_local() for tensor in (param, grad, *(state[name] for name in names)))
+    def _rows(self, params: list[Any], names: tuple[str, ...]) -> list[Row]:
+        """Each parameter that has a gradient, the gradient and its state; of a DTensor, the part that lies here."""
+        rows = []
+        for param in params:
+            grad = param.grad
+            if grad is None:
+                continue
+            if grad.layout != torch.strided:
+                raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
+            if param.is_complex():
+                raise RuntimeError(f"{type(self).__name__} does not support complex parameters")
+            state = self.state[param]
+            if len(state) < len(names):
+                like = functools.partial(torch.zeros_like, param, dtype=_precision(param))
+                state.update({name: like(memory_format=torch.preserve_format) for name in names if name not in state})
+            row = (param, grad, *[state[name] for name in names])
+            rows.append(_local(*row) if hasattr(param, "to_local") else row)
+        return rows
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As torch's, which would round the state to the parameter's type: a narrow parameter's is float32."""
@@ -113,6 +115,13 @@ class Elementwise(Optimizer):
                         self.state[param][name] = value.to(param.device, _precision(param), copy=True)
         for group in self.param_groups:
             self.rule(group)
+
+
+def _local(param: Any, grad: Any, *state: Any) -> Row:
+    """Of DTensors the parts that lie here."""
+    if grad.placements != param.placements:
+        grad = grad.redistribute(placements=param.placements)
+    return tuple(tensor.to_local() for tensor in (param, grad, *state))
 
 
 def check_beta(name: str, beta: float) -> None:

@@ -29,9 +29,7 @@ def apply_fused(apply: Callable[..., None], rows: Sequence[Row], settings: dict[
 
     Raises CompilerError, before anything has changed.
     """
-    kinds: dict[Any, list[Row]] = defaultdict(list)
-    for row in rows:
-        kinds[row[0].device, tuple([tensor.dtype for tensor in row]), _flat(row)].append(row)
+    kinds = _kinds(rows)
     others = [row for kind in list(kinds) if not _compilable(*kind) for row in kinds.pop(kind)]
     varying = {name: settings[name] for name in SCALARS if settings.get(name) is not None}
     fixed = tuple((name, value) for name, value in settings.items() if name not in varying)
@@ -39,6 +37,23 @@ def apply_fused(apply: Callable[..., None], rows: Sequence[Row], settings: dict[
     for kernel, alike in zip(kernels, kinds.values(), strict=True):
         kernel(alike, varying)
     return others
+
+
+def _kinds(rows: Sequence[Row]) -> dict[tuple[torch.device, tuple[torch.dtype, ...], bool], Sequence[Row]]:
+    """The rows by their device and types, and whether they can be seen flat."""
+    columns = list(zip(*rows, strict=True))
+    devices = {tensor.get_device() for column in columns for tensor in column}
+    types = [{tensor.dtype for tensor in column} for column in columns]
+    if (
+        len(devices) == 1
+        and all(len(found) == 1 for found in types)
+        and all(tensor.is_contiguous() for column in columns for tensor in column)
+    ):  # nearly always, and looking at each row would take as long as a GPU's step
+        return {(rows[0][0].device, tuple(found.pop() for found in types), True): rows}
+    kinds: dict[Any, Any] = defaultdict(list)
+    for row in rows:
+        kinds[row[0].device, tuple(tensor.dtype for tensor in row), _flat(row)].append(row)
+    return kinds
 
 
 def _compilable(device: torch.device, dtypes: tuple[torch.dtype, ...], flat: bool) -> bool:
@@ -68,7 +83,9 @@ def _kernel(
 
 
 def _flat(row: Row) -> bool:
-    """Whether all tensors of a row lie in memory in one order, without gaps."""
+    """Whether all tensors of a row lie on one device, in memory in one order and without gaps."""
+    if any(tensor.device != row[0].device for tensor in row):
+        return False
     if all(tensor.is_contiguous() for tensor in row):
         return True
     expected = 1

@@ -102,11 +102,9 @@ def kernel(
     step.restype = None
 
     def run(rows: Sequence[Sequence[Tensor]], values: dict[str, float | Tensor]) -> None:
-        table, total = array("q"), 0
-        for row in rows:
-            table.extend([tensor.data_ptr() for tensor in row])
-            table.append(row[0].numel())
-            total += table[-1]
+        sizes = [row[0].numel() for row in rows]
+        table = array("q", sizes + [tensor.data_ptr() for column in zip(*rows, strict=True) for tensor in column])
+        total = sum(sizes)
         threads = torch.get_num_threads() if total > ALONE else 1
         numbers = array(number, [float(values[name]) for name in scalars])
         step(table.buffer_info()[0], len(rows), total, threads, numbers.buffer_info()[0])
@@ -115,7 +113,10 @@ def kernel(
 
 
 def source(recording: Recording, columns: dict[str, torch.dtype], scalars: Sequence[str]) -> str:
-    """The C++ of a rule: each thread takes its share of the coordinates of all rows."""
+    """The C++ of a rule: each thread takes its share of the coordinates of all rows.
+
+    A table has the sizes of the rows, then the addresses of their first tensors, of their second ones and so on.
+    """
     number = "T({})".format
     wide = "double" if torch.float64 in columns.values() else "float"
     loads = [f"const T {name} = of_{name}[i];" for name in columns]
@@ -123,10 +124,9 @@ def source(recording: Recording, columns: dict[str, torch.dtype], scalars: Seque
     stores = [f"of_{name}[i] = {shown(value, number)};" for name, value in recording.changed().items()]
     body = "\n        ".join(loads + rule + stores)
     pointers = "\n      ".join(
-        f"{TYPES[dtype]}* __restrict__ of_{name} = ({TYPES[dtype]}*)row[{place}];"
-        for place, (name, dtype) in enumerate(columns.items())
+        f"{TYPES[dtype]}* __restrict__ of_{name} = ({TYPES[dtype]}*)row[{place} * rows];"
+        for place, (name, dtype) in enumerate(columns.items(), start=1)
     )
-    width = len(columns)
     return f"""{PRELUDE}
 typedef {wide} T;
 
@@ -135,9 +135,9 @@ extern "C" void step(const int64_t* table, int64_t rows, int64_t total, int64_t 
 #pragma omp parallel for num_threads(threads)
   for (int64_t thread = 0; thread < threads; thread++) {{
     int64_t first = total * thread / threads, last = total * (thread + 1) / threads;
-    for (const int64_t* row = table; row < table + {width + 1} * rows && last > 0; row += {width + 1}) {{
+    for (const int64_t* row = table; row < table + rows && last > 0; row++) {{
       {pointers}
-      const int64_t size = row[{width}], stop = last < size ? last : size;
+      const int64_t size = row[0], stop = last < size ? last : size;
 #pragma GCC ivdep
       for (int64_t i = first; i < stop; i++) {{
         {body}

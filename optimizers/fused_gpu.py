@@ -9,6 +9,7 @@ import hashlib
 import importlib.util
 import linecache
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -65,8 +66,8 @@ def kernel(
         if pointers not in steps:
             steps[pointers] = _load(source(recording, columns, scalars, pointers))
         sizes = tuple([row[0].numel() for row in rows])
-        addresses = tuple([tensor.data_ptr() for row in rows for tensor in row])
-        aligned = not any(address % 16 for address in addresses)
+        addresses = tuple([tensor.data_ptr() for column in zip(*rows, strict=True) for tensor in column])
+        aligned = functools.reduce(operator.or_, addresses) % 16 == 0
         with torch.cuda.device(device):
             chunks, table = _kept(_chunks, sizes, device), _kept(_table, sizes + addresses, device)
             programs = chunks.shape[1]
@@ -82,7 +83,8 @@ def source(
 ) -> str:
     """The Triton of a rule. Whole blocks are apart from a tensor's rest, as a mask would forbid wide loads.
 
-    A table has the size of each row, then its addresses; of chunks, the row and the number within it are known.
+    A table has the sizes of the rows, then the addresses of their first tensors, of their second ones and so on; chunks
+    has the row of each block, then its number within it.
     """
     loads = [f"{name} = tl.load(of_{name} + place, inside).to(tl.float32)" for name in columns]
     rule = [f"{name} = {text}" for name, text in written(recording, EXPRESSIONS, _literal)]
@@ -90,9 +92,9 @@ def source(
         f"tl.store(of_{name} + place, {shown(value, _literal)}, inside)" for name, value in recording.changed().items()
     ]
     addresses = []
-    for place, (name, dtype) in enumerate(columns.items()):
+    for place, (name, dtype) in enumerate(columns.items(), start=1):
         addresses += [
-            f"of_{name} = tl.load(table + rows + row * {len(columns)} + {place}).to(tl.pointer_type({TYPES[dtype]}))",
+            f"of_{name} = tl.load(table + rows * {place} + row).to(tl.pointer_type({TYPES[dtype]}))",
             f"if ALIGNED: of_{name} = tl.multiple_of(of_{name}, 16)",
             f"of_{name} += start",
         ]
