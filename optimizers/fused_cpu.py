@@ -2,6 +2,7 @@
 
 import ctypes
 import hashlib
+import math
 import os
 import platform
 import shutil
@@ -39,7 +40,7 @@ EXPRESSIONS = {
     "clamp_min": "{0} < {1} ? {1} : {0}",
     "where": "{} ? {} : {}",
     "eq": "{} == {}",
-    "gt": "{} > {}",
+    "gt": "{1} < {0}",
     "lt": "{} < {}",
 }
 TYPES = {torch.float32: "float", torch.float64: "double", torch.bfloat16: "bfloat16", torch.float16: "_Float16"}
@@ -116,9 +117,14 @@ def source(recording: Recording, columns: dict[str, torch.dtype], scalars: Seque
     """The C++ of a rule: each thread takes its share of the coordinates of all rows.
 
     A table has the sizes of the rows, then the addresses of their first tensors, of their second ones and so on.
+    Numbers are volatile, so that no comparison is turned around: then choices become minima and maxima.
     """
-    number = "T({})".format
     wide = "double" if torch.float64 in columns.values() else "float"
+    numbers: dict[float, str] = {}  # their names
+
+    def number(value: float) -> str:
+        return numbers.setdefault(value, f"c{len(numbers)}")
+
     loads = [f"const T {name} = of_{name}[i];" for name in columns]
     rule = [f"const auto {name} = {text};" for name, text in written(recording, EXPRESSIONS, number)]
     stores = [f"of_{name}[i] = {shown(value, number)};" for name, value in recording.changed().items()]
@@ -129,9 +135,11 @@ def source(recording: Recording, columns: dict[str, torch.dtype], scalars: Seque
     )
     return f"""{PRELUDE}
 typedef {wide} T;
+static const volatile T numbers[] = {{{", ".join(map(_literal, numbers))}}};
 
 extern "C" void step(const int64_t* table, int64_t rows, int64_t total, int64_t threads, const T* scalars) {{
   {" ".join(f"const T {name} = scalars[{place}];" for place, name in enumerate(scalars))}
+  {" ".join(f"const T {name} = numbers[{place}];" for place, name in enumerate(numbers.values()))}
 #pragma omp parallel for num_threads(threads)
   for (int64_t thread = 0; thread < threads; thread++) {{
     int64_t first = total * thread / threads, last = total * (thread + 1) / threads;
@@ -148,6 +156,10 @@ extern "C" void step(const int64_t* table, int64_t rows, int64_t total, int64_t 
   }}
 }}
 """
+
+
+def _literal(number: float) -> str:
+    return f"T({number})" if math.isfinite(number) else f"T({'-' if number < 0 else ''}INFINITY)"
 
 
 def there() -> bool:

@@ -68,6 +68,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return operands[1]
         if name == "zeros_like":
             return 0.0
+        if name in ("mul", "div") and operands[1] == 1:
+            return operands[0]
         if name == "pow" and operands[1] in (1, 2, 0.5):
             if operands[1] == 1:
                 return operands[0]
