@@ -62,10 +62,7 @@ class Learner:
         self._trained: Any = model if processes.size == 1 else _spread(model, processes, parallel)
         self._is_sharded = processes.size > 1 and parallel == "fsdp2"
         self.params = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self._loss: Callable[[nn.Module, Batch], Tensor] = task.loss
-        if compile:
-            torch.compiler.reset()  # else each model counts, and from the ninth in a process on nothing is compiled
-            self._loss = torch.compile(task.loss)
+        self._loss: Callable[[nn.Module, Batch], Tensor] = torch.compile(task.loss) if compile else task.loss
 
     def batches(self, start_step: int) -> Iterator[Batch]:
         """This process's rows of the task's batches."""

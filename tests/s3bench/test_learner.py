@@ -51,6 +51,15 @@ def test_a_compiled_loss_is_the_same(tmp_path):
     assert_close(results(GPT, tmp_path / "plain"), results([*GPT, "compile=true"], tmp_path / "option"))
 
 
+@pytest.mark.slow
+def test_models_of_one_shape_are_compiled_once_in_a_process():
+    """A function that torch.compile has compiled eight times it runs as it is from then on."""
+    with torch._dynamo.config.patch(recompile_limit=1, fail_on_recompile_limit_hit=True):
+        for _ in range(3):
+            task = Net()
+            Learner(task, task.model(), compile=True).backward(next(task.batches(0)))
+
+
 def test_bf16_is_close_and_not_the_same(tmp_path):
     plain, bf16 = results(GPT, tmp_path / "plain"), results([*GPT, "precision=bf16"], tmp_path / "bf16")
     assert np.allclose(plain["step loss"], bf16["step loss"], rtol=0.01)

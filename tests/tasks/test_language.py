@@ -114,6 +114,18 @@ def test_gpt2_says_nothing_and_drops_nothing(capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_gpt2s_attention_is_causal_without_a_mask_when_compiled_too():
+    """Flash attention takes no mask, and transformers makes one while it is compiled."""
+    found = []
+
+    def backend(graph, _):
+        found.extend(node for node in graph.graph.nodes if "scaled_dot_product" in str(node.target))
+        return graph.forward
+
+    torch.compile(GPT2(**SHAPE), backend=backend)(torch.randint(60, (2, 24)))
+    assert [(node.kwargs["attn_mask"], node.kwargs["is_causal"]) for node in found] == [(None, True)] * SHAPE["depth"]
+
+
 def test_source_gpt_needs_neither_transformers_nor_datasets():
     code = (
         "import sys, torch; from tasks.source_gpt import SourceGPT\n"
