@@ -1,5 +1,6 @@
 """The README and the docs: every command composes, every Python block runs, every example file works."""
 
+import itertools
 import re
 import shlex
 import shutil
@@ -159,11 +160,26 @@ def test_the_readmes_example_finds_what_it_shows(s3bench, tmp_path):
     assert (tmp_path / "spikes.png").exists()
 
 
-def test_the_costs_in_the_docs_are_the_measured_ones():
-    measured = (ROOT / "results" / "reference" / "bench" / "optimizers_cpu.md").read_text(encoding="utf-8")
-    rows = [line for line in measured.splitlines() if line.startswith("|")]
-    assert len(rows) > 10
-    assert "\n".join(rows) in (ROOT / "docs" / "optimizers.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize(
+    ("page", "measured", "heading", "count"),
+    [
+        ("optimizers", "optimizers_cpu", "17M: ", 13),
+        ("optimizers", "optimizers_gpu", "1B: ", 13),
+        ("tasks", "gpu", "# Training on a GPU", 12),
+    ],
+)
+def test_the_costs_in_the_docs_are_the_measured_ones(page, measured, heading, count):
+    text = (ROOT / "results" / "reference" / "bench" / f"{measured}.md").read_text(encoding="utf-8")
+    lines = text[text.index(heading) :].splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("|"))
+    table = list(itertools.takewhile(lambda line: line.startswith("|"), lines[first:]))
+    assert len(table) == count
+    assert "\n".join(table) in (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+
+
+def test_the_results_of_gpt2_in_the_docs_are_the_measured_ones():
+    overview = (ROOT / "results" / "reference" / "gpu" / "tables" / "overview.md").read_text(encoding="utf-8")
+    assert overview in (ROOT / "docs" / "claims.md").read_text(encoding="utf-8")
 
 
 def test_the_readme_names_every_optimizer_and_task():
