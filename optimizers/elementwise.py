@@ -1,6 +1,5 @@
 """What S3 and SignSGD share: a rule written for one tensor, applied to all parameters, plainly or compiled."""
 
-import functools
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -15,25 +14,27 @@ from optimizers.recording import CompilerError
 
 PIECE = 2**16  # coordinates that the plain rule takes at a time on a CPU: the temporaries stay in its cache
 PIECE_GPU = 2**22  # and elsewhere, where a launch costs more
-MANY = 2**20  # coordinates for which compiling pays: seconds once, for a step several times faster
+MANY = 2**20  # coordinates for which compiling pays: up to seconds once, for a step many times faster
 
 
 class Elementwise(Optimizer):
     """An optimizer whose rule treats every coordinate by itself.
 
     A subclass gives ``rule(group)``: a function ``(grad, *state, **settings) -> update``, of tensors of one shape, that
-    changes the state in place; the names of its state tensors, which start at 0; and the settings. The parameter then
-    moves by ``-lr (update + weight_decay param)``.
+    changes the state in place; the names of its state tensors, which start at 0; and the settings, hashable. The
+    parameter then moves by ``-lr (update + weight_decay param)``. A rule is told apart by its function: take one of a
+    module, not a new one at each call, that depends on nothing but its arguments.
 
     Parameters of float32 and float64 have a state of their own type. Narrower ones (bfloat16, float16) have a state of
     float32; the rule computes in float32, and the parameter is rounded once a step.
 
     foreach=True runs the rule over pieces of at most 65,536 coordinates (4 M on a GPU), large tensors cut and small
     ones gathered, so that temporary memory is bounded by a piece's (a tensor that is not contiguous is one piece);
-    foreach=False tensor by tensor. fused=True compiles the rule with torch.compile, once for all shapes, learning rates
-    and weight decays (the rule's own settings are compiled in), and takes GradScaler's grad_scale and found_inf. With
-    both None, groups of over a million coordinates are fused where a compiler is found, others take foreach. All agree
-    to rounding. Parameters that share memory are for foreach=False.
+    foreach=False tensor by tensor. fused=True compiles the rule and calls it once for all tensors of one type (see
+    fused.py), and takes GradScaler's grad_scale and found_inf. It is compiled once for all shapes, learning rates and
+    weight decays; the rule's own settings are compiled in. With both None, groups of over a million coordinates are
+    fused where a compiler is found, others take foreach. All agree to rounding. Parameters that share memory are for
+    foreach=False.
 
     capturable is accepted for torch's convention: no state counts steps, so every step can be captured in a CUDA graph.
     A learning rate that changes between replays must then be a tensor on the parameters' device.
@@ -54,7 +55,7 @@ class Elementwise(Optimizer):
         if group["foreach"] and group["fused"]:
             raise ValueError("foreach and fused are both True; choose one")
         self.check(group)
-        self.rule(group)  # what it prepares is then there when torch.compile comes
+        self.rule(group)  # what it prepares is then there when the user's torch.compile comes
         super().add_param_group(param_group)
 
     def check(self, group: dict[str, Any]) -> None:
@@ -79,29 +80,27 @@ class Elementwise(Optimizer):
             if torch.compiler.is_compiling():  # the whole step, by the user: torch.compile makes its own pieces
                 _apply_all(rows, settings)
                 continue
-            if group["fused"] or (group["fused"] is None and group["foreach"] is None and _compiling_pays(rows)):
+            if group["fused"] or (group["fused"] is None and group["foreach"] is None and _compiling_pays(rows, rule)):
                 rows = _apply_fused(rows, settings, must=bool(group["fused"]))
             _apply_all(rows if group["foreach"] is False else _pieces(rows), settings)
         return loss
 
     def _rows(self, params: list[Any], names: tuple[str, ...]) -> list[Row]:
         """Each parameter that has a gradient, the gradient and its state; of a DTensor, the part that lies here."""
-        rows = []
-        for param in params:
-            grad = param.grad
-            if grad is None:
-                continue
-            if grad.layout != torch.strided:
-                raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
-            if param.is_complex():
-                raise RuntimeError(f"{type(self).__name__} does not support complex parameters")
-            state = self.state[param]
-            if len(state) < len(names):
-                like = functools.partial(torch.zeros_like, param, dtype=_precision(param))
-                state.update({name: like(memory_format=torch.preserve_format) for name in names if name not in state})
-            row = (param, grad, *[state[name] for name in names])
-            rows.append(_local(*row) if hasattr(param, "to_local") else row)
-        return rows
+        params = [param for param in params if param.grad is not None]
+        grads = [param.grad for param in params]
+        if {grad.layout for grad in grads} - {torch.strided}:
+            raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
+        if any(param.is_complex() for param in params):
+            raise RuntimeError(f"{type(self).__name__} does not support complex parameters")
+        states = [self.state[param] for param in params]
+        for name in names:
+            for param, state in zip(params, states, strict=True):
+                if name not in state:
+                    state[name] = torch.zeros_like(param, dtype=_precision(param), memory_format=torch.preserve_format)
+        columns = [[state[name] for state in states] for name in names]
+        rows = zip(params, grads, *columns, strict=True)
+        return [_local(*row) if hasattr(row[0], "to_local") else row for row in rows]
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As torch's, which would round the state to the parameter's type: a narrow parameter's is float32."""
@@ -167,7 +166,7 @@ def _apply(
     if shrink is not None:
         wide.mul_(shrink)
     if isinstance(lr, Tensor):
-        wide.sub_(update.mul_(lr))
+        wide.sub_(update * lr)  # not in place: a rule may return its state
     else:
         wide.sub_(update, alpha=lr)
     if found_inf is not None:
@@ -193,7 +192,7 @@ def _apply_fused(rows: list[Row], settings: dict[str, Any], must: bool) -> list[
                 f"foreach=True needs neither. ({error})"
             ) from error
         warnings.warn(f"compiling failed, so updates are slower from here on ({error})", stacklevel=3)
-        _failed.add(rows[0][0].device.type)
+        _failed.add((rows[0][0].device.type, settings["rule"]))
         return rows
 
 
@@ -237,12 +236,12 @@ def _together(rows: list[Row]) -> Iterator[Row]:
             torch._foreach_copy_(column, torch.split(one, sizes))
 
 
-def _compiling_pays(rows: list[Row]) -> bool:
+def _compiling_pays(rows: list[Row], rule: Callable[..., Tensor]) -> bool:
     """Whether the tensors are large enough, and there seems to be a compiler for their device."""
-    if sum(row[0].numel() for row in rows) < MANY:
+    if sum([row[0].numel() for row in rows]) < MANY:
         return False
     kind = rows[0][0].device.type
-    return kind not in _failed and has_compiler(kind)
+    return (kind, rule) not in _failed and has_compiler(kind)
 
 
-_failed: set[str] = set()  # types of devices for which compiling has failed
+_failed: set[Any] = set()  # types of devices for which compiling has failed, and the rules

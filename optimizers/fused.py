@@ -1,12 +1,13 @@
 """A rule compiled for all tensors of a step at once, in C++ or Triton, both written from the rule itself."""
 
 import functools
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from optimizers import fused_cpu, fused_gpu
 from optimizers.recording import CompilerError, record
@@ -16,6 +17,8 @@ Row = tuple[Tensor, ...]  # (param, grad, *state), all of one shape
 Kernel = Callable[[Sequence[Row], dict[str, Any]], None]  # given rows of one kind and the scalars
 
 SCALARS = ("lr", "shrink", "grad_scale", "found_inf")  # settings that may change from step to step
+PLAIN = {Tensor, nn.Parameter}  # others may have no memory of their own
+MOST = 64  # settings of one rule that are compiled
 COMPILERS: dict[str, Any] = {"cpu": fused_cpu, "cuda": fused_gpu}
 
 
@@ -29,25 +32,48 @@ def apply_fused(apply: Callable[..., None], rows: Sequence[Row], settings: dict[
 
     Raises CompilerError, before anything has changed.
     """
-    kinds = _kinds(rows)
-    others = [row for kind in list(kinds) if not _compilable(*kind) for row in kinds.pop(kind)]
     varying = {name: settings[name] for name in SCALARS if settings.get(name) is not None}
     fixed = tuple((name, value) for name, value in settings.items() if name not in varying)
-    kernels = [_kernel(apply, device.type, dtypes, tuple(varying), fixed) for device, dtypes, _ in kinds]
+    if not _is_compiled(settings["rule"], fixed):
+        return list(rows)
+    kinds = _kinds(rows)
+    others = [row for kind in list(kinds) if not _compilable(*kind) for row in kinds.pop(kind)]
+    kernels = [_kernel(apply, device.type, dtypes, scalars=tuple(varying), fixed=fixed) for device, dtypes, _ in kinds]
     for kernel, alike in zip(kernels, kinds.values(), strict=True):
         kernel(alike, varying)
     return others
 
 
+def _is_compiled(rule: Callable[..., Tensor], fixed: tuple[tuple[str, Any], ...]) -> bool:
+    """Whether a rule with these settings is compiled, or may be: not for settings that a schedule changes each step."""
+    try:
+        seen = _settings[rule]
+        if fixed in seen:
+            return True
+    except TypeError as error:
+        raise CompilerError("a rule with settings that are not hashable cannot be fused") from error
+    if len(seen) == MOST:
+        warnings.warn(f"a rule had over {MOST} settings; with others it is not fused, and slower", stacklevel=5)
+        return False
+    seen.add(fixed)
+    return True
+
+
+_settings: dict[Any, set[Any]] = defaultdict(set)  # by rule
+
+
 def _kinds(rows: Sequence[Row]) -> dict[tuple[torch.device, tuple[torch.dtype, ...], bool], Sequence[Row]]:
     """The rows by their device and types, and whether they can be seen flat."""
     columns = list(zip(*rows, strict=True))
-    devices = {tensor.get_device() for column in columns for tensor in column}
     types = [{tensor.dtype for tensor in column} for column in columns]
+    sizes = [list(map(Tensor.numel, column)) for column in columns]
     if (
-        len(devices) == 1
+        set().union(*(map(type, column) for column in columns)) <= PLAIN
+        and len({tensor.get_device() for column in columns for tensor in column}) == 1
         and all(len(found) == 1 for found in types)
-        and all(tensor.is_contiguous() for column in columns for tensor in column)
+        and all(others == sizes[0] for others in sizes)
+        and all(all(map(Tensor.is_contiguous, column)) for column in columns)
+        and not any(map(Tensor.is_neg, columns[1]))
     ):  # nearly always, and looking at each row would take as long as a GPU's step
         return {(rows[0][0].device, tuple(found.pop() for found in types), True): rows}
     kinds: dict[Any, Any] = defaultdict(list)
@@ -68,23 +94,26 @@ def _kernel(
     apply: Callable[..., None],
     device_type: str,
     dtypes: tuple[torch.dtype, ...],
+    *,
     scalars: tuple[str, ...],
     fixed: tuple[tuple[str, Any], ...],
 ) -> Kernel:
     """What applies a rule with these settings to rows of these types."""
     names = ["param", "grad", *(f"state{number}" for number in range(len(dtypes) - 2))]
     wide = torch.promote_types(torch.float32, dtypes[0])
-    columns = {name: torch.zeros(2, dtype=dtype, device="cpu") for name, dtype in zip(names, dtypes, strict=True)}
-    numbers = {name: torch.ones((), dtype=wide, device="cpu") for name in scalars}
-    with torch.no_grad():
+    with torch.inference_mode(False), torch.no_grad():
+        columns = {name: torch.zeros(2, dtype=dtype, device="cpu") for name, dtype in zip(names, dtypes, strict=True)}
+        numbers = {name: torch.ones((), dtype=wide, device="cpu") for name in scalars}
         recording = record(lambda: apply(*columns.values(), **numbers, **dict(fixed)), columns | numbers)
     made: Kernel = COMPILERS[device_type].kernel(recording, dict(zip(names, dtypes, strict=True)), scalars)
     return made
 
 
 def _flat(row: Row) -> bool:
-    """Whether all tensors of a row lie on one device, in memory in one order and without gaps."""
-    if any(tensor.device != row[0].device for tensor in row):
+    """Whether all tensors of a row are as large and on one device, in memory in one order and without gaps."""
+    if any(tensor.device != row[0].device or tensor.shape != row[0].shape for tensor in row):
+        return False
+    if any(type(tensor) not in PLAIN or tensor.is_neg() for tensor in row):
         return False
     if all(tensor.is_contiguous() for tensor in row):
         return True

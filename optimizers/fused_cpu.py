@@ -1,10 +1,12 @@
 """A recorded rule as one C++ function over all tensors of a step, built by the machine's compiler and kept."""
 
 import ctypes
+import functools
 import hashlib
 import math
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -61,16 +63,17 @@ static inline float log_2(float x) {  // x = m 2^e with m within [1/sqrt(2), sqr
   float m;
   std::memcpy(&m, &bits, 4);
   const float t = (m - 1.0f) / (m + 1.0f), s = t * t;  // log2 m = 2/ln(2) artanh t
-  return float(e) + t * (2.8853901f + s * (0.96179669f + s * (0.57707802f + s * (0.41219858f + s * 0.3205989f))));
+  const float rest = s * (0.96179669f + s * (0.57707802f + s * (0.41219858f + s * 0.3205989f)));
+  return x < INFINITY ? x < 0.0f ? NAN : float(e) + t * (2.8853901f + rest) : x;
 }
 
-static inline float exp_2(float x) {  // 0 below 2^-126
-  const float above = x < -126.0f ? -126.0f : x, whole = std::nearbyint(above), f = above - whole;
-  const int32_t bits = (int32_t(whole) + 127) * (1 << 23);
+static inline float exp_2(float x) {  // 0 below 2^-125
+  const float y = x < -125.0f ? -125.0f : x > 128.0f ? 128.0f : x, whole = std::nearbyint(y), f = y - whole;
+  const int32_t bits = (int32_t(whole) + 126) * (1 << 23);
   float power;
   std::memcpy(&power, &bits, 4);
   const float rest = 0.24022651f + f * (0.05550411f + f * (0.009618129f + f * (0.0013333558f + f * 0.0001540353f)));
-  return x < -126.0f ? 0.0f : power * (1.0f + f * (0.69314718f + f * rest));
+  return x < -125.0f ? 0.0f : power * (2.0f + 2.0f * f * (0.69314718f + f * rest));
 }
 
 struct bfloat16 {
@@ -103,8 +106,11 @@ def kernel(
     step.restype = None
 
     def run(rows: Sequence[Sequence[Tensor]], values: dict[str, float | Tensor]) -> None:
-        sizes = [row[0].numel() for row in rows]
-        table = array("q", sizes + [tensor.data_ptr() for column in zip(*rows, strict=True) for tensor in column])
+        columns_of_rows = list(zip(*rows, strict=True))
+        sizes = list(map(Tensor.numel, columns_of_rows[0]))
+        table = array("q", sizes)
+        for column in columns_of_rows:
+            table.extend(map(Tensor.data_ptr, column))
         total = sum(sizes)
         threads = torch.get_num_threads() if total > ALONE else 1
         numbers = array(number, [float(values[name]) for name in scalars])
@@ -159,6 +165,8 @@ extern "C" void step(const int64_t* table, int64_t rows, int64_t total, int64_t 
 
 
 def _literal(number: float) -> str:
+    if math.isnan(number):
+        return "T(NAN)"
     return f"T({number})" if math.isfinite(number) else f"T({'-' if number < 0 else ''}INFINITY)"
 
 
@@ -167,38 +175,45 @@ def there() -> bool:
     return _compiler() is not None
 
 
-def _compiler() -> str | None:
-    """$CXX, or the first that is found."""
-    if "CXX" in os.environ:
-        return shutil.which(os.environ["CXX"])
-    return shutil.which("g++") or shutil.which("clang++") or shutil.which("c++")
+def _compiler() -> list[str] | None:
+    """The command of $CXX, or of the first that is found."""
+    asked = shlex.split(os.environ.get("CXX", ""))
+    for command in [asked] if asked else [["g++"], ["clang++"], ["c++"]]:
+        if shutil.which(command[0]):
+            return command
+    return None
 
 
+@functools.lru_cache(maxsize=256)
 def _build(text: str) -> ctypes.CDLL:
     """The library of a source, which an earlier process may have left; raises CompilerError."""
     compiler = _compiler()
     if compiler is None:
         raise CompilerError("no C++ compiler is on the PATH, or CXX names none that is")
-    command = [compiler, *OPTIONS, *_vectors()]
-    folder = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or "~/.cache/torch_extensions").expanduser() / "optimizers"
-    path = folder / f"{hashlib.sha256(repr((command, text)).encode()).hexdigest()[:32]}.so"
-    if not path.exists():
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            own = tempfile.TemporaryDirectory(dir=folder)
-        except OSError:  # it cannot be kept
-            own = tempfile.TemporaryDirectory()
-            path = Path(own.name) / path.name
-        with own:
-            built = Path(own.name) / "built.so"
-            _compile([*command, "-shared", "-fPIC", "-x", "c++", "-", "-o", str(built)], text)
-            built.replace(path)
-            return ctypes.CDLL(str(path))
-    return ctypes.CDLL(str(path))
+    command = [*compiler, *OPTIONS, *_vectors()]
+    name = f"{hashlib.sha256(repr((command, text)).encode()).hexdigest()[:32]}.so"
+    try:
+        folder = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or "~/.cache/torch_extensions").expanduser() / "optimizers"
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / name).exists():
+            with tempfile.TemporaryDirectory(dir=folder) as own:
+                _compile(command, text, Path(own, name))
+                Path(own, name).replace(folder / name)
+        return ctypes.CDLL(str(folder / name))
+    except (OSError, RuntimeError) as error:  # nothing can be kept there, or what is there cannot be loaded here
+        if isinstance(error, CompilerError):
+            raise
+    try:
+        with tempfile.TemporaryDirectory() as own:
+            _compile(command, text, Path(own, name))
+            return ctypes.CDLL(str(Path(own, name)))
+    except OSError as error:
+        raise CompilerError(f"what {command[0]} made cannot be loaded: {error}") from error
 
 
-def _compile(command: list[str], text: str) -> None:
+def _compile(command: list[str], text: str, target: Path) -> None:
     """Run the compiler, without OpenMP where it has none."""
+    command = [*command, "-shared", "-fPIC", "-x", "c++", "-", "-o", str(target)]
     try:
         for options in (["-fopenmp"], []):
             done = subprocess.run([*command, *options], input=text, capture_output=True, text=True, check=False)

@@ -30,7 +30,7 @@ EXPRESSIONS = {
     "neg": "-{}",
     "abs": "tl.abs({})",
     "sqrt": "tl.sqrt({})",
-    "pow": "tl.exp2({1} * tl.log2({0}))",
+    "pow": "libdevice.pow({}, {})",
     "log2": "tl.log2({})",
     "exp2": "tl.exp2({})",
     "sign": "tl.where({0} > 0, 1.0, tl.where({0} < 0, -1.0, 0.0))",
@@ -58,6 +58,7 @@ def kernel(
     Raises CompilerError.
     """
     steps: dict[tuple[str, ...], Any] = {}  # by the scalars that lie on the device
+    launched: set[Any] = set()
 
     def run(rows: Sequence[Sequence[Tensor]], values: dict[str, Any]) -> None:
         device = rows[0][0].device
@@ -65,15 +66,21 @@ def kernel(
         pointers = tuple(name for name, value in numbers.items() if isinstance(value, Tensor))
         if pointers not in steps:
             steps[pointers] = _load(source(recording, columns, scalars, pointers))
-        sizes = tuple([row[0].numel() for row in rows])
-        addresses = tuple([tensor.data_ptr() for column in zip(*rows, strict=True) for tensor in column])
+        sizes = tuple(row[0].numel() for row in rows)
+        addresses = tuple(address for column in zip(*rows, strict=True) for address in map(Tensor.data_ptr, column))
         aligned = functools.reduce(operator.or_, addresses) % 16 == 0
         with torch.cuda.device(device):
             chunks, table = _kept(_chunks, sizes, device), _kept(_table, sizes + addresses, device)
             programs = chunks.shape[1]
-            steps[pointers][(programs,)](
-                table, chunks, len(rows), programs, *numbers.values(), ALIGNED=aligned, BLOCK=BLOCK, **OPTIONS
-            )
+            launch = functools.partial(steps[pointers][(programs,)], ALIGNED=aligned, BLOCK=BLOCK, **OPTIONS)
+            try:
+                launch(table, chunks, len(rows), programs, *numbers.values())
+            except Exception as error:
+                if (pointers, aligned) in launched:
+                    raise
+                reason = (str(error).splitlines() or [""])[0]  # Triton compiles at the first launch
+                raise CompilerError(f"Triton failed: {type(error).__name__}: {reason}") from error
+            launched.add((pointers, aligned))
 
     return run
 
@@ -123,7 +130,7 @@ def step(table, chunks, rows, programs, {named}ALIGNED: tl.constexpr, BLOCK: tl.
 
 
 def _literal(number: float) -> str:
-    return f'float("{number}")' if math.isinf(number) else repr(number)
+    return repr(number) if math.isfinite(number) else f'float("{number}")'
 
 
 @functools.lru_cache(maxsize=256)
@@ -132,11 +139,12 @@ def _load(text: str) -> Any:
     try:
         import triton
         import triton.language as tl
+        from triton.language.extra import libdevice
     except ImportError as error:
         raise CompilerError(f"Triton cannot be imported: {error}") from error
     name = f"<s3 kernel {hashlib.sha256(text.encode()).hexdigest()[:16]}>"
     linecache.cache[name] = len(text), None, text.splitlines(keepends=True), name
-    names: dict[str, Any] = {"triton": triton, "tl": tl, "__name__": __name__}
+    names: dict[str, Any] = {"triton": triton, "tl": tl, "libdevice": libdevice, "__name__": __name__}
     exec(compile(text, name, "exec"), names)
     return names["step"]
 
@@ -151,7 +159,7 @@ def _number(value: float | Tensor, device: torch.device) -> float | Tensor:
 def _kept(make: Callable[[tuple[int, ...]], Tensor], numbers: tuple[int, ...], device: torch.device) -> Tensor:
     """A table on the device, which mostly is the last step's."""
     if not torch.cuda.is_current_stream_capturing():
-        return _cached(make, numbers, device)
+        return _cached(make, numbers, device, torch.cuda.current_stream().cuda_stream)
     host, table = _moved(make, numbers, device)
     _captured.append((host, table))  # a graph's replays copy it again
     return table
@@ -161,7 +169,12 @@ _captured: list[tuple[Tensor, Tensor]] = []
 
 
 @functools.lru_cache(maxsize=64)
-def _cached(make: Callable[[tuple[int, ...]], Tensor], numbers: tuple[int, ...], device: torch.device) -> Tensor:
+def _cached(
+    make: Callable[[tuple[int, ...]], Tensor],
+    numbers: tuple[int, ...],
+    device: torch.device,
+    stream: int,  # noqa: ARG001 (the copy is in its queue, and another's would not wait for it)
+) -> Tensor:
     return _moved(make, numbers, device)[1]
 
 

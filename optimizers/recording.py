@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -11,6 +12,10 @@ Operand = str | float  # the name of a value, or a number
 
 class CompilerError(RuntimeError):
     """A rule cannot be compiled here; nothing has changed."""
+
+
+COMPARISONS = ("eq", "gt", "lt")
+LAYOUT = {"dtype", "layout", "device", "pin_memory", "memory_format"}  # arguments that change no value
 
 
 class Operation(NamedTuple):
@@ -35,7 +40,8 @@ class Recording(NamedTuple):
 def record(function: Callable[[], None], inputs: Mapping[str, Tensor]) -> Recording:
     """The operations of a function that changes some of these tensors in place.
 
-    The function runs once, on the tensors as they are; whatever their shape, each element stands for itself.
+    The function runs once, on the tensors as they are; whatever their shape, each element stands for itself. Raises
+    CompilerError for what cannot be told from the operations, such as a tensor from elsewhere.
     """
     with _Recorder(inputs) as recorder:
         function()
@@ -54,15 +60,24 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__
-        operands = tuple(self.value[id(arg)] if isinstance(arg, Tensor) else arg for arg in args)
+        operands: tuple[Any, ...] = tuple(self.value.get(id(arg)) if isinstance(arg, Tensor) else arg for arg in args)
         changed = args[0] if name.endswith("_") else result
+        name = name.removesuffix("_")
+        if (
+            not all(isinstance(operand, str | float | int) for operand in operands)
+            or not (kwargs or {}).keys() <= LAYOUT
+            or not _keeps_precision(name, changed)
+        ):
+            raise CompilerError(f"a rule with such a call of {name} cannot be fused")
         self._kept.append(changed)
-        self.value[id(changed)] = self._note(name.removesuffix("_"), operands)
+        self.value[id(changed)] = self._note(name, operands)
         return result
 
     def _note(self, name: str, operands: tuple[Operand, ...]) -> Operand:
         """The value of an operation: a new one, or one that is known."""
-        if name in ("clone", "detach", "_to_copy", "scalar_tensor"):  # widening: kernels compute in one type throughout
+        if name in ("clone", "_to_copy", "scalar_tensor"):
+            return operands[0]
+        if name == "detach" and not isinstance(operands[0], str):  # of a value it would be the same tensor
             return operands[0]
         if name == "copy":
             return operands[1]
@@ -78,17 +93,26 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self.operations[-1].result
 
 
+def _keeps_precision(name: str, result: Any) -> bool:
+    """Whether a result has the one type that kernels compute in, float32 or float64, or is a comparison's."""
+    if not isinstance(result, Tensor):
+        return False
+    if result.dtype == torch.bool:
+        return name in COMPARISONS
+    return result.is_floating_point() and (result.dtype.itemsize >= 4 or name in ("clone", "copy"))
+
+
 def written(
     recording: Recording, expressions: Mapping[str, str], number: Callable[[float], str]
 ) -> list[tuple[str, str]]:
     """Each operation's result and its expression in another language; CompilerError for one that it lacks."""
-    lacking = {operation.name for operation in recording.operations} - expressions.keys()
-    if lacking:
-        raise CompilerError(f"a rule with {', '.join(sorted(lacking))} cannot be fused")
-    return [
-        (result, expressions[name].format(*(shown(operand, number) for operand in operands)))
-        for result, name, operands in recording.operations
-    ]
+    lines = []
+    for result, name, operands in recording.operations:
+        try:
+            lines.append((result, expressions[name].format(*(shown(operand, number) for operand in operands))))
+        except (KeyError, IndexError) as error:
+            raise CompilerError(f"a rule with such a call of {name} cannot be fused") from error
+    return lines
 
 
 def shown(operand: Operand, number: Callable[[float], str]) -> str:

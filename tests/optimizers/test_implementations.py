@@ -64,12 +64,12 @@ def test_foreach_agrees_with_one_by_one(name, device):
 def test_fused_agrees_with_one_by_one_also_for_another_learning_rate(name, dtype, device):
     optimizer, arguments = SETTINGS[name]
     one, other = parameters(dtype, device), parameters(dtype, device)
-    plain, fused = (optimizer(one, foreach=False, **arguments), optimizer(other, fused=True, **arguments))
+    plain, compiled = (optimizer(one, foreach=False, **arguments), optimizer(other, fused=True, **arguments))
     for lr in (0.01, 0.02):
-        for group in (*plain.param_groups, *fused.param_groups):
+        for group in (*plain.param_groups, *compiled.param_groups):
             group["lr"] = lr
         train(plain, one)
-        train(fused, other)
+        train(compiled, other)
     unit = torch.finfo(dtype).eps * 4  # of parameters of that size, if rounded the other way
     assert distance(one, other) <= max(unit, 2e-6)
 
@@ -93,11 +93,11 @@ def test_fused_is_not_compiled_anew_for_another_learning_rate_weight_decay_or_sh
 def test_fused_agrees_for_gradients_of_every_size(p, device):
     scales = torch.logspace(-42, 37, 80, device=device)
     one, other = ([nn.Parameter(torch.zeros(80, device=device))] for _ in range(2))
-    plain, fused = S3(one, lr=0.1, p=p, foreach=True), S3(other, lr=0.1, p=p, fused=True)
+    plain, compiled = S3(one, lr=0.1, p=p, foreach=True), S3(other, lr=0.1, p=p, fused=True)
     for factor in torch.randn(30, generator=torch.Generator().manual_seed(0)):
         one[0].grad = other[0].grad = factor * scales
         plain.step()
-        fused.step()
+        compiled.step()
     assert distance(one, other) < 1e-5
 
 
@@ -105,11 +105,11 @@ def test_fused_agrees_for_gradients_of_every_size(p, device):
 def test_fused_takes_tensors_that_begin_anywhere(device):
     """As gradients do that are parts of one buffer: then a GPU cannot load four numbers at a time."""
     one, other = parameters(device=device), parameters(device=device)
-    plain, fused = S3(one, lr=0.01, foreach=True), S3(other, lr=0.01, fused=True)
+    plain, compiled = S3(one, lr=0.01, foreach=True), S3(other, lr=0.01, fused=True)
     for param, same in zip(one, other, strict=True):
         buffer = torch.randn(param.numel() + 1, device=device)
         param.grad = same.grad = buffer[1:].view(param.shape)
-    for optimizer in (plain, fused, plain, fused):
+    for optimizer in (plain, compiled, plain, compiled):
         optimizer.step()
     assert distance(one, other) < 1e-6
 
@@ -190,10 +190,118 @@ def test_a_rule_with_an_operation_that_kernels_lack_is_not_fused():
             return (lambda grad: grad.tan()), (), {}
 
     param = nn.Parameter(torch.zeros(3))
-    with pytest.raises(RuntimeError, match="a rule with tan cannot be fused"):
+    with pytest.raises(RuntimeError, match="a rule with such a call of tan cannot be fused"):
         train(Tangent([param], fused=True), [param], steps=1)
     train(Tangent([param]), [param], steps=1)
     assert param.abs().min() > 0
+
+
+RULES = {  # what the operations alone do not say
+    "a tensor from elsewhere": lambda grad: grad * torch.tensor([2.0]),
+    "an argument that changes the result": lambda grad: torch.add(grad, grad, alpha=3),
+    "a type that is rounded to": lambda grad: grad.to(torch.bfloat16).float(),
+    "the same memory under another name": lambda grad: grad.detach().mul_(2.0),
+    "an argument that is left out": lambda grad: grad.clamp(min=0.0),
+    "a sum of comparisons": lambda grad: ((grad > 0) + (grad > 1)).float(),
+    "a sum over coordinates": lambda grad: grad / grad.norm(),
+}
+
+
+@pytest.mark.parametrize("what", RULES)
+def test_a_rule_whose_kernel_could_be_another_rule_is_not_fused(what):
+    class Own(SignSGD):
+        def rule(self, group):
+            return RULES[what], (), {}
+
+    param = nn.Parameter(torch.zeros(3))
+    with pytest.raises(RuntimeError, match="cannot be fused"):
+        train(Own([param], fused=True), [param], steps=1)
+    assert (param == 0).all()
+
+
+@pytest.mark.parametrize("arguments", [{"foreach": True}, {"fused": True}])
+@pytest.mark.parametrize("lr", [0.5, torch.tensor(0.5)])
+def test_a_rule_may_return_its_state_or_the_gradient(arguments, lr):
+    def average(grad, mean):
+        return mean.lerp_(grad, 0.5)
+
+    class Momentum(SignSGD):
+        def rule(self, group):
+            return average, ("mean",), {}
+
+    param = nn.Parameter(torch.zeros(3))
+    optimizer = Momentum([param], lr=lr, weight_decay=0.0, **arguments)
+    for _ in range(2):
+        param.grad = torch.ones(3)
+        optimizer.step()
+    assert torch.equal(optimizer.state[param]["mean"], torch.full((3,), 0.75))
+    assert torch.equal(param, torch.full((3,), -0.5 * (0.5 + 0.75)))
+    assert torch.equal(param.grad, torch.ones(3))
+
+
+def test_fused_refuses_a_state_of_another_size_before_it_writes_beyond_it():
+    param = nn.Parameter(torch.zeros(4))
+    optimizer = S3([param], fused=True)
+    train(optimizer, [param], steps=1)
+    param.data = torch.zeros(64)
+    with pytest.raises(RuntimeError, match="size"):
+        train(optimizer, [param], steps=1)
+
+
+def test_fused_takes_a_gradient_that_is_marked_as_negated():
+    one, other = (nn.Parameter(torch.ones(1)) for _ in range(2))
+    for param, arguments in ((one, {"foreach": True}), (other, {"fused": True})):
+        param.grad = torch.tensor([1.0 + 2.0j]).conj().imag
+        assert param.grad.is_neg()
+        S3([param], **arguments).step()
+    assert distance([one], [other]) < 1e-6
+    assert one > 1
+
+
+def test_fused_leaves_tensors_that_have_no_memory_to_torch():
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode():
+        param = nn.Parameter(torch.zeros(elementwise.MANY))
+        param.grad = torch.zeros(elementwise.MANY)
+        S3([param], fused=True).step()
+        S3([param]).step()
+
+
+def test_a_schedule_of_a_rules_setting_does_not_compile_for_ever(recwarn):
+    param, same = (nn.Parameter(torch.zeros(3)) for _ in range(2))
+    one, other = SignSGD([param], fused=True, momentum=0.5), SignSGD([same], foreach=True, momentum=0.5)
+    before = fused._kernel.cache_info().misses
+    fused._settings.clear()
+    for step in range(fused.MOST + 3):
+        one.param_groups[0]["momentum"] = other.param_groups[0]["momentum"] = 0.5 + step / 1000
+        train(one, [param], steps=1, first=step)
+        train(other, [same], steps=1, first=step)
+    assert fused._kernel.cache_info().misses - before <= fused.MOST
+    assert "it is not fused" in str(recwarn.pop().message)
+    assert distance([param], [same]) < 1e-6
+
+
+def test_fused_works_in_inference_mode_and_where_a_kept_kernel_cannot_be_loaded(tmp_path):
+    code = """
+import sys, torch
+from optimizers import S3
+parameter = torch.nn.Parameter(torch.zeros(3))
+parameter.grad = torch.ones(3)
+optimizer = S3([parameter], fused=True)
+with torch.inference_mode():
+    optimizer.step()
+print(parameter[0].item())
+"""
+    settings = os.environ | {"TORCH_EXTENSIONS_DIR": str(tmp_path)}
+
+    def run():
+        return subprocess.run([sys.executable, "-c", code], env=settings, capture_output=True, text=True, check=True)
+
+    first = run().stdout
+    (kernel,) = (tmp_path / "optimizers").iterdir()
+    kernel.write_bytes(b"of another machine")
+    assert run().stdout == first
 
 
 @pytest.mark.parametrize("exponent", [-2.5, 0.1, 1.0, 3.7])
@@ -383,6 +491,7 @@ def test_a_step_can_be_captured_in_a_cuda_graph(arguments, device):
         param.grad = torch.randn_like(param)
         same.grad = param.grad.clone()
     stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         captured.step()
     torch.cuda.current_stream().wait_stream(stream)
