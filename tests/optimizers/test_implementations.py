@@ -1,5 +1,6 @@
 """foreach, fused and one by one agree; memory; scaling; everything that torch's own optimizers can be put into."""
 
+import contextlib
 import copy
 import math
 import os
@@ -7,11 +8,13 @@ import pickle
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from optimizers import S3, SignSGD, elementwise, fused
+from optimizers import S3, SignSGD, elementwise, fused, fused_gpu
+from tests.optimizers import triton_stand_in
 
 SETTINGS = {
     "s3": (S3, {}),
@@ -72,6 +75,31 @@ def test_fused_agrees_with_one_by_one_also_for_another_learning_rate(name, dtype
         train(compiled, other)
     unit = torch.finfo(dtype).eps * 4  # of parameters of that size, if rounded the other way
     assert distance(one, other) <= max(unit, 2e-6)
+
+
+@pytest.fixture
+def triton(monkeypatch):
+    """The fused kernels of a GPU, on the CPU."""
+    triton_stand_in.install(monkeypatch)
+    monkeypatch.setitem(fused.COMPILERS, "cpu", fused_gpu)
+    monkeypatch.setattr(fused_gpu, "_kept", lambda make, numbers, _: make(numbers))
+    monkeypatch.setattr(torch.cuda, "device", lambda _: contextlib.nullcontext())
+    fused._kernel.cache_clear()
+    yield
+    fused._kernel.cache_clear()
+    fused_gpu._load.cache_clear()
+
+
+@pytest.mark.usefixtures("triton")
+@pytest.mark.parametrize("lr", [0.01, torch.tensor(0.01)])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_gpus_kernel_is_the_same_rule_over_all_tensors(name, lr):
+    optimizer, arguments = SETTINGS[name]
+    one, other = parameters(), parameters()
+    with np.errstate(all="ignore"):  # where chooses after both have been computed
+        train(optimizer(one, lr=lr, foreach=False, **arguments), one, steps=2)
+        train(optimizer(other, lr=lr, fused=True, **arguments), other, steps=2)
+    assert distance(one, other) < 2e-6
 
 
 @devices
