@@ -3,7 +3,7 @@
 On a CPU the parameters are those of a GPT of 17 million in 80 tensors. On a GPU they are those of GPTs of 124 million
 and 1 billion, a repeat is ten steps in a row, as in training nothing waits for a single one, and the bandwidth reached
 is also given, as a share of that of a copy: a step reads the parameter, the gradient and two state tensors, and writes
-three of them, 28 bytes per float32 parameter.
+three of them, 28 bytes per float32 parameter; SignSGD has no state, and Signum one.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from torch import nn
 
 from optimizers import S3, SignSGD
 
-STEP_BYTES = 28  # per float32 parameter
+STEP_BYTES = {"SignSGD fused": 12, "Signum fused": 20}  # per float32 parameter; others 28
 CPU_SIZES = {"17M": (448, 6, 4096, 512)}  # width, layers, vocabulary, context
 GPU_SIZES = {"124M": (768, 12, 50304, 1024), "1B": (1792, 24, 50304, 1024)}
 
@@ -111,8 +111,9 @@ def measure(size: str, shape: tuple[int, int, int, int], device: str, repeats: i
         makers[f"S3 p={p:g} fused"] = lambda params, p=p: S3(params, p=p, fused=True)  # type: ignore[misc]
     params = parameters(shape, device)
     count = sum(param.numel() for param in params)
-    copies = copy_rates(count, device, repeats)
-    print(f"\n{size}: {count:,} parameters in {len(params)} tensors; a copy moves {max(copies) / 1e9:.0f} GB/s\n")
+    rate = max(copy_rates(count, device, repeats))
+    gpu_rate = rate if device == "cuda" else None
+    print(f"\n{size}: {count:,} parameters in {len(params)} tensors; a copy moves {rate / 1e9:.0f} GB/s\n")
     print("| optimizer | ms a step | / AdamW fused | / AdamW default | of a copy's bandwidth | temporary memory |")
     print("| --- | --- | --- | --- | --- | --- |")
     adamw: dict[str, Callable[[], object]] = {
@@ -120,11 +121,12 @@ def measure(size: str, shape: tuple[int, int, int, int], device: str, repeats: i
         "AdamW default": torch.optim.AdamW(params).step,
     }
     for name, step in adamw.items():
-        show(name, interleaved(adamw, repeats, device), temporary_bytes(step, device), count, max(copies))
+        times = interleaved(adamw, repeats, device)
+        show(name, times, temporary=temporary_bytes(step, device), count=count, copied=gpu_rate)
     for name, make in makers.items():
         own = make(params).step
         times = interleaved({**adamw, name: own}, repeats, device)
-        show(name, times, temporary_bytes(own, device), count, max(copies))
+        show(name, times, temporary=temporary_bytes(own, device), count=count, copied=gpu_rate)
 
 
 def copy_rates(count: int, device: str, repeats: int) -> list[float]:
@@ -133,17 +135,18 @@ def copy_rates(count: int, device: str, repeats: int) -> list[float]:
     return [8 * count / seconds(lambda: target.copy_(source), device) for _ in range(repeats)]
 
 
-def show(name: str, times: dict[str, list[float]], temporary: int, count: int, copied: float) -> None:
-    """Print a row of the table."""
+def show(name: str, times: dict[str, list[float]], *, temporary: int, count: int, copied: float | None) -> None:
+    """Print a row of the table; a copy's rate where it is the bound."""
     of_one = times[name]
     ratios = [
         statistics.median(one / other for one, other in zip(of_one, times[base], strict=True))
         for base in ("AdamW fused", "AdamW default")
     ]
-    share = STEP_BYTES * count / statistics.median(of_one) / copied
+    moved = STEP_BYTES.get(name, 28) * count / statistics.median(of_one)
+    share = f"{moved / copied:.0%}" if copied else "-"
     low, middle, high = (f"{1e3 * value:.3g}" for value in (min(of_one), statistics.median(of_one), max(of_one)))
     print(
-        f"| {name} | {middle} ({low} to {high}) | {ratios[0]:.2f} | {ratios[1]:.2f} | {share:.0%} | "
+        f"| {name} | {middle} ({low} to {high}) | {ratios[0]:.2f} | {ratios[1]:.2f} | {share} | "
         f"{temporary / (4 * count):.1%} of the parameters' |",
         flush=True,
     )
