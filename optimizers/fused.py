@@ -38,8 +38,10 @@ def apply_fused(apply: Callable[..., None], rows: Sequence[Row], settings: dict[
         return list(rows)
     kinds = _kinds(rows)
     others = [row for kind in list(kinds) if not _compilable(*kind) for row in kinds.pop(kind)]
-    kernels = [_kernel(apply, device.type, dtypes, scalars=tuple(varying), fixed=fixed) for device, dtypes, _ in kinds]
-    for kernel, alike in zip(kernels, kinds.values(), strict=True):
+    work = []
+    for (device, dtypes, _), alike in kinds.items():
+        work.append((device.type, _kernel(apply, device.type, dtypes, scalars=tuple(varying), fixed=fixed), alike))
+    for _, kernel, alike in sorted(work, key=lambda kind: kind[0], reverse=True):  # "cuda" first, which may fail here
         kernel(alike, varying)
     return others
 

@@ -67,6 +67,8 @@ def kernel(
         if pointers not in steps:
             steps[pointers] = _load(source(recording, columns, scalars, pointers))
         sizes = tuple(row[0].numel() for row in rows)
+        if not any(sizes):
+            return
         addresses = tuple(address for column in zip(*rows, strict=True) for address in map(Tensor.data_ptr, column))
         aligned = functools.reduce(operator.or_, addresses) % 16 == 0
         with torch.cuda.device(device):

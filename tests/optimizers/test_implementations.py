@@ -130,6 +130,13 @@ def test_fused_agrees_for_gradients_of_every_size(p, device):
 
 
 @devices
+def test_fused_takes_nothing_and_what_is_empty(device):
+    optimizer = S3([nn.Parameter(torch.zeros(shape, device=device)) for shape in ((0,), (3, 0))], fused=True)
+    optimizer.step()
+    train(optimizer, optimizer.param_groups[0]["params"], steps=1)
+
+
+@devices
 def test_fused_takes_tensors_that_begin_anywhere(device):
     """As gradients do that are parts of one buffer: then a GPU cannot load four numbers at a time."""
     one, other = parameters(device=device), parameters(device=device)
