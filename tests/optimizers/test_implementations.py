@@ -161,6 +161,7 @@ def test_large_groups_are_fused_by_default_and_give_the_same(device):
     assert distance(params[:1], params[1:]) < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiler", ["/nonexistent", "/bin/false"])
 def test_fused_without_a_compiler_says_so_in_a_line(tmp_path, compiler):
     code = """
@@ -195,6 +196,7 @@ print("moved", big[0].item())
     assert done.stderr.count("compiling failed") == (compiler == "/bin/false")  # one that cannot be seen before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [True, False])
 def test_a_kernel_is_kept_for_later_processes_where_it_can_be(tmp_path, kept):
     compiler, folder = tmp_path / "compiler", tmp_path / "cache"
@@ -317,6 +319,7 @@ def test_a_schedule_of_a_rules_setting_does_not_compile_for_ever(recwarn):
     assert distance([param], [same]) < 1e-6
 
 
+@pytest.mark.slow
 def test_fused_works_in_inference_mode_and_where_a_kept_kernel_cannot_be_loaded(tmp_path):
     code = """
 import sys, torch
