@@ -124,6 +124,7 @@ def test_ctrl_c_at_any_moment_prints_one_line(tmp_path):
     assert not list(tmp_path.glob("r/*/log.txt")) or not any(f.read_text() for f in tmp_path.glob("r/*/log.txt"))
 
 
+@pytest.mark.slow
 def test_a_reader_who_leaves_does_not_end_the_runs(tmp_path):
     for command in ("run horizon=3000 eval_every=20", "sweep seed=0,1 horizon=500 --jobs 1"):
         line = f"{CLI} {command} results_dir=r 2> errors | head -1"

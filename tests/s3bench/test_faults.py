@@ -55,6 +55,7 @@ class Hungry(Quadratic):
 """
 
 
+@pytest.mark.slow
 def test_a_run_that_failed_is_tried_again_as_often_as_was_asked_for(s3bench, tmp_path):
     (tmp_path / "flaky.py").write_text(FLAKY)
     grid = ["sweep", "task=quadratic", "task.build._target_=flaky.Flaky", "seed=0,1", "results_dir=r", "horizon=20"]

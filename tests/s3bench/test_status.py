@@ -155,6 +155,7 @@ def test_a_sweep_of_many_runs_asks_for_yes(s3bench):
     assert "20,001 runs in r" in s3bench(*many, "--yes").stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 def test_a_read_only_results_folder_is_one_line(s3bench, tmp_path):
     results(tmp_path)

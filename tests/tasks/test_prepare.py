@@ -99,6 +99,7 @@ def contents(data_dir):
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_it_goes_on_and_ends_with_the_same_files(tmp_path, rows):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     finish(start(SLOW, whole, rows, "quick"))
