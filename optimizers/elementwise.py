@@ -91,7 +91,7 @@ class Elementwise(Optimizer):
         grads = [param.grad for param in params]
         if {grad.layout for grad in grads} - {torch.strided}:
             raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
-        if any(param.is_complex() for param in params):
+        if any(map(torch.is_complex, params)):
             raise RuntimeError(f"{type(self).__name__} does not support complex parameters")
         states = [self.state[param] for param in params]
         for name in names:

@@ -7,6 +7,7 @@ kernel finds the tensors through a table of their addresses, as torch's own fuse
 import functools
 import hashlib
 import importlib.util
+import itertools
 import linecache
 import math
 import operator
@@ -66,10 +67,11 @@ def kernel(
         pointers = tuple(name for name, value in numbers.items() if isinstance(value, Tensor))
         if pointers not in steps:
             steps[pointers] = _load(source(recording, columns, scalars, pointers))
-        sizes = tuple(row[0].numel() for row in rows)
+        tensors = list(zip(*rows, strict=True))
+        sizes = tuple(map(Tensor.numel, tensors[0]))
         if not any(sizes):
             return
-        addresses = tuple(address for column in zip(*rows, strict=True) for address in map(Tensor.data_ptr, column))
+        addresses = tuple(itertools.chain.from_iterable(map(Tensor.data_ptr, column) for column in tensors))
         aligned = functools.reduce(operator.or_, addresses) % 16 == 0
         with torch.cuda.device(device):
             chunks, table = _kept(_chunks, sizes, device), _kept(_table, sizes + addresses, device)
