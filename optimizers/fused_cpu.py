@@ -29,7 +29,6 @@ EXPRESSIONS = {
     "sub": "{} - {}",
     "mul": "{} * {}",
     "div": "{} / {}",
-    "reciprocal": "T(1) / {}",
     "neg": "-{}",
     "abs": "std::fabs({})",
     "sqrt": "std::sqrt({})",
@@ -106,10 +105,10 @@ def kernel(
     step.restype = None
 
     def run(rows: Sequence[Sequence[Tensor]], values: dict[str, float | Tensor]) -> None:
-        columns_of_rows = list(zip(*rows, strict=True))
-        sizes = list(map(Tensor.numel, columns_of_rows[0]))
+        tensors = list(zip(*rows, strict=True))
+        sizes = list(map(Tensor.numel, tensors[0]))
         table = array("q", sizes)
-        for column in columns_of_rows:
+        for column in tensors:
             table.extend(map(Tensor.data_ptr, column))
         total = sum(sizes)
         threads = torch.get_num_threads() if total > ALONE else 1

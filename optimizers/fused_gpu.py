@@ -27,7 +27,6 @@ EXPRESSIONS = {
     "sub": "{} - {}",
     "mul": "{} * {}",
     "div": "{} / {}",
-    "reciprocal": "1.0 / {}",
     "neg": "-{}",
     "abs": "tl.abs({})",
     "sqrt": "tl.sqrt({})",

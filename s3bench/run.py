@@ -148,7 +148,7 @@ def _train(
         clip_norm=config.clip_norm,
         end=end,
         checkpoints=Checkpoints(
-            rows.folder if rows else None,
+            folder,
             learner,
             optimizer,
             every=config.checkpoint_every,
