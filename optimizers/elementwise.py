@@ -2,14 +2,14 @@
 
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from optimizers.fused import Row, apply_fused, has_compiler
+from optimizers.fused import Columns, Row, apply_fused, has_compiler
 from optimizers.recording import CompilerError
 
 PIECE = 2**16  # coordinates that the plain rule takes at a time on a CPU: the temporaries stay in its cache
@@ -75,32 +75,36 @@ class Elementwise(Optimizer):
         for group in self.param_groups:
             rule, names, settings = self.rule(group)
             settings |= _common(group) | scaler
-            rows = self._rows(group["params"], names)
+            columns = self._columns(group["params"], names)
             settings["rule"] = rule
             if torch.compiler.is_compiling():  # the whole step, by the user: torch.compile makes its own pieces
-                _apply_all(rows, settings)
+                _apply_all(zip(*columns, strict=True), settings)
                 continue
-            if group["fused"] or (group["fused"] is None and group["foreach"] is None and _compiling_pays(rows, rule)):
-                rows = _apply_fused(rows, settings, must=bool(group["fused"]))
+            if group["fused"] or (group["fused"] is None and group["foreach"] is None and _pays(columns[0], rule)):
+                rows = _apply_fused(columns, settings, must=bool(group["fused"]))
+            else:
+                rows = zip(*columns, strict=True)
             _apply_all(rows if group["foreach"] is False else _pieces(rows), settings)
         return loss
 
-    def _rows(self, params: list[Any], names: tuple[str, ...]) -> list[Row]:
-        """Each parameter that has a gradient, the gradient and its state; of a DTensor, the part that lies here."""
+    def _columns(self, params: list[Any], names: tuple[str, ...]) -> Columns:
+        """The parameters that have a gradient, the gradients and their states; of DTensors, the parts that lie here."""
         params = [param for param in params if param.grad is not None]
         grads = [param.grad for param in params]
         if {grad.layout for grad in grads} - {torch.strided}:
             raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
-        if any(map(torch.is_complex, params)):
+        if any(map(Tensor.is_complex, params)):
             raise RuntimeError(f"{type(self).__name__} does not support complex parameters")
         states = [self.state[param] for param in params]
         for name in names:
             for param, state in zip(params, states, strict=True):
                 if name not in state:
                     state[name] = torch.zeros_like(param, dtype=_precision(param), memory_format=torch.preserve_format)
-        columns = [[state[name] for state in states] for name in names]
-        rows = zip(params, grads, *columns, strict=True)
-        return [_local(*row) if hasattr(row[0], "to_local") else row for row in rows]
+        columns: Columns = [params, grads, *([state[name] for state in states] for name in names)]
+        if any(hasattr(kind, "to_local") for kind in set(map(type, params))):
+            rows = zip(*columns, strict=True)
+            columns = list(zip(*(_local(*row) if hasattr(row[0], "to_local") else row for row in rows), strict=True))
+        return columns
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As torch's, which would round the state to the parameter's type: a narrow parameter's is float32."""
@@ -181,10 +185,10 @@ def _apply_all(pieces: Iterable[Row], settings: dict[str, Any]) -> None:
         _apply(*piece, **settings)
 
 
-def _apply_fused(rows: list[Row], settings: dict[str, Any], must: bool) -> list[Row]:
+def _apply_fused(columns: Columns, settings: dict[str, Any], must: bool) -> Iterable[Row]:
     """Apply the rule to the rows that can be fused, and return the others; where compiling fails these are all."""
     try:
-        return apply_fused(_apply, rows, settings)
+        return apply_fused(_apply, columns, settings)
     except CompilerError as error:
         if must:
             raise RuntimeError(
@@ -192,8 +196,8 @@ def _apply_fused(rows: list[Row], settings: dict[str, Any], must: bool) -> list[
                 f"foreach=True needs neither. ({error})"
             ) from error
         warnings.warn(f"compiling failed, so updates are slower from here on ({error})", stacklevel=3)
-        _failed.add((rows[0][0].device.type, settings["rule"]))
-        return rows
+        _failed.add((columns[0][0].device.type, settings["rule"]))
+        return zip(*columns, strict=True)
 
 
 def _pieces(rows: Iterable[Row]) -> Iterator[Row]:
@@ -236,11 +240,11 @@ def _together(rows: list[Row]) -> Iterator[Row]:
             torch._foreach_copy_(column, torch.split(one, sizes))
 
 
-def _compiling_pays(rows: list[Row], rule: Callable[..., Tensor]) -> bool:
-    """Whether the tensors are large enough, and there seems to be a compiler for their device."""
-    if sum([row[0].numel() for row in rows]) < MANY:
+def _pays(params: Sequence[Tensor], rule: Callable[..., Tensor]) -> bool:
+    """Whether compiling does: the parameters are large enough, and there seems to be a compiler for their device."""
+    if sum(map(Tensor.numel, params)) < MANY:
         return False
-    kind = rows[0][0].device.type
+    kind = params[0].device.type
     return (kind, rule) not in _failed and has_compiler(kind)
 
 

@@ -1,9 +1,11 @@
 """A rule compiled for all tensors of a step at once, in C++ or Triton, both written from the rule itself."""
 
 import functools
+import itertools
+import operator
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -13,10 +15,12 @@ from optimizers import fused_cpu, fused_gpu
 from optimizers.recording import CompilerError, record
 
 Row = tuple[Tensor, ...]  # (param, grad, *state), all of one shape
+Columns = Sequence[Sequence[Tensor]]  # of rows: their params, their grads and so on
 
-Kernel = Callable[[Sequence[Row], dict[str, Any]], None]  # given rows of one kind and the scalars
+Kernel = Callable[[Columns, dict[str, Any]], None]  # given rows of one kind, as columns, and the scalars
 
 SCALARS = ("lr", "shrink", "grad_scale", "found_inf")  # settings that may change from step to step
+DTYPE = operator.attrgetter("dtype")
 PLAIN = {Tensor, nn.Parameter}  # others may have no memory of their own
 MOST = 64  # settings of one rule that are compiled
 COMPILERS: dict[str, Any] = {"cpu": fused_cpu, "cuda": fused_gpu}
@@ -27,7 +31,7 @@ def has_compiler(device_type: str) -> bool:
     return device_type in COMPILERS and bool(COMPILERS[device_type].there())
 
 
-def apply_fused(apply: Callable[..., None], rows: Sequence[Row], settings: dict[str, Any]) -> list[Row]:
+def apply_fused(apply: Callable[..., None], columns: Columns, settings: dict[str, Any]) -> Iterable[Row]:
     """Call ``apply(*row, **settings)``, compiled, for all rows that can be seen flat, and return the others.
 
     Raises CompilerError, before anything has changed.
@@ -35,9 +39,9 @@ def apply_fused(apply: Callable[..., None], rows: Sequence[Row], settings: dict[
     varying = {name: settings[name] for name in SCALARS if settings.get(name) is not None}
     fixed = tuple((name, value) for name, value in settings.items() if name not in varying)
     if not _is_compiled(settings["rule"], fixed):
-        return list(rows)
-    kinds = _kinds(rows)
-    others = [row for kind in list(kinds) if not _compilable(*kind) for row in kinds.pop(kind)]
+        return zip(*columns, strict=True)
+    kinds = _kinds(columns)
+    others = [row for kind in list(kinds) if not _compilable(*kind) for row in zip(*kinds.pop(kind), strict=True)]
     work = []
     for (device, dtypes, _), alike in kinds.items():
         work.append((device.type, _kernel(apply, device.type, dtypes, scalars=tuple(varying), fixed=fixed), alike))
@@ -64,24 +68,24 @@ def _is_compiled(rule: Callable[..., Tensor], fixed: tuple[tuple[str, Any], ...]
 _settings: dict[Any, set[Any]] = defaultdict(set)  # by rule
 
 
-def _kinds(rows: Sequence[Row]) -> dict[tuple[torch.device, tuple[torch.dtype, ...], bool], Sequence[Row]]:
+def _kinds(columns: Columns) -> dict[tuple[torch.device, tuple[torch.dtype, ...], bool], Columns]:
     """The rows by their device and types, and whether they can be seen flat."""
-    columns = list(zip(*rows, strict=True))
-    types = [{tensor.dtype for tensor in column} for column in columns]
+    tensors = list(itertools.chain.from_iterable(columns))
+    types = [set(map(DTYPE, column)) for column in columns]
     sizes = [list(map(Tensor.numel, column)) for column in columns]
     if (
-        set().union(*(map(type, column) for column in columns)) <= PLAIN
-        and len({tensor.get_device() for column in columns for tensor in column}) == 1
+        set(map(type, tensors)) <= PLAIN
+        and len(set(map(Tensor.get_device, tensors))) == 1
         and all(len(found) == 1 for found in types)
         and all(others == sizes[0] for others in sizes)
-        and all(all(map(Tensor.is_contiguous, column)) for column in columns)
+        and all(map(Tensor.is_contiguous, tensors))
         and not any(map(Tensor.is_neg, columns[1]))
     ):  # nearly always, and looking at each row would take as long as a GPU's step
-        return {(rows[0][0].device, tuple(found.pop() for found in types), True): rows}
-    kinds: dict[Any, Any] = defaultdict(list)
-    for row in rows:
+        return {(tensors[0].device, tuple(found.pop() for found in types), True): columns}
+    kinds: dict[Any, list[Row]] = defaultdict(list)
+    for row in zip(*columns, strict=True):
         kinds[row[0].device, tuple(tensor.dtype for tensor in row), _flat(row)].append(row)
-    return kinds
+    return {kind: list(zip(*alike, strict=True)) for kind, alike in kinds.items()}
 
 
 def _compilable(device: torch.device, dtypes: tuple[torch.dtype, ...], flat: bool) -> bool:

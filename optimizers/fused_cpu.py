@@ -95,7 +95,7 @@ struct bfloat16 {
 def kernel(
     recording: Recording, columns: dict[str, torch.dtype], scalars: Sequence[str]
 ) -> Callable[[Sequence[Sequence[Tensor]], dict[str, float | Tensor]], None]:
-    """What applies a recorded rule to rows of flat tensors, one for each column, given the scalars.
+    """What applies a recorded rule to rows of flat tensors, given as columns, and the scalars.
 
     Raises CompilerError.
     """
@@ -104,8 +104,7 @@ def kernel(
     step.argtypes = [ctypes.c_void_p, *[ctypes.c_int64] * 3, ctypes.c_void_p]
     step.restype = None
 
-    def run(rows: Sequence[Sequence[Tensor]], values: dict[str, float | Tensor]) -> None:
-        tensors = list(zip(*rows, strict=True))
+    def run(tensors: Sequence[Sequence[Tensor]], values: dict[str, float | Tensor]) -> None:
         sizes = list(map(Tensor.numel, tensors[0]))
         table = array("q", sizes)
         for column in tensors:
@@ -113,7 +112,7 @@ def kernel(
         total = sum(sizes)
         threads = torch.get_num_threads() if total > ALONE else 1
         numbers = array(number, [float(values[name]) for name in scalars])
-        step(table.buffer_info()[0], len(rows), total, threads, numbers.buffer_info()[0])
+        step(table.buffer_info()[0], len(sizes), total, threads, numbers.buffer_info()[0])
 
     return run
 

@@ -53,20 +53,19 @@ def there() -> bool:
 def kernel(
     recording: Recording, columns: dict[str, torch.dtype], scalars: Sequence[str]
 ) -> Callable[[Sequence[Sequence[Tensor]], dict[str, Any]], None]:
-    """What applies a recorded rule to rows of tensors that can be seen flat, one for each column, given the scalars.
+    """What applies a recorded rule to rows of tensors that can be seen flat, given as columns, and the scalars.
 
     Raises CompilerError.
     """
     steps: dict[tuple[str, ...], Any] = {}  # by the scalars that lie on the device
     launched: set[Any] = set()
 
-    def run(rows: Sequence[Sequence[Tensor]], values: dict[str, Any]) -> None:
-        device = rows[0][0].device
+    def run(tensors: Sequence[Sequence[Tensor]], values: dict[str, Any]) -> None:
+        device = tensors[0][0].device
         numbers = {name: _number(values[name], device) for name in scalars}
         pointers = tuple(name for name, value in numbers.items() if isinstance(value, Tensor))
         if pointers not in steps:
             steps[pointers] = _load(source(recording, columns, scalars, pointers))
-        tensors = list(zip(*rows, strict=True))
         sizes = tuple(map(Tensor.numel, tensors[0]))
         if not any(sizes):
             return
@@ -77,7 +76,7 @@ def kernel(
             programs = chunks.shape[1]
             launch = functools.partial(steps[pointers][(programs,)], ALIGNED=aligned, BLOCK=BLOCK, **OPTIONS)
             try:
-                launch(table, chunks, len(rows), programs, *numbers.values())
+                launch(table, chunks, len(sizes), programs, *numbers.values())
             except Exception as error:
                 if (pointers, aligned) in launched:
                     raise
