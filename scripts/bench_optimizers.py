@@ -99,6 +99,16 @@ def first_step_seconds(device: str, cache: str) -> float:
     return float(done.stdout)
 
 
+def preparing_seconds(device: str, repeats: int) -> dict[str, float]:
+    """Median seconds of a step for the tensors of 124 million parameters, of one coordinate each: Python's share."""
+    params = [nn.Parameter(torch.zeros(1, device=device)) for _ in gpt_shapes(*GPU_SIZES["124M"])]
+    for param in params:
+        param.grad = torch.ones_like(param)
+    adamw, s3 = torch.optim.AdamW(params, fused=True), S3(params, fused=True)
+    times = interleaved({"AdamW": adamw.step, "S3": s3.step}, repeats, device)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
 def measure(size: str, shape: tuple[int, int, int, int], device: str, repeats: int) -> None:
     """Print a table for one size: each optimizer in turns with AdamW, all on the same parameters."""
     makers: dict[str, Make] = {
@@ -158,13 +168,16 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=25)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     chosen = parser.parse_args()
-    name = torch.cuda.get_device_name() if chosen.device == "cuda" else platform.machine()
-    print(f"torch {torch.__version__}, {name}, {torch.get_num_threads()} threads; medians of {chosen.repeats} repeats")
+    device, repeats = chosen.device, chosen.repeats
+    name = torch.cuda.get_device_name() if device == "cuda" else platform.machine()
+    print(f"torch {torch.__version__}, {name}, {torch.get_num_threads()} threads; medians of {repeats} repeats")
     with tempfile.TemporaryDirectory() as cache:
-        first, again = (first_step_seconds(chosen.device, cache) for _ in range(2))
+        first, again = (first_step_seconds(device, cache) for _ in range(2))
     print(f"first fused step of a process: {first:.1f} s, with the compilation cached {again:.1f} s")
-    for size, shape in (GPU_SIZES if chosen.device == "cuda" else CPU_SIZES).items():
-        measure(size, shape, chosen.device, chosen.repeats)
+    preparing = ", ".join(f"{name} {1e3 * value:.2f} ms" for name, value in preparing_seconds(device, repeats).items())
+    print(f"preparing a fused step for 152 tensors: {preparing}")
+    for size, shape in (GPU_SIZES if device == "cuda" else CPU_SIZES).items():
+        measure(size, shape, device, repeats)
 
 
 if __name__ == "__main__":
