@@ -9,9 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-ADAM = ("torch.optim.Adam", "torch.optim.AdamW")
-S3 = ("optimizers.S3", "optimizers.s3.S3")
-SIGN = ("optimizers.SignSGD", "optimizers.signsgd.SignSGD")
+from s3bench.rules import known_rule
 
 
 def worst_step(optimizer: Mapping[str, Any], updates: float = math.inf) -> float | None:
@@ -19,15 +17,13 @@ def worst_step(optimizer: Mapping[str, Any], updates: float = math.inf) -> float
 
     None where none is known.
     """
-    name = optimizer["_target_"]
-    if name in ADAM:
-        beta1, beta2 = optimizer.get("betas", (0.9, 0.999))
+    rule, settings = known_rule(optimizer)
+    if rule in ("adam", "adamw"):
+        beta1, beta2 = settings["betas"]
         return adam(beta1, beta2, updates)
-    if name in S3:
-        beta, other = optimizer.get("beta", 0.95), optimizer.get("denominator_beta")
-        if other is None or other == beta:
-            return s3(beta, optimizer.get("p", 3.0), updates, nesterov=optimizer.get("nesterov", True))
-    return 1.0 if name in SIGN else None
+    if rule == "s3" and settings["denominator_beta"] == settings["beta"]:
+        return s3(settings["beta"], settings["p"], updates, nesterov=settings["nesterov"])
+    return 1.0 if rule == "signsgd" else None
 
 
 def adam(beta1: float, beta2: float, updates: float = math.inf) -> float:

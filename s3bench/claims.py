@@ -25,11 +25,10 @@ from s3bench.evidence import (
     at_edge,
     best_multiplier,
     chosen_from,
+    gathered,
     log_ratios,
     rates,
     same_cells,
-    shock_table,
-    table,
 )
 from s3bench.inference import pairs_needed
 from s3bench.runs import Run
@@ -55,13 +54,15 @@ Evidence = tuple[list[Finding], list[str]]
 
 def judge(runs: Sequence[Run], pairs: Sequence[Pair] = ()) -> list[Claim]:
     """All claims, judged by what these records show: undisturbed runs, and shocked ones with their twins."""
-    known, claims = Known(table(runs), shock_table(pairs)), []
+    evidence, left_out = gathered(runs, pairs)
+    claims = []
     scales = {run.row["config"].get("scale") or "none" for run in runs if run.has_result} or {"none"}
     for name, (statement, rule) in RULES.items():
-        findings, missing = rule(known)
+        findings, missing = rule(evidence)
         words = " ".join((rule.__doc__ or "").split())
         if findings and len(scales) > 1:
             missing = [f"one scale: runs of several, {' and '.join(sorted(scales))}, are judged together", *missing]
+        missing += [said for task, said in left_out if any(task in finding.where for finding in findings)]
         scale = "" if scales == {"none"} else ", ".join(sorted(scales))
         claims.append(judged(Claim(name, statement, words, findings, missing, scale)))
     return claims

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from s3bench import score
+from s3bench.rules import known_rule
 from s3bench.runs import Run
 from s3bench.shocks import Pair, spikes_near
 
@@ -21,10 +22,11 @@ OF_SHOCK = ["kind", "dose", "step", "length", "peak"]
 TUNED = 2  # multipliers: of a single one nothing was chosen
 
 Array = npt.NDArray[np.float64]
+Slot = tuple[str, str | None, tuple[float, bool, bool] | None]
 
 
 class Known(NamedTuple):
-    """What the records show, a row per run: undisturbed ones, see `table`, and shocked ones, see `shock_table`."""
+    """What the records show: a row for each undisturbed run with a result, and for each shocked one with a response."""
 
     runs: pd.DataFrame
     shocked: pd.DataFrame
@@ -35,60 +37,82 @@ def role(optimizer: Mapping[str, Any]) -> str | None:
 
     "s3" is the paper's: p = 3, one β = 0.95, look-ahead.
     """
-    name = str(optimizer["_target_"]).rpartition(".")[2]
-    if name == "S3":
-        p, same, look_ahead = parts(optimizer)
-        return "s3" if (p, same, look_ahead, optimizer.get("beta", 0.95)) == (3, True, True, 0.95) else "s3 variant"
-    if name == "SignSGD":
-        return "signum" if optimizer.get("momentum", 0) else "signsgd"
-    betas = tuple(optimizer.get("betas", (0.9, 0.999)))
-    if name == "AdamW":
+    rule, settings = known_rule(optimizer)
+    if rule == "s3":
+        return "s3" if (*parts(optimizer), settings["beta"]) == (3, True, True, 0.95) else "s3 variant"
+    if rule == "signsgd":
+        return "signum" if settings["momentum"] else "signsgd"
+    if not rule or settings["amsgrad"]:
+        return None
+    betas = tuple(settings["betas"])
+    if rule == "adamw":
         return BETAS.get(betas)
-    return "adam" if name == "Adam" and betas == (0.9, 0.999) else None
+    return "adam" if betas == (0.9, 0.999) else None
 
 
 def parts(optimizer: Mapping[str, Any]) -> tuple[float, bool, bool]:
     """S3's order p, whether both averages have one β, and whether it looks ahead."""
-    other = optimizer.get("denominator_beta")
-    same = other is None or other == optimizer.get("beta", 0.95)
-    return float(optimizer.get("p", 3.0)), same, bool(optimizer.get("nesterov", True))
+    settings = known_rule(optimizer)[1]
+    return float(settings["p"]), settings["denominator_beta"] == settings["beta"], bool(settings["nesterov"])
 
 
-def table(runs: Sequence[Run]) -> pd.DataFrame:
-    """One row per run that has a result and whose optimizer the claims know; `optimizer` is its role.
+def gathered(runs: Sequence[Run], pairs: Sequence[Pair]) -> tuple[Known, list[tuple[str, str]]]:
+    """What the records show, and what of them is left out: (task, in words).
+
+    Where a task has one role with several settings (another weight decay), those with the most runs are taken, of
+    equals the first: two results of one seed are not two seeds.
+    """
+    results = [run for run in runs if run.has_result]
+    responses = [pair for pair in pairs if pair.response is not None and pair.response.window]
+    counts: dict[Slot, dict[str, int]] = {}
+    for run in [*results, *(pair.run for pair in responses)]:
+        labels = counts.setdefault(_slot(run), {})
+        labels[run.row["optimizer"]] = labels.get(run.row["optimizer"], 0) + 1
+    chosen = {slot: max(labels, key=lambda label: labels[label]) for slot, labels in counts.items() if slot[1]}
+    left_out = []
+    for (task, name, of), own in chosen.items():
+        for label in counts[task, name, of].keys() - {own}:
+            left_out.append((task, f"{task}: one setting of {name}; {own} is judged, {label} is not"))
+
+    def judged(run: Run) -> bool:
+        return bool(chosen.get(_slot(run)) == run.row["optimizer"])
+
+    undisturbed = pd.DataFrame([_row(run) for run in results if judged(run)], columns=COLUMNS)
+    shocked = [_shocked(pair) for pair in responses if judged(pair.run)]
+    return Known(undisturbed, pd.DataFrame(shocked, columns=[*COLUMNS, *OF_SHOCK])), sorted(left_out)
+
+
+def _slot(run: Run) -> Slot:
+    """What the claims know a run by: its task, its role and, of a variant of S3, its parts."""
+    settings = run.row["config"]["optimizer"]
+    name = role(settings)
+    return run.row["task"], name, parts(settings) if name == "s3 variant" else None
+
+
+def _row(run: Run) -> dict[str, Any]:
+    """A run with a result as the claims see it; `optimizer` is its role.
 
     `final_loss` of a run that diverged, or ended higher, is that at its initialisation: no less was reached.
     """
-    rows = []
-    for run in runs:
-        settings = run.row["config"]["optimizer"]
-        if not run.has_result or role(settings) is None:
-            continue
-        row = {key: run.row[key] for key in ("task", "ladder", "horizon", "lr_multiplier", "seed", "state", "steps")}
-        row |= {key: run.scores.get(key, math.nan) for key in SCORES}
-        row["final_loss"] = min(row["final_loss"], row["initial_loss"])
-        row |= {"optimizer": role(settings), "measured": run.row["config"]["measure_every"] == 1}
-        if row["optimizer"] in ("s3", "s3 variant"):
-            row["p"], row["same_beta"], row["look_ahead"] = parts(settings)
-        rows.append(row)
-    return pd.DataFrame(rows, columns=COLUMNS).reset_index(drop=True)
+    settings = run.row["config"]["optimizer"]
+    row = {key: run.row[key] for key in ("task", "ladder", "horizon", "lr_multiplier", "seed", "state", "steps")}
+    row |= {key: run.scores.get(key, math.nan) for key in SCORES}
+    row["final_loss"] = min(row["final_loss"], row["initial_loss"])
+    row |= {"optimizer": role(settings), "measured": run.row["config"]["measure_every"] == 1}
+    if row["optimizer"] in ("s3", "s3 variant"):
+        row["p"], row["same_beta"], row["look_ahead"] = parts(settings)
+    return row
 
 
-def shock_table(pairs: Sequence[Pair]) -> pd.DataFrame:
-    """One row per shocked run with a response, as `table` has it, with the shock and the response's peak.
+def _shocked(pair: Pair) -> dict[str, Any]:
+    """A shocked run with a response, with the shock and the response's peak.
 
     `spikes` are those at the shock or in the response, see shocks.spikes_near. A peak is no more than the loss at the
     initialisation, and that of a run that diverged: as with final losses, nothing is worse than not to have begun.
     """
-    judged = [pair for pair in pairs if pair.response is not None and pair.response.window]
-    known = table([pair.run for pair in judged])
-    of_shock = []
-    for pair in judged:
-        settings = pair.run.row["config"]["optimizer"]
-        if role(settings) is not None:
-            peak = min(pair.response.peak, pair.run.scores["initial_loss"])  # type: ignore[union-attr]
-            of_shock.append(pair.shock | {"peak": peak, "spikes": spikes_near(pair.run, pair)})
-    return known.drop(columns="spikes").join(pd.DataFrame(of_shock, columns=[*OF_SHOCK, "spikes"]))
+    row = _row(pair.run)
+    peak = min(pair.response.peak, row["initial_loss"])  # type: ignore[union-attr]
+    return row | pair.shock | {"peak": peak, "spikes": spikes_near(pair.run, pair)}
 
 
 def at_best(runs: pd.DataFrame, optimizer: str) -> "pd.Series[float]":

@@ -17,6 +17,7 @@ from s3bench.censored import NEVER, Steps, steps_to_target
 from s3bench.errors import UserError
 from s3bench.figures import Curve
 from s3bench.onset import Traces, growth, no_traces, traces
+from s3bench.rules import known_rule
 from s3bench.spikes import Spike, find_spikes
 
 TREND_STEPS = 25  # window of the running median in the loss curves
@@ -108,7 +109,7 @@ def read_run(folder: Path) -> Run:
         "initial_loss": float(evals["loss"][0]),
         "spikes": len(run.spikes),
         "update_max": _largest(steps["update_max"]) if "update_max" in steps else math.nan,
-        "own_update": _own_update(steps, run.row["config"]["optimizer"].get("weight_decay", 0.0)),
+        "own_update": _own_update(steps, known_rule(run.row["config"]["optimizer"])[1].get("weight_decay", 0.0)),
         "before_spikes": _before_spikes(steps, run.spikes),
         "smallest_gradient": float(evals["grad_norm"].min()) if "grad_norm" in evals else math.nan,
         **{name: math.nan if diverged else float(evals[name][-1]) for name in run.metrics},

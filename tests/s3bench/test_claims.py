@@ -1,5 +1,7 @@
 """The claims' verdicts on simulated records in which each claim is true, false, or too little is known."""
 
+import importlib
+import inspect
 import itertools
 import json
 import math
@@ -12,6 +14,7 @@ from s3bench import claims
 from s3bench.evidence import COLUMNS, OF_SHOCK, Known, role
 from s3bench.onset import growth
 from s3bench.report import write_report
+from s3bench.rules import DEFAULTS, RULES, known_rule
 from s3bench.runs import read_runs
 from s3bench.verdicts import REFUTED, SUPPORTED, UNDECIDED, Claim, as_json, as_markdown, judged
 from tests.s3bench.test_report import make
@@ -311,10 +314,34 @@ def test_a_run_that_diverged_counts_with_its_first_loss():
         ({"_target_": "optimizers.SignSGD", "momentum": 0.95}, "signum"),
         ({"_target_": "optimizers.SignSGD", "momentum": 0.0}, "signsgd"),
         ({"_target_": "torch.optim.SGD"}, None),
+        ({"_target_": "mine.S3"}, None),
+        ({"_target_": "torch.optim.AdamW", "amsgrad": True}, None),
+        ({"_target_": "torch.optim.adamw.AdamW"}, "adamw"),
     ],
 )
 def test_claims_know_optimizers_by_their_settings(settings, expected):
     assert role(settings) == expected
+
+
+def test_what_a_yaml_leaves_out_is_known_as_the_classes_have_it():
+    for target, name in RULES.items():
+        module, _, attribute = target.rpartition(".")
+        signature = inspect.signature(getattr(importlib.import_module(module), attribute)).parameters
+        assert known_rule({"_target_": target})[0] == name
+        assert DEFAULTS[name] == {key: signature[key].default for key in DEFAULTS[name]}
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_two_settings_of_an_optimizer_are_not_two_seeds(tmp_path, both):
+    for optimizer, decay, multiplier, seed in itertools.product(("signum", "adamw"), (0.01, 0.1), (1, 10), range(6)):
+        if decay == 0.01 or optimizer == "signum" or both:
+            overrides = [f"optimizer.weight_decay={decay}"]
+            make(tmp_path, optimizer, multiplier, seed=seed, final=0.01 + seed / 1000 + decay, overrides=overrides)
+    claim = claims.judge(read_runs(tmp_path))[0]
+    assert [finding.n for finding in claim.findings] == [6]
+    assert claim.findings[0].effect == pytest.approx(1)
+    said = "one setting of signum; signum (weight_decay=0.01) is judged, signum (weight_decay=0.1) is not"
+    assert any(said in what for what in claim.missing)
 
 
 def test_growth_before_an_onset_by_hand():

@@ -40,6 +40,7 @@ REPORT_SIDE = [
     "onset",
     "response",
     "bounds",
+    "rules",
     "shocks",
     "drawing",
     "drawings",
