@@ -26,7 +26,8 @@ class Elementwise(Optimizer):
     module, not a new one at each call, that depends on nothing but its arguments.
 
     Parameters of float32 and float64 have a state of their own type. Narrower ones (bfloat16, float16) have a state of
-    float32; the rule computes in float32, and the parameter is rounded once a step.
+    float32; the rule computes in float32, and the parameter is rounded once a step. Where a parameter has changed its
+    type between float32 and float64, step raises RuntimeError; load_state_dict converts the state.
 
     foreach=True runs the rule over pieces of at most 65,536 coordinates (4 M on a GPU), large tensors cut and small
     ones gathered, so that temporary memory is bounded by a piece's (a tensor that is not contiguous is one piece);
@@ -106,18 +107,37 @@ class Elementwise(Optimizer):
             columns = list(zip(*(_local(*row) if hasattr(row[0], "to_local") else row for row in rows), strict=True))
         return columns
 
+    def state_scale(self, dtype: torch.dtype) -> float:  # noqa: ARG002 (a subclass's may depend on it)
+        """How many times as large as what it stands for the rule's state is, computed in float32 or float64."""
+        return 1.0
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As torch's, which would round the state to the parameter's type: a narrow parameter's is float32."""
-        super().load_state_dict(state_dict)
+        given: dict[str, Any] = {}
+        before = self.register_load_state_dict_pre_hook(lambda _, found: given.update(found))  # after other such hooks
+        after = self.register_load_state_dict_post_hook(lambda _: self._convert_state(given), prepend=True)
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            before.remove()
+            after.remove()
+        for group in self.param_groups:
+            self.rule(group)
+
+    def _convert_state(self, state_dict: dict[str, Any]) -> None:
+        """Take a state anew where torch has rounded it, or the rule's state has another scale."""
         ours = (param for group in self.param_groups for param in group["params"])
         ids = (index for group in state_dict["param_groups"] for index in group["params"])
         for param, index in zip(ours, ids, strict=True):
-            if param.dtype != _precision(param):
-                for name, value in state_dict["state"].get(index, {}).items():
-                    if isinstance(value, Tensor):
-                        self.state[param][name] = value.to(param.device, _precision(param), copy=True)
-        for group in self.param_groups:
-            self.rule(group)
+            for name, value in state_dict["state"].get(index, {}).items():
+                if (
+                    isinstance(value, Tensor)
+                    and value.is_floating_point()
+                    and not value.dtype == param.dtype == _precision(param)
+                ):
+                    scale = self.state_scale(_precision(param)) / self.state_scale(_precision(value))
+                    value = value if scale == 1 else value.double() * scale
+                    self.state[param][name] = value.to(param.device, _precision(param), copy=True)
 
 
 def _local(param: Any, grad: Any, *state: Any) -> Row:
@@ -140,8 +160,8 @@ def _precision(param: Tensor) -> torch.dtype:
 
 def _common(group: dict[str, Any]) -> dict[str, Any]:
     """What _apply takes of every group; no weight decay is None, so that its value need not be compiled in."""
-    lr = group["lr"].reshape(()) if isinstance(group["lr"], Tensor) else group["lr"]
-    shrink = 1 - lr * group["weight_decay"] if group["weight_decay"] else None
+    lr, decay = (x.reshape(()) if isinstance(x, Tensor) else x for x in (group["lr"], group["weight_decay"]))
+    shrink = 1 - lr * decay if decay else None
     return {"lr": lr, "shrink": shrink, "maximize": group["maximize"]}
 
 
@@ -161,6 +181,12 @@ def _apply(
     kept = (param, *state)
     new = kept if found_inf is None else tuple(tensor.clone() for tensor in kept)
     wide = new[0].to(_precision(param))
+    for tensor in state:
+        if tensor.dtype != wide.dtype:
+            raise RuntimeError(
+                f"the state is {tensor.dtype}, but {wide.dtype} is needed for a parameter that has become "
+                f"{param.dtype}: load the optimizer's state_dict, which converts it"
+            )
     grad = grad.to(wide.dtype)
     if grad_scale is not None:
         grad = grad / grad_scale

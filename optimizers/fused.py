@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
 
 from optimizers import fused_cpu, fused_gpu
 from optimizers.recording import CompilerError, record
@@ -20,6 +21,7 @@ Columns = Sequence[Sequence[Tensor]]  # of rows: their params, their grads and s
 Kernel = Callable[[Columns, dict[str, Any]], None]  # given rows of one kind, as columns, and the scalars
 
 SCALARS = ("lr", "shrink", "grad_scale", "found_inf")  # settings that may change from step to step
+DEVICE = operator.attrgetter("device")
 DTYPE = operator.attrgetter("dtype")
 PLAIN = {Tensor, nn.Parameter}  # others may have no memory of their own
 MOST = 64  # settings of one rule that are compiled
@@ -34,7 +36,8 @@ def has_compiler(device_type: str) -> bool:
 def apply_fused(apply: Callable[..., None], columns: Columns, settings: dict[str, Any]) -> Iterable[Row]:
     """Call ``apply(*row, **settings)``, compiled, for all rows that can be seen flat, and return the others.
 
-    Raises CompilerError, before anything has changed.
+    Raises CompilerError, before anything has changed. (Triton compiles when a kernel is first called. Where that fails
+    after rows of another type have changed, these are among the others, with a warning.)
     """
     varying = {name: settings[name] for name in SCALARS if settings.get(name) is not None}
     fixed = tuple((name, value) for name, value in settings.items() if name not in varying)
@@ -45,8 +48,17 @@ def apply_fused(apply: Callable[..., None], columns: Columns, settings: dict[str
     work = []
     for (device, dtypes, _), alike in kinds.items():
         work.append((device.type, _kernel(apply, device.type, dtypes, scalars=tuple(varying), fixed=fixed), alike))
-    for _, kernel, alike in sorted(work, key=lambda kind: kind[0], reverse=True):  # "cuda" first, which may fail here
-        kernel(alike, varying)
+    work.sort(key=lambda kind: kind[0], reverse=True)  # "cuda" first, which may fail here
+    for place, (_, kernel, alike) in enumerate(work):
+        try:
+            kernel(alike, varying)
+        except CompilerError as error:
+            if place == 0:
+                raise
+            warnings.warn(f"compiling failed for some tensors, which are not fused ({error})", stacklevel=4)
+            others += zip(*alike, strict=True)
+        else:
+            increment_version(alike[0])  # else autograd takes the parameters for unchanged
     return others
 
 
@@ -75,7 +87,7 @@ def _kinds(columns: Columns) -> dict[tuple[torch.device, tuple[torch.dtype, ...]
     sizes = [list(map(Tensor.numel, column)) for column in columns]
     if (
         set(map(type, tensors)) <= PLAIN
-        and len(set(map(Tensor.get_device, tensors))) == 1
+        and len(set(map(DEVICE, columns[0]))) == len(set(map(Tensor.get_device, tensors))) == 1  # the latter is fast
         and all(len(found) == 1 for found in types)
         and all(others == sizes[0] for others in sizes)
         and all(map(Tensor.is_contiguous, tensors))

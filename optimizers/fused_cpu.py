@@ -1,5 +1,6 @@
 """A recorded rule as one C++ function over all tensors of a step, built by the machine's compiler and kept."""
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -22,7 +23,7 @@ from optimizers.recording import CompilerError, Recording, shown, written
 ALONE = 2**15  # coordinates that one thread does sooner than several
 
 OPTIONS = ["-O3", "-w", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"]
-OPTIONS += ["-fno-thread-jumps"]  # or each side of a choice is computed by itself
+ONE_PATH = "-fno-thread-jumps"  # or each side of a choice is computed by itself
 
 EXPRESSIONS = {
     "add": "{} + {}",
@@ -175,7 +176,10 @@ def there() -> bool:
 
 def _compiler() -> list[str] | None:
     """The command of $CXX, or of the first that is found."""
-    asked = shlex.split(os.environ.get("CXX", ""))
+    try:
+        asked = shlex.split(os.environ.get("CXX", ""))
+    except ValueError:  # a quotation that does not end
+        return None
     for command in [asked] if asked else [["g++"], ["clang++"], ["c++"]]:
         if shutil.which(command[0]):
             return command
@@ -190,30 +194,33 @@ def _build(text: str) -> ctypes.CDLL:
         raise CompilerError("no C++ compiler is on the PATH, or CXX names none that is")
     command = [*compiler, *OPTIONS, *_vectors()]
     name = f"{hashlib.sha256(repr((command, text)).encode()).hexdigest()[:32]}.so"
-    try:
-        folder = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or "~/.cache/torch_extensions").expanduser() / "optimizers"
-        folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / name).exists():
-            with tempfile.TemporaryDirectory(dir=folder) as own:
-                _compile(command, text, Path(own, name))
-                Path(own, name).replace(folder / name)
-        return ctypes.CDLL(str(folder / name))
-    except (OSError, RuntimeError) as error:  # nothing can be kept there, or what is there cannot be loaded here
-        if isinstance(error, CompilerError):
-            raise
+    kept = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or "~/.cache/torch_extensions", "optimizers", name).expanduser()
+    with contextlib.suppress(OSError):  # not there, or it cannot be loaded
+        return ctypes.CDLL(str(kept))
     try:
         with tempfile.TemporaryDirectory() as own:
-            _compile(command, text, Path(own, name))
-            return ctypes.CDLL(str(Path(own, name)))
+            built = Path(own, name)
+            _compile(command, text, built)
+            with contextlib.suppress(OSError):  # nothing can be kept there, or loaded from there
+                _keep(built, kept)
+                return ctypes.CDLL(str(kept))
+            return ctypes.CDLL(str(built))
     except OSError as error:
         raise CompilerError(f"what {command[0]} made cannot be loaded: {error}") from error
 
 
+def _keep(built: Path, kept: Path) -> None:
+    """Copy a file to a place where other processes may do the same."""
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=kept.parent) as own:
+        Path(shutil.copy(built, own)).replace(kept)
+
+
 def _compile(command: list[str], text: str, target: Path) -> None:
-    """Run the compiler, without OpenMP where it has none."""
+    """Run the compiler, without what it may not know: not every one has OpenMP, and -fno-thread-jumps is GCC's."""
     command = [*command, "-shared", "-fPIC", "-x", "c++", "-", "-o", str(target)]
     try:
-        for options in (["-fopenmp"], []):
+        for options in (["-fopenmp", ONE_PATH], ["-fopenmp"], [ONE_PATH], []):
             done = subprocess.run([*command, *options], input=text, capture_output=True, text=True, check=False)
             if done.returncode == 0:
                 return

@@ -71,6 +71,10 @@ class S3(Elementwise):
         if not group["p"] >= 1:
             raise ValueError(f"p is {group['p']}; it must be at least 1 (math.inf included)")
 
+    def state_scale(self, dtype: torch.dtype) -> float:
+        """S of _rule."""
+        return 2 / torch.finfo(dtype).eps
+
     def rule(self, group: dict[str, Any]) -> tuple[Callable[..., Tensor], tuple[str, ...], dict[str, Any]]:
         """S3's rule, see _rule."""
         beta, other = group["beta"], group["denominator_beta"]

@@ -85,6 +85,7 @@ def triton(monkeypatch):
     monkeypatch.setattr(fused_gpu, "_kept", lambda make, numbers, _: make(numbers))
     monkeypatch.setattr(torch.cuda, "device", lambda _: contextlib.nullcontext())
     fused._kernel.cache_clear()
+    fused_gpu._load.cache_clear()
     yield
     fused._kernel.cache_clear()
     fused_gpu._load.cache_clear()
@@ -196,14 +197,8 @@ print("moved", big[0].item())
     assert done.stderr.count("compiling failed") == (compiler == "/bin/false")  # one that cannot be seen before
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kept", [True, False])
-def test_a_kernel_is_kept_for_later_processes_where_it_can_be(tmp_path, kept):
-    compiler, folder = tmp_path / "compiler", tmp_path / "cache"
-    compiler.write_text(f'#!/bin/sh\necho called >> {tmp_path}/calls\nexec g++ "$@"\n')
-    compiler.chmod(0o755)
-    if not kept:
-        folder.write_text("not a folder")
+def fused_elsewhere(tmp_path, compiler):
+    """What a fused step in another process with a compiler of one's own moves a parameter by."""
     code = """
 import torch
 from optimizers import S3
@@ -212,10 +207,54 @@ parameter.grad = torch.ones(3)
 S3([parameter], fused=True).step()
 print(parameter[0].item())
 """
-    settings = os.environ | {"CXX": str(compiler), "TORCH_EXTENSIONS_DIR": str(folder)}
-    run = [sys.executable, "-c", code]
-    moved = {subprocess.run(run, env=settings, capture_output=True, text=True, check=True).stdout for _ in range(2)}
-    assert len(moved) == 1
+    (tmp_path / "compiler").write_text(f"#!/bin/sh\n{compiler}\n")
+    (tmp_path / "compiler").chmod(0o755)
+    settings = os.environ | {"CXX": str(tmp_path / "compiler"), "TORCH_EXTENSIONS_DIR": str(tmp_path / "cache")}
+    return subprocess.run([sys.executable, "-c", code], env=settings, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.slow
+def test_a_compiler_that_lacks_some_options_will_do(tmp_path):
+    clang = 'case "$*" in *-fno-thread-jumps*|*-fopenmp*) echo unknown option >&2; exit 1;; esac; exec g++ "$@"'
+    assert float(fused_elsewhere(tmp_path, clang)) < 0
+
+
+@pytest.mark.slow
+def test_a_kept_kernel_that_was_cut_off_is_made_anew(tmp_path):
+    counted = f'echo called >> {tmp_path}/calls; exec g++ "$@"'
+    moved = fused_elsewhere(tmp_path, counted)
+    (kernel,) = (tmp_path / "cache" / "optimizers").iterdir()
+    kernel.write_bytes(kernel.read_bytes()[:100])
+    assert [fused_elsewhere(tmp_path, counted) for _ in range(2)] == [moved] * 2
+    assert len((tmp_path / "calls").read_text().splitlines()) == 2
+
+
+@pytest.mark.slow
+def test_a_full_disk_keeps_no_kernel_but_steps_are_fused(tmp_path):
+    small = tmp_path / "cache"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", small], check=False).returncode:
+        pytest.skip("this system lets nobody mount a small disk")
+    try:
+        assert float(fused_elsewhere(tmp_path, 'exec g++ "$@"')) < 0
+        assert not list((small / "optimizers").iterdir())
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_a_compilers_name_that_cannot_be_read_is_none(monkeypatch):
+    monkeypatch.setenv("CXX", "g++ '-O2")
+    assert not fused.has_compiler("cpu")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_kernel_is_kept_for_later_processes_where_it_can_be(tmp_path, kept):
+    folder = tmp_path / "cache"
+    if not kept:
+        folder.write_text("not a folder")
+    counted = f'echo called >> {tmp_path}/calls; exec g++ "$@"'
+    assert len({fused_elsewhere(tmp_path, counted) for _ in range(2)}) == 1
     assert len((tmp_path / "calls").read_text().splitlines()) == (1 if kept else 2)
     if kept:
         assert [path.suffix for path in (folder / "optimizers").iterdir()] == [".so"]
@@ -422,6 +461,100 @@ def test_a_state_saved_by_one_implementation_goes_on_in_another(name, tmp_path):
         param.data.copy_(of_one.data)
     train(plain, one, first=5)
     train(resumed, other, first=5)
+    assert distance(one, other) < 1e-6
+
+
+@pytest.mark.parametrize("saved", [torch.float32, torch.float64])
+@pytest.mark.parametrize("loaded", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("name", ["s3", "signum"])
+def test_a_state_goes_on_in_another_precision(name, saved, loaded):
+    optimizer, arguments = SETTINGS[name]
+    one, other = nn.Parameter(torch.zeros(3, dtype=saved)), nn.Parameter(torch.zeros(3, dtype=loaded))
+    before, after = optimizer([one], lr=1.0, **arguments), optimizer([other], lr=1.0, **arguments)
+    for _ in range(20):
+        one.grad = torch.tensor([1.0, -2.0, 1e-9], dtype=saved)
+        before.step()
+    after.load_state_dict(copy.deepcopy(before.state_dict()))
+    other.data.copy_(one.data)
+    for param, of_it in ((one, before), (other, after)):
+        for _ in range(20):
+            param.grad = torch.tensor([-1.0, 2.0, -1e-9], dtype=param.dtype)
+            of_it.step()
+    rounding = 0.05 if loaded == torch.bfloat16 else 1e-5
+    torch.testing.assert_close(other.double(), one.double(), rtol=rounding, atol=rounding)
+
+
+@pytest.mark.parametrize("how", [{}, {"fused": True}, {"foreach": False}])
+def test_a_parameter_that_has_become_another_precision_is_told(how):
+    model = nn.Linear(3, 3)
+    optimizer = S3(model.parameters(), **how)
+    train(optimizer, list(model.parameters()), steps=1)
+    model.double()
+    with pytest.raises(RuntimeError, match="load the optimizer's state_dict"):
+        train(optimizer, list(model.parameters()), steps=1)
+    optimizer.load_state_dict(optimizer.state_dict())
+    train(optimizer, list(model.parameters()), steps=1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_hooks_of_load_state_dict_are_heard(dtype):
+    def make(*sizes):
+        params = [nn.Parameter(torch.zeros(size, dtype=dtype)) for size in sizes]
+        return S3(params), params
+
+    (one, of_one), (other, _) = make(2, 3), make(3, 2)
+    train(one, of_one, steps=1)
+    other.register_load_state_dict_pre_hook(lambda _, s: {**s, "state": {0: s["state"][1], 1: s["state"][0]}})
+    other.register_load_state_dict_post_hook(lambda optimizer: [x["norm"].fill_(7) for x in optimizer.state.values()])
+    other.load_state_dict(one.state_dict())
+    for param, state in other.state.items():
+        assert torch.equal(state["norm"], torch.full(param.shape, 7.0))
+        assert state["exp_avg"].shape == param.shape
+
+
+@pytest.mark.parametrize("how", [{}, {"fused": True}, {"foreach": True}, {"foreach": False}])
+def test_autograd_sees_that_a_step_has_changed_the_parameters(how):
+    weight, x = nn.Parameter(torch.ones(2**20)), torch.ones(2**20, requires_grad=True)
+    loss = (weight * x).sum()
+    loss.backward(retain_graph=True)
+    S3([weight], **how).step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_parameters_without_memory_are_not_taken_for_others():
+    param, meta = nn.Parameter(torch.zeros(2**20)), nn.Parameter(torch.zeros(5, device="meta"))
+    param.grad, meta.grad = torch.ones_like(param), torch.ones_like(meta)
+    with pytest.raises(RuntimeError, match="nothing here compiles for meta"):
+        S3([param, meta], fused=True).step()
+    assert param.abs().max() == 0
+    with pytest.warns(UserWarning, match="nothing here compiles for meta"):
+        S3([param, meta]).step()
+    assert param.abs().min() > 0
+
+
+@pytest.mark.usefixtures("triton")
+def test_rows_whose_kernel_fails_after_others_were_updated_are_updated_plainly(monkeypatch):
+    one, other = ([nn.Parameter(torch.zeros(4, dtype=t)) for t in (torch.float32, torch.float16)] for _ in range(2))
+    train(S3(one, foreach=True), one, steps=1)
+    source = fused_gpu.source
+
+    def broken(recording, columns, *others):
+        if torch.float16 in columns.values():
+            raise fused.CompilerError("no float16 here")
+        return source(recording, columns, *others)
+
+    monkeypatch.setattr(fused_gpu, "source", broken)
+    with pytest.warns(UserWarning, match="no float16 here"), np.errstate(all="ignore"):
+        train(S3(other, fused=True), other, steps=1)
+    assert distance(one, other) < 1e-6
+
+
+@pytest.mark.parametrize("how", [{"fused": True}, {"foreach": True}, {"foreach": False}])
+def test_settings_may_be_tensors_of_one_element(how):
+    one, other = parameters(), parameters()
+    train(S3(one, lr=0.1, weight_decay=0.1, **how), one)
+    train(S3(other, lr=torch.tensor([0.1]), weight_decay=torch.tensor([0.1]), **how), other)
     assert distance(one, other) < 1e-6
 
 
