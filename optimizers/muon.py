@@ -73,6 +73,8 @@ class Muon(Optimizer):
 
     def _share(self) -> None:
         """Make the two optimizers anew, on this one's groups and state."""
+        if not hasattr(torch.optim, "Muon"):
+            raise RuntimeError(f"Muon came with torch 2.9; this is torch {torch.__version__}")
         self._parts: list[Optimizer] = []
         for kind, matrices in ((torch.optim.Muon, True), (torch.optim.AdamW, False)):
             groups = [group for group in self.param_groups if group["matrices"] is matrices]

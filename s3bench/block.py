@@ -27,6 +27,7 @@ class End:
 
     def __init__(self, above: int | None = None, state: dict[str, Any] | None = None) -> None:
         self._above = above
+        self.is_over = False  # whether a loss was the last
         self.state = state or {"first": None, "in_a_row": 0}
 
     def is_at(self, loss: float) -> bool:
@@ -34,7 +35,9 @@ class End:
         if self.state["first"] is None:
             self.state["first"] = loss
         self.state["in_a_row"] = self.state["in_a_row"] + 1 if loss > self.state["first"] else 0
-        return not math.isfinite(loss) or (self._above is not None and self.state["in_a_row"] >= self._above)
+        many = self._above is not None and self.state["in_a_row"] >= self._above
+        self.is_over = not math.isfinite(loss) or many
+        return self.is_over
 
 
 class Block:

@@ -11,10 +11,12 @@ import numpy.typing as npt
 
 from s3bench import record
 from s3bench.errors import UserError
+from s3bench.runs import flat
 from s3bench.score import poisson_interval
 from s3bench.spikes import baselines, find_spikes
 
 LOW = 0.3  # largest lr_multiplier of a run that should not spike
+FREE = ("optimizer", "decay", "eval_every", "measure_every", "code")  # in one calibration
 CEILING = 2.0  # times the largest loss above its level in these runs
 PER_10K = 1.0  # spikes per 10,000 steps that the runs must rule out, at 95%
 K = (6.0, 7.0, 8.0, 10.0, 12.0, 15.0)
@@ -75,13 +77,23 @@ def smallest_height(config: dict[str, Any]) -> float:
 def calibrate_tasks(results_dir: str | Path) -> dict[str, Calibration]:
     """The calibration of each task from its undisturbed records at an lr_multiplier of at most LOW.
 
-    Raises UserError: no records, a damaged one, none at so low a learning rate, or runs that are too few or not calm.
+    Raises UserError: no records, a damaged one, none at so low a learning rate, runs of one task with different
+    settings, or runs that are too few or not calm.
     """
     losses: dict[str, list[Array]] = {}
     smallest: dict[str, float] = {}
+    settings: dict[str, dict[str, Any]] = {}
     for row in map(record.load_record, record.folders(results_dir)):
         calm = row["lr_multiplier"] <= LOW and record.shock(row["config"]) is None
         if row["state"] in record.OVER and calm:
+            given = flat({key: value for key, value in record.identity(row["config"]).items() if key not in FREE})
+            first = settings.setdefault(row["task"], given)
+            different = [key for key in given | first if given.get(key) != first.get(key)]
+            if different:
+                raise UserError(
+                    f"{results_dir} holds runs of {row['task']} that differ in {', '.join(different)}: "
+                    "calibrate them in folders of their own"
+                )
             loss = record.load_steps(row["folder"], ["loss"]).loss.to_numpy()
             losses.setdefault(row["task"], []).append(loss)
             smallest[row["task"]] = smallest_height(row["config"])

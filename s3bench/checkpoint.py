@@ -84,8 +84,8 @@ def restore(
 ) -> None:
     """Put a checkpoint into the model, the optimizer and torch's random numbers. Only the first process has it.
 
-    Raises what torch raises for one that does not fit; the run's checkpoints are then removed, so that another try
-    begins anew.
+    Raises what torch raises for one that does not fit; the run's checkpoints are then set aside, so that another try
+    begins anew. After any other failure, such as a GPU that others have filled, another try takes them again.
     """
     try:
         if learner.processes.size == 1:
@@ -95,9 +95,10 @@ def restore(
         else:
             _restore_spread(state, learner, optimizer)
         _set_random_state(learner.processes.from_first(_randoms(state)))
-    except Exception:
-        if folder is not None:
-            record.remove_checkpoints(folder)
+    except (KeyError, ValueError, RuntimeError) as error:
+        fits = isinstance(error, RuntimeError) and "Error(s) in loading state_dict" not in str(error)
+        if folder is not None and not fits:
+            record.set_checkpoints_aside(folder)
         raise
 
 

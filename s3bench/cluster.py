@@ -34,8 +34,8 @@ def check(launcher: dict[str, Any]) -> None:
     _kind(launcher).check(_settings(launcher))
 
 
-def train_all(runs: Pack, console: Console) -> dict[Path, str]:
-    """Train all runs on the cluster of their launcher; returns {}: the records say all.
+def train_all(runs: Pack, console: Console) -> None:
+    """Train all runs on the cluster of their launcher: the records say what became of them.
 
     Raises UserError if the cluster does not take the jobs.
     """
@@ -53,7 +53,6 @@ def train_all(runs: Pack, console: Console) -> dict[Path, str]:
             shutil.rmtree(folder, ignore_errors=True)
             if not any(folder.parent.iterdir()):
                 folder.parent.rmdir()
-    return {}
 
 
 def _kind(launcher: dict[str, Any]) -> type[Slurm] | type[Ray]:
@@ -114,7 +113,8 @@ class Watch:
         self.waiting = {place: config for runs in packs for config, place in runs}  # without an outcome
         self.runs = len(self.waiting)
         self.over: set[Path] = set()
-        self.errors = {place: _failed_at(place) for place in self.waiting}  # failures that are known
+        self.errors = {place: record.failed_at(place) for place in self.waiting}  # failures that are known
+        self.failures = dict.fromkeys(self.waiting, 0)  # how many of each run there were since
 
     def watch(self) -> None:
         """Return when all runs have an outcome, or when no job is left. Cancels the jobs if interrupted."""
@@ -140,7 +140,7 @@ class Watch:
         self._let_end()
 
     def _look_until_over(self, fail_fast: bool) -> bool:
-        """Look at the records again and again; returns whether a run failed."""
+        """Look at the records again and again; returns whether a run failed at all its tries."""
         failed = False
         columns = (BarColumn(bar_width=20), TextColumn("{task.description}"))
         with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
@@ -160,23 +160,25 @@ class Watch:
         return failed
 
     def _say_outcomes(self) -> bool:
-        """Print the outcomes that are new; returns whether one is a failure."""
-        failures = 0
+        """Print the outcomes that are new; returns whether one is a failure after which no other try follows."""
+        failed = False
         for place, config in list(self.waiting.items()):
-            failure = _failed_at(place)
+            failure, seconds = record.failed_at(place), ""
             if record.has_result(place):
                 seconds = f"  {record.load_record(place)['seconds']:.1f} s"
             elif failure != self.errors[place] and failure is not None:
-                seconds = ""
-                failures += 1
                 self.errors[place] = failure
+                self.failures[place] += 1
+                if self.failures[place] <= config.retries:
+                    self._say(f"{place.name}  {record.outcome(place)}; try {self.failures[place] + 1} follows")
+                    continue
+                failed = True
             else:
                 continue
             self.over.add(place)
-            if record.has_result(place) or not config.retries:
-                del self.waiting[place]
+            del self.waiting[place]
             self._say(f"[{len(self.over)}/{self.runs}] {place.name}  {record.outcome(place)}{seconds}")
-        return failures > 0
+        return failed
 
     def _say_gone(self, gone: dict[int, str]) -> None:
         """Print which of the jobs that are gone leave runs behind."""
@@ -205,11 +207,3 @@ class Watch:
             self.alive -= set(self.cluster.gone(self.alive, self.submission, self._say, 1.0))
             if self.alive:
                 time.sleep(0.2)
-
-
-def _failed_at(place: Path) -> int | None:
-    """What tells one failure of a run from the next; None if it has none."""
-    try:
-        return (place / record.ERROR).stat().st_mtime_ns
-    except FileNotFoundError:
-        return None

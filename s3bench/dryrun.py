@@ -1,7 +1,6 @@
 """What a sweep would do: which runs, for how long, on how much disk. Nothing is trained and nothing is written."""
 
 import math
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from s3bench import record
 from s3bench.config import RunConfig, run_configs
 from s3bench.errors import UserError
 from s3bench.status import duration, patient_console
+from s3bench.workers import places
 
 BYTES_PER_STEP, BYTES_PER_RUN = 40, 16_000  # of a record whose like was not measured: five columns, and what is fixed
 WEIGHED = 100  # records at most whose files are looked at
@@ -35,7 +35,7 @@ def show(overrides: list[str], most: float = math.inf) -> None:
     configs = run_configs(overrides, most)
     folders = [record.folder_of(vars(config)) for config in configs]
     record.refuse_other_version({folder.parent for folder in folders})
-    todo = [c for c, folder in zip(configs, folders, strict=True) if not record.has_result(folder)]
+    todo = [config for config, folder in zip(configs, folders, strict=True) if record.state(folder) not in record.OVER]
     all_of, left = (Counter(_kind(config) for config in some) for some in (configs, todo))
     steps: Counter[Kind] = Counter()
     for config in todo:
@@ -44,9 +44,9 @@ def show(overrides: list[str], most: float = math.inf) -> None:
     for kind, count in all_of.items():
         table.add_row(*kind, *(f"{number:,}" for number in (count, count - left[kind], left[kind], steps[kind])))
     console.print(table)
-    places = ", ".join(sorted({config.results_dir for config in configs}))
+    results = ", ".join(sorted({config.results_dir for config in configs}))
     console.print(
-        f"{len(configs):,} runs in {places}, {len(configs) - len(todo):,} of them over already: "
+        f"{len(configs):,} runs in {results}, {len(configs) - len(todo):,} of them over already: "
         f"{len(todo):,} to run, {steps.total():,} steps",
         markup=False,
     )
@@ -64,13 +64,15 @@ def _costs(todo: Sequence[RunConfig], left: Counter[Kind], steps: Counter[Kind])
     sources = _Sources(todo)
     costs = {kind: cost for kind in steps if (cost := sources.cost(kind))}
     unknown = sorted({task for task, optimizer in steps if (task, optimizer) not in costs})
-    at_once = todo[0].launcher.get("jobs") or max(1, _cores() // max(config.threads for config in todo))
     seconds = sum(cost.seconds * steps[kind] for kind, cost in costs.items())
     size = sum(cost.bytes * steps[kind] for kind, cost in costs.items())
     size += sum(BYTES_PER_STEP * steps[kind] + BYTES_PER_RUN * left[kind] for kind in steps if kind not in costs)
     measured = "measured in " + ", ".join(sorted({cost.source for cost in costs.values()}))
     lines = []
-    if costs:
+    if costs and "hydra_launcher" in todo[0].launcher:
+        lines.append(f"time: about {duration(seconds)} of all runs together, {measured}")
+    elif costs:
+        at_once = max(1, len(places(todo, _gpus(todo[0].device))))
         lines.append(f"time: about {duration(seconds / at_once)} with {at_once} runs at a time, {measured}")
     if unknown:
         lines.append(f"time: unknown of {', '.join(unknown)}, of which no run is over here or in a folder beside")
@@ -116,8 +118,13 @@ def _over(place: Path) -> list[Row]:
     return [row for row in rows if row["state"] in record.OVER and row["steps"] and row["seconds"]]
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _gpus(device: str) -> int:
+    """How many a sweep would find."""
+    if device == "cpu":
+        return 0
+    import torch  # takes a second
+
+    return torch.cuda.device_count()
 
 
 def _size(size: float) -> str:

@@ -14,7 +14,7 @@ While a run is under way:
 
         claim.N              who trains it, see claim.py; N counts the processes that have
         steps.N.jsonl, evals.N.jsonl   the rows of the Nth process; the first line says from which step it went on
-        checkpoint.STEP.pt   the last two, see checkpoint.py
+        checkpoint.STEP.pt   the last two, see checkpoint.py; .unfit those that did not fit the model or optimizer
 
 Rows are only ever appended, each process to files of its own: rows from the step on at which a later process went on
 do not count.
@@ -232,8 +232,7 @@ class Writer:
         steps, evals = (_by_column(_rows(self.folder, name)) for name in (STEPS, EVALS))
         write_result(self.folder, steps, evals, summary)
         (self.folder / ERROR).unlink(missing_ok=True)  # of another process's try
-        remove_checkpoints(self.folder)
-        for done in _under_way(self.folder):
+        for done in [*self.folder.glob("checkpoint.*"), *_under_way(self.folder)]:
             done.unlink(missing_ok=True)
 
     def fail(self, cause: str, traceback: str) -> None:
@@ -267,10 +266,10 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("checkpoint.*.pt"), reverse=True)
 
 
-def remove_checkpoints(folder: Path) -> None:
-    """Remove the checkpoints of a run."""
+def set_checkpoints_aside(folder: Path) -> None:
+    """Have a run go on from none of its checkpoints; they are kept until it is over."""
     for file in checkpoints(folder):
-        file.unlink(missing_ok=True)
+        file.replace(file.with_suffix(".unfit"))
 
 
 def has_rows(folder: Path, step: int, evals: int) -> bool:
@@ -310,6 +309,14 @@ def _by_column(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
 def write_error(folder: Path, cause: str, details: str = "") -> None:
     """Mark a run as failed."""
     _write(folder / ERROR, f"{cause}\n\n{details}")
+
+
+def failed_at(folder: Path) -> int | None:
+    """What tells one failure of a run from the next; None if it has none."""
+    try:
+        return (folder / ERROR).stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
 
 
 def state(folder: Path) -> str:

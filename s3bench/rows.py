@@ -77,10 +77,8 @@ class Rows:
         self._say(f"step {row['step']}/{self._config.horizon}  {values}")
 
     def has_diverged(self) -> bool:
-        """Whether the run diverged: it was ended early, or its losses or its last evaluation say so."""
-        if len(self.losses) < self._config.horizon or not math.isfinite(self._held_out[-1]):
-            return True
-        return has_diverged(self.losses)
+        """Whether the losses or the last evaluation say that the run diverged."""
+        return not math.isfinite(self._held_out[-1]) or has_diverged(self.losses)
 
     def fail(self, cause: str, traceback: str) -> None:
         """The run failed."""

@@ -76,9 +76,9 @@ def _recorded(
     """Train, and close the record in one way or another."""
     try:
         parts.tracker.start(as_dict(config), rows.folder, saved["step"] if saved else 0)
-        result = _train(config, parts, device, processes, saved, stop, began, rows)
+        result, ended_early = _train(config, parts, device, processes, saved, stop, began, rows)
         summary = {
-            "state": record.DIVERGED if rows.has_diverged() else record.FINISHED,
+            "state": record.DIVERGED if ended_early or rows.has_diverged() else record.FINISHED,
             **result,
             "fingerprint": parts.task.fingerprint(),
             "processes": processes.size,
@@ -106,8 +106,11 @@ def _train(
     stop: Stop,
     began: float,
     rows: Rows | None = None,
-) -> dict[str, Any]:
-    """Train the task's model; returns what the summary says of it. Only the first process has rows."""
+) -> tuple[dict[str, Any], bool]:
+    """Train the task's model; returns what the summary says of it, and whether a loss was the last (see block.End).
+
+    Only the first process has rows.
+    """
     torch.manual_seed(config.seed)
     learner = _learner(config, parts, device, processes)
 
@@ -159,7 +162,7 @@ def _train(
         on_eval=rows.add_eval if rows else lambda _: None,
         shock=Shock(config.shock, parts.task, config.seed, processes.rank),
     )
-    return {"steps": steps, **so_far(), "parameters": sum(p.numel() for p in learner.params)}
+    return {"steps": steps, **so_far(), "parameters": sum(p.numel() for p in learner.params)}, end.is_over
 
 
 def _learner(config: RunConfig, parts: Parts, device: torch.device, processes: Processes) -> Learner:

@@ -173,7 +173,7 @@ def _label(runs: Sequence[Run]) -> None:
     horizon is always named where there are several.
     """
     apart = {"code": None, "shock": None}  # other code is refused, and shocked runs stand in tables of their own
-    settings = [_flat(record.identity(run.row["config"]) | apart) for run in runs]
+    settings = [flat(record.identity(run.row["config"]) | apart) for run in runs]
     tasks = [tuple(item for item in s.items() if not item[0].startswith("optimizer.")) for s in settings]
     lone = [None if record.shock(run.row["config"]) else index for index, run in enumerate(runs)]
     for run in runs:
@@ -233,16 +233,16 @@ def _usual(settings: Sequence[tuple[str, ...]], seen: Sequence[Hashable]) -> tup
     return max(places, key=lambda own: len(places[own])) if first > second else None
 
 
-def _flat(settings: Mapping[str, Any], above: str = "") -> dict[str, str]:
+def flat(settings: Mapping[str, Any], above: str = "") -> dict[str, str]:
     """Nested settings as {"optimizer.p": "3.0"}, without the axes of a grid."""
-    flat: dict[str, str] = {}
+    found: dict[str, str] = {}
     for key, value in settings.items():
         if isinstance(value, Mapping):
-            flat |= _flat(value, f"{above}{key}.")
+            found |= flat(value, f"{above}{key}.")
         elif key not in ("seed", "lr_multiplier"):
             whole = isinstance(value, float) and value.is_integer()  # p=3 and p=3.0 are one run
-            flat[f"{above}{key}"] = value if isinstance(value, str) else json.dumps(int(value) if whole else value)
-    return flat
+            found[f"{above}{key}"] = value if isinstance(value, str) else json.dumps(int(value) if whole else value)
+    return found
 
 
 def target_name(target: Mapping[str, Any]) -> str:

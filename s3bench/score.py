@@ -1,4 +1,4 @@
-"""The scores of runs, and of cells (task × optimizer × lr_multiplier) over their seeds. Pure functions on arrays."""
+"""The scores of runs, and of cells (task × optimizer × lr_multiplier) over their seeds."""
 
 import math
 from collections.abc import Sequence

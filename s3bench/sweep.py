@@ -16,7 +16,8 @@ from s3bench.workers import Workers
 
 
 def sweep(overrides: list[str], most: float = math.inf) -> int:
-    """Train every run of the grid that is not over yet; returns the exit code: 1 if a run failed.
+    """Train every run of the grid that is not over yet; returns the exit code: 1 if a run failed or is
+    missing.
 
     Before the first run starts, every task and optimizer of the grid is built once: a mistake shows at once, and data
     are prepared once. Raises UserError, also for a grid of more than `most` runs.
@@ -38,7 +39,10 @@ def sweep(overrides: list[str], most: float = math.inf) -> int:
             record.remove(folder)
         runs = list(zip(todo, record.plan_all([as_dict(config) for config in todo]), strict=True))
         console.print(f"{len(configs)} runs in {places}, {len(configs) - len(todo)} of them over already", markup=False)
-        unwritten = cluster.train_all(runs, console) if on_cluster else Launcher(workers, console, runs).launch()
+        if on_cluster:
+            cluster.train_all(runs, console)
+        else:
+            unwritten = Launcher(workers, console, runs).launch()
     return _closing(console, folders, unwritten, time.monotonic() - began)
 
 

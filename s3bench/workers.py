@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from multiprocessing import forkserver, resource_tracker
@@ -35,12 +35,8 @@ class Workers:
         self.gpus = _check(self._context, configs)
 
     def places(self, configs: list[RunConfig]) -> list[str]:
-        """The devices of the runs that this machine takes at a time: one run per core, or so many on each GPU."""
-        device, jobs, per_gpu = configs[0].device, configs[0].launcher["jobs"], configs[0].launcher["runs_per_gpu"]
-        if device == "cpu" or (device == "auto" and not self.gpus):
-            return [device] * (jobs or max(1, _cores() // max(config.threads for config in configs)))
-        gpus = [device] if ":" in device else [f"cuda:{number}" for number in range(self.gpus)]
-        return [gpus[number % len(gpus)] for number in range(jobs or len(gpus) * per_gpu)]
+        """The devices of the runs that this machine takes at a time."""
+        return places(configs, self.gpus)
 
     def start(self, config: RunConfig, folder: Path, device: str, dead: int | None) -> BaseProcess:
         """Train a run in a new process. `dead`: the number of its claim whose owner has died, see claim.py.
@@ -51,6 +47,15 @@ class Workers:
         with _undisturbed():
             process.start()
         return process
+
+
+def places(configs: Sequence[RunConfig], gpus: int) -> list[str]:
+    """The devices of the runs that a machine takes at a time: one run per core, or so many on each of its GPUs."""
+    device, jobs, per_gpu = configs[0].device, configs[0].launcher["jobs"], configs[0].launcher["runs_per_gpu"]
+    if device == "cpu" or (device == "auto" and not gpus):
+        return [device] * (jobs or max(1, _cores() // max(config.threads for config in configs)))
+    names = [device] if ":" in device else [f"cuda:{number}" for number in range(gpus)]
+    return [names[number % len(names)] for number in range(jobs or len(names) * per_gpu)]
 
 
 def _work(config: RunConfig, folder: Path, dead: int | None) -> None:

@@ -55,6 +55,13 @@ def records(folder, losses, **axes):
             writer.finish({"state": "finished", "steps": len(loss)})
 
 
+def test_runs_of_different_settings_are_not_calibrated_together(tmp_path):
+    records(tmp_path, [calm(seed, 10_000) for seed in range(4)], lr_multiplier=0.3)
+    records(tmp_path, [calm(seed, 2000) for seed in range(4)], lr_multiplier=0.1, optimizer="adamw")
+    with pytest.raises(UserError, match="runs of quadratic that differ in horizon: calibrate them in folders of"):
+        calibrate_tasks(tmp_path)
+
+
 def test_only_runs_at_low_learning_rates_count(tmp_path):
     records(tmp_path, [calm(seed, 10_000) for seed in range(4)], lr_multiplier=0.3)
     records(tmp_path, [calm(seed, bump=50) for seed in range(4)], lr_multiplier=10)

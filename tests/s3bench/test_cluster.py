@@ -362,6 +362,15 @@ def test_a_job_tries_a_failed_run_again_where_that_is_asked_for(slurm, tmp_path,
 
 
 @pytest.mark.slow
+def test_a_failure_after_which_another_try_follows_does_not_end_a_sweep(slurm, tmp_path, s3bench):
+    (tmp_path / "flaky.py").write_text(FLAKY)
+    grid = ["task=quadratic", "task.build._target_=flaky.Flaky", "seed=0,1,2", "horizon=100", "results_dir=r"]
+    result = s3bench("sweep", *grid, *ON_SLURM, "retries=1", "fail_fast=true", **slurm)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "3 runs: 3 finished" in result.stdout
+
+
+@pytest.mark.slow
 def test_a_sweep_on_slurm_can_end_at_its_first_failure(slurm, tmp_path):
     (tmp_path / "flaky.py").write_text(FLAKY)
     (tmp_path / "patient.py").write_text(PATIENT)

@@ -165,7 +165,25 @@ def test_a_checkpoint_that_does_not_fit_fails_the_run_once(tmp_path):
     torch.save(state, checkpoint)
     assert run(cut) == "failed"
     assert "Missing key" in record.outcome(here)
+    assert list(here.glob("checkpoint.*")) == [checkpoint.with_suffix(".unfit")]
     assert run(cut) == "finished"
+    assert not list(here.glob("checkpoint.*"))
+
+
+def test_a_failure_that_is_not_the_checkpoints_keeps_it(tmp_path, monkeypatch):
+    _, cut, _, here = configs(tmp_path, "task=digits_mlp", "optimizer=s3", "horizon=30", "eval_every=5")
+    assert stopped_at(cut, 2) == "stopped"
+    kept = record.checkpoints(here)
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.nn.Module, "load_state_dict", full)
+        assert run(cut) == "failed"
+    assert record.checkpoints(here) == kept
+    assert run(cut) == "finished"
+    assert record.load_record(here)["summary"]["resumed"]
 
 
 def start(tmp_path, *overrides):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from s3bench import record
+from s3bench import dryrun, record
 from s3bench.config import as_dict, run_config, run_configs
 from s3bench.status import duration, look, seconds_left, show
 
@@ -143,6 +143,23 @@ def test_a_dry_run_says_what_would_run_and_for_how_long_and_writes_nothing(s3ben
     assert "time: unknown of regression, of which no run is over here or in a folder beside" in unknown
     assert "disk: about 54.7 KiB, not measured; of regression an estimate, 40 bytes a step" in unknown
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["device=auto"], "time: about 10 s with 2 runs at a time"),  # one on each of two GPUs
+        (["device=cuda:0"], "time: about 20 s with 1 runs at a time"),
+        (["device=cuda", "launcher.runs_per_gpu=2"], "time: about 5 s with 4 runs at a time"),
+        (["launcher=slurm"], "time: about 20 s of all runs together"),
+    ],
+)
+def test_a_dry_run_knows_how_many_runs_a_sweep_would_train_at_a_time(tmp_path, monkeypatch, capsys, settings, said):
+    results(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    dryrun.show(["optimizer=s3,adamw", "seed=0,1,2", "horizon=100", "results_dir=r", *settings])
+    assert said in capsys.readouterr().out
 
 
 def test_a_sweep_of_many_runs_asks_for_yes(s3bench):

@@ -213,6 +213,15 @@ def test_an_error_in_training_fails_the_run_and_names_the_cause(tmp_path):
     assert row["config"]["task"]["targets"][0]["metric"] == "loss"
 
 
+@pytest.mark.parametrize("horizon", [216, 400])
+def test_a_run_that_is_ended_at_its_last_step_has_diverged_too(tmp_path, horizon):
+    rule = ["task=nonconvex", "optimizer=sgd", "task.lr=0.000001", "schedule=constant", "schedule.warmup=0"]
+    rule += ["eval_every=10", "seed=6", "stop_diverged=5", f"horizon={horizon}", f"results_dir={tmp_path}"]
+    config = run_config(rule)
+    assert run(config) == "diverged"
+    assert record.load_record(tmp_path / config.run_id)["steps"] == 216
+
+
 def test_a_run_that_learns_nothing_has_not_diverged(tmp_path):
     for seed in range(8):
         config = run_config([f"seed={seed}", "lr_multiplier=1e-6", "horizon=200", f"results_dir={tmp_path}"])
