@@ -77,12 +77,6 @@ def median_steps(times: Sequence[Steps]) -> float:
     return high if math.isinf(high) else (low + high) / 2
 
 
-def restricted_steps(times: Sequence[Steps], horizon: float) -> npt.NDArray[np.float64]:
-    """min(steps to target, horizon) of each run, shape (runs,). Their mean is the restricted mean: the mean number of
-    the first `horizon` steps that a run spends above the target (Royston and Parmar 2013)."""
-    return np.array([min(time.high, horizon) for time in times], dtype=np.float64)
-
-
 def expected_running_time(times: Sequence[Steps], spent: Sequence[float]) -> float:
     """Steps expected until a target is reached if one starts again with another seed whenever a run misses it.
 

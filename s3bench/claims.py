@@ -17,7 +17,6 @@ from s3bench import score
 from s3bench.bounds import adam
 from s3bench.comparisons import sensitivity_by_seed
 from s3bench.evidence import (
-    TUNED,
     Array,
     Known,
     at,
@@ -82,7 +81,9 @@ def _edges(runs: pd.DataFrame, *optimizers: str) -> list[str]:
 
 
 def _lacking(findings: list[Finding], *optimizers: str) -> Evidence:
-    what = f"no task has runs of {', '.join(optimizers)} in pairs of seeds, each at {TUNED} learning rates or more"
+    what = (
+        f"no task has runs of {', '.join(optimizers)} in pairs of seeds, each at {score.TUNED} learning rates or more"
+    )
     return findings, [] if findings else [what]
 
 
@@ -195,7 +196,7 @@ def ten_times(known: Known) -> Evidence:
     for task, group in _tasks(known.runs, "s3", "adamw"):
         multiplier = 10 * best_multiplier(group, "adamw")
         if math.isnan(multiplier):
-            missing.append(f"{task}: adamw at {TUNED} learning rates or more")
+            missing.append(f"{task}: adamw at {score.TUNED} learning rates or more")
             continue
         missing += _edges(group, "adamw")
         own, other = (at(group, name, multiplier) for name in ("s3", "adamw"))

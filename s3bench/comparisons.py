@@ -4,7 +4,7 @@ The baseline is adamw_95, AdamW (.9, .95), where a task has runs of it, else ada
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,10 @@ from s3bench.inference import (
 
 BASELINES = ("adamw_95", "adamw")
 TESTED = ["p", "p_holm", "verdict"]
+NOT_TUNED = "not tuned: at one learning rate"
+
+Untuned = Set[tuple[str, str]]  # (task, optimizer), of score.untuned
+NONE: Untuned = frozenset()
 
 
 def baseline(optimizers: Iterable[str]) -> str | None:
@@ -44,15 +48,22 @@ def _pairs(runs: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
             yield str(optimizer), base, group.merge(runs[runs.optimizer == base], on="seed")
 
 
-def _with_verdicts(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of one family with Holm's p and the verdict; each has p and n. Those without a pair are no test."""
-    tests = sum(row["n"] > 0 for row in rows)
-    for row, p in zip(rows, holm([row["p"] if row["n"] else math.nan for row in rows]), strict=True):
-        row |= {"p_holm": p, "verdict": verdict(p, row["n"], max(1, tests))}
+def _with_verdicts(rows: list[dict[str, Any]], untuned: Untuned = NONE) -> list[dict[str, Any]]:
+    """The rows of one family with Holm's p and the verdict; each has p and n.
+
+    Those without a pair are no test, and neither are those of an optimizer, or against a baseline, that is not tuned.
+    """
+    for row in rows:
+        if not row["n"] or {(row.get("task"), row["optimizer"]), (row.get("task"), row.get("baseline"))} & untuned:
+            row["p"] = math.nan
+    tests = sum(not math.isnan(row["p"]) for row in rows)
+    for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
+        said = NOT_TUNED if row["n"] and math.isnan(p) else verdict(p, row["n"], max(1, tests))
+        row |= {"p_holm": p, "verdict": said}
     return rows
 
 
-def final_losses(at_best: pd.DataFrame) -> pd.DataFrame:
+def final_losses(at_best: pd.DataFrame, untuned: Untuned = NONE) -> pd.DataFrame:
     """Final losses at each one's own best learning rate: mean difference to the baseline, Wilcoxon's signed ranks.
 
     `at_best`: one row per task, optimizer and seed, of score.picked. Holm's correction is over a task's optimizers.
@@ -65,7 +76,7 @@ def final_losses(at_best: pd.DataFrame) -> pd.DataFrame:
             row: dict[str, Any] = {"task": task, "optimizer": optimizer, "baseline": base, "n": len(pairs)}
             row |= _mean("difference", differences) | {"p": signed_rank_p(differences) if len(pairs) else math.nan}
             family.append(row)
-        rows += _with_verdicts(family)
+        rows += _with_verdicts(family, untuned)
     columns = ["task", "optimizer", "baseline", "n", "difference", "difference_low", "difference_high", *TESTED]
     return pd.DataFrame(rows, columns=columns)
 
@@ -83,7 +94,7 @@ def _mean(name: str, values: Any) -> dict[str, float]:
         return {name: float(values.mean()) if len(values) else math.nan, f"{name}_low": low, f"{name}_high": high}
 
 
-def speedups(times: pd.DataFrame) -> pd.DataFrame:
+def speedups(times: pd.DataFrame, untuned: Untuned = NONE) -> pd.DataFrame:
     """Steps to each target at each one's own best learning rate: the baseline's over the optimizer's, in pairs.
 
     The median ratio, as bounds where censoring leaves no more; its interval; the sign test, in which pairs of which
@@ -100,7 +111,7 @@ def speedups(times: pd.DataFrame) -> pd.DataFrame:
             row |= {"n": len(pairs), "faster": faster, "slower": slower, **_exp("speedup", median_bounds(bounds))}
             row |= _exp("interval", median_interval(bounds)) | {"p": sign_test_p(faster, slower)}
             family.append(row)
-        rows += _with_verdicts(family)
+        rows += _with_verdicts(family, untuned)
     columns = ["task", "target", "optimizer", "baseline", "n", "faster", "slower", "speedup_low", "speedup_high"]
     return pd.DataFrame(rows, columns=[*columns, "interval_low", "interval_high", *TESTED])
 
@@ -198,10 +209,13 @@ def horizons(at_best: pd.DataFrame) -> pd.DataFrame:
             bounds, ends = horizon_speedup(own, int(str(horizon)), steps, ladder.loc[seeds].to_numpy())
             row: dict[str, Any] = {"task": task, "optimizer": optimizer, "horizon": horizon, "baseline": base}
             row |= {"baseline_horizons": ", ".join(f"{steps:,}" for steps in ladder.columns), "n": len(seeds)}
-            row |= {"final_loss": own.mean(), "speedup_low": bounds[0], "speedup_high": bounds[1]}
+            row |= {"final_loss_mean": own.mean(), "final_loss_sd": own.std(ddof=1) if len(own) > 1 else math.nan}
+            row |= {"speedup_low": bounds[0], "speedup_high": bounds[1]}
             rows.append(row | {"interval_low": ends[0], "interval_high": ends[1]})
-    columns = ["task", "optimizer", "horizon", "baseline", "baseline_horizons", "n", "final_loss", "speedup_low"]
-    return pd.DataFrame(rows, columns=[*columns, "speedup_high", "interval_low", "interval_high"])
+    columns = ["task", "optimizer", "horizon", "baseline", "baseline_horizons", "n", "final_loss_mean"]
+    return pd.DataFrame(
+        rows, columns=[*columns, "final_loss_sd", "speedup_low", "speedup_high", "interval_low", "interval_high"]
+    )
 
 
 def across(at_best: pd.DataFrame, times: pd.DataFrame) -> pd.DataFrame:

@@ -19,7 +19,6 @@ COLUMNS = ["task", "ladder", "horizon", "optimizer", "lr_multiplier", "seed", "s
 COLUMNS += ["measured", "p", "same_beta", "look_ahead"]
 
 OF_SHOCK = ["kind", "dose", "step", "length", "peak"]
-TUNED = 2  # multipliers: of a single one nothing was chosen
 
 Array = npt.NDArray[np.float64]
 Slot = tuple[str, str | None, tuple[float, bool, bool] | None]
@@ -123,7 +122,7 @@ def at_best(runs: pd.DataFrame, optimizer: str) -> "pd.Series[float]":
 
 def chosen_from(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs of an optimizer on a task, none if a learning rate cannot have been chosen among them."""
-    return runs if runs.lr_multiplier.nunique() >= TUNED else runs.iloc[:0]
+    return runs if runs.lr_multiplier.nunique() >= score.TUNED else runs.iloc[:0]
 
 
 def at_edge(runs: pd.DataFrame, optimizer: str) -> bool:

@@ -11,6 +11,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy.special import gammainccinv, gammaincinv
 
 CELL = ["task", "optimizer", "lr_multiplier"]
+TUNED = 2  # multipliers: of a single one nothing was chosen
 
 
 def per_10k(events: int, steps: int) -> float:
@@ -71,8 +72,9 @@ def tuned(runs: pd.DataFrame) -> pd.DataFrame:
     """One row per task and optimizer: the final loss at its own best learning rate, see `picked`.
 
     `final_loss_mean` and `_sd` are over `n` results, NaN where there are fewer than two; `n` is below `seeds` where
-    some seeds lack a result. `best_multiplier` is the best over all that count, NaN if every one diverged; `edge` says
-    that it is the smallest or the largest of the `grid`, so that a better one may lie outside.
+    some seeds lack a result. `picks` says at which multiplier how many of them are, the most first. `best_multiplier`
+    is the best over all that count, NaN if every one diverged; `edge` says that it is the smallest or the largest of
+    the `grid`, so that a better one may lie outside.
     """
     rows = []
     reported = picked(runs)
@@ -83,6 +85,7 @@ def tuned(runs: pd.DataFrame) -> pd.DataFrame:
         multipliers = sorted(set(group.lr_multiplier))
         of_both = reported[(reported.task == task) & (reported.optimizer == optimizer)]
         found = dict(zip(of_both.seed, of_both.final_loss, strict=True))
+        counts = of_both.lr_multiplier.value_counts().sort_index().sort_values(ascending=False, kind="stable")
         losses = [found.get(seed, math.inf) for seed in whole.index if len(whole) > 1]
         rows.append(
             {
@@ -91,6 +94,7 @@ def tuned(runs: pd.DataFrame) -> pd.DataFrame:
                 "n": len(losses),
                 "seeds": len(grid),
                 "grid": ", ".join(f"{multiplier:g}" for multiplier in multipliers),
+                "picks": ", ".join(f"{multiplier:g} ({count})" for multiplier, count in counts.items()),
                 "best_multiplier": best,
                 "edge": best in (multipliers[0], multipliers[-1]),
                 "final_loss_mean": np.mean(losses) if losses else math.nan,
@@ -98,6 +102,12 @@ def tuned(runs: pd.DataFrame) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def untuned(runs: pd.DataFrame) -> set[tuple[str, str]]:
+    """The (task, optimizer) with results at fewer than TUNED learning rates."""
+    counts = runs[runs.final_loss.notna()].groupby(["task", "optimizer"]).lr_multiplier.nunique()
+    return set(counts[counts < TUNED].index)
 
 
 def sensitivity(final: npt.ArrayLike, initial: npt.ArrayLike) -> npt.NDArray[np.float64]:

@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 
 HEADERS = {
-    "restricted_mean": "restricted mean [95%]",
     "running_time": "expected running time",
     "difference": "difference [95%]",
     "ratio": "ratio of rates [95%]",
@@ -108,11 +107,13 @@ def _shown_overview(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for row in table.to_dict("records"):
         best = f"{_mean_and_sd(row['final_loss_mean'], row['final_loss_sd'])} (n = {row['n']})" if row["n"] else "-"
-        at = f" at ×{row['best_multiplier']:g}{', the edge' if row['edge'] else ''}" if row["n"] else ""
+        at = f" at {_picks(row['picks'])}{', the edge' if row['edge'] else ''}" if row["picks"] else ""
         n, lost = row["largest_n"], row["largest_diverged"]
-        largest = f"{_mean_and_sd(row['largest_final_loss_mean'], row['largest_final_loss_sd'])} (n = {_text(n)})"
+        loss = _mean_and_sd(row["largest_final_loss_mean"], row["largest_final_loss_sd"])
+        largest = f"{loss} (n = {_text(n)})"
         if lost > 0:
-            largest = f"{_text(lost)} of {_text(n)} diverged; the others {_text(row['largest_final_loss_mean'])}"
+            others = f"; the others {loss} (n = {_text(n - lost)})" if n > lost else ""
+            largest = f"{_text(lost)} of {_text(n)} diverged{others}"
         if not n > 0:
             largest = "-"
         reached = f"{_text(row['target_reached'])} of {_text(row['target_n'])}"
@@ -130,6 +131,12 @@ def _shown_overview(table: pd.DataFrame) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows).fillna("-")
+
+
+def _picks(counts: str) -> str:
+    """Of "1 (6), 0.3 (2)" "×1 (6), ×0.3 (2)", and "×1" where all seeds are at one multiplier."""
+    parts = [f"×{part}" for part in counts.split(", ")]
+    return ", ".join(parts) if len(parts) > 1 else parts[0].partition(" ")[0]
 
 
 def _shown_published(table: pd.DataFrame) -> pd.DataFrame:

@@ -9,16 +9,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from s3bench import comparisons, score
-from s3bench.censored import Steps, expected_running_time, median_steps, restricted_steps
-from s3bench.inference import mean_interval
+from s3bench.censored import Steps, expected_running_time, median_steps
 from s3bench.published import LOSS, OF_RECORDS
 from s3bench.runs import Run, grouped
 from s3bench.spikes import Spike
 
 RUN = ["run_id", "task", "ladder", "optimizer", "lr_multiplier", "lr", "seed", "horizon", "state", "steps"]
 TIME = [*score.CELL, "seed", "target", "horizon", "low", "high", "spent"]
-TARGET = [*score.CELL, "target", "n", "reached", "median_steps", "min_steps", "max_steps", "restricted_mean"]
-TARGET += ["restricted_mean_low", "restricted_mean_high", "running_time"]
+TARGET = [*score.CELL, "target", "n", "reached", "median_steps", "min_steps", "max_steps", "running_time"]
 OURS = "s3bench"  # the name of our definition beside the published ones
 PUBLISHED = [*score.CELL, "definition", "series", "score", "unit", "events", "events_per_10k", "flagged", "steps"]
 PUBLISHED += ["n", "runs"]
@@ -29,16 +27,18 @@ def make_tables(runs: Sequence[Run]) -> dict[str, pd.DataFrame]:
     plain, times = run_table(runs), time_table(runs)
     names = list(dict.fromkeys(name for run in runs for name in run.metrics))
     at_best, times_at_best = picked(plain, times)
-    longest = comparisons.longest(at_best)
+    untuned = score.untuned(plain)
+    compared = at_best[~pd.MultiIndex.from_frame(at_best[["task", "optimizer"]]).isin(list(untuned))]
+    longest = comparisons.longest(compared)
     tables = {"tuned": score.tuned(plain), "cells": score.cells(plain, names), "targets": _targets(times)}
     return {
-        "overview": _overview(runs, tables),
+        "overview": _overview(runs, tables, _targets(times_at_best.assign(lr_multiplier=math.nan))),
         **tables,
-        "final_losses": comparisons.final_losses(at_best),
-        "speedups": comparisons.speedups(times_at_best),
+        "final_losses": comparisons.final_losses(at_best, untuned),
+        "speedups": comparisons.speedups(times_at_best, untuned),
         "spike_rates": comparisons.spike_rates(plain),
         "sensitivity": comparisons.sensitivity(plain),
-        "horizons": comparisons.horizons(at_best),
+        "horizons": comparisons.horizons(compared),
         "across": comparisons.across(longest, times_at_best[times_at_best.task.isin(longest.task)]),
         "published": published_table(runs),
         "spikes": _spikes(runs),
@@ -79,14 +79,11 @@ def picked(plain: pd.DataFrame, times: pd.DataFrame) -> tuple[pd.DataFrame, pd.D
 def _targets(times: pd.DataFrame) -> pd.DataFrame:
     """One row per cell and target: how many runs reached it, and in how many steps."""
     table = []
-    for key, group in times.groupby([*score.CELL, "target"], sort=False):
+    for key, group in times.groupby([*score.CELL, "target"], sort=False, dropna=False):
         of_runs = [Steps(low, high) for low, high in zip(group.low, group.high, strict=True)]
         reached = [time.high for time in of_runs if time.reached]
-        restricted = restricted_steps(of_runs, float(group.horizon.iloc[0]))
-        low, high = mean_interval(restricted)
         row: dict[str, Any] = dict(zip((*score.CELL, "target"), key, strict=True))
         row |= {"n": len(of_runs), "reached": len(reached), "median_steps": median_steps(of_runs)}
-        row |= {"restricted_mean": restricted.mean(), "restricted_mean_low": low, "restricted_mean_high": high}
         row["running_time"] = expected_running_time(of_runs, group.spent.tolist())
         row |= {"min_steps": min(reached, default=math.nan), "max_steps": max(reached, default=math.nan)}
         table.append(row)
@@ -125,8 +122,11 @@ def _added_up(counts: npt.NDArray[np.int64]) -> dict[str, Any]:
     return {"flagged": flagged, "events": events, "steps": steps, "events_per_10k": rate, "n": n}
 
 
-def _overview(runs: Sequence[Run], tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """One row per task and optimizer: at its best learning rate, at the task's largest, spikes, the main target."""
+def _overview(runs: Sequence[Run], tables: Mapping[str, pd.DataFrame], targets: pd.DataFrame) -> pd.DataFrame:
+    """One row per task and optimizer: at its best learning rate, at the task's largest, spikes, the main target.
+
+    `targets`: of the runs at the best learning rate, as the final losses.
+    """
     rows = []
     for task, of_task in grouped(runs, "task").items():
         largest = max(run.row["lr_multiplier"] for run in of_task)
@@ -134,15 +134,14 @@ def _overview(runs: Sequence[Run], tables: Mapping[str, pd.DataFrame]) -> pd.Dat
             (best,) = part(tables["tuned"], task=task, optimizer=optimizer).to_dict("records")
             results = [run for run in group if run.has_result]
             row: dict[str, Any] = {"task": task, "optimizer": optimizer}
-            row |= {key: best[key] for key in ("n", "best_multiplier", "edge", "final_loss_mean", "final_loss_sd")}
+            row |= {key: best[key] for key in ("n", "picks", "edge", "final_loss_mean", "final_loss_sd")}
             at_largest = part(tables["cells"], task=task, optimizer=optimizer, lr_multiplier=largest).to_dict("records")
             row["largest_multiplier"] = largest
             for key in ("n", "diverged", "final_loss_mean", "final_loss_sd"):
                 row[f"largest_{key}"] = at_largest[0][key] if at_largest else math.nan
             row |= {"runs": len(results), "runs_with_spike": sum(bool(run.spikes) for run in results)}
             row["target"] = group[0].targets[0] if group[0].targets else None
-            where = {"task": task, "optimizer": optimizer, "lr_multiplier": best["best_multiplier"]}
-            reached = part(tables["targets"], **where, target=row["target"]).to_dict("records")
+            reached = part(targets, task=task, optimizer=optimizer, target=row["target"]).to_dict("records")
             for key in ("reached", "n", "median_steps"):
                 row[f"target_{key}"] = reached[0][key] if reached else math.nan
             rows.append(row)

@@ -12,7 +12,6 @@ from s3bench.censored import (
     kaplan_meier,
     log_ratios,
     median_steps,
-    restricted_steps,
     steps_to_target,
 )
 
@@ -51,10 +50,6 @@ def test_a_target_that_was_not_reached_is_infinite_in_the_median():
     assert median_steps([*at(10), MISSED]) == math.inf
     assert median_steps([NEVER, MISSED]) == math.inf
     assert math.isnan(median_steps([]))
-
-
-def test_the_restricted_mean_counts_steps_within_the_horizon():
-    assert restricted_steps([*at(20), MISSED, NEVER], 100).tolist() == [20, 100, 100]
 
 
 def test_the_expected_running_time_charges_the_runs_that_missed():

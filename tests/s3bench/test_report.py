@@ -258,12 +258,17 @@ def test_the_page_compares_with_the_baseline_at_each_ones_best_learning_rate(tmp
     for seed in range(6):
         make(tmp_path, "s3", seed=seed, final=0.01)
         make(tmp_path, "adamw", seed=seed, final=0.04, spikes=[60])
+    _, read = tables(tmp_path)
+    assert read["final_losses"].verdict.tolist() == ["not tuned: at one learning rate"]
+    assert read["final_losses"].p.isna().all()
+    for optimizer, seed in itertools.product(("s3", "adamw"), range(6)):
+        make(tmp_path, optimizer, 10, seed=seed, final=0.5)
     page, read = tables(tmp_path)
     assert read["final_losses"][["optimizer", "baseline", "n", "verdict"]].to_numpy().tolist() == [
         ["s3", "adamw", 6, "differs"]
     ]
     assert read["speedups"].set_index("target").loc["loss ≤ 0.05", ["faster", "slower", "n"]].tolist() == [6, 0, 6]
-    assert read["spike_rates"].difference.tolist() == [-100]
+    assert read["spike_rates"].difference.tolist() == [-100, 0]
     assert read["sensitivity"].empty is False
     assert read["horizons"].empty
     assert "cannot reach" not in page
@@ -322,8 +327,10 @@ def test_a_profile_has_bands_from_six_seeds_on(tmp_path, monkeypatch):
 def test_runs_at_several_horizons_are_a_ladder(tmp_path):
     for seed in (0, 1):
         for horizon, final in ((50, 0.04), (100, 0.02), (200, 0.01)):
-            make(tmp_path, "adamw", seed=seed, final=final, horizon=horizon)
-        make(tmp_path, "s3", seed=seed, final=0.02, horizon=50)
+            for multiplier in (1, 10):
+                make(tmp_path, "adamw", multiplier, seed=seed, final=final * multiplier, horizon=horizon)
+        for multiplier in (1, 10):
+            make(tmp_path, "s3", multiplier, seed=seed, final=0.02 * multiplier, horizon=50)
     _, read = tables(tmp_path)
     row = read["horizons"].iloc[0]
     assert (row.task, row.optimizer, row.horizon, row.n) == ("quadratic", "s3", 50, 2)

@@ -46,6 +46,7 @@ def test_the_learning_rate_is_never_picked_on_the_seed_it_is_reported_on():
     (best,) = score.tuned(table).to_dict("records")
     assert best["n"] == 2
     assert best["final_loss_mean"] == pytest.approx((2.0 + 9.0) / 2)
+    assert best["picks"] == "1 (1), 10 (1)"
     assert best["best_multiplier"] == 10.0
     assert best["edge"]
 
