@@ -20,7 +20,7 @@ EXPERIMENTS := tuned lr_sensitivity half_steps ten_times same_beta update_size a
 
 reproduce: setup ## the experiments behind the paper's claims, the shocks, and the verdicts; again: only what is missing
 	failed=0; for one in $(EXPERIMENTS); do \
-	    $(BIN)/s3bench sweep experiment=$$one scale=$(SCALE) results_dir=results/$(SCALE); ended=$$?; \
+	    $(BIN)/s3bench sweep experiment=$$one scale=$(SCALE) results_dir=results/$(SCALE) $(ARGS); ended=$$?; \
 	    test $$ended -le 1 || exit $$ended; test $$ended -eq 0 || failed=1; \
 	done; \
 	$(BIN)/s3bench report results/$(SCALE) && exit $$failed
