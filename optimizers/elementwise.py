@@ -14,6 +14,8 @@ from optimizers.recording import CompilerError
 
 PIECE = 2**16  # coordinates that the plain rule takes at a time on a CPU: the temporaries stay in its cache
 PIECE_GPU = 2**22  # and elsewhere, where a launch costs more
+FLAGS: dict[str, tuple[bool | None, ...]] = {"foreach": (None, True, False), "fused": (None, True, False)}
+FLAGS |= {"maximize": (True, False), "capturable": (True, False)}
 MANY = 2**20  # coordinates for which compiling pays: up to seconds once, for a step many times faster
 
 
@@ -53,6 +55,9 @@ class Elementwise(Optimizer):
                 raise ValueError(f"{name} is a tensor of shape {tuple(group[name].shape)}; it must have one element")
             if not 0 <= group[name] < float("inf"):
                 raise ValueError(f"{name} is {group[name]}; it must be at least 0 and finite")
+        for name, allowed in FLAGS.items():
+            if group[name] not in allowed:
+                raise ValueError(f"{name} is {group[name]!r}; it must be one of {', '.join(map(str, allowed))}")
         if group["foreach"] and group["fused"]:
             raise ValueError("foreach and fused are both True; choose one")
         self.check(group)

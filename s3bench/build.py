@@ -38,6 +38,12 @@ def build_parts(config: RunConfig) -> Parts:
     optimizer = _build(config.optimizer, f"optimizer {names.optimizer}", given={"params", "lr"})
     schedule = _build(config.schedule, f"schedule {names.schedule}", given={"step", "horizon"})
     tracker = _build(config.tracker, f"tracker {names.tracker}", given=set())
+    allowed = _argument_names(SpikeMonitor) or set()
+    for name, value in config.task.spikes.items():
+        if name not in allowed:
+            raise unknown("key of task.spikes", name, allowed)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UserError(f"task.spikes.{name} is {value!r}; it must be a number")
     with _mistakes("task.spikes"):
         SpikeMonitor(**config.task.spikes)
     with _mistakes(f"optimizer {names.optimizer}"):

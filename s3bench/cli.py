@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -55,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
         return int(chosen.command(chosen))
     except UserError as error:
         if os.environ.get("S3BENCH_DEBUG"):
-            raise
+            traceback.print_exc()
         print(f"s3bench: {one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -66,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     except OSError as error:
         if os.environ.get("S3BENCH_DEBUG"):
-            raise
+            traceback.print_exc()
         print(f"s3bench: {one_line(error)}", file=sys.stderr)
         return 1
 

@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from copy import copy
-from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -160,6 +160,9 @@ def _parse(text: str) -> Override:
     group = override.key_or_group
     if group.split(".")[0] in FILLED_IN:
         raise UserError(f"{group} is not for setting")
+    names = {field.name for field in fields(RunConfig)} | set(catalog.GROUPS)
+    if override.is_add() and group.split(".")[0].split("@")[0].split("/")[0] not in names:
+        raise unknown("key", group, names - set(FILLED_IN))
     if group == "experiment" and override.is_sweep_override():
         raise UserError(f"{text}: one experiment at a time")
     if group in catalog.GROUPS and not override.is_delete():

@@ -269,6 +269,9 @@ def test_maximize_closures_groups_and_tensor_lr_work_as_in_torch():
         (SignSGD, "lr", math.nan),
         (SignSGD, "momentum", 1.0),
         (SignSGD, "weight_decay", -0.1),
+        (S3, "fused", 2),
+        (S3, "foreach", 0.5),
+        (SignSGD, "maximize", None),
     ],
 )
 def test_an_argument_outside_its_range_is_named_with_its_value(optimizer, argument, value):

@@ -246,7 +246,9 @@ def test_a_damaged_record_is_one_line_and_exit_code_2(s3bench, tmp_path):
 
 
 def test_debug_shows_the_traceback(s3bench):
-    assert "Traceback" in s3bench("run", "task=x", S3BENCH_DEBUG="1").stderr
+    told = s3bench("run", "task=x", S3BENCH_DEBUG="1")
+    assert "Traceback" in told.stderr
+    assert told.returncode == 2
 
 
 def test_spikes_of_any_curve(s3bench, tmp_path):

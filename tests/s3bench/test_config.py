@@ -182,7 +182,8 @@ def test_a_mistake_is_one_line_with_what_is_allowed(override, message):
         (["+optimizer.betta=1"], "unknown argument of optimizer s3 'betta'. Did you mean beta\\?"),
         (["optimizer._target_=torch.optim.Adan"], "cannot be imported"),
         (["schedule.warmup=x"], "it must be like 0.02"),
-        (["+task.spikes.windw=3"], "task.spikes: .*windw"),
+        (["+task.spikes.windw=3"], "unknown key of task.spikes .windw.. Did you mean window"),
+        (["task.spikes={k: x}"], "task.spikes.k is .x.; it must be a number"),
         (["task.spikes.k=-1"], "task.spikes: k -1"),
         (["tracker=wandb", "tracker.mode=onlin"], "tracker.mode is 'onlin'; it must be offline or online"),
     ],
@@ -230,6 +231,7 @@ def test_what_a_class_passes_on_must_be_an_argument_of_its_base_class():
         (["experiment=tuned", "scale=gqu"], "unknown scale 'gqu'. Did you mean gpu\\?"),
         (["experiment=quickstart", "scale=gpu"], "only an experiment has scales, and quickstart has none"),
         (["scale=gpu"], "only an experiment has scales, and adhoc has none"),
+        (["+foo=1"], "unknown key 'foo'.* There is: .*horizon"),
         (["optimizer.bta=0.9,0.95"], "unknown key 'optimizer.bta'. Did you mean optimizer.beta\\?"),
     ],
 )
