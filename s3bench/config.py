@@ -20,6 +20,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from s3bench import catalog, record, source
+from s3bench.censored import check_targets
 from s3bench.errors import UserError, one_line, unknown
 from s3bench.grid import Path, copies, with_value
 
@@ -423,12 +424,7 @@ def _check(config: RunConfig) -> None:
             or_null = "null or " if may_be_null else ""
             raise UserError(f"launcher.{key} is {number!r}; it must be {or_null}a whole number above 0")
     _check_shock(config.shock, config.horizon)
-    for target in config.task.targets:
-        if set(target) not in ({"metric", "at_most"}, {"metric", "at_least"}) or not isinstance(target["metric"], str):
-            raise UserError(f"task.targets holds {target}; it must be {{metric, at_most}} or {{metric, at_least}}")
-        bound = target.get("at_most", target.get("at_least"))
-        if not (isinstance(bound, int | float) and math.isfinite(bound)):
-            raise UserError(f"task.targets holds {target}; its bound needs a finite number")
+    check_targets(config.task.targets, "task.targets")
     for key, node in (
         ("task.build", config.task.build),
         ("optimizer", config.optimizer),

@@ -16,7 +16,7 @@ from s3bench import __version__, comparisons, published, record
 from s3bench.censored import IN_A_ROW
 from s3bench.curve_data import curve_data
 from s3bench.inference import pairs_needed, smallest_p
-from s3bench.runs import TREND_STEPS, Run, grouped
+from s3bench.runs import JUDGE, TREND_STEPS, Run, grouped
 from s3bench.shocks import shock_facts
 from s3bench.shown import shown
 from s3bench.tables import part
@@ -74,6 +74,8 @@ def page(
         images={name: (caption, _embedded(*files[:2])) for name, (caption, files) in images.items()},
         ablated=any(name.startswith("fig5_") for name in images),
         commands=_commands(results_dir, runs),
+        judged=sorted({f"{run.row['config']['names']['task']}: {what}" for run in runs for what in run.row["measure"]}),
+        judge=JUDGE,
         verdicts=claims,
         verdict_table=_verdict_table(claims),
         curves=curve_data(runs, tables),

@@ -6,15 +6,18 @@ import multiprocessing
 from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import yaml
 
 from s3bench import published, record, score
-from s3bench.censored import NEVER, Steps, steps_to_target
-from s3bench.errors import UserError
+from s3bench.censored import NEVER, Steps, check_targets, steps_to_target
+from s3bench.errors import UserError, one_line, unknown
 from s3bench.figures import Curve
 from s3bench.onset import Traces, growth, no_traces, traces
 from s3bench.rules import known_rule
@@ -23,6 +26,7 @@ from s3bench.spikes import Spike, find_spikes
 TREND_STEPS = 25  # window of the running median in the loss curves
 CURVE_POINTS = 1000  # kept of a run's loss for the figures
 READ = ["loss", "lr", "grad_norm", "update_rms", "update_max", "param_max"]  # columns of the steps
+JUDGE = "judge.yaml"  # in a results folder: other targets and detector parameters than the records'
 MANY = 200  # records from which on all cores read them
 
 
@@ -58,7 +62,8 @@ def read_runs(results_dir: str | Path) -> list[Run]:
 def read_all(results_dir: str | Path) -> tuple[list[Run], list[Run]]:
     """The runs of a results folder, scored, in the page's order: the undisturbed ones, and those with a shock.
 
-    A shocked run has the labels of its undisturbed twin. From 200 records on, one process per core reads them; a script
+    Where the folder holds a JUDGE, its targets and detector parameters are taken instead of the records'. A shocked run
+    has the labels of its undisturbed twin. From 200 records on, one process per core reads them; a script
     that calls this needs `if __name__ == "__main__":`.
 
     Raises:
@@ -66,11 +71,15 @@ def read_all(results_dir: str | Path) -> tuple[list[Run], list[Run]]:
             detector parameters or had other data.
     """
     folders = record.folders(results_dir)
+    measures = _measures(Path(results_dir, JUDGE))
+    read = partial(read_run, measures=measures)
     if len(folders) < MANY:
-        runs = [read_run(folder) for folder in folders]
+        runs = list(map(read, folders))
     else:
         with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
-            runs = list(pool.map(read_run, folders, chunksize=16))
+            runs = list(pool.map(read, folders, chunksize=16))
+    for task in measures.keys() - {run.row["task"] for run in runs}:
+        raise unknown(f"task in {Path(results_dir, JUDGE)}", task, {run.row["task"] for run in runs})
     _label(runs)
     _refuse_mixtures(runs)
     runs.sort(key=lambda run: tuple(run.row[key] for key in ORDER))
@@ -84,9 +93,27 @@ def read_all(results_dir: str | Path) -> tuple[list[Run], list[Run]]:
 ORDER = ("ladder", "horizon", "task", "optimizer", "lr_multiplier", "seed")
 
 
-def read_run(folder: Path) -> Run:
-    """A record with its scores."""
+def _measures(file: Path) -> dict[str, dict[str, Any]]:
+    """What a JUDGE says: targets and detector parameters by task; of none nothing. Raises UserError."""
+    if not file.exists():
+        return {}
+    try:
+        given = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{file} cannot be read: {one_line(error)}") from error
+    for task, measure in given.items() if isinstance(given, dict) else [("", given)]:
+        kinds = {"targets": list, "spikes": dict}
+        if not isinstance(measure, dict) or any(type(x) is not kinds.get(key) for key, x in measure.items()):
+            raise UserError(f"{file}: it must be {{TASK: {{targets: [...], spikes: {{...}}}}}}")
+        check_targets(measure.get("targets", []), f"{file}: {task}.targets")
+    return dict(given)
+
+
+def read_run(folder: Path, measures: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> Run:
+    """A record with its scores; `measures`: targets and detector parameters instead of its own, by task."""
     run = Run(record.load_record(folder))
+    run.row["measure"] = sorted(measures.get(run.row["task"], {}))
+    run.row["config"]["task"] |= measures.get(run.row["task"], {})
     if not run.has_result:
         return run
     columns = [*READ, "update_above_1"] if run.row["config"]["measure_every"] == 1 else READ
@@ -263,7 +290,8 @@ def _refuse_mixtures(runs: Sequence[Run]) -> None:
             ("torch", [_version(run, "torch") for run in group if run.has_result]),
             ("task's library", [_library(run, run.row["config"]["task"]["build"]) for run in group if run.has_result]),
         ):
-            _refuse_several(task, what, facts)
+            mend = f"say in {JUDGE} what all are held to" if what in JUDGED else APART
+            _refuse_several(task, what, facts, mend)
         for optimizer, of_it in grouped(group, "optimizer").items():
             _refuse_several(
                 f"{task} with {optimizer}",
@@ -274,12 +302,16 @@ def _refuse_mixtures(runs: Sequence[Run]) -> None:
             _refuse_several(f"{task} with {optimizer}", "optimizer's library", libraries)
 
 
-def _refuse_several(where: str, what: str, facts: Sequence[Any]) -> None:
+JUDGED = ("targets", "detector parameters")
+APART = "sweep into another results_dir, or delete those of one kind"
+
+
+def _refuse_several(where: str, what: str, facts: Sequence[Any], mend: str = APART) -> None:
     different = list(dict.fromkeys(json.dumps(fact) for fact in facts))
     if len(different) > 1:
         raise UserError(
             f"the records of {where} differ in their {what} ({' and '.join(different[:2])}) and cannot stand in "
-            "one table; sweep into another results_dir, or delete those of one kind"
+            f"one table; {mend}"
         )
 
 

@@ -171,8 +171,32 @@ def test_other_settings_than_the_optimizers_make_another_task(tmp_path):
 def test_runs_held_to_different_measures_never_stand_in_one_table(tmp_path, override):
     make(tmp_path)
     make(tmp_path, seed=1, overrides=[override])
-    with pytest.raises(UserError, match="the records of quadratic differ in their"):
+    with pytest.raises(UserError, match=r"the records of quadratic differ in their .* say in judge\.yaml"):
         write_report(tmp_path)
+
+
+def test_other_targets_and_another_idea_of_a_spike_need_no_retraining(tmp_path):
+    make(tmp_path, spikes=[60])
+    make(tmp_path, seed=1, overrides=["task.spikes.delta=0.9", "task.targets=[{metric: loss, at_most: 0.3}]"])
+    judge = tmp_path / "judge.yaml"
+    judge.write_text("quadratic: {targets: [{metric: loss, at_most: 0.4}], spikes: {delta: 5.0}}")
+    page, read = tables(tmp_path)
+    assert set(read["targets"].target) == {"loss ≤ 0.4"}
+    assert read["targets"].n.tolist() == [2]
+    assert read["spikes"].empty  # of height 1
+    assert "Not of the records but of <code>judge.yaml</code>: quadratic: spikes, quadratic: targets." in page
+    for text, message in {
+        "quadratc: {targets: []}": "unknown task in .*judge.yaml 'quadratc'. Did you mean quadratic",
+        "quadratic: {target: []}": r"it must be \{TASK: \{targets",
+        "[1]": r"it must be \{TASK: \{targets",
+        "quadratic: {targets: [{metric: loss}]}": "quadratic.targets holds .*; it must be {metric, at_most}",
+        "quadratic: {spikes: {kk: 3}}": "task.spikes in its config cannot be used",
+        "quadratic: {targets: [{metric: accuracy, at_least: 1}]}": "a target of accuracy, which its evaluations lack",
+        "{": "judge.yaml cannot be read",
+    }.items():
+        judge.write_text(text)
+        with pytest.raises(UserError, match=message):
+            write_report(tmp_path)
 
 
 def test_a_task_without_targets_has_a_report(tmp_path):
