@@ -3,7 +3,7 @@
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -21,6 +21,17 @@ from s3bench.rows import Rows
 from s3bench.shock import Shock
 from s3bench.stop import Stop, Stopped
 from s3bench.train import train
+
+
+class Setup(NamedTuple):
+    """What a run is trained with, the same in all its processes."""
+
+    config: RunConfig
+    parts: Parts
+    device: torch.device
+    processes: Processes
+    stop: Stop
+    began: float  # time.monotonic()
 
 
 def run(
@@ -44,12 +55,13 @@ def run(
     device = find_device(config.device, processes.local_rank)
     parts = build_parts(config)
     check_rows(parts.task, config.names.task, processes, config.accumulate)
+    setup = Setup(config, parts, device, processes, stop, began)
     with joined(processes, device):
         if processes.rank > 0:
             if not processes.from_first(None):
                 with stop.deferred():
                     stop.raise_if_asked()
-                    _train(config, parts, device, processes, None, stop, began)
+                    _train(setup)
             return record.FINISHED
         folder = record.plan(as_dict(config))
         with record.claimed(folder, dead) as claim, stop.deferred():
@@ -60,29 +72,21 @@ def run(
             stop.raise_if_asked()
             with record.Writer(folder, as_dict(config), claim.number, first_step) as writer:
                 rows = Rows(config, parts.tracker, writer, claim, say, first_step)
-                return _recorded(config, parts, device, processes, saved, stop, began, rows)
+                return _recorded(setup, saved, rows)
 
 
-def _recorded(
-    config: RunConfig,
-    parts: Parts,
-    device: torch.device,
-    processes: Processes,
-    saved: dict[str, Any] | None,
-    stop: Stop,
-    began: float,
-    rows: Rows,
-) -> str:
-    """Train, and close the record in one way or another."""
+def _recorded(setup: Setup, saved: dict[str, Any] | None, rows: Rows) -> str:
+    """Train, from a checkpoint if there is one, and close the record in one way or another."""
+    config, parts = setup.config, setup.parts
     try:
         parts.tracker.start(as_dict(config), rows.folder, saved["step"] if saved else 0)
-        result, ended_early = _train(config, parts, device, processes, saved, stop, began, rows)
+        result, ended_early = _train(setup, saved, rows)
         summary = {
             "state": record.DIVERGED if ended_early or rows.has_diverged() else record.FINISHED,
             **result,
             "fingerprint": parts.task.fingerprint(),
-            "processes": processes.size,
-            **environment(device, [config.task.build["_target_"], config.optimizer["_target_"]]),
+            "processes": setup.processes.size,
+            **environment(setup.device, [config.task.build["_target_"], config.optimizer["_target_"]]),
         }
         rows.finish(summary)
         return str(summary["state"])
@@ -92,27 +96,19 @@ def _recorded(
     except Exception as error:  # whatever went wrong with this run, it is reported and the sweep goes on
         rows.fail(one_line(error), traceback.format_exc())
         parts.tracker.fail()
-        if processes.size > 1:  # torchrun then ends the others, which wait for this one
+        if setup.processes.size > 1:  # torchrun then ends the others, which wait for this one
             raise
         return record.FAILED
 
 
-def _train(
-    config: RunConfig,
-    parts: Parts,
-    device: torch.device,
-    processes: Processes,
-    saved: dict[str, Any] | None,
-    stop: Stop,
-    began: float,
-    rows: Rows | None = None,
-) -> tuple[dict[str, Any], bool]:
+def _train(setup: Setup, saved: dict[str, Any] | None = None, rows: Rows | None = None) -> tuple[dict[str, Any], bool]:
     """Train the task's model; returns what the summary says of it, and whether a loss was the last (see block.End).
 
     Only the first process has rows.
     """
+    config, parts, device, processes, stop, began = setup
     torch.manual_seed(config.seed)
-    learner = _learner(config, parts, device, processes)
+    learner = _learner(setup)
 
     def lr(step: int) -> float:
         return float(config.task.lr * config.lr_multiplier * parts.schedule(step, horizon=config.horizon))
@@ -165,16 +161,17 @@ def _train(
     return {"steps": steps, **so_far(), "parameters": sum(p.numel() for p in learner.params)}, end.is_over
 
 
-def _learner(config: RunConfig, parts: Parts, device: torch.device, processes: Processes) -> Learner:
+def _learner(setup: Setup) -> Learner:
     """The task's model on its device, in the training options of the config."""
+    config, task = setup.config, setup.parts.task
     return Learner(
-        parts.task,
-        parts.task.model().to(device),
+        task,
+        task.model().to(setup.device),
         accumulate=config.accumulate,
         precision=config.precision,
         compile=config.compile,
         channels_last=config.channels_last,
         checkpointing=config.checkpointing,
-        processes=processes,
+        processes=setup.processes,
         parallel=config.parallel,
     )
