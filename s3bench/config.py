@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from s3bench import catalog, record, source
 from s3bench.censored import check_targets
 from s3bench.errors import UserError, one_line, unknown
-from s3bench.grid import Path, copies, with_value
+from s3bench.grid import KeyPath, copies, with_value
 
 CHOICES = {
     "decay": ("all", "matrices"),  # see groups.py
@@ -252,7 +252,7 @@ def _config(overrides: Sequence[Override]) -> RunConfig:
 
 def _spanned(fixed: list[Override], axes: list[list[Override]]) -> Iterator[tuple[tuple[Override, ...], RunConfig]]:
     """The points of a grid, each with what `_config` makes of it: composed once for all that differ in values alone."""
-    movable: dict[tuple[str | None, ...], dict[str, list[Path]]] = {}
+    movable: dict[tuple[str | None, ...], dict[str, list[KeyPath]]] = {}
     composed: dict[tuple[str | None, ...], tuple[DictConfig, RunConfig]] = {}
     converted: dict[tuple[Any, ...], Any] = {}
     for point in itertools.product(*axes):
@@ -289,7 +289,7 @@ def _is_value(override: Override) -> bool:
 
 def _movable(
     unresolved: DictConfig, overrides: Sequence[Override], point: tuple[Override, ...]
-) -> dict[str, list[Path]]:
+) -> dict[str, list[KeyPath]]:
     """The keys of a grid's point whose other values need no composing, and all places that hold their values."""
     keys = [override.key_or_group for override in overrides if not _is_structural(override)]
     places = {o.key_or_group: copies(unresolved, o.key_or_group, keys) for o in point if _is_value(o)}

@@ -101,7 +101,7 @@ def _steps_to_target(runs: Sequence[Run], name: str) -> dict[str, figures.Series
         known = [m for m in multipliers if math.isfinite(median[m])]  # at least half of the seeds reached it
         reached = {m: [time.high for time in times[m] if time.reached] for m in known}
         series[optimizer] = figures.Series(
-            multipliers=known,
+            x=known,
             middle=[median[m] for m in known],
             low=[min(reached[m]) for m in known],
             high=[max(reached[m]) for m in known],

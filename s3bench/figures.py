@@ -61,9 +61,9 @@ class Curve:
 
 @dataclass
 class Series:
-    """An optimizer's values over the multipliers: `middle` with `low` and `high`, and `points`, one per seed."""
+    """An optimizer's values over `x`, such as multipliers: `middle` with `low` and `high`; `points`, one per seed."""
 
-    multipliers: list[float] = field(default_factory=list)
+    x: list[float] = field(default_factory=list)
     middle: list[float] = field(default_factory=list)
     low: list[float] = field(default_factory=list)
     high: list[float] = field(default_factory=list)
@@ -75,7 +75,7 @@ class ShockRow(NamedTuple):
 
     ylabel: str
     xlabel: str
-    panels: Mapping[int, Mapping[str, Series]]  # step of the shock -> optimizer -> values, doses for multipliers
+    panels: Mapping[int, Mapping[str, Series]]  # step of the shock -> optimizer -> values over the doses
     over_time: bool = False  # steps for doses: lines with bands
 
 
@@ -286,7 +286,7 @@ def over_axis(
     ylabel: str,
     slope: float | None = None,
 ) -> Figure:
-    """A panel per title: values against what the series have for multipliers, such as horizons, on logarithmic axes.
+    """A panel per title: values over x, such as horizons, on logarithmic axes.
 
     Args:
         panels: title -> series' name -> series; infinite points are drawn above the axis, as diverged.
@@ -301,10 +301,10 @@ def over_axis(
             _draw_doses(axes, panel, [name for name in looks if name in panel], looks)
             _value_axis(axes, panel, 5 if slope is None else 1)
             axes.set_xlabel(xlabel)
-            first = [(s.multipliers[0], s.middle[0]) for s in panel.values() if s.multipliers]
+            first = [(s.x[0], s.middle[0]) for s in panel.values() if s.x]
             if slope is not None and first:
                 x, y = max(first, key=lambda point: point[1])
-                last = max(s.multipliers[-1] for s in panel.values() if s.multipliers)
+                last = max(s.x[-1] for s in panel.values() if s.x)
                 axes.plot([x, last], [y, y * (last / x) ** slope], color="black", lw=0.8, ls="--", zorder=1)
                 axes.legend([Line2D([], [], color="black", lw=0.8, ls="--")], [f"slope {slope:g}"], loc="upper right")
             if any(math.isinf(value) for series in panel.values() for _, value in series.points):
@@ -355,7 +355,7 @@ def around_onsets(
     """A column per title, a row per label: medians with bands against the steps from the onsets of spikes.
 
     Args:
-        panels: title -> optimizer -> a series for each row, steps from the onset for multipliers.
+        panels: title -> optimizer -> a series for each row, over the steps from the onset.
         looks: of all optimizers.
         ylabels: of the rows.
     """
@@ -435,11 +435,11 @@ def _draw_bands(axes: Axes, panel: Mapping[str, Series], names: Sequence[str], l
     for name in names:
         if name in panel:
             series, colour = panel[name], looks[name].colour
-            axes.fill_between(series.multipliers, series.low, series.high, color=colour, alpha=0.13, lw=0)
-            axes.plot(series.multipliers, series.middle, color=colour, lw=1.0)
-            every, place = max(1, len(series.multipliers) // 6), names.index(name)
+            axes.fill_between(series.x, series.low, series.high, color=colour, alpha=0.13, lw=0)
+            axes.plot(series.x, series.middle, color=colour, lw=1.0)
+            every, place = max(1, len(series.x) // 6), names.index(name)
             marked = slice(place * every // len(names), None, every)  # each at other steps than the others
-            axes.plot(series.multipliers[marked], series.middle[marked], looks[name].marker, color=colour, ms=3, mew=0)
+            axes.plot(series.x[marked], series.middle[marked], looks[name].marker, color=colour, ms=3, mew=0)
 
 
 def _draw_shares(
@@ -487,7 +487,7 @@ def _legend(
 
 
 def _draw_series(axes: Axes, series: Series, look: Look, shift: float, lines: bool) -> None:
-    x = [multiplier * shift for multiplier in series.multipliers]
+    x = [multiplier * shift for multiplier in series.x]
     middle, low, high = (np.array(values, dtype=float) for values in (series.middle, series.low, series.high))
     bars = np.maximum(0, [middle - low, high - middle])  # the mean of equal numbers may differ from them by rounding
     style: dict[str, Any] = {
@@ -532,7 +532,7 @@ def _logarithmic(axes: Axes, low: float, high: float) -> None:
 
 
 def _multiplier_axis(axes: Axes, panel: Mapping[str, Series]) -> None:
-    multipliers = {multiplier for series in panel.values() for multiplier in series.multipliers}
+    multipliers = {multiplier for series in panel.values() for multiplier in series.x}
     multipliers |= {multiplier for series in panel.values() for multiplier, _ in series.points}
     axes.set_xscale("log")
     axes.set_xlim(min(multipliers) / 1.8, max(multipliers) * 1.8)

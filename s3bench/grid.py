@@ -11,13 +11,13 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, Node, ValueNode
 
-Path = tuple[str, ...]
+KeyPath = tuple[str, ...]
 
 # ${a.b}, or an environment variable, which nothing in a config changes; innermost first
 REFERENCE = re.compile(r"\$\{(?:oc\.env:[^${}]*|(\w+(?:\.\w+)*))\}")
 
 
-def copies(config: DictConfig, key: str, others: Sequence[str]) -> list[Path] | None:
+def copies(config: DictConfig, key: str, others: Sequence[str]) -> list[KeyPath] | None:
     """Where a value of the config stands, its own place first; None if more than copies of it depends on it.
 
     Args:
@@ -45,7 +45,7 @@ def copies(config: DictConfig, key: str, others: Sequence[str]) -> list[Path] | 
     return found
 
 
-def with_value(node: Any, path: Path, value: Any) -> Any:
+def with_value(node: Any, path: KeyPath, value: Any) -> Any:
     """The dataclass or dict with a value at a path; what lies beside the path is shared with the first one."""
     if not path:
         return value
@@ -54,7 +54,7 @@ def with_value(node: Any, path: Path, value: Any) -> Any:
     return replace(node, **{key: inner}) if is_dataclass(node) else {**node, key: inner}  # type: ignore[type-var]
 
 
-def _interpolations(node: Node, path: Path = ()) -> Iterator[tuple[Path, str]]:
+def _interpolations(node: Node, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
     """The texts in a config that refer to something else, and where they stand."""
     text = node._value()
     if isinstance(text, str):
@@ -68,9 +68,9 @@ def _interpolations(node: Node, path: Path = ()) -> Iterator[tuple[Path, str]]:
             yield from _interpolations(inner, (*path, str(index)))
 
 
-def _references(text: str) -> set[Path] | None:
+def _references(text: str) -> set[KeyPath] | None:
     """The places that a text refers to; None if it says more than this file understands."""
-    found: set[Path] = set()
+    found: set[KeyPath] = set()
     while match := REFERENCE.search(text):
         if match[1]:
             found.add(tuple(match[1].split(".")))
@@ -78,13 +78,13 @@ def _references(text: str) -> set[Path] | None:
     return None if "${" in text else found
 
 
-def _takes_anything(config: DictConfig, place: Path) -> bool:
+def _takes_anything(config: DictConfig, place: KeyPath) -> bool:
     """Whether a place has no type of its own, to which its value would be converted."""
     node = _node(config, place)
     return isinstance(node, ValueNode) and node._metadata.ref_type is Any
 
 
-def _node(config: DictConfig, place: Path) -> Any:
+def _node(config: DictConfig, place: KeyPath) -> Any:
     """What stands at a place; None in a list, or where there is nothing."""
     node: Any = config
     for key in place:

@@ -125,7 +125,7 @@ def _means(values: Mapping[float, Sequence[float]]) -> figures.Series:
     known = [place for place, of_place in values.items() if np.isfinite(of_place).all()]
     ends = [mean_interval(values[place]) for place in known]
     return figures.Series(
-        multipliers=known,
+        x=known,
         middle=[float(np.mean(values[place])) for place in known],
         low=[low for low, _ in ends],
         high=[high for _, high in ends],

@@ -239,7 +239,7 @@ def _series(pairs: Sequence[Pair], x: str, measure: str) -> dict[str, figures.Se
         values = {dose: [getattr(pair.response, measure) for pair in of] for dose, of in _by(group, x).items()}
         known = [dose for dose in values if np.isfinite(values[dose]).all()]
         series[optimizer] = figures.Series(
-            multipliers=known,
+            x=known,
             middle=[float(np.mean(values[dose])) for dose in known],
             low=[min(values[dose]) for dose in known],
             high=[max(values[dose]) for dose in known],
