@@ -8,6 +8,7 @@ import venv
 from tests.conftest import ROOT
 
 
+@pytest.mark.slow
 def test_the_wheel_works_on_its_own(tmp_path):
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
     subprocess.run(build, check=True, capture_output=True, text=True)

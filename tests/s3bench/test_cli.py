@@ -93,6 +93,7 @@ def processes_of(folder):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_sweep_that_is_ended_leaves_no_worker_behind(tmp_path, number):
     command = [str(CLI), "sweep", "task=quadratic", "horizon=200000", "seed=0,1", "results_dir=r"]
@@ -111,6 +112,7 @@ def test_a_sweep_that_is_ended_leaves_no_worker_behind(tmp_path, number):
     process.stderr.close()
 
 
+@pytest.mark.slow
 def test_ctrl_c_at_any_moment_prints_one_line(tmp_path):
     command = [str(CLI), "sweep", "task=quadratic", "horizon=200000", "seed=0,1", "results_dir=r"]
     for pause in (0.3, 1.5, 5):

@@ -53,6 +53,7 @@ def test_a_scale_gives_an_experiment_other_tasks():
     assert {c.names.optimizer for c in laptop} == {c.names.optimizer for c in gpu}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", ["laptop", "gpu", "paper"])
 def test_every_claims_experiment_has_three_scales(scale):
     for name in ("tuned", "half_steps", "ten_times", "same_beta", "update_size", "ablation", "rate", "lr_sensitivity"):

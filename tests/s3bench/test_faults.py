@@ -80,6 +80,7 @@ def sweep(tmp_path, *overrides):
     return subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
+@pytest.mark.slow
 def test_two_sweeps_at_once_train_each_run_once(tmp_path):
     (tmp_path / "counting.py").write_text(COUNTING)
     grid = ["task=quadratic", "task.build._target_=counting.Counting", "horizon=600", "seed=0,1,2,3,4,5", "--jobs", "2"]

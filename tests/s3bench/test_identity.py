@@ -91,6 +91,7 @@ def test_a_librarys_code_does_not_count_and_what_is_not_there_says_nothing():
     assert source.digest("s3bench.record.plan") == source.digest("json.loads") == source.digest("no_such.X") == ""
 
 
+@pytest.mark.slow
 def test_one_cell_of_two_experiments_that_share_a_folder_is_trained_once(s3bench, tmp_path):
     folder = tmp_path / "configs" / "experiment"
     folder.mkdir(parents=True)

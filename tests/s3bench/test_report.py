@@ -336,6 +336,7 @@ def test_a_run_too_short_for_a_definition_has_no_score_and_the_page_says_why(tmp
     assert "cannot judge the first steps (OLMo 2: 1,000; OLMo-core, monitor: 128;" in re.sub(r"\s+", " ", page)
 
 
+@pytest.mark.slow
 def test_a_profile_has_bands_from_six_seeds_on(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr("s3bench.report.figures.profile", lambda *given: drawn.append(given[2]) or Figure())

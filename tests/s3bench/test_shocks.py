@@ -196,6 +196,7 @@ def test_other_settings_have_twins_of_their_own(tmp_path):
     assert found == pytest.approx({"quadratic (warmup=0.02)": 1, "quadratic (warmup=0.3)": 2})
 
 
+@pytest.mark.slow
 def test_the_figure_of_several_kinds_steps_and_multipliers_is_drawn(tmp_path):
     shocks = [f"shock={{kind: gradient, step: {step}, dose: {dose}}}" for step in (20, 100) for dose in (3, 100)]
     shocks += [NOISE, "shock={kind: labels, step: 100, length: 2}", f"shock={{kind: noise, step: {HORIZON - 1}}}"]

@@ -295,6 +295,7 @@ def test_a_damaged_parquet_file_is_named(tmp_path):
         text_task(tmp_path, write(tmp_path, "cut.parquet", content[: len(content) // 2]))
 
 
+@pytest.mark.slow
 def test_a_run_on_your_own_text_from_the_command_line(tmp_path, s3bench):
     (tmp_path / "mine.jsonl").write_bytes(MANY)
     size = [override for override in overrides("text_gpt2") if "files" not in override]

@@ -105,6 +105,7 @@ def test_digits_are_held_out_and_shifted():
     ).abs().max() <= 29  # the rest of an epoch
 
 
+@pytest.mark.slow
 def test_source_gpt_holds_out_whole_files(tmp_path):
     folder = encoded_source(tmp_path, 512)
     assert folder == encoded_source(tmp_path, 512)
