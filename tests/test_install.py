@@ -5,6 +5,8 @@ import sys
 import sysconfig
 import venv
 
+import pytest
+
 from tests.conftest import ROOT
 
 
