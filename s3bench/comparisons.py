@@ -53,14 +53,20 @@ def _with_verdicts(rows: list[dict[str, Any]], untuned: Untuned = NONE) -> list[
 
     Those without a pair are no test, and neither are those of an optimizer, or against a baseline, that is not tuned.
     """
+    tested = []
     for row in rows:
-        if not row["n"] or {(row.get("task"), row["optimizer"]), (row.get("task"), row.get("baseline"))} & untuned:
-            row["p"] = math.nan
-    tests = sum(not math.isnan(row["p"]) for row in rows)
-    for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
-        said = NOT_TUNED if row["n"] and math.isnan(p) else verdict(p, row["n"], max(1, tests))
-        row |= {"p_holm": p, "verdict": said}
+        if row["n"] and not _sides(row) & untuned:
+            tested.append(row)
+        else:
+            row |= {"p": math.nan, "p_holm": math.nan, "verdict": NOT_TUNED if row["n"] else verdict(math.nan, 0, 1)}
+    for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
+        row |= {"p_holm": p, "verdict": verdict(p, row["n"], len(tested))}
     return rows
+
+
+def _sides(row: dict[str, Any]) -> Set[tuple[str, str]]:
+    """What a row compares, as (task, optimizer)."""
+    return {(row["task"], row[side]) for side in ("optimizer", "baseline") if side in row}
 
 
 def final_losses(at_best: pd.DataFrame, untuned: Untuned = NONE) -> pd.DataFrame:

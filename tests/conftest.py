@@ -25,6 +25,18 @@ def _data(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["S3BENCH_DATA"] = str(shared / "data")
 
 
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[None]:
+    """A disk of so many bytes ("64k") in a new folder; skips the test where nobody may mount one."""
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=False).returncode:
+        pytest.skip("this system lets nobody mount a small disk")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
 @pytest.fixture(scope="session")
 def image_data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Small CIFAR and ImageNet data in their true formats, where tasks look for the real ones."""

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from optimizers import S3, SignSGD, elementwise, fused, fused_gpu
+from tests.conftest import small_disk
 from tests.optimizers import triton_stand_in
 
 SETTINGS = {
@@ -231,15 +232,9 @@ def test_a_kept_kernel_that_was_cut_off_is_made_anew(tmp_path):
 
 @pytest.mark.slow
 def test_a_full_disk_keeps_no_kernel_but_steps_are_fused(tmp_path):
-    small = tmp_path / "cache"
-    small.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", small], check=False).returncode:
-        pytest.skip("this system lets nobody mount a small disk")
-    try:
+    with small_disk(tmp_path / "cache", "8k"):
         assert float(fused_elsewhere(tmp_path, 'exec g++ "$@"')) < 0
-        assert not list((small / "optimizers").iterdir())
-    finally:
-        subprocess.run(["umount", small], check=True)
+        assert not list((tmp_path / "cache" / "optimizers").iterdir())
 
 
 def test_a_compilers_name_that_cannot_be_read_is_none(monkeypatch):

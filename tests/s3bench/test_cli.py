@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 
 from s3bench import record
+from tests.conftest import small_disk
 
 CLI = Path(sys.executable).with_name("s3bench")
 OWN_OPTIMIZER = """\
@@ -157,19 +158,13 @@ def test_a_worker_that_leaves_without_a_word_has_failed(s3bench, tmp_path):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 def test_a_full_disk_is_one_line_and_nothing_is_taken_for_whole(s3bench, tmp_path):
-    small = tmp_path / "small"
-    small.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", small], check=False).returncode:
-        pytest.skip("no mount here")
-    try:
+    with small_disk(tmp_path / "small", "64k"):
         for command in (["run"], ["sweep", "--jobs", "1"]):
             result = s3bench(*command, "horizon=5000", "results_dir=small/r")
             assert result.returncode == 1
             assert "No space left" in result.stdout + result.stderr or "failed" in result.stdout
             assert "Traceback" not in result.stdout + result.stderr
-            assert not list(small.glob("r/*/summary.json"))
-    finally:
-        subprocess.run(["umount", small], check=True)
+            assert not list(tmp_path.glob("small/r/*/summary.json"))
 
 
 def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path):

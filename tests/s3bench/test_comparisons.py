@@ -59,6 +59,14 @@ def test_a_diverged_run_is_the_largest_difference_not_a_hole():
     assert (row["difference"], row["p"], row["verdict"]) == (-INF, 2 / 64, "differs")
 
 
+def test_only_what_was_not_tuned_is_said_not_to_be():
+    table = runs(["s3", "signum", "adamw"], 8, lambda *_: INF)  # no difference is known
+    assert comparisons.final_losses(table).verdict.tolist() == ["not told apart"] * 2
+    found = comparisons.final_losses(table, {("t", "signum")}).set_index("optimizer")
+    assert found.verdict.to_dict() == {"s3": "not told apart", "signum": "not tuned: at one learning rate"}
+    assert set(comparisons.final_losses(table, {("t", "adamw")}).verdict) == {"not tuned: at one learning rate"}
+
+
 def test_two_pairs_are_no_verdict_and_no_baseline_is_no_comparison():
     table = runs(["s3", "adamw"], 2, lambda o, *_: 1.0 if o == "s3" else 2.0)
     assert one(comparisons.final_losses(table))["verdict"] == "n = 2 pairs cannot reach 0.05 (6 needed)"

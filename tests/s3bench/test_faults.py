@@ -17,6 +17,7 @@ from s3bench import record
 from s3bench.config import as_dict, run_config
 from s3bench.run import run
 from s3bench.workers import Workers
+from tests.conftest import small_disk
 from tests.s3bench.interrupted import configs, same
 
 CLI = Path(sys.executable).with_name("s3bench")
@@ -190,18 +191,12 @@ def test_a_worker_killed_by_the_kernel_for_memory_is_one_failed_run(tmp_path):
 
 
 def test_a_disk_too_full_for_a_checkpoint_does_not_end_the_run(tmp_path):
-    small = tmp_path / "cut"
-    small.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", small], check=False).returncode:
-        pytest.skip("this system lets nobody mount a small disk")
-    try:
+    with small_disk(tmp_path / "cut", "200k"):
         task = ["task=digits_vit", "optimizer=s3", "horizon=40", "eval_every=10", "checkpoint_every=0.01"]
         whole, cut, there, here = configs(tmp_path, *task)
         run(whole)
         assert run(cut) == "finished"
         assert same(there, here)
-    finally:
-        subprocess.run(["umount", small], check=True)
 
 
 def test_a_failed_run_keeps_its_rows_and_is_tried_again_from_its_checkpoint(tmp_path):
