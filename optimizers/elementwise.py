@@ -95,18 +95,12 @@ class Elementwise(Optimizer):
 
     def _columns(self, params: list[Any], names: tuple[str, ...]) -> Columns:
         """The parameters that have a gradient, the gradients and their states; of DTensors, the parts that lie here."""
-        params = [param for param in params if param.grad is not None]
-        grads = [param.grad for param in params]
+        pairs = [(param, param.grad) for param in params]
+        params, grads = [x for x, grad in pairs if grad is not None], [grad for _, grad in pairs if grad is not None]
         if {grad.layout for grad in grads} - {torch.strided}:
             raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
-        if any(map(Tensor.is_complex, params)):
-            raise RuntimeError(f"{type(self).__name__} does not support complex parameters")
         states = [self.state[param] for param in params]
-        for name in names:
-            for param, state in zip(params, states, strict=True):
-                if name not in state:
-                    state[name] = torch.zeros_like(param, dtype=_precision(param), memory_format=torch.preserve_format)
-        columns: Columns = [params, grads, *([state[name] for state in states] for name in names)]
+        columns: Columns = [params, grads, *(_column(name, params, states) for name in names)]
         if any(hasattr(kind, "to_local") for kind in set(map(type, params))):
             rows = zip(*columns, strict=True)
             columns = list(zip(*(_local(*row) if hasattr(row[0], "to_local") else row for row in rows), strict=True))
@@ -145,6 +139,17 @@ class Elementwise(Optimizer):
                     self.state[param][name] = value.to(param.device, _precision(param), copy=True)
 
 
+def _column(name: str, params: list[Any], states: list[dict[str, Tensor]]) -> list[Tensor]:
+    """One state tensor of each parameter; they start at 0."""
+    try:
+        return [state[name] for state in states]
+    except KeyError:
+        for param, state in zip(params, states, strict=True):
+            if name not in state:
+                state[name] = torch.zeros_like(param, dtype=_precision(param), memory_format=torch.preserve_format)
+        return [state[name] for state in states]
+
+
 def _local(param: Any, grad: Any, *state: Any) -> Row:
     """Of DTensors the parts that lie here."""
     if grad.placements != param.placements:
@@ -160,6 +165,8 @@ def check_beta(name: str, beta: float) -> None:
 
 def _precision(param: Tensor) -> torch.dtype:
     """The type that the rule computes in, and that the state has."""
+    if param.dtype.is_complex:
+        raise RuntimeError("S3 and SignSGD do not support complex parameters")
     return torch.float32 if param.dtype.itemsize < 4 else param.dtype
 
 

@@ -85,9 +85,10 @@ def _kinds(columns: Columns) -> dict[tuple[torch.device, tuple[torch.dtype, ...]
     tensors = list(itertools.chain.from_iterable(columns))
     types = [set(map(DTYPE, column)) for column in columns]
     sizes = [list(map(Tensor.numel, column)) for column in columns]
+    devices = set(map(Tensor.get_device, tensors))  # -1 of the CPU, meta and the like
     if (
         set(map(type, tensors)) <= PLAIN
-        and len(set(map(DEVICE, columns[0]))) == len(set(map(Tensor.get_device, tensors))) == 1  # the latter is fast
+        and len(set(map(DEVICE, columns[0])) if devices == {-1} else devices) == 1
         and all(len(found) == 1 for found in types)
         and all(others == sizes[0] for others in sizes)
         and all(map(Tensor.is_contiguous, tensors))

@@ -69,8 +69,8 @@ def kernel(
         sizes = tuple(map(Tensor.numel, tensors[0]))
         if not any(sizes):
             return
-        addresses = tuple(itertools.chain.from_iterable(map(Tensor.data_ptr, column) for column in tensors))
-        aligned = functools.reduce(operator.or_, addresses) % 16 == 0
+        addresses = tuple(map(Tensor.data_ptr, itertools.chain.from_iterable(tensors)))
+        aligned = _aligned(addresses)
         with torch.cuda.device(device):
             chunks, table = _kept(_chunks, sizes, device), _kept(_table, sizes + addresses, device)
             programs = chunks.shape[1]
@@ -165,6 +165,11 @@ def _kept(make: Callable[[tuple[int, ...]], Tensor], numbers: tuple[int, ...], d
     host, table = _moved(make, numbers, device)
     _captured.append((host, table))  # a graph's replays copy it again
     return table
+
+
+@functools.lru_cache(maxsize=64)
+def _aligned(addresses: tuple[int, ...]) -> bool:
+    return functools.reduce(operator.or_, addresses) % 16 == 0
 
 
 _captured: list[tuple[Tensor, Tensor]] = []

@@ -89,13 +89,16 @@ _settings_of: dict[tuple[float, float, float, bool], dict[str, Any]] = {}  # fun
 
 def _settings(beta: float, denominator_beta: float, p: float, nesterov: bool) -> dict[str, Any]:
     """What _rule takes."""
+    bound: float | None = 1e30  # of |n/b|, for float32
+    if beta == denominator_beta:
+        bound = None if beta >= 0.5 else 1.0  # the rule's own, but n of a tiny β may be a denormal number
     return {
         "beta": beta,
         "norm_beta": denominator_beta,
         "p": p,
         "keep": denominator_beta ** (1 / p) if denominator_beta else 0.0,
         "add": (1 - denominator_beta) ** (1 / p),
-        "bound": None if beta == denominator_beta else 1e30,  # of |n/b|: the rule itself has one, or float32
+        "bound": bound,
         "grow": Root(1.0, 1 / p),
         "look_ahead": Root(denominator_beta, 1 / p, 1 + denominator_beta) if nesterov else None,
     }
