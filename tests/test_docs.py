@@ -164,7 +164,7 @@ def test_the_readmes_example_finds_what_it_shows(s3bench, tmp_path):
     ("page", "measured", "heading", "count"),
     [
         ("optimizers", "optimizers_cpu", "17M: ", 13),
-        ("optimizers", "optimizers_gpu", "1B: ", 13),
+        ("optimizers", "optimizers_gpu", "124M: ", 13),
         ("tasks", "gpu", "# Training on a GPU", 12),
     ],
 )
