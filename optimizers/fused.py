@@ -23,6 +23,7 @@ Kernel = Callable[[Columns, dict[str, Any]], None]  # given rows of one kind, as
 SCALARS = ("lr", "shrink", "grad_scale", "found_inf")  # settings that may change from step to step
 DEVICE = operator.attrgetter("device")
 DTYPE = operator.attrgetter("dtype")
+SHAPE = operator.attrgetter("shape")
 PLAIN = {Tensor, nn.Parameter}  # others may have no memory of their own
 MOST = 64  # settings of one rule that are compiled
 COMPILERS: dict[str, Any] = {"cpu": fused_cpu, "cuda": fused_gpu}
@@ -91,8 +92,8 @@ def _kinds(columns: Columns) -> dict[tuple[torch.device, tuple[torch.dtype, ...]
         and len(set(map(DEVICE, columns[0])) if devices == {-1} else devices) == 1
         and all(len(found) == 1 for found in types)
         and all(others == sizes[0] for others in sizes)
-        and all(map(Tensor.is_contiguous, tensors))
         and not any(map(Tensor.is_neg, columns[1]))
+        and (all(map(Tensor.is_contiguous, tensors)) or _alike(columns))
     ):  # nearly always, and looking at each row would take as long as a GPU's step
         return {(tensors[0].device, tuple(found.pop() for found in types), True): columns}
     kinds: dict[Any, list[Row]] = defaultdict(list)
@@ -134,11 +135,23 @@ def _flat(row: Row) -> bool:
         return False
     if any(type(tensor) not in PLAIN or tensor.is_neg() for tensor in row):
         return False
-    if all(tensor.is_contiguous() for tensor in row):
-        return True
-    expected = 1
-    for stride, size in sorted(zip(row[0].stride(), row[0].shape, strict=True)):
-        if size != 1 and stride != expected:
-            return False
-        expected *= size
-    return all(tensor.stride() == row[0].stride() for tensor in row)
+    return all(tensor.is_contiguous() for tensor in row) or _alike([(tensor,) for tensor in row])
+
+
+def _alike(columns: Columns) -> bool:
+    """Whether the tensors of each row have one shape, and one order in memory (as channels last) without gaps."""
+    layouts = [list(map(_layout, map(SHAPE, column), map(Tensor.stride, column))) for column in columns]
+    return None not in layouts[0] and all(others == layouts[0] for others in layouts)
+
+
+@functools.lru_cache(maxsize=4096)
+def _layout(shape: torch.Size, stride: tuple[int, ...]) -> tuple[torch.Size, list[int]] | None:
+    """Shape and the order of the dimensions in memory, None where there are gaps."""
+    order, expected = [], 1
+    for step, size, dimension in sorted(zip(stride, shape, range(len(shape)), strict=True)):
+        if size != 1:
+            if step != expected:
+                return None
+            order.append(dimension)
+            expected *= size
+    return shape, order

@@ -1,5 +1,6 @@
 """One run: a config becomes a record."""
 
+import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -51,6 +52,7 @@ def run(
     torch.set_num_threads(config.threads)
     # Saturated softmaxes, at large learning rates, make denormals, and a CPU takes half as long again for such a step.
     torch.set_flush_denormal(True)
+    sys.setswitchinterval(1e-4)  # or a thread that pins batches for a GPU keeps this one waiting, up to 5 ms each time
     processes, stop = of_torchrun(), stop or Stop()
     device = find_device(config.device, processes.local_rank)
     parts = build_parts(config)

@@ -11,6 +11,8 @@ import sys
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from optimizers import S3, SignSGD, elementwise, fused, fused_gpu
@@ -76,6 +78,51 @@ def test_fused_agrees_with_one_by_one_also_for_another_learning_rate(name, dtype
         train(compiled, other)
     unit = torch.finfo(dtype).eps * 4  # of parameters of that size, if rounded the other way
     assert distance(one, other) <= max(unit, 2e-6)
+
+
+@devices
+def test_parameters_with_their_channels_last_are_fused(device, monkeypatch):
+    def channels_last():
+        generator = torch.Generator().manual_seed(0)
+        shapes = [(8, 4, 3, 3), (8,), (16, 8, 1, 1), (1, 3, 2, 2)]
+        tensors = [torch.randn(shape, generator=generator).to(device) for shape in shapes]
+        return [nn.Parameter(x.to(memory_format=torch.channels_last) if x.ndim == 4 else x) for x in tensors]
+
+    def train_like_autograd(optimizer, params):
+        for step in range(3):
+            generator = torch.Generator().manual_seed(step)
+            for param in params:
+                param.grad = torch.zeros_like(param).copy_(torch.randn(param.shape, generator=generator))
+            params[2].grad = params[2].grad.contiguous()  # one order in memory, though not one tuple of strides
+            optimizer.step()
+
+    plain, other = channels_last(), channels_last()
+    train_like_autograd(S3(plain, lr=0.01, foreach=False), plain)
+    monkeypatch.setattr(elementwise, "_apply_all", lambda rows, _: pytest.fail("not fused") if list(rows) else None)
+    monkeypatch.setattr(fused, "_flat", lambda _: pytest.fail("looked at one by one, which takes long"))
+    train_like_autograd(S3(other, lr=0.01, fused=True), other)
+    assert distance(plain, other) < 2e-6
+
+
+@given(
+    st.lists(st.integers(1, 3), min_size=1, max_size=4).flatmap(
+        lambda shape: st.tuples(st.just(shape), *[st.permutations(range(len(shape)))] * 2)
+    ),
+    st.booleans(),
+)
+def test_tensors_that_are_seen_flat_have_their_coordinates_in_one_order(case, gap):
+    shape, *orders = case
+    values = torch.arange(math.prod(shape) * 2.0).reshape(*shape, 2)[..., 0]
+
+    def lying(order):
+        return values.permute(order).contiguous().permute(np.argsort(order).tolist())
+
+    row = (lying(orders[0]), values if gap else lying(orders[1]))
+    if fused._flat(row):
+        one, other = (x.as_strided((x.numel(),), (1,)) for x in row)
+        assert torch.equal(one, other)
+    else:
+        assert gap or orders[0] != orders[1]
 
 
 @pytest.fixture
