@@ -165,7 +165,7 @@ def test_the_readmes_example_finds_what_it_shows(s3bench, tmp_path):
     [
         ("optimizers", "optimizers_cpu", "17M: ", 13),
         ("optimizers", "optimizers_gpu", "124M: ", 13),
-        ("tasks", "gpu", "# Training on a GPU", 12),
+        ("tasks", "gpu", "# Training on a GPU", 13),
     ],
 )
 def test_the_costs_in_the_docs_are_the_measured_ones(page, measured, heading, count):
