@@ -1,5 +1,6 @@
 """One of two processes of test_distributed.py: trains under DDP or FSDP2 and prints the parameters' sums."""
 
+import faulthandler
 import os
 import sys
 
@@ -39,6 +40,7 @@ def main(kind: str, name: str, rank: int, world: int, store: str) -> None:
 
 
 if __name__ == "__main__":
+    faulthandler.dump_traceback_later(100, exit=True)  # says where, if they wait for each other for ever
     _, kind, name, rank, world, store = sys.argv
     main(kind, name, int(rank), int(world), store)
     os._exit(0)  # gloo's threads at times abort a process that Python takes down in its own order
