@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from s3bench import record
+from s3bench import identity, record
 from s3bench.errors import UserError
-from s3bench.runs import flat
+from s3bench.labels import flat
 from s3bench.score import poisson_interval
 from s3bench.spikes import baselines, find_spikes
 
@@ -84,9 +84,9 @@ def calibrate_tasks(results_dir: str | Path) -> dict[str, Calibration]:
     smallest: dict[str, float] = {}
     settings: dict[str, dict[str, Any]] = {}
     for row in map(record.load_record, record.folders(results_dir)):
-        calm = row["lr_multiplier"] <= LOW and record.shock(row["config"]) is None
+        calm = row["lr_multiplier"] <= LOW and identity.shock(row["config"]) is None
         if row["state"] in record.OVER and calm:
-            given = flat({key: value for key, value in record.identity(row["config"]).items() if key not in FREE})
+            given = flat({key: value for key, value in identity.settings(row["config"]).items() if key not in FREE})
             first = settings.setdefault(row["task"], given)
             different = [key for key in given | first if given.get(key) != first.get(key)]
             if different:

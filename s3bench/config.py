@@ -1,8 +1,6 @@
 """From command-line overrides to checked configs: Hydra composes the YAMLs, this file types, checks and names them."""
 
-import hashlib
 import itertools
-import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,7 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from s3bench import catalog, record, source
+from s3bench import catalog, identity, source
 from s3bench.censored import check_targets
 from s3bench.errors import UserError, one_line, unknown
 from s3bench.grid import KeyPath, copies, with_value
@@ -322,7 +320,9 @@ def _named(config: RunConfig) -> RunConfig:
         config = replace(config, shock=ShockConfig())
     parts = {"task": config.task.build, "optimizer": config.optimizer, "schedule": config.schedule}
     code = {part: source.digest(node["_target_"]) for part, node in parts.items()}
-    return replace(config, code=code, run_id=_run_id(config, code))
+    settings = {**vars(config), "task": vars(config.task), "shock": vars(config.shock), "code": code}
+    run_id = identity.run_id(settings, config.names.task, config.names.optimizer)
+    return replace(config, code=code, run_id=run_id)
 
 
 def _set(config: DictConfig, override: Override) -> None:
@@ -368,28 +368,6 @@ def _check_like(node: Any, override: Override) -> None:
         for kinds in (bool, (int, float), str, list):
             if isinstance(old, kinds) and not isinstance(value, kinds):
                 raise UserError(f"{override.input_line}: it must be like {old!r}, of the same type")
-
-
-def _run_id(config: RunConfig, code: dict[str, str]) -> str:
-    """A readable part, a digest of all in the config that can change the result, and one of the code."""
-    settings = record.identity({**vars(config), "task": vars(config.task), "shock": vars(config.shock)})
-    del settings["code"]
-    names = config.names
-    readable = f"{names.task}-{names.optimizer}-x{config.lr_multiplier:g}-s{config.seed}"
-    return f"{readable}-{_digest(_numbers_as_floats(settings), 10)}-{_digest(code, 6)}"
-
-
-def _digest(value: Any, length: int) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:length]
-
-
-def _numbers_as_floats(value: Any) -> Any:
-    """The value with 3 as 3.0, so that p=3 and p=3.0 are one run."""
-    if isinstance(value, dict):
-        return {key: _numbers_as_floats(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_numbers_as_floats(item) for item in value]
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _check(config: RunConfig) -> None:

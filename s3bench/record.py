@@ -23,7 +23,6 @@ do not count.
 import json
 import math
 import os
-import re
 import shutil
 import time
 import uuid
@@ -41,7 +40,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from s3bench import claim
+from s3bench import claim, identity
 from s3bench.claim import Busy as Busy
 from s3bench.claim import Claim
 from s3bench.errors import UserError
@@ -49,8 +48,6 @@ from s3bench.errors import UserError
 CONFIG, SUMMARY, ERROR, LOG, CLAIM = "config.yaml", "summary.json", "error.txt", "log.txt", "claim"
 STEPS, EVALS, ROWS = "steps", "evals", ".jsonl"
 HEAD = "# s3bench run "  # the first line of config.yaml goes on with a JSON object, see _names
-NAMED = re.compile(r".+-x[^-]+(-\d+)?-s\d+-[0-9a-f]{10}(-[0-9a-f]{6})?")  # what run_ids look like,
-OF_OTHER_VERSION = re.compile(r".+-x[^-]+(-\d+)?-s\d+-[0-9a-f]{10}")  # those without a digest of the code too
 PLANNED_AT_ONCE = 16
 READER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 WRITER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -60,42 +57,10 @@ MISSING, RUNNING, FINISHED, DIVERGED, FAILED = "missing", "running", "finished",
 STATES = (FINISHED, DIVERGED, FAILED, RUNNING, MISSING)
 OVER = (FINISHED, DIVERGED)  # states with a result
 
-
-# What cannot change a run's result: places, mirrors, names, the device, and what a report does with the record.
-NOT_IDENTITY = (
-    *("tracker", "launcher", "device", "parallel", "workers", "results_dir", "data_dir", "names", "run_id"),
-    *("checkpoint_every", "retries", "fail_fast", "scale"),
-)
-NOT_TASK_IDENTITY = (
-    "horizon",
-    "eval_every",
-    "targets",
-    "spikes",
-    "download",
-)  # the run has its own horizon and eval_every
-NOT_BUILD_IDENTITY = ("data_dir", "workers", "download")  # of the task's arguments
-
 KINDS: dict[str, type] = {"run_id": str, "experiment": str, "task": str, "optimizer": str, "seed": int, "horizon": int}
 KINDS |= {"lr_multiplier": float, "lr": float}  # of the names and axes of a run
 
 Columns = dict[str, npt.NDArray[Any]]  # by name
-
-
-def identity(config: dict[str, Any]) -> dict[str, Any]:
-    """The part of a resolved config that can change the result of the run; a shock only where there is one."""
-    part = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
-    if shock(config) is None:
-        part.pop("shock", None)
-    part["task"] = {key: value for key, value in config["task"].items() if key not in NOT_TASK_IDENTITY}
-    build = config["task"]["build"]
-    part["task"]["build"] = {key: value for key, value in build.items() if key not in NOT_BUILD_IDENTITY}
-    return part
-
-
-def shock(config: dict[str, Any]) -> dict[str, Any] | None:
-    """The shock of a resolved config, None of an undisturbed run and of one from before there were shocks."""
-    given: dict[str, Any] = config.get("shock") or {"kind": "none"}
-    return None if given["kind"] == "none" else given
 
 
 def folder_of(config: dict[str, Any]) -> Path:
@@ -127,12 +92,12 @@ def superseded(folders: Iterable[Path]) -> list[Path]:
     A run_id ends with the digest of the code, so that nothing has to be read but the names of the folders.
     """
     planned = {(folder.parent, folder.name) for folder in folders}
-    cells = {(place, cell(name)) for place, name in planned}
+    cells = {(place, identity.cell(name)) for place, name in planned}
     there = [(place, name) for place in {place for place, _ in planned} for name in _folder_names(place)]
     return [
         Path(place, name)
         for place, name in there
-        if (place, name) not in planned and (place, cell(name)) in cells and _may_go(Path(place, name))
+        if (place, name) not in planned and (place, identity.cell(name)) in cells and _may_go(Path(place, name))
     ]
 
 
@@ -141,16 +106,11 @@ def _may_go(folder: Path) -> bool:
     return (folder / CONFIG).exists() and not kept and state(folder) in (FAILED, MISSING)
 
 
-def cell(run_id: str) -> str:
-    """A run_id without the digest of the code, the one thing that runs of a cell differ in; any other name with a /."""
-    return run_id.rpartition("-")[0] if NAMED.fullmatch(run_id) else f"{run_id}/"
-
-
 def refuse_other_version(places: Iterable[Path]) -> None:
     """Raise UserError if a results folder has a record of another version of s3bench, to be seen by its name."""
     for place in places:
         for name in _folder_names(place):
-            if OF_OTHER_VERSION.fullmatch(name) and (place / name / CONFIG).exists():
+            if identity.WITHOUT_CODE.fullmatch(name) and (place / name / CONFIG).exists():
                 raise _other_version(place / name)
 
 
@@ -403,7 +363,7 @@ def _folder_names(place: Path) -> list[str]:
 
 def _is_record(folder: Path) -> bool:
     """Whether a folder is a run's, by its name or by what its config begins with: others too may hold a config.yaml."""
-    if NAMED.fullmatch(folder.name):
+    if identity.RUN_ID.fullmatch(folder.name):
         return (folder / CONFIG).exists()
     return _head(folder) is not None
 
@@ -462,7 +422,7 @@ def load_config(folder: Path) -> dict[str, Any]:
     """The resolved config of a run. Raises UserError if it is damaged, or of another version of s3bench."""
     try:
         config = yaml.load((folder / CONFIG).read_text(encoding="utf-8"), READER)
-        identity(config), config["task"]["targets"], config["task"]["spikes"]  # there, for those who rely on it
+        identity.settings(config), config["task"]["targets"], config["task"]["spikes"]  # others rely on them
     except (yaml.YAMLError, LookupError, TypeError, ValueError, AttributeError, OSError) as error:
         raise _damaged(folder, CONFIG, error) from error
     if "code" not in config:

@@ -3,7 +3,7 @@
 import json
 import math
 import multiprocessing
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from s3bench import published, record, score
+from s3bench import identity, published, record, score
 from s3bench.censored import NEVER, Steps, check_targets, steps_to_target
 from s3bench.errors import UserError, one_line, unknown
 from s3bench.figures import Curve
+from s3bench.labels import label
 from s3bench.onset import Traces, growth, no_traces, traces
 from s3bench.rules import known_rule
 from s3bench.spikes import Spike, find_spikes
@@ -80,10 +81,10 @@ def read_all(results_dir: str | Path) -> tuple[list[Run], list[Run]]:
             runs = list(pool.map(read, folders, chunksize=16))
     for task in measures.keys() - {run.row["task"] for run in runs}:
         raise unknown(f"task in {Path(results_dir, JUDGE)}", task, {run.row["task"] for run in runs})
-    _label(runs)
+    label([run.row for run in runs])
     _refuse_mixtures(runs)
     runs.sort(key=lambda run: tuple(run.row[key] for key in ORDER))
-    shocks = [record.shock(run.row["config"]) for run in runs]
+    shocks = [identity.shock(run.row["config"]) for run in runs]
     return (
         [run for run, shock in zip(runs, shocks, strict=True) if shock is None],
         [run for run, shock in zip(runs, shocks, strict=True) if shock is not None],
@@ -188,88 +189,6 @@ def _thinned(loss: npt.NDArray[np.float64], peaks: Sequence[int], diverged: bool
         losses, trend = loss[kept].astype(np.float32), trends.astype(np.float32)
     heights = [(peak, float(loss[peak])) for peak in peaks]
     return Curve(steps=kept.astype(np.int32), loss=losses, trend=trend, peaks=heights, diverged=diverged)
-
-
-def _label(runs: Sequence[Run]) -> None:
-    """Labels that tell different settings under one name apart: "s3 (p=2.5)".
-
-    What else than the optimizer, the learning rate's multiplier and the seed can change a result makes another task.
-    The `ladder` is the task's label without the horizon: the same task at several horizons. A label names what differs
-    from the usual settings of that name, so that an ablation, or shocks on a smaller model, give the rest no longer
-    names: of an optimizer those that stand in more tasks than any others, of a task those of most undisturbed runs. A
-    horizon is always named where there are several.
-    """
-    apart = {"code": None, "shock": None}  # other code is refused, and shocked runs stand in tables of their own
-    settings = [flat(record.identity(run.row["config"]) | apart) for run in runs]
-    tasks = [tuple(item for item in s.items() if not item[0].startswith("optimizer.")) for s in settings]
-    lone = [None if record.shock(run.row["config"]) else index for index, run in enumerate(runs)]
-    for run in runs:
-        run.row["ladder"] = run.row["task"]
-    for column, belongs in (
-        ("optimizer", lambda key: key.startswith("optimizer.")),
-        ("ladder", lambda key: not key.startswith("optimizer.") and key != "horizon"),
-        ("task", lambda key: not key.startswith("optimizer.")),
-    ):
-        named: dict[str, list[int]] = {}
-        for index, run in enumerate(runs):
-            named.setdefault(run.row[column], []).append(index)
-        for label, indices in named.items():
-            own = [{key: text for key, text in settings[index].items() if belongs(key)} for index in indices]
-            keys = dict.fromkeys(key for s in own for key in s)
-            differing = [key for key in keys if _distinct(own, [key]) > 1]
-            trained = [key for key in differing if key not in ("eval_every", "measure_every")]
-            if _distinct(own, trained) == _distinct(own, differing):  # how often one looked need not be said
-                differing = trained
-            counted = [key for key in differing if key != "horizon"]
-            usual = _usual(
-                [tuple(s.get(key, "-") for key in counted) for s in own],
-                [tasks[index] if column == "optimizer" else lone[index] for index in indices],
-            )
-            omitted = dict(zip(counted, usual, strict=True)) if usual else {}
-            details = [_named(s, differing, omitted) for s in own]
-            if len(set(details)) < _distinct(own, differing):
-                details = [", ".join(f"{key}={s.get(key, '-')}" for key in differing) for s in own]
-            for index, detail in zip(indices, details, strict=True):
-                runs[index].row[column] = f"{label} ({detail})" if detail else label
-
-
-def _distinct(settings: Sequence[Mapping[str, str]], keys: Sequence[str]) -> int:
-    """How many different values these keys have together."""
-    return len({tuple(of.get(key) for key in keys) for of in settings})
-
-
-def _named(settings: Mapping[str, str], keys: Sequence[str], omitted: Mapping[str, str]) -> str:
-    """Of these keys those that are there and are not as omitted: "p=2, schedule=constant"."""
-    parts = []
-    for key in keys:
-        node, _, name = key.rpartition(".")
-        if key in settings and settings[key] != omitted.get(key):
-            is_code = name == "_target_"
-            parts.append(
-                f"{node if is_code else name}={settings[key].rpartition('.')[2] if is_code else settings[key]}"
-            )
-    return ", ".join(parts)
-
-
-def _usual(settings: Sequence[tuple[str, ...]], seen: Sequence[Hashable]) -> tuple[str, ...] | None:
-    """Of different settings those that are `seen` in more places than any others; None if none are."""
-    places: dict[tuple[str, ...], set[Hashable]] = {}
-    for own, place in zip(settings, seen, strict=True):
-        places.setdefault(own, set()).update(() if place is None else (place,))
-    first, second = sorted(map(len, places.values()), reverse=True)[:2] if len(places) > 1 else (0, 0)
-    return max(places, key=lambda own: len(places[own])) if first > second else None
-
-
-def flat(settings: Mapping[str, Any], above: str = "") -> dict[str, str]:
-    """Nested settings as {"optimizer.p": "3.0"}, without the axes of a grid."""
-    found: dict[str, str] = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{above}{key}.")
-        elif key not in ("seed", "lr_multiplier"):
-            whole = isinstance(value, float) and value.is_integer()  # p=3 and p=3.0 are one run
-            found[f"{above}{key}"] = value if isinstance(value, str) else json.dumps(int(value) if whole else value)
-    return found
 
 
 def target_name(target: Mapping[str, Any]) -> str:

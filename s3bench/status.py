@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from s3bench import record
+from s3bench import identity, record
 from s3bench.spikes import find_spikes
 
 LISTED = 20  # runs under way, and failures, at most in one look of --watch
@@ -59,7 +59,7 @@ def look(results_dir: str | Path) -> dict[str, Any]:
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["task"], row["optimizer"]), []).append(row)
-    cells = Counter(record.cell(row["run_id"]) for row in rows)
+    cells = Counter(identity.cell(row["run_id"]) for row in rows)
     return {
         "results": str(results_dir),
         "runs": len(rows),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from s3bench import record
+from s3bench import identity, record
 from s3bench.build import build_parts
 from s3bench.config import ShockConfig, run_config, run_configs
 from s3bench.errors import UserError
@@ -196,7 +196,7 @@ def test_without_a_kind_a_run_is_the_ordinary_one():
     base = run_config(["task=quadratic"])
     for override in ("shock.step=7", "shock.dose=100", "shock={kind: none, length: 9}", "shock.length=100000"):
         assert run_config(["task=quadratic", override]) == base
-    assert "shock" not in record.identity(vars(base) | {"task": vars(base.task), "shock": vars(base.shock)})
+    assert "shock" not in identity.settings(vars(base) | {"task": vars(base.task), "shock": vars(base.shock)})
     assert base.run_id.startswith("quadratic-s3-x1-s0-506f956318-")  # as before there were shocks
 
 

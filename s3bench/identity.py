@@ -1,0 +1,63 @@
+"""When two runs are one: what of a config can change a run's result, and the run_id that is made of it.
+
+A run_id is TASK-OPTIMIZER-xMULTIPLIER-sSEED-DIGEST-CODE, with a digest of the settings and one of the code.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+# What cannot change a run's result: places, mirrors, names, the device, and what a report does with the record.
+NOT_DECISIVE = {"tracker", "launcher", "device", "parallel", "workers", "results_dir", "data_dir", "names", "run_id"}
+NOT_DECISIVE |= {"checkpoint_every", "retries", "fail_fast", "scale"}
+NOT_DECISIVE_OF_TASK = {"targets", "spikes", "download", "horizon", "eval_every"}  # the run has the last two itself
+NOT_DECISIVE_OF_BUILD = {"data_dir", "workers", "download"}  # the task's arguments
+
+BEGINNING = r".+-x[^-]+(-\d+)?-s\d+-[0-9a-f]{10}"  # of a run_id, up to the digest of the code
+RUN_ID = re.compile(BEGINNING + "(-[0-9a-f]{6})?")
+WITHOUT_CODE = re.compile(BEGINNING)
+
+
+def settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a resolved config that can change the result of the run; a shock only where there is one."""
+    part = {key: value for key, value in config.items() if key not in NOT_DECISIVE}
+    if shock(config) is None:
+        part.pop("shock", None)
+    part["task"] = {key: value for key, value in config["task"].items() if key not in NOT_DECISIVE_OF_TASK}
+    build = config["task"]["build"]
+    part["task"]["build"] = {key: value for key, value in build.items() if key not in NOT_DECISIVE_OF_BUILD}
+    return part
+
+
+def shock(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The shock of a resolved config, None of an undisturbed run and of one from before there were shocks."""
+    given: dict[str, Any] = config.get("shock") or {"kind": "none"}
+    return None if given["kind"] == "none" else given
+
+
+def run_id(config: Mapping[str, Any], task: str, optimizer: str) -> str:
+    """The run_id of a resolved config, with the names of its task and optimizer."""
+    decisive = settings(config)
+    code = decisive.pop("code")
+    readable = f"{task}-{optimizer}-x{config['lr_multiplier']:g}-s{config['seed']}"
+    return f"{readable}-{_digest(_numbers_as_floats(decisive), 10)}-{_digest(code, 6)}"
+
+
+def cell(name: str) -> str:
+    """A run_id without the digest of the code, the one thing that runs of a cell differ in; any other name with a /."""
+    return name.rpartition("-")[0] if RUN_ID.fullmatch(name) else f"{name}/"
+
+
+def _digest(value: Any, length: int) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:length]
+
+
+def _numbers_as_floats(value: Any) -> Any:
+    """The value with 3 as 3.0, so that p=3 and p=3.0 are one run."""
+    if isinstance(value, dict):
+        return {key: _numbers_as_floats(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_numbers_as_floats(item) for item in value]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
