@@ -174,7 +174,7 @@ def _seconds(text: str) -> float:
 
 
 def _run(chosen: argparse.Namespace) -> int:
-    from s3bench import claim, record
+    from s3bench import lease, record
     from s3bench.config import run_config
     from s3bench.processes import of_torchrun
     from s3bench.run import run
@@ -195,8 +195,8 @@ def _run(chosen: argparse.Namespace) -> int:
         try:
             state = run(config, say, stop)
         except record.Busy:
-            say(f"{claim.owner(record.claim_place(folder))} is at the run {folder}; does it live?")
-            dead = claim.wait_for_death(record.claim_place(folder))
+            say(f"{lease.owner(record.lease_place(folder))} is at the run {folder}; does it live?")
+            dead = lease.wait_for_death(record.lease_place(folder))
             state = run(config, say, stop, dead)
         code = 1 if state == record.FAILED else 0
         line = f"{record.outcome(folder)}; the record is {folder}"

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from s3bench import claim, record
+from s3bench import lease, record
 from s3bench.config import RunConfig
 from s3bench.status import duration, seconds_left
 from s3bench.workers import BUSY, Workers, death
@@ -25,7 +25,7 @@ class Run:
     config: RunConfig
     folder: Path
     tries: int = 0
-    dead: int | None = None  # the number of a claim whose owner has died
+    dead: int | None = None  # the number of a lease whose owner has died
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Launcher:
         self._waiting = deque(Run(config, folder) for config, folder in runs)
         self._jobs: list[Job] = []
         self._elsewhere: list[Run] = []
-        self._watch = claim.Watch()
+        self._watch = lease.Watch()
         self._fail_fast = runs[0][0].fail_fast
         self._runs, self._over = len(runs), 0
         self._failed = False
@@ -104,7 +104,7 @@ class Launcher:
         run, code, seconds = job.run, job.process.exitcode or 0, time.monotonic() - job.began
         if code == BUSY:
             self._elsewhere.append(run)
-            self._say(f"{run.folder.name}  another process trains it ({claim.owner(record.claim_place(run.folder))})")
+            self._say(f"{run.folder.name}  another process trains it ({lease.owner(record.lease_place(run.folder))})")
             return
         outcome = record.outcome(run.folder)
         if outcome == record.MISSING:  # the worker ended without a word
@@ -136,8 +136,8 @@ class Launcher:
     def _look_elsewhere(self) -> None:
         """What became of the runs that other processes train: over, or to be taken over."""
         for run in list(self._elsewhere):
-            place = record.claim_place(run.folder)
-            held, run.dead = claim.numbers(place), self._watch.dead(place)
+            place = record.lease_place(run.folder)
+            held, run.dead = lease.numbers(place), self._watch.dead(place)
             outcome = record.outcome(run.folder)
             if record.has_result(run.folder) or (not held and outcome.startswith(record.FAILED)):
                 self._close(run, f"{outcome}, by another process")

@@ -12,7 +12,7 @@
 
 While a run is under way:
 
-        claim.N              who trains it, see claim.py; N counts the processes that have
+        lease.N              who trains it, see lease.py; N counts the processes that have
         steps.N.jsonl, evals.N.jsonl   the rows of the Nth process; the first line says from which step it went on
         checkpoint.STEP.pt   the last two, see checkpoint.py; .unfit those that did not fit the model or optimizer
 
@@ -40,12 +40,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from s3bench import claim, identity
-from s3bench.claim import Busy as Busy
-from s3bench.claim import Claim
+from s3bench import identity, lease
 from s3bench.errors import UserError
+from s3bench.lease import Busy as Busy
+from s3bench.lease import Lease
 
-CONFIG, SUMMARY, ERROR, LOG, CLAIM = "config.yaml", "summary.json", "error.txt", "log.txt", "claim"
+CONFIG, SUMMARY, ERROR, LOG, LEASE = "config.yaml", "summary.json", "error.txt", "log.txt", "lease"
 STEPS, EVALS, ROWS = "steps", "evals", ".jsonl"
 HEAD = "# s3bench run "  # the first line of config.yaml goes on with a JSON object, see _names
 PLANNED_AT_ONCE = 16
@@ -127,27 +127,27 @@ def remove(folder: Path) -> None:
 
 
 @contextmanager
-def claimed(folder: Path, dead: int | None = None) -> Iterator[Claim]:
-    """Hold the claim on a record. Raises Busy if another process has it; `dead`: the number of one that has died."""
-    held = Claim(claim_place(folder), 1 + _last_number(folder), dead)
+def leased(folder: Path, dead: int | None = None) -> Iterator[Lease]:
+    """Hold the lease on a record. Raises Busy if another process has it; `dead`: the number of one that has died."""
+    held = Lease(lease_place(folder), 1 + _last_number(folder), dead)
     try:
         yield held
     finally:
         held.release()
 
 
-def claim_place(folder: Path) -> Path:
-    """Where the claims on a record lie, for claim.py."""
-    return folder / CLAIM
+def lease_place(folder: Path) -> Path:
+    """Where the leases on a record lie, for lease.py."""
+    return folder / LEASE
 
 
 class Writer:
-    """Writes one record: rows as they come, the rest at the end. For a process that holds its claim.
+    """Writes one record: rows as they come, the rest at the end. For a process that holds its lease.
 
     Args:
         folder: the record's.
         config: the run's.
-        number: of the claim.
+        number: of the lease.
         first_step: from which step on this process trains; the rows before it are those that are there.
 
     Raises Busy where another process has used the number.
@@ -281,7 +281,7 @@ def failed_at(folder: Path) -> int | None:
 
 def state(folder: Path) -> str:
     """The state of a record; missing also where there is none."""
-    if not (folder / SUMMARY).exists() and claim.is_held(claim_place(folder)):
+    if not (folder / SUMMARY).exists() and lease.is_held(lease_place(folder)):
         return RUNNING
     if (folder / SUMMARY).exists():  # perhaps only now
         return str(_summary(folder)["state"])

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from s3bench import record
-from s3bench.claim import Claim
 from s3bench.config import RunConfig
 from s3bench.errors import unknown
+from s3bench.lease import Lease
 from s3bench.spikes import Spike, SpikeMonitor, has_diverged
 
 
@@ -18,7 +18,7 @@ class Rows:
 
     Args:
         writer: of the record, which already has the rows before first_step if the run goes on.
-        claim: on the record; rows that come after it was lost raise Busy.
+        lease: on the record; rows that come after it was lost raise Busy.
         say: takes a line at each evaluation, and where a spike begins or ends.
     """
 
@@ -27,11 +27,11 @@ class Rows:
         config: RunConfig,
         tracker: Any,
         writer: record.Writer,
-        claim: Claim,
+        lease: Lease,
         say: Callable[[str], None],
         first_step: int,
     ) -> None:
-        self._config, self._tracker, self._writer, self._claim, self._say = config, tracker, writer, claim, say
+        self._config, self._tracker, self._writer, self._lease, self._say = config, tracker, writer, lease, say
         self.folder = writer.folder
         steps, evals = record.rows_before(writer.folder, first_step)
         self.losses: list[float] = [row["loss"] for row in steps]
@@ -47,7 +47,7 @@ class Rows:
 
     def add_steps(self, rows: list[dict[str, Any]]) -> None:
         """Rows of steps.parquet."""
-        self._claim.check()
+        self._lease.check()
         self._writer.add_steps(rows)
         self._tracker.log_steps(rows)
         losses = [row["loss"] for row in rows]
@@ -89,6 +89,6 @@ class Rows:
         if last := self._monitor.unfinished():
             self._add_spike(last)
         summary["spikes"] = self.spikes
-        self._claim.check()
+        self._lease.check()
         self._writer.finish(summary)
         self._tracker.finish(summary)

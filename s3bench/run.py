@@ -46,7 +46,7 @@ def run(
     A run that is over already is left as it is; one that was interrupted goes on from its last checkpoint. `say` takes
     a line at each evaluation, and where a spike begins or ends. Of several processes that torchrun started the first
     one keeps the record. Raises UserError for a mistake that shows before training, record.Busy if another process is
-    at the run (`dead`: the number of a claim known to be dead), and Stopped if `stop` asked for it.
+    at the run (`dead`: the number of a lease known to be dead), and Stopped if `stop` asked for it.
     """
     began = time.monotonic()
     torch.set_num_threads(config.threads)
@@ -66,14 +66,14 @@ def run(
                     _train(setup)
             return record.FINISHED
         folder = record.plan(as_dict(config))
-        with record.claimed(folder, dead) as claim, stop.deferred():
+        with record.leased(folder, dead) as lease, stop.deferred():
             if processes.from_first(record.has_result(folder)):
                 return record.state(folder)
             saved = newest(folder)
             first_step = saved["step"] if saved else 0
             stop.raise_if_asked()
-            with record.Writer(folder, as_dict(config), claim.number, first_step) as writer:
-                rows = Rows(config, parts.tracker, writer, claim, say, first_step)
+            with record.Writer(folder, as_dict(config), lease.number, first_step) as writer:
+                rows = Rows(config, parts.tracker, writer, lease, say, first_step)
                 return _recorded(setup, saved, rows)
 
 

@@ -39,7 +39,7 @@ class Workers:
         return places(configs, self.gpus)
 
     def start(self, config: RunConfig, folder: Path, device: str, dead: int | None) -> BaseProcess:
-        """Train a run in a new process. `dead`: the number of its claim whose owner has died, see claim.py.
+        """Train a run in a new process. `dead`: the number of its lease whose owner has died, see lease.py.
 
         A Ctrl-C that comes meanwhile is raised when the process is there.
         """

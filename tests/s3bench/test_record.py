@@ -31,7 +31,7 @@ def rows(start, stop):
 
 def write(tmp_path, *overrides):
     folder = record.plan(config(tmp_path, *overrides))
-    with record.claimed(folder) as claim, record.Writer(folder, config(tmp_path, *overrides), claim.number) as writer:
+    with record.leased(folder) as lease, record.Writer(folder, config(tmp_path, *overrides), lease.number) as writer:
         writer.add_steps(rows(0, 2))
         writer.add_eval({"step": 0, "loss": 2.0, "accuracy": 0.5})
         writer.add_steps([{**row, "update_rms": 0.25, "update_max": 0.5} for row in rows(2, 3)])
@@ -63,7 +63,7 @@ def test_what_was_written_is_read_back_exactly(tmp_path):
 def test_a_planned_run_is_missing_until_it_runs(tmp_path):
     folder = record.plan(config(tmp_path))
     assert record.state(folder) == "missing"
-    with record.claimed(folder), record.Writer(folder, config(tmp_path)) as writer:
+    with record.leased(folder), record.Writer(folder, config(tmp_path)) as writer:
         assert record.state(folder) == "running"
         assert record.steps_so_far(folder) == 0
         writer.add_steps(rows(0, 120))
@@ -88,7 +88,7 @@ def test_a_failed_run_has_its_cause_and_may_be_tried_again(tmp_path):
 def _plan_and_lock(tmp_path: Path, barrier, got) -> None:
     barrier.wait(60)
     try:
-        with record.claimed(record.plan(config(tmp_path))):
+        with record.leased(record.plan(config(tmp_path))):
             got.value += 1
             time.sleep(0.5)
     except record.Busy:
@@ -107,7 +107,7 @@ def test_two_processes_never_hold_one_record(tmp_path):
 
 
 def _write_and_hang(folder: Path, settings: dict, started) -> None:
-    with record.claimed(folder):
+    with record.leased(folder):
         writer = record.Writer(folder, settings)
         writer.add_steps(rows(0, 50))
         writer._files["steps"].write('{"step": 50, "lo')  # killed in the middle of a row

@@ -21,7 +21,7 @@ def test_a_run_under_way_shows_its_step_and_its_spikes_so_far(tmp_path, capsys):
     losses = [2.0 - 0.001 * step + 0.01 * (step % 3) for step in range(300)]
     losses[200:210] = [9.0] * 10
     folder = record.plan(config)
-    with record.claimed(folder), record.Writer(folder, config) as writer:
+    with record.leased(folder), record.Writer(folder, config) as writer:
         show(tmp_path)
         assert "step 0 of 1,000\n" in capsys.readouterr().out
         writer.add_steps([{"step": step, "loss": loss} for step, loss in enumerate(losses)])
@@ -60,7 +60,7 @@ def test_where_a_sweep_stands_in_numbers(tmp_path):
     folders = results(tmp_path)
     losses = [2.0 - 0.001 * step + (5 if step == 30 else 0) for step in range(50)]
     under_way = folders[3]
-    with record.claimed(under_way), record.Writer(under_way, record.load_config(under_way)) as writer:
+    with record.leased(under_way), record.Writer(under_way, record.load_config(under_way)) as writer:
         writer.add_steps([{"step": step, "loss": loss} for step, loss in enumerate(losses)])
         standing = json.loads(json.dumps(look(tmp_path / "r"), allow_nan=False))
     assert standing["runs"] == 6

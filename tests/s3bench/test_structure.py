@@ -19,7 +19,7 @@ REPORT_SIDE = [
     "figures",
     "record",
     "identity",
-    "claim",
+    "lease",
     "status",
     "curves",
     "catalog",
@@ -127,7 +127,7 @@ def test_only_track_knows_wandb_and_only_record_knows_the_records_files():
             code = ast.parse(file.read_text(encoding="utf-8"))
             docs = {id(node.value) for node in ast.walk(code) if isinstance(node, ast.Expr)}
             texts = [n.value for n in ast.walk(code) if isinstance(n, ast.Constant) and id(n) not in docs]
-            names = ("config.yaml", "steps.parquet", "evals.parquet", "summary.json", "claim", "log.txt")
+            names = ("config.yaml", "steps.parquet", "evals.parquet", "summary.json", "lease", "log.txt")
             assert not [text for text in texts if isinstance(text, str) and text in names]
 
 

@@ -1,6 +1,6 @@
 """Who trains a run: one process at a time, of this machine or of another that shares the folder.
 
-A claim is a file PLACE.N, created only if it is not there yet; the highest N holds. Its owner rewrites it every few
+A lease is a file PLACE.N, created only if it is not there yet; the highest N holds. Its owner rewrites it every few
 seconds. It is taken over, as N + 1, when its owner is dead: its process is gone from this machine, or, of a process
 elsewhere, the heartbeat has stood still for a minute of the looker's own clock. No file's time is compared with any
 clock, so a clock that is wrong or jumps changes nothing. An owner that was only asleep finds that it was taken over.
@@ -22,13 +22,13 @@ class Busy(Exception):
     """Another process is at this run."""
 
 
-class Claim:
-    """A claim that this process holds, from its creation until `release`. Raises Busy if another process has it.
+class Lease:
+    """A lease that this process holds, from its creation until `release`. Raises Busy if another process has it.
 
     Args:
-        place: where claims lie: PLACE.N.
+        place: where leases lie: PLACE.N.
         least: the lowest number it may have.
-        dead: the number of a claim that `Watch` found dead.
+        dead: the number of a lease that `Watch` found dead.
     """
 
     def __init__(self, place: Path, least: int = 0, dead: int | None = None) -> None:
@@ -56,7 +56,7 @@ class Claim:
             raise Busy(self._place)
 
     def release(self) -> None:
-        """Give the claim up."""
+        """Give the lease up."""
         self._released.set()
         self._thread.join()
         self._file.unlink(missing_ok=True)
@@ -81,13 +81,13 @@ class Claim:
 
 
 class Watch:
-    """Tells which claims are dead, of those that it is asked about again and again."""
+    """Tells which leases are dead, of those that it is asked about again and again."""
 
     def __init__(self) -> None:
         self._seen: dict[Path, tuple[int, dict[str, Any], float]] = {}  # number, content, since when
 
     def dead(self, place: Path) -> int | None:
-        """The number of the claim at a place if it is dead; None if it lives, is not known yet to be dead, or gone."""
+        """The number of the lease at a place if it is dead; None if it lives, is not known yet to be dead, or gone."""
         others = numbers(place)
         if not others:
             return None
@@ -102,7 +102,7 @@ class Watch:
 
 
 def wait_for_death(place: Path) -> int | None:
-    """The number of the claim at a place if its owner turns out to be dead, None if it lives.
+    """The number of the lease at a place if its owner turns out to be dead, None if it lives.
 
     Of a process of this machine that is known at once, of one elsewhere after a minute without a heartbeat.
     """
@@ -116,13 +116,13 @@ def wait_for_death(place: Path) -> int | None:
 
 
 def numbers(place: Path) -> list[int]:
-    """The numbers of the claims at a place, ascending."""
+    """The numbers of the leases at a place, ascending."""
     ends = (file.name.removeprefix(f"{place.name}.") for file in place.parent.glob(f"{place.name}.*"))
     return sorted(int(end) for end in ends if end.isdigit())
 
 
 def is_held(place: Path) -> bool:
-    """Whether a claim seems to be alive: to be shown. Of a process elsewhere, by the age of its last heartbeat."""
+    """Whether a lease seems to be alive: to be shown. Of a process elsewhere, by the age of its last heartbeat."""
     held = numbers(place)
     if not held:
         return False
@@ -136,7 +136,7 @@ def is_held(place: Path) -> bool:
 
 
 def owner(place: Path) -> str:
-    """Who holds the claim at a place, for people."""
+    """Who holds the lease at a place, for people."""
     held = numbers(place)
     content = _read(place, held[-1]) if held else {}
     return f"process {content['pid']} on {content['host']}" if content else "another process"
@@ -147,7 +147,7 @@ def _file(place: Path, number: int) -> Path:
 
 
 def _read(place: Path, number: int) -> dict[str, Any]:
-    """What a claim says; nothing if it cannot be read, as just after its creation."""
+    """What a lease says; nothing if it cannot be read, as just after its creation."""
     try:
         content = json.loads(_file(place, number).read_bytes())
         return content if isinstance(content, dict) and {"host", "pid", "where", "started"} <= set(content) else {}

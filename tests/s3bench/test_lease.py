@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from s3bench import claim, record
-from s3bench.claim import Busy, Claim, Watch
+from s3bench import lease, record
+from s3bench.lease import Busy, Lease, Watch
 from tests.conftest import ROOT
 
-HOLD = "import sys, time; from pathlib import Path; from s3bench.claim import Claim; Claim(Path(sys.argv[1])); "
+HOLD = "import sys, time; from pathlib import Path; from s3bench.lease import Lease; Lease(Path(sys.argv[1])); "
 HOLD += "print('held', flush=True); time.sleep(600)"
 
 
 def hold(place, *before):
-    """Another process that holds the claim at a place."""
+    """Another process that holds the lease at a place."""
     command = [*before, sys.executable, "-c", HOLD, str(place)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert process.stdout.readline() == "held\n"
@@ -32,118 +32,118 @@ def end(process):
     process.stdout.close()
 
 
-def test_a_claim_is_held_until_it_is_released(tmp_path):
-    place = tmp_path / "claim"
-    held = Claim(place)
-    assert claim.is_held(place)
+def test_a_lease_is_held_until_it_is_released(tmp_path):
+    place = tmp_path / "lease"
+    held = Lease(place)
+    assert lease.is_held(place)
     with pytest.raises(Busy):
-        Claim(place)
+        Lease(place)
     held.check()
     held.release()
-    assert not claim.is_held(place)
+    assert not lease.is_held(place)
     assert not list(tmp_path.iterdir())
-    Claim(place).release()
+    Lease(place).release()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
-def test_a_claim_whose_process_died_here_is_taken_over_at_once(tmp_path, number):
-    place = tmp_path / "claim"
+def test_a_lease_whose_process_died_here_is_taken_over_at_once(tmp_path, number):
+    place = tmp_path / "lease"
     process = hold(place)
     with pytest.raises(Busy):
-        Claim(place)
-    assert str(process.pid) in claim.owner(place)
+        Lease(place)
+    assert str(process.pid) in lease.owner(place)
     process.send_signal(number)
     deadline = time.monotonic() + 20
-    while claim.is_held(place) and time.monotonic() < deadline:  # also while nobody has waited for it: a zombie
+    while lease.is_held(place) and time.monotonic() < deadline:  # also while nobody has waited for it: a zombie
         time.sleep(0.02)
-    taken = Claim(place)
+    taken = Lease(place)
     assert taken.number == 1
-    assert claim.numbers(place) == [1]
+    assert lease.numbers(place) == [1]
     taken.release()
     end(process)
 
 
-def test_a_process_that_only_sleeps_keeps_its_claim(tmp_path):
-    process = hold(tmp_path / "claim")
+def test_a_process_that_only_sleeps_keeps_its_lease(tmp_path):
+    process = hold(tmp_path / "lease")
     process.send_signal(signal.SIGSTOP)
     with pytest.raises(Busy):
-        Claim(tmp_path / "claim")
-    assert Watch().dead(tmp_path / "claim") is None
+        Lease(tmp_path / "lease")
+    assert Watch().dead(tmp_path / "lease") is None
     end(process)
 
 
 def test_another_process_with_the_number_of_the_dead_owner_is_not_taken_for_it(tmp_path):
-    place = tmp_path / "claim"
-    content = {**claim._me(), "started": "1", "beats": "000000001"}  # this process's number, another's beginning
-    (tmp_path / "claim.4").write_text(json.dumps(content))
-    assert not claim.is_held(place)
-    taken = Claim(place)
+    place = tmp_path / "lease"
+    content = {**lease._me(), "started": "1", "beats": "000000001"}  # this process's number, another's beginning
+    (tmp_path / "lease.4").write_text(json.dumps(content))
+    assert not lease.is_held(place)
+    taken = Lease(place)
     assert taken.number == 5
     taken.release()
 
 
 @pytest.fixture
 def elsewhere(tmp_path):
-    """A claim of a process elsewhere: among the processes of another container, so that its number says nothing."""
+    """A lease of a process elsewhere: among the processes of another container, so that its number says nothing."""
     if subprocess.run(["unshare", "--pid", "--fork", "true"], check=False, capture_output=True).returncode:
         pytest.skip("this system lets nobody make a process namespace")
-    process = hold(tmp_path / "claim", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+    process = hold(tmp_path / "lease", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
     yield process
     end(process)
 
 
 @pytest.mark.usefixtures("elsewhere")
-def test_a_process_elsewhere_keeps_its_claim_as_long_as_its_heart_beats(tmp_path, monkeypatch):
+def test_a_process_elsewhere_keeps_its_lease_as_long_as_its_heart_beats(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        claim, "PATIENCE", 0.5
+        lease, "PATIENCE", 0.5
     )  # the owner's heart beats every 5 s: without one it would be dead by then
-    place, watch = tmp_path / "claim", Watch()
+    place, watch = tmp_path / "lease", Watch()
     with pytest.raises(Busy):
-        Claim(place)
+        Lease(place)
     assert watch.dead(place) is None
-    content = json.loads((tmp_path / "claim.0").read_text())
+    content = json.loads((tmp_path / "lease.0").read_text())
     for beat in range(3):
         time.sleep(0.6)
-        (tmp_path / "claim.0").write_text(json.dumps({**content, "beats": f"x{beat}"}))
+        (tmp_path / "lease.0").write_text(json.dumps({**content, "beats": f"x{beat}"}))
         assert watch.dead(place) is None
     time.sleep(0.6)
-    (tmp_path / "claim.0").write_text(json.dumps({**content, "beats": "x2"}))
+    (tmp_path / "lease.0").write_text(json.dumps({**content, "beats": "x2"}))
     assert watch.dead(place) == 0
 
 
 def test_a_dead_process_elsewhere_is_known_by_its_heart_and_taken_over(tmp_path, monkeypatch, elsewhere):
-    place, watch = tmp_path / "claim", Watch()
+    place, watch = tmp_path / "lease", Watch()
     end(elsewhere)
-    monkeypatch.setattr(claim, "PATIENCE", 1.0)
+    monkeypatch.setattr(lease, "PATIENCE", 1.0)
     assert watch.dead(place) is None  # first looked at now
     with pytest.raises(Busy):
-        Claim(place)
+        Lease(place)
     time.sleep(1.2)
     assert watch.dead(place) == 0
-    Claim(place, dead=0).release()
+    Lease(place, dead=0).release()
 
 
 @pytest.mark.parametrize("jump", [-1e9, 1e9])
 @pytest.mark.usefixtures("elsewhere")
 def test_clocks_that_jump_change_nothing(tmp_path, monkeypatch, jump):
-    place, watch = tmp_path / "claim", Watch()
+    place, watch = tmp_path / "lease", Watch()
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + jump)
-    os.utime(tmp_path / "claim.0", (now - jump, now - jump))
+    os.utime(tmp_path / "lease.0", (now - jump, now - jump))
     assert watch.dead(place) is None
     assert watch.dead(place) is None
     with pytest.raises(Busy):
-        Claim(place)
+        Lease(place)
 
 
 def test_an_owner_that_was_taken_over_finds_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(claim, "BEAT", 0.05)
-    asleep = Claim(tmp_path / "claim")
-    woken = Claim(tmp_path / "claim", dead=0)  # by one who saw no heartbeat for a minute
+    monkeypatch.setattr(lease, "BEAT", 0.05)
+    asleep = Lease(tmp_path / "lease")
+    woken = Lease(tmp_path / "lease", dead=0)  # by one who saw no heartbeat for a minute
     with pytest.raises(Busy):
         asleep.check()
     time.sleep(0.2)  # its heart does not bring the file back
-    assert claim.numbers(tmp_path / "claim") == [1]
+    assert lease.numbers(tmp_path / "lease") == [1]
     woken.check()
     asleep.release()
     woken.check()
@@ -151,15 +151,15 @@ def test_an_owner_that_was_taken_over_finds_out(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"pid": 1}'])
-def test_a_claim_that_cannot_be_read_is_watched_like_one_elsewhere(tmp_path, monkeypatch, content):
-    monkeypatch.setattr(claim, "PATIENCE", 0.1)
-    (tmp_path / "claim.0").write_text(content)
+def test_a_lease_that_cannot_be_read_is_watched_like_one_elsewhere(tmp_path, monkeypatch, content):
+    monkeypatch.setattr(lease, "PATIENCE", 0.1)
+    (tmp_path / "lease.0").write_text(content)
     with pytest.raises(Busy):
-        Claim(tmp_path / "claim")
+        Lease(tmp_path / "lease")
     watch = Watch()
-    assert watch.dead(tmp_path / "claim") is None
+    assert watch.dead(tmp_path / "lease") is None
     time.sleep(0.2)
-    assert watch.dead(tmp_path / "claim") == 0
+    assert watch.dead(tmp_path / "lease") == 0
 
 
 def test_the_second_process_writes_rows_of_its_own_and_the_first_ones_late_rows_do_not_count(tmp_path):
@@ -179,7 +179,7 @@ def test_the_second_process_writes_rows_of_its_own_and_the_first_ones_late_rows_
     second.__exit__()
 
 
-def test_files_of_that_place_alone_are_claims(tmp_path):
-    for name in ("claim", "claim.x", "claim.1.2", "claims.3", "other.4"):
+def test_files_of_that_place_alone_are_leases(tmp_path):
+    for name in ("lease", "lease.x", "lease.1.2", "leases.3", "other.4"):
         (Path(tmp_path) / name).touch()
-    assert claim.numbers(tmp_path / "claim") == []
+    assert lease.numbers(tmp_path / "lease") == []
