@@ -106,14 +106,14 @@ class Launcher:
             self._elsewhere.append(run)
             self._say(f"{run.folder.name}  another process trains it ({lease.owner(record.lease_place(run.folder))})")
             return
-        outcome = record.outcome(run.folder)
-        if outcome == record.MISSING:  # the worker ended without a word
+        state, outcome = record.state(run.folder), record.outcome(run.folder)
+        if state == record.MISSING:  # the worker ended without a word
             outcome = f"{record.FAILED}: {death(code)}"
             try:
                 record.write_error(run.folder, death(code))
             except OSError:
                 self._unwritten[run.folder] = outcome
-        failed = outcome.startswith(record.FAILED)
+        failed = state in (record.FAILED, record.MISSING)
         if failed and run.tries <= run.config.retries:
             self._say(f"{run.folder.name}  {outcome}  {seconds:.1f} s; try {run.tries + 1} follows")
             self._unwritten.pop(run.folder, None)
@@ -121,12 +121,12 @@ class Launcher:
             return
         spent, steps = self._known.get(run.config.names.task, (0.0, 0))
         self._known[run.config.names.task] = (spent + seconds, steps + run.config.horizon - job.steps_before)
-        self._close(run, f"{outcome}  {seconds:.1f} s")
+        self._close(run, f"{outcome}  {seconds:.1f} s", failed)
 
-    def _close(self, run: Run, outcome: str) -> None:
+    def _close(self, run: Run, outcome: str, failed: bool) -> None:
         self._over += 1
         self._steps_over += run.config.horizon
-        self._failed = self._failed or outcome.startswith(record.FAILED)
+        self._failed = self._failed or failed
         self._say(f"[{self._over}/{self._runs}] {run.folder.name}  {outcome}")
 
     def _wait_again(self, run: Run) -> None:
@@ -138,9 +138,9 @@ class Launcher:
         for run in list(self._elsewhere):
             place = record.lease_place(run.folder)
             held, run.dead = lease.numbers(place), self._watch.dead(place)
-            outcome = record.outcome(run.folder)
-            if record.has_result(run.folder) or (not held and outcome.startswith(record.FAILED)):
-                self._close(run, f"{outcome}, by another process")
+            has_failed = not held and record.state(run.folder) == record.FAILED
+            if record.has_result(run.folder) or has_failed:
+                self._close(run, f"{record.outcome(run.folder)}, by another process", has_failed)
             elif held and run.dead is None:
                 continue
             else:

@@ -14,6 +14,8 @@ REPORT_SIDE = [
     "curve_data",
     "score",
     "spikes",
+    "excursion",
+    "baseline",
     "noise",
     "published",
     "figures",
