@@ -25,9 +25,9 @@ def read_history(file: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """The rows of wandb.log, oldest first, and notes on them; nan and inf are "NaN", "Infinity" and "-Infinity".
 
     The file of a run that is under way or was killed ends early, at a whole block or record; a note says so. Raises
-    UserError for a file that is damaged or cut short elsewhere, and where wandb is missing or older than its reader.
+    UserError for a file that is damaged or cut short elsewhere, and where wandb is older than its reader.
     """
-    _check_installed()
+    _check_version()
     rows, has_end = [], False
     with (
         _read_as(file) as whole,
@@ -92,10 +92,7 @@ def _end_of_records(data: bytes) -> int:
     return end
 
 
-def _check_installed() -> None:
-    try:
-        version = metadata.version("wandb")
-    except metadata.PackageNotFoundError:
-        raise UserError("a .wandb file needs wandb: pip install 's3bench[wandb]'") from None
+def _check_version() -> None:
+    version = metadata.version("wandb")
     if tuple(int(part) for part in version.split(".")[:2]) < (0, 31):
-        raise UserError(f"a .wandb file needs wandb 0.31, here is {version}: pip install 's3bench[wandb]'")
+        raise UserError(f"a .wandb file needs wandb 0.31, here is {version}: pip install 'wandb>=0.31'")
