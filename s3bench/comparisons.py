@@ -49,7 +49,7 @@ def _pairs(runs: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
 
 
 def _with_verdicts(rows: list[dict[str, Any]], untuned: Untuned = NONE) -> list[dict[str, Any]]:
-    """The rows of one family with Holm's p and the verdict; each has p and n.
+    """The rows of one family with Holm's p and the verdict; each has p, n and how many of these are unequal pairs.
 
     Those without a pair are no test, and neither are those of an optimizer, or against a baseline, that is not tuned.
     """
@@ -60,7 +60,7 @@ def _with_verdicts(rows: list[dict[str, Any]], untuned: Untuned = NONE) -> list[
         else:
             row |= {"p": math.nan, "p_holm": math.nan, "verdict": NOT_TUNED if row["n"] else verdict(math.nan, 0, 1)}
     for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
-        row |= {"p_holm": p, "verdict": verdict(p, row["n"], len(tested))}
+        row |= {"p_holm": p, "verdict": verdict(p, row["n"], len(tested), row["unequal"])}
     return rows
 
 
@@ -80,7 +80,7 @@ def final_losses(at_best: pd.DataFrame, untuned: Untuned = NONE) -> pd.DataFrame
         for optimizer, base, pairs in _pairs(runs):
             differences = _differences(pairs.final_loss_x, pairs.final_loss_y)
             row: dict[str, Any] = {"task": task, "optimizer": optimizer, "baseline": base, "n": len(pairs)}
-            row |= _mean("difference", differences) | {"p": signed_rank_p(differences) if len(pairs) else math.nan}
+            row |= _tested(differences)
             family.append(row)
         rows += _with_verdicts(family, untuned)
     columns = ["task", "optimizer", "baseline", "n", "difference", "difference_low", "difference_high", *TESTED]
@@ -91,6 +91,12 @@ def _differences(own: "pd.Series[float]", base: "pd.Series[float]") -> Any:
     """own - base; NaN where both are infinite."""
     with np.errstate(invalid="ignore"):
         return own.to_numpy(dtype=np.float64) - base.to_numpy(dtype=np.float64)
+
+
+def _tested(differences: Any) -> dict[str, float]:
+    """Their mean and its interval, p of Wilcoxon's signed ranks, and how many are neither 0 nor unknown."""
+    p = signed_rank_p(differences) if len(differences) else math.nan
+    return {**_mean("difference", differences), "p": p, "unequal": int(np.count_nonzero(np.nan_to_num(differences)))}
 
 
 def _mean(name: str, values: Any) -> dict[str, float]:
@@ -115,7 +121,8 @@ def speedups(times: pd.DataFrame, untuned: Untuned = NONE) -> pd.DataFrame:
             slower = int(((bounds[:, 1] <= 0) & (bounds[:, 0] < 0)).sum())
             row: dict[str, Any] = {"task": task, "target": target, "optimizer": optimizer, "baseline": base}
             row |= {"n": len(pairs), "faster": faster, "slower": slower, **_exp("speedup", median_bounds(bounds))}
-            row |= _exp("interval", median_interval(bounds)) | {"p": sign_test_p(faster, slower)}
+            row |= _exp("interval", median_interval(bounds))
+            row |= {"p": sign_test_p(faster, slower), "unequal": faster + slower}
             family.append(row)
         rows += _with_verdicts(family, untuned)
     columns = ["task", "target", "optimizer", "baseline", "n", "faster", "slower", "speedup_low", "speedup_high"]
@@ -149,7 +156,7 @@ def spike_rates(runs: pd.DataFrame) -> pd.DataFrame:
             row: dict[str, Any] = {"task": task, "lr_multiplier": multiplier, "optimizer": optimizer, "baseline": base}
             row |= {"n": len(pairs), "spikes": total, "baseline_spikes": base_total, **_mean("difference", differences)}
             row |= {"ratio": ratio, "ratio_low": low, "ratio_high": high, "p_poisson": rates_p(*counts)}
-            family.append(row | {"p": sign_flip_p(differences)})
+            family.append(row | {"p": sign_flip_p(differences), "unequal": np.count_nonzero(differences)})
         rows += _with_verdicts(family)
     columns = ["task", "lr_multiplier", "optimizer", "baseline", "n", "spikes", "baseline_spikes", "difference"]
     columns += ["difference_low", "difference_high", "ratio", "ratio_low", "ratio_high", "p_poisson"]
@@ -177,8 +184,7 @@ def sensitivity(runs: pd.DataFrame) -> pd.DataFrame:
             diverged = group.state == "diverged"
             row["largest_without_divergence"] = score.largest_without(group.lr_multiplier, diverged)
             row["largest_without_spike"] = score.largest_without(group.lr_multiplier, group.spikes)
-            row |= {"n": len(differences), **_mean("difference", differences)}
-            family.append(row | {"p": signed_rank_p(differences) if len(differences) else math.nan})
+            family.append(row | {"n": len(differences), **_tested(differences)})
         _with_verdicts([row for row in family if base and row["optimizer"] != base])
         rows += family
     columns = ["task", "optimizer", "seeds", "grid", "sensitivity_mean", "sensitivity_sd", "largest_without_divergence"]
@@ -271,8 +277,7 @@ def shocks(pairs: pd.DataFrame) -> pd.DataFrame:
             for optimizer, base, both in _pairs(group):
                 differences = _differences(both[f"{measure}_x"], both[f"{measure}_y"])
                 row: dict[str, Any] = dict(zip(where, key, strict=True)) | {"measure": measure, "optimizer": optimizer}
-                row |= {"baseline": base, "n": len(both), **_mean("difference", differences)}
-                family.append(row | {"p": signed_rank_p(differences) if len(both) else math.nan})
+                family.append(row | {"baseline": base, "n": len(both), **_tested(differences)})
             rows += _with_verdicts(family)
     columns = [*where, "measure", "optimizer", "baseline", "n", "difference", "difference_low", "difference_high"]
     return pd.DataFrame(rows, columns=[*columns, *TESTED])
@@ -293,12 +298,16 @@ def _log_losses(both: pd.DataFrame) -> Any:
 
 
 def profile_ratios(times: pd.DataFrame) -> tuple[list[str], list[str], Any]:
-    """Steps to each task's main target over the fastest optimizer's, of every task and seed that all optimizers have.
+    """Steps to each task's main target over the fastest optimizer's, of the optimizers that all tasks have.
+
+    Of every task and seed that all these have.
 
     Returns:
         The optimizers, the task of each problem, and the ratios, shape (problems, optimizers), for performance_profile.
     """
     main = times.drop_duplicates([*score.CELL, "seed"])
+    tasks = main.groupby("optimizer").task.nunique()
+    main = main[main.optimizer.isin(tasks[tasks == main.task.nunique()].index)]
     costs = main.pivot_table(index=["task", "seed"], columns="optimizer", values="high", sort=False).dropna()
     numbers = np.maximum(costs.to_numpy(dtype=np.float64), 1.0)  # reached before the first step: no ratio to 0
     names: Sequence[Any] = costs.index.get_level_values("task").tolist()

@@ -9,10 +9,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from s3bench import score
+from s3bench.record import DIVERGED
 from s3bench.rules import known_rule
 from s3bench.runs import Run
 from s3bench.shocks import Pair, spikes_near
 
+BETA = 0.95  # S3's
+EPS = 1e-8  # Adam's and AdamW's
 BETAS = {(0.9, 0.999): "adamw", (0.9, 0.95): "adamw_95", (0.95, 0.95): "adamw_same"}
 SCORES = ["final_loss", "initial_loss", "spikes", "own_update", "before_spikes", "smallest_gradient"]  # of a run
 COLUMNS = ["task", "ladder", "horizon", "optimizer", "lr_multiplier", "seed", "state", "steps", *SCORES]
@@ -34,11 +37,16 @@ class Known(NamedTuple):
 def role(optimizer: Mapping[str, Any]) -> str | None:
     """What an optimizer's config is to the claims: "s3", "adamw", "adamw_95", ..., "s3 variant"; None: something else.
 
-    "s3" is the paper's: p = 3, one β = 0.95, look-ahead.
+    "s3" is the paper's: p = 3, one β = 0.95, look-ahead; a variant has that β too, and another of the three. What
+    ascends, or has another ε than its class, is something else.
     """
     rule, settings = known_rule(optimizer)
+    if settings.get("maximize") or settings.get("eps", EPS) != EPS:
+        return None
     if rule == "s3":
-        return "s3" if (*parts(optimizer), settings["beta"]) == (3, True, True, 0.95) else "s3 variant"
+        if settings["beta"] != BETA:
+            return None
+        return "s3" if parts(optimizer) == (3, True, True) else "s3 variant"
     if rule == "signsgd":
         return "signum" if settings["momentum"] else "signsgd"
     if not rule or settings["amsgrad"]:
@@ -91,12 +99,14 @@ def _slot(run: Run) -> Slot:
 def _row(run: Run) -> dict[str, Any]:
     """A run with a result as the claims see it; `optimizer` is its role.
 
-    `final_loss` of a run that diverged, or ended higher, is that at its initialisation: no less was reached.
+    `final_loss` of a run that diverged, or ended higher, is that at its initialisation: no less was reached. One that
+    diverged has one spike at least: a loss may leave for good without coming back to be seen as one.
     """
     settings = run.row["config"]["optimizer"]
     row = {key: run.row[key] for key in ("task", "ladder", "horizon", "lr_multiplier", "seed", "state", "steps")}
     row |= {key: run.scores.get(key, math.nan) for key in SCORES}
     row["final_loss"] = min(row["final_loss"], row["initial_loss"])
+    row["spikes"] = _spikes(run, row["spikes"])
     row |= {"optimizer": role(settings), "measured": run.row["config"]["measure_every"] == 1}
     if row["optimizer"] in ("s3", "s3 variant"):
         row["p"], row["same_beta"], row["look_ahead"] = parts(settings)
@@ -111,7 +121,11 @@ def _shocked(pair: Pair) -> dict[str, Any]:
     """
     row = _row(pair.run)
     peak = min(pair.response.peak, row["initial_loss"])  # type: ignore[union-attr]
-    return row | pair.shock | {"peak": peak, "spikes": spikes_near(pair.run, pair)}
+    return row | pair.shock | {"peak": peak, "spikes": _spikes(pair.run, spikes_near(pair.run, pair))}
+
+
+def _spikes(run: Run, found: int) -> int:
+    return max(found, 1) if run.row["state"] == DIVERGED else found
 
 
 def at_best(runs: pd.DataFrame, optimizer: str) -> "pd.Series[float]":

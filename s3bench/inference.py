@@ -28,11 +28,11 @@ def pairs_needed(alpha: float = ALPHA) -> int:
     return math.ceil(1 - math.log2(alpha))
 
 
-def sign_flip_p(differences: npt.ArrayLike) -> float:
+def sign_flip_p(differences: npt.ArrayLike, *, greater: bool = False) -> float:
     """The two-sided p of "each difference is as likely to have the other sign", by their mean (Fisher 1935).
 
-    Exact up to EXACT_PAIRS pairs: the share of all 2^n signs that give a mean at least as far from 0 as the one seen.
-    Above, of 2^14 drawn signs and the one seen. NaN of nothing.
+    Exact up to EXACT_PAIRS pairs: the share of all 2^n signs that give a mean at least as far from 0 as the one seen;
+    where `greater`, one-sided: at least as large. Above, of 2^14 drawn signs and the one seen. NaN of nothing.
 
     Raises:
         ValueError: a difference is not finite; signed_rank_p takes infinite ones.
@@ -48,18 +48,22 @@ def sign_flip_p(differences: npt.ArrayLike) -> float:
     else:
         drawn = np.random.default_rng(0).choice([-1.0, 1.0], size=(2**EXACT_PAIRS, n))
         signs = np.concatenate([np.ones((1, n)), drawn])
-    means, seen = np.abs(signs @ values), abs(values.sum())
+    means, seen = signs @ values, values.sum()
+    if not greater:
+        means, seen = np.abs(means), abs(seen)
     return float(np.mean(means >= seen - 1e-9 * np.abs(values).sum()))
 
 
-def signed_rank_p(differences: npt.ArrayLike) -> float:
+def signed_rank_p(differences: npt.ArrayLike, *, greater: bool = False) -> float:
     """The two-sided p of Wilcoxon's signed ranks (1945), exact also with ties; infinite differences rank highest.
+
+    Where `greater`, one-sided: of ranks at least as high.
 
     A NaN (both runs diverged) is no difference: it counts as 0. Differences of 0 have no sign and are left out.
     """
     values = np.nan_to_num(np.asarray(differences, dtype=np.float64), nan=0.0, posinf=np.inf, neginf=-np.inf)
     values = values[values != 0]
-    return sign_flip_p(np.sign(values) * stats.rankdata(np.abs(values))) if len(values) else 1.0
+    return sign_flip_p(np.sign(values) * stats.rankdata(np.abs(values)), greater=greater) if len(values) else 1.0
 
 
 def sign_test_p(wins: int, losses: int) -> float:
@@ -77,20 +81,27 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def verdict(p_holm: float, pairs: int, comparisons: int) -> str:
+def verdict(p_holm: float, pairs: int, comparisons: int, unequal: int | None = None) -> str:
     """What n pairs allow to say: "differs", "not told apart", or that they cannot reach 0.05 at all, or "no pairs".
 
     Args:
         p_holm: the corrected p.
         pairs: how many pairs the test had.
         comparisons: how many tests Holm's correction was over.
+        unequal: in how many of them there was a difference, None: in all. Others say nothing by their signs.
     """
     if not pairs:
         return "no pairs"
-    if smallest_p(pairs) * comparisons > ALPHA:
-        needed = pairs_needed(ALPHA / comparisons)
-        return f"n = {pairs} pair{'s' if pairs != 1 else ''} cannot reach {ALPHA} ({needed} needed)"
-    return "differs" if p_holm <= ALPHA else "not told apart"
+    if p_holm <= ALPHA:
+        return "differs"
+    unequal = pairs if unequal is None else unequal
+    if smallest_p(unequal) * comparisons <= ALPHA:
+        return "not told apart"
+    if not unequal:
+        return f"all {pairs} pairs equal"
+    needed = pairs_needed(ALPHA / comparisons)
+    what = f"n = {pairs} pair{'s' if pairs != 1 else ''}" if unequal == pairs else f"{unequal} unequal of {pairs} pairs"
+    return f"{what} cannot reach {ALPHA} ({needed} needed)"
 
 
 def resample(values: npt.ArrayLike, stream: int = 0) -> Array:

@@ -57,9 +57,9 @@ def cells(runs: pd.DataFrame, metrics: Sequence[str] = ()) -> pd.DataFrame:
 def picked(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs at each optimizer's own best learning rate, which is never picked on the seed it is reported on.
 
-    For each seed the multiplier with the lowest mean final loss over the *other* seeds is taken (a diverged run counts
-    as infinite; of equals the smallest), and the seed's run there is a row. Seeds that lack a result at some multiplier
-    give none, and neither does a seed whose others diverged everywhere: `tuned` counts it as infinite.
+    For each seed the multiplier is taken at which the fewest of the *other* seeds diverged, and of those the one with
+    the lowest mean final loss of the others (of equals the smallest); the seed's run there is a row. Seeds that lack a
+    result at some multiplier give none, and neither does a single seed.
     """
     parts = [runs.iloc[:0]]
     for _, group in runs.groupby(["task", "optimizer"], sort=False):
@@ -142,22 +142,26 @@ def _grid(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _best_of_the_others(grid: pd.DataFrame) -> dict[Any, float]:
-    """For each row the column with the lowest mean over the other rows, as `_best`; none of a single row."""
+    """For each row the column with the fewest infinite values in the other rows, of those the one with the lowest mean
+    of their others, of equals the smallest; none of a single row."""
     losses, infinite = grid.to_numpy(), np.isinf(grid.to_numpy())
-    finite = np.where(infinite, 0.0, losses)
     if len(grid) < 2:
         return {}
-    means = (finite.sum(axis=0) - finite) / (len(grid) - 1)
-    means[infinite.sum(axis=0) - infinite > 0] = math.inf
-    best = grid.columns.to_numpy(dtype=np.float64)[means.argmin(axis=1)]
-    return dict(zip(grid.index, np.where(np.isinf(means.min(axis=1)), math.nan, best), strict=True))
+    finite, count = np.where(infinite, 0.0, losses), infinite.sum(axis=0) - infinite
+    known = len(grid) - 1 - count
+    means = np.divide(finite.sum(axis=0) - finite, known, out=np.full(losses.shape, math.inf), where=known > 0)
+    best = np.lexsort((means, count))[:, 0]
+    return dict(zip(grid.index, grid.columns.to_numpy(dtype=np.float64)[best], strict=True))
 
 
 def _best(grid: pd.DataFrame) -> float:
-    """The column with the lowest mean, infinite where a value is; the smallest of equals; NaN if none is finite."""
-    means = {float(str(multiplier)): float(mean) for multiplier, mean in grid.mean(axis=0).items()}
-    finite = [multiplier for multiplier, mean in means.items() if math.isfinite(mean)]
-    return min(finite, key=lambda multiplier: (means[multiplier], multiplier), default=math.nan)
+    """The column with the fewest infinite values, of those the one with the lowest mean, of equals the smallest; NaN if
+    all are infinite."""
+    infinite = np.isinf(grid.to_numpy())
+    if infinite.all():
+        return math.nan
+    means = grid.mask(infinite).mean(axis=0).fillna(math.inf).to_numpy()
+    return float(grid.columns[np.lexsort((means, infinite.sum(axis=0)))[0]])
 
 
 def running_median(steps: npt.NDArray[np.integer], values: npt.ArrayLike, window: int) -> npt.NDArray[np.float64]:

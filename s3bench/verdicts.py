@@ -8,8 +8,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
-from s3bench.inference import ALPHA, holm, mean_interval, sign_flip_p, signed_rank_p
+from s3bench.inference import ALPHA, holm, mean_interval, rate_ratio, sign_flip_p, signed_rank_p
+from s3bench.score import per_10k, poisson_interval
+
+Array = npt.NDArray[np.float64]
 
 SUPPORTED, REFUTED, UNDECIDED = "supported", "not supported", "undecided"
 
@@ -24,13 +28,14 @@ class Finding:
     effect: float
     low: float  # of the 95% interval
     high: float
-    p: float  # of "the effect is at the limit"; 0 where all is known and nothing estimated
+    p: float  # two-sided, of "the effect is at the limit"; 0 where all is known and nothing estimated
+    p_against: float  # one-sided, of "the effect is not above `refuting`"
     test: str
     limit: float  # below it the claim holds,
     refuting: float  # and above this it does not
     family: str = ""  # findings of one family share Holm's correction: mostly the task
     unit: str = "seeds"
-    p_holm: float = math.nan  # filled in by judged: over the family, or over the claim if the effect speaks against it
+    p_holm: float = math.nan  # filled in by judged: p over the family, or p_against over the claim
     verdict: str = UNDECIDED  # filled in by judged
 
 
@@ -43,6 +48,7 @@ class Claim:
     rule: str  # when it is supported, and when not
     findings: list[Finding] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)  # what the records lack
+    absent: list[str] = field(default_factory=list)  # comparisons that it names and they lack: no support without them
     scale: str = ""  # of the experiments: "laptop"; several if they are mixed, none of runs by hand
     verdict: str = UNDECIDED
     sentence: str = ""
@@ -62,7 +68,8 @@ class Claim:
             "rule": self.rule,
             "cells": list(dict.fromkeys(finding.where for finding in self.findings)),
         }
-        return row | {"missing": self.missing, "findings": [asdict(finding) for finding in self.findings]}
+        row["missing"] = [*self.absent, *self.missing]
+        return row | {"findings": [asdict(finding) for finding in self.findings]}
 
     def decisive(self) -> Finding | None:
         """The finding that decides: the clearest that refutes, else the least certain; None without any."""
@@ -92,7 +99,6 @@ def of_mean(
     refuting = limit if refuting is None else refuting
     low, high = mean_interval(numbers)
     middle = float(numbers.mean()) if len(numbers) else math.nan
-    against = limit if not math.isnan(middle) and middle < (limit + refuting) / 2 else refuting
     ends: dict[str, Any] = {
         "effect": out(middle),
         "low": out(low),
@@ -100,8 +106,9 @@ def of_mean(
         "limit": out(limit),
         "refuting": out(refuting),
     }
-    p = signed_rank_p(numbers - against) if len(numbers) else math.nan
-    return Finding(n=len(numbers), p=p, test="Wilcoxon's signed ranks", **ends, **words)
+    p = signed_rank_p(numbers - limit) if len(numbers) else math.nan
+    p_against = signed_rank_p(numbers - refuting, greater=True) if len(numbers) else math.nan
+    return Finding(n=len(numbers), p=p, p_against=p_against, test="Wilcoxon's signed ranks", **ends, **words)
 
 
 def of_rates(differences: npt.ArrayLike, **words: Any) -> Finding:
@@ -109,44 +116,80 @@ def of_rates(differences: npt.ArrayLike, **words: Any) -> Finding:
     numbers = np.asarray(differences, dtype=np.float64)
     low, high = mean_interval(numbers)
     middle = float(numbers.mean()) if len(numbers) else math.nan
-    p = sign_flip_p(numbers)
-    return Finding(
-        n=len(numbers), effect=middle, low=low, high=high, p=p, test="sign flips", limit=0.0, refuting=0.0, **words
-    )
+    ends: dict[str, Any] = {"effect": middle, "low": low, "high": high, "limit": 0.0, "refuting": 0.0}
+    p, p_against = sign_flip_p(numbers), sign_flip_p(numbers, greater=True)
+    return Finding(n=len(numbers), p=p, p_against=p_against, test="sign flips", **ends, **words)
+
+
+def of_counts(counts: Array, limit: float, **words: Any) -> Finding:
+    """The ratio of two rates of rare events, its exact interval, and two tests of which the larger p counts.
+
+    The exact test takes events as independent (a binomial share of all of them), the sign flips, over the differences
+    to the limit, a seed as one observation; alone, the former is too sure of events that come in bursts, and the latter
+    of few ones, whose differences are skewed.
+
+    Args:
+        counts: shape (n, 4): of each seed the events and steps of one, and those of the other.
+        limit: below it the claim holds, and above it not.
+    """
+    own, steps, other, other_steps = counts.T
+    total, total_steps, others, others_steps = (int(part.sum()) for part in (own, steps, other, other_steps))
+    ratio, low, high = rate_ratio(total, total_steps, others, others_steps)
+    share = limit * total_steps / (limit * total_steps + others_steps)
+    ends: dict[str, Any] = {"effect": ratio, "low": low, "high": high, "limit": limit, "refuting": limit}
+    ends |= _of_both(total, stats.binom(total + others, share), own / steps - limit * other / other_steps)
+    return Finding(n=len(own), test="exact binomial and sign flips, the larger p", **ends, **words)
+
+
+def of_rate(events: Array, steps: Array, limit: float, **words: Any) -> Finding:
+    """A rate of rare events per 10,000 steps, its exact Poisson interval, and two tests as those of `of_counts`.
+
+    Args:
+        events, steps: shape (n,), of each seed.
+        limit: below it the claim holds, and above it not; per 10,000 steps.
+    """
+    total, total_steps = int(events.sum()), int(steps.sum())
+    low, high = poisson_interval(total, total_steps)
+    rate = per_10k(total, total_steps)
+    ends: dict[str, Any] = {"effect": rate, "low": low, "high": high, "limit": limit, "refuting": limit}
+    ends |= _of_both(total, stats.poisson(limit * total_steps / 1e4), 1e4 * events / steps - limit)
+    return Finding(n=len(events), test="exact Poisson and sign flips, the larger p", **ends, **words)
+
+
+def _of_both(events: int, expected: Any, differences: Array) -> dict[str, float]:
+    """The larger p of an exact test on a number of events, of this distribution at the limit, and of sign flips."""
+    at_most, at_least = float(expected.cdf(events)), float(expected.sf(events - 1))
+    p = max(min(1.0, 2 * min(at_most, at_least)), sign_flip_p(differences))
+    return {"p": p, "p_against": max(at_least, sign_flip_p(differences, greater=True))}
 
 
 def judged(claim: Claim) -> Claim:
     """The claim with the verdicts of its findings, its own, and its sentence.
 
-    A claim is supported if every finding supports it (an intersection-union test: the more findings, the harder), and
-    not supported if one refutes it. A finding supports it if its interval lies below the limit, and p ≤ 0.05 after
-    Holm's correction over its family. It refutes it if its interval lies above `refuting`, and the one-sided p ≤ 0.05
-    after Holm's correction over all findings of the claim, for any of them would do. Else it is undecided.
+    A claim is supported if every finding supports it (an intersection-union test: the more findings, the harder) and no
+    comparison that it names is absent, and not supported if one refutes it. A finding supports it if its interval lies
+    below the limit, and p ≤ 0.05 after Holm's correction over its family. It refutes it if its interval lies above
+    `refuting`, and the one-sided p ≤ 0.05 after Holm's correction over all findings of the claim, for any of them would
+    do. Else it is undecided.
     """
     for family in {finding.family: None for finding in claim.findings}:
         members = [finding for finding in claim.findings if finding.family == family]
         for finding, p in zip(members, holm([finding.p for finding in members]), strict=True):
             finding.p_holm = p
-    one_sided = holm([finding.p / 2 for finding in claim.findings])
-    for finding, p in zip(claim.findings, one_sided, strict=True):
-        if finding.effect > finding.refuting:
+            if finding.high < finding.limit and p <= ALPHA:
+                finding.verdict = SUPPORTED
+    for finding, p in zip(claim.findings, holm([finding.p_against for finding in claim.findings]), strict=True):
+        if finding.low > finding.refuting and p <= ALPHA:
+            finding.verdict = REFUTED
+        if finding.effect > finding.limit or finding.verdict == REFUTED:
             finding.p_holm = p
-        finding.verdict = _verdict(finding)
     verdicts = [finding.verdict for finding in claim.findings]
     if REFUTED in verdicts:
         claim.verdict = REFUTED
-    elif verdicts and set(verdicts) == {SUPPORTED}:
+    elif verdicts and set(verdicts) == {SUPPORTED} and not claim.absent:
         claim.verdict = SUPPORTED
     claim.sentence = _sentence(claim)
     return claim
-
-
-def _verdict(finding: Finding) -> str:
-    if not finding.p_holm <= ALPHA:
-        return UNDECIDED
-    if finding.low > finding.refuting:
-        return REFUTED
-    return SUPPORTED if finding.high < finding.limit else UNDECIDED
 
 
 def _sentence(claim: Claim) -> str:
@@ -156,6 +199,8 @@ def _sentence(claim: Claim) -> str:
         return "Undecided: these records lack what it takes to judge it."
     of_all = f"{sum(f.verdict == SUPPORTED for f in claim.findings)} of {len(claim.findings)} findings support it"
     of_all += f", {sum(f.verdict == REFUTED for f in claim.findings)} speak against it"
+    if claim.absent:
+        of_all += f"; of what it names {len(claim.absent)} cannot be compared"
     return f"{claim.verdict.capitalize()}: {in_words(decisive)}; {of_all}."
 
 
@@ -191,6 +236,6 @@ def as_markdown(claims: Sequence[Claim]) -> str:
     for claim in claims:
         parts.append(f"## {claim.id}: {claim.statement}\n\n**{claim.sentence}**\n\nRule: {claim.rule}\n")
         parts += [f"- {finding.verdict}: {in_words(finding)}; {finding.test}" for finding in claim.findings]
-        parts += [f"- missing: {what}" for what in claim.missing]
+        parts += [f"- missing: {what}" for what in (*claim.absent, *claim.missing)]
         parts.append("")
     return "\n".join(parts)

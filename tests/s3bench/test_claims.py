@@ -12,11 +12,12 @@ import pytest
 
 from s3bench import claims
 from s3bench.evidence import COLUMNS, OF_SHOCK, Known, role
+from s3bench.inference import signed_rank_p
 from s3bench.onset import growth
 from s3bench.report import write_report
 from s3bench.rules import DEFAULTS, RULES, known_rule
 from s3bench.runs import read_runs
-from s3bench.verdicts import REFUTED, SUPPORTED, UNDECIDED, Claim, as_json, as_markdown, judged
+from s3bench.verdicts import REFUTED, SUPPORTED, UNDECIDED, Claim, as_json, as_markdown, judged, of_mean
 from tests.s3bench.test_report import make
 
 SEEDS = 8
@@ -66,8 +67,8 @@ NONE = pd.DataFrame(columns=[*COLUMNS, *OF_SHOCK])
 
 def judge(name, table, shocks=NONE):
     claim, rule = claims.RULES[name]
-    findings, missing = rule(Known(table, shocks))
-    judged_claim = judged(Claim(name, claim, "", findings, missing))
+    findings, missing, absent = rule(Known(table, shocks))
+    judged_claim = judged(Claim(name, claim, "", findings, missing, list(absent)))
     json.loads(as_json([judged_claim]))
     assert judged_claim.sentence.startswith(judged_claim.verdict.capitalize())
     return judged_claim
@@ -152,6 +153,67 @@ def test_c7_counts_the_spikes_after_strong_shocks_too():
     assert verdict("C7", rows([]), after(dose=10.0, adamw=3, adamw_same=4)) == UNDECIDED
 
 
+def test_a_claim_is_not_supported_without_all_comparisons_that_it_names():
+    five = ("s3", "adam", "adamw", "adamw_95", "signsgd")
+    table = rows(five, final_loss=losses(s3=0.9))
+    of_signsgd = table.optimizer == "signsgd"
+    for lacking in (
+        table[~of_signsgd | (table.lr_multiplier == 1)],  # not tuned
+        table.assign(seed=table.seed + 100 * of_signsgd),  # on other seeds
+        table.assign(final_loss=table.final_loss.where(~of_signsgd | (table.seed > 0), 0.0)),
+    ):
+        claim = judge("C6", lacking)
+        assert [finding.verdict for finding in claim.findings] == [SUPPORTED] * 3
+        assert (claim.verdict, len(claim.absent)) == (UNDECIDED, 1)
+        assert claim.sentence.endswith("; of what it names 1 cannot be compared.")
+        assert "s3 and signsgd" in claim.as_dict()["missing"][0]
+    assert judge("C8", pd.concat([rows(["s3"], final_loss=1.0), rows(["s3 variant"], final_loss=1.2)])).absent
+    three = rows(
+        ("s3", "adamw", "adamw_95"), multipliers=(0.1, 1.0, 10.0), final_loss=lambda o, m, _: 1 + (o != "s3") * m
+    )
+    elsewhere = three.optimizer == "adamw_95"
+    other_grid = three.assign(lr_multiplier=three.lr_multiplier.where(~elsewhere, 3 * three.lr_multiplier))
+    assert (judge("C9", three).verdict, judge("C9", other_grid).verdict) == (SUPPORTED, UNDECIDED)
+
+
+def test_few_seeds_decide_nothing_however_many_runs_or_steps_they_have():
+    grown = rows(("adam", "adamw"), seeds=1, multipliers=(1.0, 3.0, 10.0), spikes=1, before_spikes=0.7)
+    assert judge("C2", grown).findings == []
+    for spikes in ({"adamw": 9}, {"adamw": 9, "s3": 12}):
+        one = rows(("s3", "adamw"), seeds=1, **spiking(**spikes)).assign(steps=8000)
+        assert verdict("C4", one) == UNDECIDED
+
+
+def test_spikes_that_come_in_one_burst_are_one_observation():
+    table = rows(("s3", "adamw"), **spiking()).assign(steps=600)
+    burst = (table.optimizer == "s3") & (table.lr_multiplier == 10) & (table.seed == 3)
+    finding = judge("C4", table.assign(spikes=15 * burst)).findings[0]
+    assert finding.low > finding.refuting  # as if they were independent
+    assert finding.verdict == UNDECIDED
+
+
+def test_eight_single_spikes_do_not_tell_a_quarter_from_a_half():
+    table = rows(("adamw", "adamw_same"), **spiking())
+    one_each = (table.optimizer == "adamw") & (table.lr_multiplier == 10)
+    finding = judge("C7", table.assign(spikes=1 * one_each)).findings[0]
+    assert finding.effect == 0
+    assert finding.high > 0.25
+    assert finding.verdict == UNDECIDED
+
+
+def test_between_its_limits_each_side_has_its_own_test():
+    def finding(logs):
+        made = of_mean(logs, 0.0, math.log(0.99), ratio=True, where="t", what="x")
+        return judged(Claim("C6", "", "", [made])).findings[0]
+
+    assert finding(-0.007 + 1e-5 * np.arange(8)).verdict == REFUTED  # surely above 0.99, though surely below 1 too
+    logs = np.array([-0.0005, -0.001, -0.0015, 0.002, -0.01, -0.012, -0.014, -0.016])
+    between = finding(logs)
+    assert 0.99 < between.effect < between.high < 1
+    assert between.p_holm == signed_rank_p(logs) > 0.05 > signed_rank_p(-logs, greater=True)
+    assert between.verdict == UNDECIDED
+
+
 def test_one_of_many_findings_refutes_only_after_a_correction_over_all_of_them():
     def both(off, tasks):
         return pd.concat(
@@ -185,7 +247,7 @@ def test_what_was_not_tuned_says_nothing(name):
         for horizon in (100, 200, 400)
     )
     known = Known(table, NONE)
-    findings, missing = claims.RULES[name][1](known)
+    findings, missing, _ = claims.RULES[name][1](known)
     assert not findings
     assert missing
 
@@ -314,6 +376,10 @@ def test_a_run_that_diverged_counts_with_its_first_loss():
         ({"_target_": "optimizers.SignSGD", "momentum": 0.95}, "signum"),
         ({"_target_": "optimizers.SignSGD", "momentum": 0.0}, "signsgd"),
         ({"_target_": "torch.optim.SGD"}, None),
+        ({"_target_": "optimizers.S3", "p": 1.0, "beta": 0.5}, None),
+        ({"_target_": "torch.optim.AdamW", "eps": 1.0}, None),
+        ({"_target_": "torch.optim.AdamW", "eps": 1e-8, "maximize": False}, "adamw"),
+        ({"_target_": "torch.optim.AdamW", "maximize": True}, None),
         ({"_target_": "mine.S3"}, None),
         ({"_target_": "torch.optim.AdamW", "amsgrad": True}, None),
         ({"_target_": "torch.optim.adamw.AdamW"}, "adamw"),

@@ -83,9 +83,12 @@ def test_holm_keeps_the_chance_of_any_false_verdict_below_005():
 
 
 def test_too_few_pairs_give_no_verdict():
-    assert inference.verdict(0.01, 2, 1) == "n = 2 pairs cannot reach 0.05 (6 needed)"
-    assert inference.verdict(0.01, 1, 1) == "n = 1 pair cannot reach 0.05 (6 needed)"
-    assert inference.verdict(0.03, 6, 4) == "n = 6 pairs cannot reach 0.05 (8 needed)"
+    assert inference.verdict(0.5, 2, 1) == "n = 2 pairs cannot reach 0.05 (6 needed)"
+    assert inference.verdict(1.0, 1, 1) == "n = 1 pair cannot reach 0.05 (6 needed)"
+    assert inference.verdict(0.12, 6, 4) == "n = 6 pairs cannot reach 0.05 (8 needed)"
+    assert inference.verdict(0.5, 8, 1, unequal=3) == "3 unequal of 8 pairs cannot reach 0.05 (6 needed)"
+    assert inference.verdict(1.0, 8, 1, unequal=0) == "all 8 pairs equal"
+    assert inference.verdict(0.03, 7, 4) == "differs"  # beside three tests of more pairs, which Holm corrects first
     assert inference.verdict(math.nan, 0, 1) == "no pairs"
     assert inference.verdict(0.03, 8, 4) == "differs"
     assert inference.verdict(0.06, 8, 4) == "not told apart"
