@@ -140,8 +140,9 @@ def _exp(name: str, bounds: tuple[float, float]) -> dict[str, float]:
 def spike_rates(runs: pd.DataFrame) -> pd.DataFrame:
     """Spikes per 10,000 steps less the baseline's at the same multiplier: mean over seeds, tested by sign flips.
 
-    Beside it, taking spikes as independent, the ratio of the rates with its exact interval, and `p_poisson`.
-    Holm's correction is over the optimizers at a multiplier.
+    Beside it how many of the runs diverged, which they may do without a spike, and, taking spikes as independent, the
+    ratio of the rates with its exact interval, and `p_poisson`. Holm's correction is over the optimizers at a
+    multiplier.
     """
     rows = []
     results = runs[runs.final_loss.notna()]
@@ -154,12 +155,24 @@ def spike_rates(runs: pd.DataFrame) -> pd.DataFrame:
             total, base_total = int(spikes.sum()), int(base_spikes.sum())
             ratio, low, high = rate_ratio(total, steps.sum(), base_total, base_steps.sum())
             row: dict[str, Any] = {"task": task, "lr_multiplier": multiplier, "optimizer": optimizer, "baseline": base}
+            diverged = {"diverged": pairs.state_x, "baseline_diverged": pairs.state_y}
             row |= {"n": len(pairs), "spikes": total, "baseline_spikes": base_total, **_mean("difference", differences)}
+            row |= {name: int((states == "diverged").sum()) for name, states in diverged.items()}
             row |= {"ratio": ratio, "ratio_low": low, "ratio_high": high, "p_poisson": rates_p(*counts)}
             family.append(row | {"p": sign_flip_p(differences), "unequal": np.count_nonzero(differences)})
         rows += _with_verdicts(family)
-    columns = ["task", "lr_multiplier", "optimizer", "baseline", "n", "spikes", "baseline_spikes", "difference"]
-    columns += ["difference_low", "difference_high", "ratio", "ratio_low", "ratio_high", "p_poisson"]
+    columns = ["task", "lr_multiplier", "optimizer", "baseline", "n", "spikes", "baseline_spikes"]
+    columns += [
+        "diverged",
+        "baseline_diverged",
+        "difference",
+        "difference_low",
+        "difference_high",
+        "ratio",
+        "ratio_low",
+        "ratio_high",
+        "p_poisson",
+    ]
     return pd.DataFrame(rows, columns=[*columns, *TESTED])
 
 

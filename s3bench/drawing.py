@@ -9,7 +9,7 @@ from s3bench.runs import TREND_STEPS, Run, grouped
 
 DRAWN = 10  # seeds at most in a panel of all loss curves
 A_RESULT = "a run with a result"
-AT_BEST = "two seeds with a result at every multiplier"  # else none is picked on the other seeds
+AT_BEST = "two multipliers, and two seeds with a result at each"  # else none is picked on the other seeds
 ABLATION = "with another order p, with another β in the denominator, and without the look-ahead"
 INTERVALS = "mean over the seeds with its 95% bootstrap interval from six seeds on, small markers single seeds"
 LOSSES = f"""the raw training loss of every step and its running median over {TREND_STEPS} steps, each seed a line;

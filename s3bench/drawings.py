@@ -14,7 +14,7 @@ from s3bench.drawing import DRAWN, Drawing, caption, file_name
 from s3bench.paper_drawings import paper_drawings
 from s3bench.runs import Run, grouped
 from s3bench.shocks import Pair, shock_drawings
-from s3bench.tables import part, picked, run_table, time_table
+from s3bench.tables import part, picked, run_table, time_table, tuned_only
 
 WITHIN = np.geomspace(1, 8, 200)  # factors of the performance profile
 
@@ -113,7 +113,8 @@ def _steps_to_target(runs: Sequence[Run], name: str) -> dict[str, figures.Series
 def _target_drawings(runs: Sequence[Run], looks: Mapping[str, figures.Look]) -> dict[str, Drawing]:
     """When runs at their optimizer's best learning rate reached each task's main target, and the profile over tasks."""
     made: dict[str, Drawing] = {}
-    at_best, times = picked(run_table(runs), time_table(runs))
+    plain = run_table(runs)
+    at_best, times = (tuned_only(table, score.untuned(plain)) for table in picked(plain, time_table(runs)))
     times = times[times.target == times.groupby("task", sort=False).target.transform("first")]
     panels, horizons = {}, {}
     for (task, target), group in times.groupby(["task", "target"], sort=False):

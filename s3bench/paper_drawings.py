@@ -13,7 +13,7 @@ from s3bench.evidence import parts, role
 from s3bench.inference import mean_interval
 from s3bench.onset import AROUND, Traces
 from s3bench.runs import Run, grouped
-from s3bench.tables import run_table
+from s3bench.tables import run_table, tuned_only
 
 PAPER_LR = 3e-3  # of the paper's curves of the ablation
 ADAMS = ("adamw", "adamw_95", "adamw_same")
@@ -136,7 +136,7 @@ def _means(values: Mapping[float, Sequence[float]]) -> figures.Series:
 def _ladders(plain: pd.DataFrame, column: str) -> dict[str, dict[str, figures.Series]]:
     """A column at each horizon of the ladders that have several, at each optimizer's best learning rate for it."""
     panels = {}
-    at_best = score.picked(plain[plain[column].notna()])
+    at_best = tuned_only(score.picked(plain[plain[column].notna()]), score.untuned(plain))
     for ladder, of_ladder in at_best.groupby("ladder", sort=False):
         if of_ladder.horizon.nunique() > 1:
             panels[str(ladder)] = {

@@ -28,7 +28,7 @@ def make_tables(runs: Sequence[Run]) -> dict[str, pd.DataFrame]:
     names = list(dict.fromkeys(name for run in runs for name in run.metrics))
     at_best, times_at_best = picked(plain, times)
     untuned = score.untuned(plain)
-    compared = at_best[~pd.MultiIndex.from_frame(at_best[["task", "optimizer"]]).isin(list(untuned))]
+    compared = tuned_only(at_best, untuned)
     longest = comparisons.longest(compared)
     tables = {"tuned": score.tuned(plain), "cells": score.cells(plain, names), "targets": _targets(times)}
     return {
@@ -74,6 +74,11 @@ def picked(plain: pd.DataFrame, times: pd.DataFrame) -> tuple[pd.DataFrame, pd.D
     keys = [*score.CELL, "seed"]
     chosen = pd.MultiIndex.from_frame(times[keys]).isin(pd.MultiIndex.from_frame(at_best[keys]))
     return at_best, times[chosen]
+
+
+def tuned_only(table: pd.DataFrame, untuned: comparisons.Untuned) -> pd.DataFrame:
+    """The rows of a table that are of none of these tasks and optimizers."""
+    return table[~pd.MultiIndex.from_frame(table[["task", "optimizer"]]).isin(list(untuned))]
 
 
 def _targets(times: pd.DataFrame) -> pd.DataFrame:

@@ -81,18 +81,18 @@ def test_the_response_is_the_known_one(tmp_path):
 
 
 def test_strong_shocks_are_evidence_for_claims(tmp_path):
-    for seed, (optimizer, excess) in itertools.product(range(6), (("adamw", 0.8), ("adamw_same", 0.02))):
+    for seed, (optimizer, late) in itertools.product(range(6), (("adamw", 0.8), ("adamw_same", 0.02))):
         make(tmp_path, optimizer=optimizer, seed=seed)
-        for step, part in ((100, 1.0), (30, 0.5)):
+        for step, excess in ((100, late), (30, 0.4)):
             shock = f"shock={{kind: gradient, step: {step}, dose: 100}}"
             state = "diverged" if (optimizer, seed, step) == ("adamw", 0, 100) else "finished"
-            make(tmp_path, shock, optimizer, seed, excess=[part * excess + seed / 1000] * 20, state=state)
+            make(tmp_path, shock, optimizer, seed, excess=[excess + seed / 1000] * 20, state=state)
     report = write_report(tmp_path).parent
-    for claim, effect in (("C2", -0.4), ("C7", -0.25)):
+    for claim, effect in (("C2", 0.027), ("C7", 6 / 13)):
         judged = next(found for found in json.loads((report / "claims.json").read_text()) if found["id"] == claim)
         (finding,) = judged["findings"]
         assert (finding["where"], finding["n"]) == ("quadratic after strong shocks", 6)
-        assert finding["effect"] == pytest.approx(effect, abs=0.05)  # one diverged: the loss at the beginning, 1
+        assert finding["effect"] == pytest.approx(effect, rel=0.01)  # one diverged: its peak is 1, its spikes are two
         assert judged["missing"]  # spikes that came by themselves
 
 
