@@ -62,7 +62,7 @@ class Baseline:
             return None if math.isfinite(loss) else self._begun(step, 0.0, math.inf, math.inf)
         level = self._nearest.median()
         threshold = self._threshold(self._sigma)
-        if not loss <= level + threshold:  # or not a number
+        if loss > level + threshold or not math.isfinite(loss):
             proof = max(self._sigma * self._reach(), PROOF_DELTAS * self._delta)
             return self._begun(step, level, threshold, min(proof, self._ceiling))
         if self._count % self._stride == 0 and self._has_risen():
@@ -192,7 +192,7 @@ class Baseline:
             seen = noise_about(last, sliding_window_view(known, 3 * window)[looks], window)
             sigmas = np.concatenate([[self._sigma], seen])[np.searchsorted(looks, np.arange(count), side="right")]
             thresholds = np.minimum(np.maximum(self._k * sigmas, self._delta), self._ceiling)
-            above = ~(losses <= levels[:-1] + thresholds)
+            above = (losses > levels[:-1] + thresholds) | ~np.isfinite(losses)
         calm = int(above.argmax()) if above.any() else count
         scores = np.divide(excesses[:calm], sigmas[:calm], out=np.zeros(calm), where=sigmas[:calm] > 0)
         first, start = self._count, 0

@@ -5,14 +5,12 @@ A run's steps to a target are known to lie in an interval (low, high]: between t
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
-
-from s3bench.errors import UserError
 
 IN_A_ROW = 2  # evaluations in a row at the target: one may be luck
 
@@ -27,16 +25,6 @@ class Steps(NamedTuple):
     def reached(self) -> bool:
         """Whether the target was reached."""
         return math.isfinite(self.high)
-
-
-def check_targets(targets: Sequence[Mapping[str, Any]], what: str) -> None:
-    """Raise UserError unless each target is {metric, at_most} or {metric, at_least}."""
-    for target in targets:
-        if set(target) not in ({"metric", "at_most"}, {"metric", "at_least"}) or not isinstance(target["metric"], str):
-            raise UserError(f"{what} holds {target}; it must be {{metric, at_most}} or {{metric, at_least}}")
-        bound = target.get("at_most", target.get("at_least"))
-        if not (isinstance(bound, int | float) and math.isfinite(bound)):
-            raise UserError(f"{what} holds {target}; its bound needs a finite number")
 
 
 NEVER = Steps(math.inf, math.inf)  # of a diverged run

@@ -1,6 +1,7 @@
 """The command line. Each command imports what it needs when it runs, so that --help answers at once."""
 
 import argparse
+import io
 import json
 import math
 import os
@@ -50,6 +51,9 @@ class Parser(argparse.ArgumentParser):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit code: 0 done, 1 a run failed, 2 a mistake of the user's, 130 interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal may lack σ and ▼
     try:
         chosen = parse(arguments)
         sys.path.append(str(Path.cwd()))  # for optimizers and tasks of one's own; last, so that it shadows nothing
@@ -188,7 +192,7 @@ def _run(chosen: argparse.Namespace) -> int:
     def say(line: str) -> None:
         try:
             print(line, flush=True)
-        except BrokenPipeError:  # nobody reads any more; the run goes on
+        except OSError:  # nobody reads any more, or the disk is full; the run goes on
             _silence()
 
     try:
@@ -334,7 +338,11 @@ def _plot(
     level, threshold = baselines(curve.loss, **parameters)
     drawn = figures.Curve(curve.steps, curve.loss, level, peaks)
     spans = [(spike.onset, spike.end) for spike in spikes]
-    figures.save_as(figures.spike_curve(drawn, level + threshold, spans, title=title, ylabel=curve.column), file)
+    figure = figures.spike_curve(drawn, level + threshold, spans, title=title, ylabel=curve.column)
+    try:
+        figures.save_as(figure, file)
+    except OSError as error:
+        raise UserError(f"{file} cannot be written: {error.strerror}") from error
 
 
 def _finite(value: Any) -> Any:

@@ -18,9 +18,9 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from s3bench import catalog, identity, source
-from s3bench.censored import check_targets
 from s3bench.errors import UserError, one_line, unknown
 from s3bench.grid import KeyPath, copies, with_value
+from s3bench.targets import check_targets
 
 CHOICES = {
     "decay": ("all", "matrices"),  # see groups.py
@@ -155,7 +155,8 @@ def _parse(text: str) -> Override:
     try:
         override = OverridesParser.create().parse_override(text)
     except HydraException as error:
-        raise UserError(f"{text!r} is no override such as lr_multiplier=10: {one_line(error)}") from error
+        hint = "a value with other than simple characters stands in quotes: key='\"value\"'"
+        raise UserError(f"{text!r} is no override such as lr_multiplier=10 ({one_line(error)}); {hint}") from error
     group = override.key_or_group
     if group.split(".")[0] in FILLED_IN:
         raise UserError(f"{group} is not for setting")
@@ -355,7 +356,8 @@ def _node(config: DictConfig, override: Override) -> Any:
     for depth, name in enumerate(path):
         if not isinstance(node, DictConfig) or name not in node:
             above = ".".join(path[:depth])
-            keys = [str(key) for key in node] if isinstance(node, DictConfig) else []
+            keys = [str(key) for key in node if key not in FILLED_IN] if isinstance(node, DictConfig) else []
+            keys += [] if above else ["experiment"]
             raise unknown("key", override.key_or_group, [f"{above}.{key}" if above else key for key in keys])
         node = node._get_node(name)
     return node
@@ -389,6 +391,8 @@ def _check(config: RunConfig) -> None:
             raise UserError(f"{key} is {number}; it must be a number above 0")
     if not 0 <= config.seed < 2**63:
         raise UserError(f"seed is {config.seed}; it must be at least 0 and below 2**63")
+    if not config.results_dir:
+        raise UserError("results_dir is empty; it must be a folder")
     for key, allowed in CHOICES.items():
         if getattr(config, key) not in allowed:
             raise unknown(key, getattr(config, key), allowed)

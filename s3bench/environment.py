@@ -1,6 +1,8 @@
 """What a run ran on: for its record."""
 
+import os
 import platform
+import shutil
 import subprocess
 import sys
 from functools import cache
@@ -23,7 +25,9 @@ def numerics(device: torch.device) -> str | None:
     """What must be the same for the same numbers on a CPU; None on a GPU, which adds in an order of its own."""
     if device.type != "cpu":
         return None
-    return f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+    compiler = os.environ.get("CXX") or next(filter(shutil.which, ("g++", "clang++", "c++")), "no compiler")
+    made = f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+    return f"{made}, {compiler}"  # which optimizers fuse their steps with
 
 
 def versions(targets: list[str]) -> dict[str, str]:

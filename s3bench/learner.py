@@ -1,5 +1,6 @@
 """A task's model as it is trained: on its device, in its precision, in pieces, by one process or several."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -101,12 +102,16 @@ class Learner:
     def evaluate(self, optimizer: torch.optim.Optimizer) -> dict[str, float]:
         """The task's evaluation, the model, and an optimizer that has modes, in evaluation mode; then they train."""
         modes: list[Any] = [part for part in (self.model, optimizer) if hasattr(part, "eval")]
+        kept = [param.detach().clone() for param in self.params] if optimizer in modes else []
         for part in modes:
             part.eval()  # a schedule-free optimizer puts the averaged weights into the model
         with self._precision():
             result: dict[str, float] = self.task.evaluate(self.model)
         for part in modes:
             part.train()
+        with torch.no_grad():
+            for param, value in zip(self.params, kept, strict=False):
+                param.copy_(value)  # to the bit: back from the average they are rounded
         return result
 
     @property
@@ -147,9 +152,9 @@ def check_rows(task: Any, name: str, processes: Processes, accumulate: int) -> N
 
 def _blocks(model: nn.Module) -> list[nn.Module]:
     """The blocks that a model is a stack of: where two or more modules of one class follow one another."""
-    stacks = [list(part.children()) for part in model.modules() if isinstance(part, nn.ModuleList | nn.Sequential)]
-    same = [stack for stack in stacks if len(stack) > 1 and len({type(block) for block in stack}) == 1]
-    return [block for stack in same for block in stack if any(True for _ in block.parameters())]
+    stacks = [part.children() for part in model.modules() if isinstance(part, nn.ModuleList | nn.Sequential)]
+    alike = [list(group) for stack in stacks for _, group in itertools.groupby(stack, type)]
+    return [block for group in alike if len(group) > 1 for block in group if any(True for _ in block.parameters())]
 
 
 def _checkpoint(block: nn.Module) -> None:

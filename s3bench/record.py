@@ -48,6 +48,7 @@ from s3bench.lease import Lease
 CONFIG, SUMMARY, ERROR, LOG, LEASE = "config.yaml", "summary.json", "error.txt", "log.txt", "lease"
 STEPS, EVALS, ROWS = "steps", "evals", ".jsonl"
 HEAD = "# s3bench run "  # the first line of config.yaml goes on with a JSON object, see _names
+PRIVATE = ("setup", "additional_parameters")  # of a launcher: commands of a cluster, which may hold tokens
 PLANNED_AT_ONCE = 16
 READER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 WRITER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -451,7 +452,8 @@ def _names(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
 def _config_text(config: dict[str, Any]) -> str:
     """What config.yaml holds."""
     head = json.dumps(_names(folder_of(config), config))
-    return f"{HEAD}{head}\n{yaml.dump(config, Dumper=WRITER, sort_keys=False)}"
+    said = {key: value for key, value in config["launcher"].items() if key not in PRIVATE}
+    return f"{HEAD}{head}\n{yaml.dump({**config, 'launcher': said}, Dumper=WRITER, sort_keys=False)}"
 
 
 def _head(folder: Path) -> dict[str, Any] | None:
@@ -495,6 +497,8 @@ def _load(folder: Path, name: str, columns: Sequence[str] | None = None) -> pd.D
     if (folder / SUMMARY).exists():
         return pd.DataFrame(_columns(folder, name, columns))
     try:
+        if not (folder / CONFIG).exists():
+            raise UserError(f"{folder} is not the folder of a run")
         return pd.DataFrame(_rows(folder, name))
     except ValueError as error:
         raise _damaged(folder, f"{name}.N{ROWS}", error) from error

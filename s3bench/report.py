@@ -43,7 +43,7 @@ def write_report(results_dir: str | Path) -> Path:
             (draft / "tables" / f"{name}.md").write_text(markdown(shown(name, table)), encoding="utf-8")
         (draft / "claims.json").write_text(as_json(claims), encoding="utf-8")
         (draft / "claims.md").write_text(as_markdown(claims), encoding="utf-8")
-        text = page(str(results_dir), runs, tables, images, [claim.as_dict() for claim in claims])
+        text = page(_shown(results_dir), runs, tables, images, [claim.as_dict() for claim in claims])
         (draft / "index.html").write_text(text, encoding="utf-8")
         shutil.rmtree(report, ignore_errors=True)
         draft.rename(report)
@@ -52,6 +52,11 @@ def write_report(results_dir: str | Path) -> Path:
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return report / "index.html"
+
+
+def _shown(place: str | Path) -> str:
+    """A path as text, without the bytes that are none."""
+    return str(place).encode(errors="replace").decode()
 
 
 def _made(folder: Path) -> Path:

@@ -16,13 +16,14 @@ import numpy.typing as npt
 import yaml
 
 from s3bench import identity, published, record, score
-from s3bench.censored import NEVER, Steps, check_targets, steps_to_target
+from s3bench.censored import NEVER, Steps, steps_to_target
 from s3bench.errors import UserError, one_line, unknown
 from s3bench.figures import Curve
 from s3bench.labels import label
 from s3bench.onset import Traces, growth, no_traces, traces
 from s3bench.rules import known_rule
 from s3bench.spikes import Spike, find_spikes
+from s3bench.targets import check_targets, target_name
 
 TREND_STEPS = 25  # window of the running median in the loss curves
 CURVE_POINTS = 1000  # kept of a run's loss for the figures
@@ -81,6 +82,7 @@ def read_all(results_dir: str | Path) -> tuple[list[Run], list[Run]]:
             runs = list(pool.map(read, folders, chunksize=16))
     for task in measures.keys() - {run.row["task"] for run in runs}:
         raise unknown(f"task in {Path(results_dir, JUDGE)}", task, {run.row["task"] for run in runs})
+    _refuse_copies(runs)
     label([run.row for run in runs])
     _refuse_mixtures(runs)
     runs.sort(key=lambda run: tuple(run.row[key] for key in ORDER))
@@ -123,12 +125,14 @@ def read_run(folder: Path, measures: Mapping[str, Mapping[str, Any]] = MappingPr
     try:
         run.spikes = _without_resumed(find_spikes(loss, **task["spikes"]), run.row["summary"])
     except (TypeError, ValueError) as error:
-        raise UserError(f"{folder}: task.spikes in its config cannot be used ({error})") from error
+        where = JUDGE if "spikes" in run.row["measure"] else "its config"
+        raise UserError(f"{folder}: the detector parameters in {where} cannot be used ({error})") from error
     diverged = run.row["state"] == record.DIVERGED
     run.metrics = [name for name in evals if name not in ("step", "loss")]
     for target in task["targets"]:
         if target["metric"] not in evals:
-            raise UserError(f"{folder}: its task has a target of {target['metric']}, which its evaluations lack")
+            what = f"metric of a target in {JUDGE if 'targets' in run.row['measure'] else 'the config of'} {folder}"
+            raise unknown(what, target["metric"], evals.keys() - {"step"})
         bounds = {key: target[key] for key in ("at_most", "at_least") if key in target}
         time = NEVER if diverged else steps_to_target(evals["step"], evals[target["metric"]], **bounds)
         run.times[target_name(target)] = time
@@ -191,10 +195,13 @@ def _thinned(loss: npt.NDArray[np.float64], peaks: Sequence[int], diverged: bool
     return Curve(steps=kept.astype(np.int32), loss=losses, trend=trend, peaks=heights, diverged=diverged)
 
 
-def target_name(target: Mapping[str, Any]) -> str:
-    """A target in words: "loss ≤ 0.5"."""
-    sign = "≤" if "at_most" in target else "≥"
-    return f"{target['metric']} {sign} {target.get('at_most', target.get('at_least')):g}"
+def _refuse_copies(runs: Sequence[Run]) -> None:
+    """Raise UserError if one run stands in two folders: it would count as two seeds."""
+    seen: dict[str, Path] = {}
+    for run in runs:
+        first = seen.setdefault(run.row["run_id"], run.row["folder"])
+        if first != run.row["folder"]:
+            raise UserError(f"{run.row['folder']} is a copy of {first}, the same run; move one of them away")
 
 
 def _refuse_mixtures(runs: Sequence[Run]) -> None:

@@ -16,6 +16,7 @@ from s3bench.drawing import Drawing, caption, file_name
 from s3bench.inference import mean_interval
 from s3bench.response import BACK, SMOOTH, WINDOW, Response, first_step, response
 from s3bench.runs import Run, grouped
+from s3bench.spikes import DELTA
 
 SHOCK = ["kind", "step", "length", "dose"]
 SUMS = ["n", "diverged", "holes", "without_twin", "twin_diverged"]
@@ -75,7 +76,7 @@ def _judged(run: Run, twin: Run, losses: npt.NDArray[np.float64]) -> Pair:
     shock, diverged = run.row["config"]["shock"], run.row["state"] == record.DIVERGED
     steps = record.step_arrays(run.row["folder"], ["loss", "update_max"])
     first = first_step(shock["kind"], shock["step"], shock["length"])
-    limit = run.row["config"]["task"]["spikes"].get("delta", 0.1)  # the detector's default
+    limit = run.row["config"]["task"]["spikes"].get("delta", DELTA)
     measured = steps.get("update_max", np.full(len(steps["loss"]), np.nan))[shock["step"] : first + WINDOW]
     found = response(steps["loss"], losses, first, limit=limit, diverged=diverged)
     return Pair(run, twin, found, float(np.fmax.reduce(measured, initial=math.nan)))

@@ -11,6 +11,8 @@ from s3bench.excursion import BLIP_STEPS, Excursion
 from s3bench.excursion import Spike as Spike
 from s3bench.noise import QUARTILE
 
+K, DELTA = 6.0, 0.1  # the usual threshold, in σ, and the smallest one, in the loss's unit
+LAST = 10  # losses at least that tell whether a run has diverged
 BLOCK = 2**16  # steps taken together
 
 Array = npt.NDArray[np.float64]
@@ -19,8 +21,8 @@ Array = npt.NDArray[np.float64]
 def find_spikes(
     loss: npt.ArrayLike,
     *,
-    k: float = 6.0,
-    delta: float = 0.1,
+    k: float = K,
+    delta: float = DELTA,
     ceiling: float = math.inf,
     window: int = 100,
     warmup: int = 5,
@@ -77,16 +79,16 @@ def baselines(loss: npt.ArrayLike, **parameters: float) -> tuple[Array, Array]:
 def has_diverged(loss: npt.ArrayLike) -> bool:
     """Whether a run diverged: a loss is non-finite, or the last tenth lies above the first loss beyond its own noise.
 
-    That is, the median of the last tenth of the losses less three times their spread (interquartile range / 1.349), or
-    the same of their logarithms, as a loss may come down from far above by decades. A run that has learned nothing
-    hovers about its first loss: it has not diverged.
+    That is, the median of the last tenth of the losses, ten at least, less three times their spread (interquartile
+    range / 1.349), or the same of their logarithms, as a loss may come down from far above by decades. A run that has
+    learned nothing hovers about its first loss: it has not diverged.
     """
     values = np.asarray(loss, dtype=np.float64)
     if not np.isfinite(values).all():
         return True
     if len(values) < 2:
         return False
-    last = values[-max(1, len(values) // 10) :]
+    last = values[-max(LAST, len(values) // 10) :]
     if values[0] > 0 and (last > 0).all() and _lies_above(np.log(last), math.log(values[0])):
         return True
     return _lies_above(last, float(values[0]))
@@ -106,8 +108,8 @@ class SpikeMonitor:
     def __init__(
         self,
         *,
-        k: float = 6.0,
-        delta: float = 0.1,
+        k: float = K,
+        delta: float = DELTA,
         ceiling: float = math.inf,
         window: int = 100,
         warmup: int = 5,

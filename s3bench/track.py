@@ -21,6 +21,8 @@ LONGEST = 200  # steps of a spike that are shown
 
 log = logging.getLogger(__name__)
 
+PRIVATE = ("launcher", "results_dir", "data_dir")  # of a config: this machine's and its cluster's
+
 
 class Tracker:
     """The tracker that does nothing: the record alone."""
@@ -135,7 +137,7 @@ class WandbTracker(Tracker):
             name=folder.name,
             id=folder.name,
             tags=[config["names"]["task"], config["names"]["optimizer"]],
-            config=config,
+            config={key: value for key, value in config.items() if key not in PRIVATE},
             dir=folder.parent,
             resume="allow" if first_step and mode == "online" else None,
             settings=wandb.Settings(

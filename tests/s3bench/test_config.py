@@ -361,3 +361,14 @@ def test_an_experiment_with_a_grid_that_makes_no_sense_is_one_line(tmp_path, mon
     with pytest.raises(UserError, match=message) as caught:
         run_configs(["experiment=mine"])
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_nearly_a_key_or_a_value_is_told_the_right_one():
+    for override, said in {
+        "experimnt=quickstart": "Did you mean experiment",
+        "results_dir=": "results_dir is empty",
+        "results_dir=results/é": "stands in quotes: key='\"value\"'",
+    }.items():
+        with pytest.raises(UserError, match=said):
+            run_configs([override])
+    assert run_config(['results_dir="results/é"']).results_dir == "results/é"

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from s3bench import record
+from s3bench.build import build_parts
 from s3bench.config import run_config
 from s3bench.errors import UserError
 from s3bench.learner import Learner
@@ -99,6 +100,17 @@ def test_checkpointing_moves_running_statistics_once_and_saves_activations():
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert kept[1] < kept[0]
+
+
+def test_the_blocks_of_a_residual_network_are_checkpointed_too():
+    task = build_parts(run_config(["task=digits_cnn"])).task
+    saved = []
+    for checkpointing in (False, True):
+        learner, kept = Learner(task, task.model(), checkpointing=checkpointing), []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, kept=kept: kept.append(x.numel()) or x, lambda x: x):
+            learner.backward(next(learner.batches(0)))
+        saved.append(sum(kept))
+    assert saved[1] < 0.7 * saved[0]
 
 
 def test_a_batch_that_cannot_be_cut_evenly_is_a_mistake(tmp_path):

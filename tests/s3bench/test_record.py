@@ -232,3 +232,16 @@ def test_only_the_columns_asked_for_are_read(tmp_path):
     rows.to_parquet(tmp_path / "steps.parquet")
     summarise(tmp_path)
     assert list(record.load_steps(tmp_path, ["loss", "update_max"]).columns) == ["loss"]
+
+
+def test_the_rows_of_a_folder_that_is_no_run_are_a_mistake(tmp_path):
+    for load in (record.load_steps, record.load_evals):
+        with pytest.raises(UserError, match="is not the folder of a run"):
+            load(tmp_path / "none")
+
+
+def test_a_record_says_nothing_of_a_clusters_commands(tmp_path):
+    secret = ["launcher=slurm", "+launcher.setup=['export TOKEN=abc']", "launcher.additional_parameters={a: abc}"]
+    folder = record.plan(config(tmp_path, *secret))
+    assert "abc" not in (folder / "config.yaml").read_text()
+    assert "hydra_launcher" in record.load_config(folder)["launcher"]

@@ -6,6 +6,7 @@ import json
 import math
 import re
 import shlex
+import shutil
 import time
 from hashlib import sha256
 from html import unescape
@@ -190,13 +191,20 @@ def test_other_targets_and_another_idea_of_a_spike_need_no_retraining(tmp_path):
         "quadratic: {target: []}": r"it must be \{TASK: \{targets",
         "[1]": r"it must be \{TASK: \{targets",
         "quadratic: {targets: [{metric: loss}]}": "quadratic.targets holds .*; it must be {metric, at_most}",
-        "quadratic: {spikes: {kk: 3}}": "task.spikes in its config cannot be used",
-        "quadratic: {targets: [{metric: accuracy, at_least: 1}]}": "a target of accuracy, which its evaluations lack",
+        "quadratic: {spikes: {kk: 3}}": "the detector parameters in judge.yaml cannot be used",
+        "quadratic: {targets: [{metric: los, at_least: 1}]}": "metric of a target in judge.yaml .* 'los'. Did you mean",
         "{": "judge.yaml cannot be read",
     }.items():
         judge.write_text(text)
         with pytest.raises(UserError, match=message):
             write_report(tmp_path)
+
+
+def test_a_copied_record_is_not_another_seed(tmp_path):
+    make(tmp_path)
+    shutil.copytree(record.folders(tmp_path)[0], tmp_path / "a_copy")
+    with pytest.raises(UserError, match="is a copy of"):
+        write_report(tmp_path)
 
 
 def test_a_task_without_targets_has_a_report(tmp_path):
@@ -395,7 +403,7 @@ def test_a_thinned_curve_keeps_every_extreme():
 
 def test_a_target_of_a_metric_that_is_not_evaluated_is_named(tmp_path):
     make(tmp_path, overrides=["task.targets=[{metric: accuracy, at_least: 0.5}]"])
-    with pytest.raises(UserError, match="target of accuracy"):
+    with pytest.raises(UserError, match=r"unknown metric of a target .* 'accuracy'"):
         write_report(tmp_path)
 
 

@@ -69,6 +69,10 @@ def test_non_finite_losses_are_a_spike_and_not_skipped():
     loss[500] = np.inf
     (spike,) = find_spikes(loss)
     assert (spike.onset, spike.end, spike.height, spike.kind) == (500, 501, math.inf, "blip")
+    loss[500] = -np.inf
+    for calm in (loss, np.where(np.isfinite(loss), 2.0, loss), loss[480:520]):
+        (spike,) = find_spikes(calm)
+        assert (spike.end - spike.onset, spike.height, spike.kind) == (1, math.inf, "blip")
     assert find_spikes([np.nan]) == [Spike(0, 0, 1, math.inf, "diverged", sigmas=math.inf, area=0.0)]
 
 
@@ -277,6 +281,8 @@ def test_divergence_of_a_whole_run():
     assert not has_diverged([])
     assert has_diverged([2.0, 1.0, math.nan])
     assert has_diverged([2.0] + [3.0] * 50)
+    assert not has_diverged([2.69, 2.7, 2.66, 2.72, 2.6, 2.65, 2.58, 2.55, 2.6, 2.71])  # one high last value of ten
+    assert not has_diverged([2.303, 2.304])
     assert not has_diverged([2.0, *[3.0] * 50, *[1.0] * 10])
     stuck = 2.3 + 0.05 * np.random.default_rng(0).standard_normal(500)  # at chance, where it began
     assert not has_diverged([2.3, *stuck])

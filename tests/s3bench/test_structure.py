@@ -29,6 +29,7 @@ REPORT_SIDE = [
     "wandb_file",
     "tensorboard_file",
     "censored",
+    "targets",
     "inference",
     "across",
     "horizons",

@@ -37,6 +37,7 @@ def test_an_offline_run_holds_config_metrics_evaluations_spikes_and_summary(tmp_
         assert key in whole
     for key in ("spikes_per_10k", "fingerprint", "lr_multiplier"):
         assert key in whole
+    assert "data_dir" not in whole
     assert json.loads(read_back(tmp_path, "--summary"))["summary"]["spikes"] == 1
     rows = history(tmp_path)
     train = [row for row in rows if "train/loss" in row]

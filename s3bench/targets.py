@@ -1,0 +1,23 @@
+"""Targets of a task: {metric, at_most} or {metric, at_least}."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from s3bench.errors import UserError
+
+
+def check_targets(targets: Sequence[Mapping[str, Any]], what: str) -> None:
+    """Raise UserError unless each target is {metric, at_most} or {metric, at_least}."""
+    for target in targets:
+        if set(target) not in ({"metric", "at_most"}, {"metric", "at_least"}) or not isinstance(target["metric"], str):
+            raise UserError(f"{what} holds {target}; it must be {{metric, at_most}} or {{metric, at_least}}")
+        bound = target.get("at_most", target.get("at_least"))
+        if not (isinstance(bound, int | float) and math.isfinite(bound)):
+            raise UserError(f"{what} holds {target}; its bound needs a finite number")
+
+
+def target_name(target: Mapping[str, Any]) -> str:
+    """A target in words: "loss ≤ 0.5"."""
+    sign = "≤" if "at_most" in target else "≥"
+    return f"{target['metric']} {sign} {target.get('at_most', target.get('at_least')):g}"
