@@ -57,4 +57,4 @@ bench: setup ## speed: of the harness, the optimizers and the small GPT as ratio
 	$(BIN)/python scripts/bench_local.py
 
 clean: ## all that make made, but no results
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

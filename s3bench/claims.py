@@ -45,8 +45,8 @@ RATE = -0.25  # C10
 STRONG = 100.0  # C2, C7: the gradient's factor c at which AdamW (.9, .999) comes near its bound, (1 - β2) c² = 10
 APART = 1.5  # C2, C7: AdamW's bound at the shock's step; before step 42 it is less, and hardly differs from 1
 IN_PAIRS = f"in pairs of seeds, each at {score.TUNED} learning rates or more and with losses above 0"
-CELL = ["lr_multiplier", "length", "dose"]  # of shocks at one step
-ADAMS = ("adamw", "adamw_95")  # AdamW (.9, .999), and (.9, .95), whose shorter memory may explain a gain of S3's
+SHOCK_AXES = ["lr_multiplier", "length", "dose"]  # of shocks at one step
+ADAMWS = ("adamw", "adamw_95")  # AdamW (.9, .999), and (.9, .95), whose shorter memory may explain a gain of S3's
 
 
 class Evidence(NamedTuple):
@@ -59,11 +59,11 @@ class Evidence(NamedTuple):
 
 def judge(runs: Sequence[Run], pairs: Sequence[Pair] = ()) -> list[Claim]:
     """All claims, judged by what these records show: undisturbed runs, and shocked ones with their twins."""
-    evidence, left_out = gathered(runs, pairs)
+    known, left_out = gathered(runs, pairs)
     claims = []
     scales = {run.row["config"].get("scale") or "none" for run in runs if run.has_result} or {"none"}
     for name, (statement, rule) in RULES.items():
-        findings, missing, absent = rule(evidence)
+        findings, missing, absent = rule(known)
         words = " ".join((rule.__doc__ or "").split())
         if findings and len(scales) > 1:
             missing = [f"one scale: runs of several, {' and '.join(sorted(scales))}, are judged together", *missing]
@@ -147,7 +147,7 @@ def cause(known: Known) -> Evidence:
     for task, peaks in _after_shocks(known.shocked[known.shocked.peak > 0], "peak"):
         late = _late(peaks.index.get_level_values("step"))
         logs = pd.Series(np.log(peaks.adamw_same / peaks.adamw), index=peaks.index)
-        less = logs.groupby(["seed", *CELL, late]).mean().unstack()
+        less = logs.groupby(["seed", *SHOCK_AXES, late]).mean().unstack()
         if {False, True} <= set(less.columns):
             gained = less.dropna().groupby("seed").mean()
             what = "the loss's peak of adamw_same over that of adamw, late over early"
@@ -168,7 +168,7 @@ def _after_shocks(shocked: pd.DataFrame, column: str) -> Iterator[tuple[str, pd.
     pair = ["adamw", "adamw_same"]
     strong = shocked[(shocked.kind == "gradient") & (shocked.dose >= STRONG) & shocked.optimizer.isin(pair)]
     for task, group in strong.astype({column: float}).groupby("task", sort=False):
-        cells = group.pivot_table(index=["seed", "step", *CELL], columns="optimizer", values=column)
+        cells = group.pivot_table(index=["seed", "step", *SHOCK_AXES], columns="optimizer", values=column)
         if set(pair) <= set(cells.columns) and len(cells.dropna()):
             yield str(task), cells.dropna()
 
@@ -250,11 +250,11 @@ def half_steps(known: Known) -> Evidence:
         by_horizon = dict(tuple(group.groupby("horizon")))
         for horizon, short in by_horizon.items():
             long = by_horizon.get(2 * horizon)  # type: ignore[operator]
-            if long is None or "s3" not in set(short.optimizer) or not set(ADAMS) <= set(long.optimizer):
+            if long is None or "s3" not in set(short.optimizer) or not set(ADAMWS) <= set(long.optimizer):
                 continue
-            missing += _edges(short, "s3") + _edges(long, *ADAMS)
+            missing += _edges(short, "s3") + _edges(long, *ADAMWS)
             found: dict[str, Finding | None] = {}
-            for other in ADAMS:
+            for other in ADAMWS:
                 logs = log_ratios(at_best(short, "s3"), at_best(long, other))
                 words: dict[str, Any] = {"where": str(ladder), "family": str(ladder)}
                 words["what"] = f"s3's final loss after {horizon!s} steps over {other}'s after twice as many"
@@ -270,7 +270,7 @@ def half_steps(known: Known) -> Evidence:
 def better(known: Known) -> Evidence:
     """Supported if S3's final loss is below those of Adam, AdamW with both betas, and SignSGD, each tuned, on every
     task; not supported if it is less than 1% below, or above, one of them."""
-    return _against(known.runs, "s3", ["adam", *ADAMS, "signsgd"], 1.0, MATTERS)
+    return _against(known.runs, "s3", ["adam", *ADAMWS, "signsgd"], 1.0, MATTERS)
 
 
 def same_beta(known: Known) -> Evidence:
@@ -341,9 +341,9 @@ def robust(known: Known) -> Evidence:
     """Supported if S3's learning-rate sensitivity (the mean over the multipliers of the final loss above the lowest,
     Wortsman et al. 2023) is below AdamW's with both betas on every task; not supported if it is above one."""
     findings, absent = [], []
-    for task, group in _tasks(known.runs, "s3", *ADAMS):
+    for task, group in _tasks(known.runs, "s3", *ADAMWS):
         found: dict[str, Finding | None] = {}
-        for other in ADAMS:
+        for other in ADAMWS:
             own, theirs = (_sensitivity(group, name, other if name == "s3" else "s3") for name in ("s3", other))
             seeds = own.index.intersection(theirs.index)
             differences = (own.loc[seeds] - theirs.loc[seeds]).to_numpy()
@@ -353,7 +353,7 @@ def robust(known: Known) -> Evidence:
         of_both = _of_task(task, found)
         findings += of_both[0]
         absent += of_both[1]
-    return Evidence(findings, _lacking(findings, "s3", *ADAMS), absent)
+    return Evidence(findings, _lacking(findings, "s3", *ADAMWS), absent)
 
 
 def _sensitivity(runs: pd.DataFrame, optimizer: str, other: str) -> "pd.Series[float]":

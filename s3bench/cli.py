@@ -29,8 +29,7 @@ KINDS = {
 
 MANY_RUNS = 20_000  # of a sweep, for more than which --yes is asked
 
-# The table of spikes: a field of Spike -> its width and format
-SPIKE_TABLE = {  # columns: how wide, and how written
+SPIKE_TABLE = {  # a field of Spike: its width and format
     "onset": (10, ""),
     "peak": (10, ""),
     "end": (10, ""),

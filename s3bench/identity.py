@@ -45,8 +45,8 @@ def run_id(config: Mapping[str, Any], task: str, optimizer: str) -> str:
     return f"{readable}-{_digest(_numbers_as_floats(decisive), 10)}-{_digest(code, 6)}"
 
 
-def cell(name: str) -> str:
-    """A run_id without the digest of the code, the one thing that runs of a cell differ in; any other name with a /."""
+def without_code(name: str) -> str:
+    """A run_id without the digest of the code; any other name with a /, so that it is like none."""
     return name.rpartition("-")[0] if RUN_ID.fullmatch(name) else f"{name}/"
 
 

@@ -93,12 +93,12 @@ def superseded(folders: Iterable[Path]) -> list[Path]:
     A run_id ends with the digest of the code, so that nothing has to be read but the names of the folders.
     """
     planned = {(folder.parent, folder.name) for folder in folders}
-    cells = {(place, identity.cell(name)) for place, name in planned}
+    cells = {(place, identity.without_code(name)) for place, name in planned}
     there = [(place, name) for place in {place for place, _ in planned} for name in _folder_names(place)]
     return [
         Path(place, name)
         for place, name in there
-        if (place, name) not in planned and (place, identity.cell(name)) in cells and _may_go(Path(place, name))
+        if (place, name) not in planned and (place, identity.without_code(name)) in cells and _may_go(Path(place, name))
     ]
 
 

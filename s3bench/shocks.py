@@ -53,11 +53,11 @@ class Pair(NamedTuple):
 
 def paired(runs: Sequence[Run], shocked: Sequence[Run]) -> list[Pair]:
     """Every shocked run with its twin, if there is one, and its response. Raises UserError for a damaged record."""
-    twins = {_cell(run): run for run in runs}
+    twins = {_seed_of_cell(run): run for run in runs}
     losses: dict[str, npt.NDArray[np.float64]] = {}  # of the twins, each read once
     found = []
     for run in shocked:
-        twin = twins.get(_cell(run))
+        twin = twins.get(_seed_of_cell(run))
         if twin is None or not run.has_result or twin.row["state"] != record.FINISHED:
             found.append(Pair(run, twin))
             continue
@@ -68,7 +68,7 @@ def paired(runs: Sequence[Run], shocked: Sequence[Run]) -> list[Pair]:
     return found
 
 
-def _cell(run: Run) -> tuple[Any, ...]:
+def _seed_of_cell(run: Run) -> tuple[Any, ...]:
     return tuple(run.row[key] for key in (*score.CELL, "seed"))
 
 

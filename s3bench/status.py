@@ -59,7 +59,7 @@ def look(results_dir: str | Path) -> dict[str, Any]:
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["task"], row["optimizer"]), []).append(row)
-    cells = Counter(identity.cell(row["run_id"]) for row in rows)
+    cells = Counter(identity.without_code(row["run_id"]) for row in rows)
     return {
         "results": str(results_dir),
         "runs": len(rows),

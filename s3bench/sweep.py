@@ -16,8 +16,7 @@ from s3bench.workers import Workers
 
 
 def sweep(overrides: list[str], most: float = math.inf) -> int:
-    """Train every run of the grid that is not over yet; returns the exit code: 1 if a run failed or is
-    missing.
+    """Train every run of the grid that is not over yet; returns the exit code: 1 if a run failed or is missing.
 
     Before the first run starts, every task and optimizer of the grid is built once: a mistake shows at once, and data
     are prepared once. Raises UserError, also for a grid of more than `most` runs.

@@ -56,7 +56,7 @@ def test_a_changed_task_file_makes_another_run_and_comments_do_not(tmp_path):
     (tmp_path / "helping.py").write_text("import math\nSTRENGTH = 2.0\n")  # of a file that the task's imports
     other, of_it = code_of(tmp_path, *own)
     assert other != run_id
-    assert identity.cell(other) == identity.cell(run_id)
+    assert identity.without_code(other) == identity.without_code(run_id)
     assert (of_it["optimizer"], of_it["schedule"]) == (code["optimizer"], code["schedule"])
     (tmp_path / "helping.py").write_text("import math\nSTRENGTH = 1.0\n")
     assert code_of(tmp_path, *own)[0] == run_id
@@ -190,7 +190,7 @@ def test_a_results_folder_of_another_version_is_one_line(s3bench, tmp_path):
     config = as_dict(run_config(["horizon=20", f"results_dir={tmp_path / 'r'}"]))
     folder = record.plan(config)
     text = "".join((folder / "config.yaml").read_text().splitlines(keepends=True)[1:])  # older ones have no such line
-    old = folder.with_name(identity.cell(folder.name))  # nor the digest of the code, neither here nor there
+    old = folder.with_name(identity.without_code(folder.name))  # nor the digest of the code, neither here nor there
     text = text.replace(folder.name, old.name)
     (folder / "config.yaml").write_text(text[: text.index("code:")] + text[text.index("run_id:") :])
     folder.rename(old)
