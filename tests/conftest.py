@@ -5,8 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -15,6 +17,32 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell does that to wh
     signal.signal(signal.SIGINT, signal.default_int_handler)  # sweeps that the tests start and interrupt inherit it
 
 ROOT = Path(__file__).parents[1]
+Found = TypeVar("Found")
+
+
+def until(condition: Callable[[], Found], seconds: float = 240, every: float = 0.1) -> Found:
+    """Wait until a condition holds; returns what it gave. Fails the test when the time is up."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"waited {seconds} s in vain; the condition last gave {found!r}")
+        time.sleep(every)
+    return found
+
+
+def mistake(result: subprocess.CompletedProcess[str]) -> str:
+    """The one line that a mistake prints."""
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stderr.count("\n") == 1, result.stderr
+    return result.stderr
+
+
+def flip(file: Path) -> None:
+    """One bit of what a file holds becomes another."""
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -186,11 +186,9 @@ def test_gradients_too_large_for_the_state_count_as_the_largest_that_is_not(p, d
     assert beyond.tolist() == pytest.approx(moved([1.0]).tolist() * 4, abs=2e-6)
 
 
-@pytest.mark.parametrize(
-    "p", [pytest.param(1.0, marks=pytest.mark.slow), 3.0, pytest.param(8.0, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("p", [1.0, 3.0, 8.0])
 def test_a_coordinate_whose_gradient_has_stopped_comes_to_rest(p):
-    assert updates([1.0] * 20 + [0.0] * 20000, p=p)[-1] == pytest.approx(0, abs=1e-6)
+    assert updates([1.0] * 20 + [0.0] * 3000, p=p)[-1] == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("p", [1.5, 3.0, math.inf])

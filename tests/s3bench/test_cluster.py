@@ -18,7 +18,7 @@ import yaml
 from s3bench import cluster, on_ray, on_slurm, pack, record
 from s3bench.config import as_dict, run_configs
 from s3bench.errors import UserError
-from tests.conftest import ROOT
+from tests.conftest import ROOT, mistake, until
 from tests.s3bench.interrupted import same
 
 CLI = Path(sys.executable).with_name("s3bench")
@@ -39,15 +39,6 @@ class Patient(Quadratic):
         return super().loss(model, batch)
 """
 WAITING = ["task.build._target_=patient.Patient", *FOUR]
-
-
-def until(condition, seconds=240):
-    """Wait until a condition holds; returns what it gave."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "waited for too long"
-        time.sleep(0.2)
-    return found
 
 
 class Sweep:
@@ -184,12 +175,6 @@ def test_an_extra_that_is_not_installed_is_named(kind, extra, monkeypatch):
     monkeypatch.setattr(kind, "find_spec", lambda _: None)
     with pytest.raises(UserError, match=re.escape(f"pip install 's3bench[{extra}]'")):
         (on_slurm.Slurm if kind is on_slurm else on_ray.Ray).check({})
-
-
-def mistake(result):
-    assert result.returncode == 2, result.stdout + result.stderr
-    assert result.stderr.count("\n") == 1, result.stderr
-    return result.stderr
 
 
 def test_a_sweep_without_slurm_on_the_machine_is_one_line(s3bench):

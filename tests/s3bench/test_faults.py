@@ -17,7 +17,7 @@ from s3bench import record
 from s3bench.config import as_dict, run_config
 from s3bench.run import run
 from s3bench.workers import Workers
-from tests.conftest import small_disk
+from tests.conftest import small_disk, until
 from tests.s3bench.interrupted import configs, same
 
 CLI = Path(sys.executable).with_name("s3bench")
@@ -99,9 +99,7 @@ def test_a_sweep_that_is_interrupted_goes_on_bit_for_bit(tmp_path):
     run(whole)
     grid = ["task=digits_vit", "optimizer=s3", "horizon=400"]
     process = sweep(tmp_path, *grid)
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not any(map(record.steps_so_far, tmp_path.glob("r/*"))):
-        time.sleep(0.05)
+    until(lambda: any(map(record.steps_so_far, tmp_path.glob("r/*"))), 120, every=0.05)
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 130

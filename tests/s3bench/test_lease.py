@@ -12,7 +12,7 @@ import pytest
 
 from s3bench import lease, record
 from s3bench.lease import Busy, Lease, Watch
-from tests.conftest import ROOT
+from tests.conftest import ROOT, until
 
 HOLD = "import sys, time; from pathlib import Path; from s3bench.lease import Lease; Lease(Path(sys.argv[1])); "
 HOLD += "print('held', flush=True); time.sleep(600)"
@@ -53,9 +53,7 @@ def test_a_lease_whose_process_died_here_is_taken_over_at_once(tmp_path, number)
         Lease(place)
     assert str(process.pid) in lease.owner(place)
     process.send_signal(number)
-    deadline = time.monotonic() + 20
-    while lease.is_held(place) and time.monotonic() < deadline:  # also while nobody has waited for it: a zombie
-        time.sleep(0.02)
+    until(lambda: not lease.is_held(place), 20, every=0.02)  # also while nobody has waited for it: a zombie
     taken = Lease(place)
     assert taken.number == 1
     assert lease.numbers(place) == [1]

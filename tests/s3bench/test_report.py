@@ -14,14 +14,16 @@ from html import unescape
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 
 from s3bench import record
 from s3bench.cli import parse
 from s3bench.config import as_dict, run_config, run_configs
+from s3bench.drawings import drawings
 from s3bench.errors import UserError
 from s3bench.report import markdown, write_report
-from s3bench.runs import CURVE_POINTS, _thinned, read_runs
+from s3bench.runs import CURVE_POINTS, _thinned, read_all, read_runs
+from s3bench.shocks import paired, shock_tables
+from s3bench.tables import make_tables
 
 TARGETS = "task.targets=[{metric: loss, at_most: 0.05}, {metric: loss, at_most: 0.5}]"
 EVALS = (0, 50, 90, 100)
@@ -59,6 +61,14 @@ def make(
 
 
 def tables(results):
+    """All tables; no file is written."""
+    runs, shocked = read_all(results)
+    made = make_tables(runs)
+    return made | shock_tables(paired(runs, shocked), made["holes"])
+
+
+def written(results):
+    """The page that is written, and the tables as they are read back."""
     page = write_report(results)
     read = {file.stem: pd.read_csv(file) for file in (page.parent / "tables").glob("*.csv")}
     return page.read_text(encoding="utf-8"), read
@@ -70,7 +80,7 @@ def test_the_tables_hold_the_truth(tmp_path):
         make(tmp_path, "s3", 10, seed, 0.2)
         make(tmp_path, "adamw", 1, seed, 0.04)
         make(tmp_path, "adamw", 10, seed, state="diverged" if seed else "finished", final=0.3)
-    page, read = tables(tmp_path)
+    page, read = written(tmp_path)
     cells = read["cells"].set_index(["optimizer", "lr_multiplier"])
     assert cells.loc[("s3", 1.0)].final_loss_mean == pytest.approx(0.02)
     assert cells.loc[("s3", 1.0)].spikes == 1
@@ -101,7 +111,7 @@ def test_a_jump_where_a_run_went_on_inexactly_is_no_spike(tmp_path, exact, spike
 def test_a_diverged_run_never_reached_the_target(tmp_path):
     make(tmp_path, final=0.01)
     make(tmp_path, seed=1, final=0.01, state="diverged")  # its evaluation at step 50 was at the target
-    _, read = tables(tmp_path)
+    read = tables(tmp_path)
     reached = read["targets"].set_index("target").loc["loss ≤ 0.5"]
     assert (reached.reached, reached.n) == (1, 2)
 
@@ -110,7 +120,7 @@ def test_missing_and_failed_runs_are_listed_and_count_as_holes(tmp_path):
     make(tmp_path)
     make(tmp_path, seed=1, state="failed")
     folder = make(tmp_path, seed=2, state="missing")
-    page, read = tables(tmp_path)
+    page, read = written(tmp_path)
     assert read["cells"][["n", "holes"]].to_numpy().tolist() == [[1, 2]]
     assert set(read["holes"].state) == {"failed", "missing"}
     assert folder.name in page
@@ -122,13 +132,13 @@ def test_missing_and_failed_runs_are_listed_and_count_as_holes(tmp_path):
 @pytest.mark.parametrize("state", ["missing", "failed", "diverged"])
 def test_a_report_without_any_finished_run_says_so_and_does_not_crash(tmp_path, state):
     make(tmp_path, state=state)
-    page, _ = tables(tmp_path)
+    page, _ = written(tmp_path)
     assert f"1 {state}" in page
 
 
 def test_the_page_needs_no_network_and_no_other_file(tmp_path):
     make(tmp_path)
-    page, _ = tables(tmp_path)
+    page, _ = written(tmp_path)
     assert not re.search(r"""(src|href)=["'](?!data:|#)""", page)
     scripts = re.findall("<script>(.*?)</script>", page, flags=re.DOTALL)
     allowed = re.search('script-src ([^"]*)', page)[1].split()
@@ -138,7 +148,7 @@ def test_the_page_needs_no_network_and_no_other_file(tmp_path):
 
 def test_the_commands_on_the_page_make_the_same_runs(tmp_path):
     made = {make(tmp_path, *axes).name for axes in itertools.product(("s3", "adamw"), (0.3, 10), (0, 1))}
-    page, _ = tables(tmp_path)
+    page, _ = written(tmp_path)
     shown = unescape(re.search("<pre><code>(.*?)</code>", page, re.DOTALL)[1])
     sweep, report = [shlex.split(line) for line in shown.strip().splitlines()]
     assert {config.run_id for config in run_configs(parse(sweep[1:]).overrides)} == made
@@ -154,7 +164,7 @@ def test_two_spikes_close_together_are_both_among_a_thinned_curves_points():
 def test_one_name_with_two_configs_is_told_apart(tmp_path):
     make(tmp_path)
     make(tmp_path, overrides=["optimizer.p=2.5"])
-    _, read = tables(tmp_path)
+    read = tables(tmp_path)
     assert set(read["cells"].optimizer) == {"s3 (p=3)", "s3 (p=2.5)"}
     assert set(read["cells"].n) == {1}
 
@@ -163,7 +173,7 @@ def test_other_settings_than_the_optimizers_make_another_task(tmp_path):
     make(tmp_path)
     make(tmp_path, overrides=["schedule.warmup=0.3"])
     make(tmp_path, "adamw", overrides=["+optimizer.amsgrad=true"])
-    _, read = tables(tmp_path)
+    _, read = written(tmp_path)
     assert set(read["cells"].task) == {"quadratic", "quadratic (warmup=0.3)"}
     assert len(list((tmp_path / "report" / "figures").glob("loss_*.svg"))) == 2
 
@@ -181,7 +191,7 @@ def test_other_targets_and_another_idea_of_a_spike_need_no_retraining(tmp_path):
     make(tmp_path, seed=1, overrides=["task.spikes.delta=0.9", "task.targets=[{metric: loss, at_most: 0.3}]"])
     judge = tmp_path / "judge.yaml"
     judge.write_text("quadratic: {targets: [{metric: loss, at_most: 0.4}], spikes: {delta: 5.0}}")
-    page, read = tables(tmp_path)
+    page, read = written(tmp_path)
     assert set(read["targets"].target) == {"loss ≤ 0.4"}
     assert read["targets"].n.tolist() == [2]
     assert read["spikes"].empty  # of height 1
@@ -209,7 +219,7 @@ def test_a_copied_record_is_not_another_seed(tmp_path):
 
 def test_a_task_without_targets_has_a_report(tmp_path):
     make(tmp_path, overrides=["task.targets=[]"])
-    page, read = tables(tmp_path)
+    page, read = written(tmp_path)
     assert "The tasks have no targets" in page
     assert read["targets"].empty
 
@@ -223,7 +233,7 @@ def test_equal_losses_and_huge_and_infinite_spikes_can_be_drawn(tmp_path):
     rows.loc[60, "loss"] = math.inf
     summary = json.loads((folder / "summary.json").read_text())
     record.write_result(folder, rows.to_dict("list"), record.load_evals(folder).to_dict("list"), summary)
-    _, read = tables(tmp_path)
+    _, read = written(tmp_path)
     assert read["spikes"].peak.tolist() == [50, 60]
 
 
@@ -233,7 +243,7 @@ def test_a_hole_takes_the_seed_out_of_the_tuned_score_and_the_table_says_so(tmp_
         make(tmp_path, multiplier=10, seed=seed, state="failed" if seed == 0 else "finished")
         make(tmp_path, "adamw", 10, seed, state="failed")
         make(tmp_path, "adamw", 1, seed)
-    _, read = tables(tmp_path)
+    read = tables(tmp_path)
     tuned = read["tuned"].set_index("optimizer")
     assert tuned.loc["s3", ["n", "seeds", "grid"]].tolist() == [2, 3, "1, 10"]
     assert tuned.loc["adamw", ["n", "seeds"]].tolist() == [0, 3]
@@ -244,7 +254,7 @@ def test_names_with_html_and_formulas_are_only_text(tmp_path):
     folder = make(tmp_path)
     config = folder / "config.yaml"
     config.write_text(config.read_text().replace("optimizer: s3\n", "optimizer: <i>$x_{1$|\n"))
-    page, read = tables(tmp_path)
+    page, read = written(tmp_path)
     assert read["cells"].optimizer.tolist() == ["<i>$x_{1$|"]
     assert set(read["published"].optimizer) == {"<i>$x_{1$|"}
     assert "<i>$x" not in page
@@ -253,7 +263,7 @@ def test_names_with_html_and_formulas_are_only_text(tmp_path):
 def test_what_may_not_be_concluded_is_said_with_the_numbers(tmp_path):
     make(tmp_path)
     make(tmp_path, seed=1)
-    page = re.sub(r"\s+", " ", tables(tmp_path)[0])
+    page = re.sub(r"\s+", " ", written(tmp_path)[0])
     assert "a model of 32 parameters, trained for 100 steps with 2 seeds" in page
     assert "With 2 paired seeds a two-sided sign test cannot give a p below 0.5: no paired difference" in page
 
@@ -290,12 +300,12 @@ def test_the_page_compares_with_the_baseline_at_each_ones_best_learning_rate(tmp
     for seed in range(6):
         make(tmp_path, "s3", seed=seed, final=0.01)
         make(tmp_path, "adamw", seed=seed, final=0.04, spikes=[60])
-    _, read = tables(tmp_path)
+    read = tables(tmp_path)
     assert read["final_losses"].verdict.tolist() == ["not tuned: at one learning rate"]
     assert read["final_losses"].p.isna().all()
     for optimizer, seed in itertools.product(("s3", "adamw"), range(6)):
         make(tmp_path, optimizer, 10, seed=seed, final=0.5)
-    page, read = tables(tmp_path)
+    page, read = written(tmp_path)
     assert read["final_losses"][["optimizer", "baseline", "n", "verdict"]].to_numpy().tolist() == [
         ["s3", "adamw", 6, "differs"]
     ]
@@ -311,7 +321,7 @@ def test_published_definitions_stand_beside_ours(tmp_path):
     for seed in (0, 1):
         make(tmp_path, "s3", 3, seed, final=0.97, spikes=range(80, 90) if seed else [])
         make(tmp_path, "s3", 1, seed, final=0.97)
-    page, read = tables(tmp_path)
+    page, read = written(tmp_path)
     table = read["published"].set_index(["lr_multiplier", "definition", "series"])
     assert len(table) == 2 * (1 + 6 + 5)  # cells × ours, on the loss, on the gradient norm
     ours = table.loc[(3.0, "s3bench", "loss")]
@@ -332,7 +342,7 @@ def test_published_definitions_stand_beside_ours(tmp_path):
 def test_a_run_too_short_for_a_definition_has_no_score_and_the_page_says_why(tmp_path):
     make(tmp_path)
     make(tmp_path, seed=1, state="diverged")  # 60 steps
-    page, read = tables(tmp_path)
+    page, read = written(tmp_path)
     table = read["published"].set_index(["definition", "series"])
     assert table.loc[("OLMo 2", "loss"), ["n", "runs", "steps"]].tolist() == [0, 2, 0]
     assert math.isnan(table.loc[("OLMo 2", "loss")].score)
@@ -344,17 +354,15 @@ def test_a_run_too_short_for_a_definition_has_no_score_and_the_page_says_why(tmp
     assert "cannot judge the first steps (OLMo 2: 1,000; OLMo-core, monitor: 128;" in re.sub(r"\s+", " ", page)
 
 
-@pytest.mark.slow
 def test_a_profile_has_bands_from_six_seeds_on(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr("s3bench.report.figures.profile", lambda *given: drawn.append(given[2]) or Figure())
-    for count, named in ((2, set()), (6, {"s3", "adamw"})):
-        for seed in range(count):
-            for optimizer in ("s3", "adamw"):
-                make(tmp_path, optimizer, seed=seed)
-                make(tmp_path, optimizer, seed=seed, overrides=["schedule.warmup=0.3"])
-        tables(tmp_path)
-        assert set(drawn[-1]) == named
+    monkeypatch.setattr("s3bench.drawings.figures.profile", lambda *given: drawn.append(given[2]))
+    for seeds, named in (([0, 1], set()), ([2, 3, 4, 5], {"s3", "adamw"})):
+        for optimizer, seed, multiplier in itertools.product(("s3", "adamw"), seeds, (1, 10)):
+            make(tmp_path, optimizer, multiplier, seed, final=0.01 * multiplier)
+            make(tmp_path, optimizer, multiplier, seed, final=0.01 * multiplier, overrides=["schedule.warmup=0.3"])
+        drawings(*read_all(tmp_path))["profile"].draw()
+        assert set(drawn.pop()) == named
 
 
 def test_runs_at_several_horizons_are_a_ladder(tmp_path):
@@ -364,7 +372,7 @@ def test_runs_at_several_horizons_are_a_ladder(tmp_path):
                 make(tmp_path, "adamw", multiplier, seed=seed, final=final * multiplier, horizon=horizon)
         for multiplier in (1, 10):
             make(tmp_path, "s3", multiplier, seed=seed, final=0.02 * multiplier, horizon=50)
-    _, read = tables(tmp_path)
+    read = tables(tmp_path)
     row = read["horizons"].iloc[0]
     assert (row.task, row.optimizer, row.horizon, row.n) == ("quadratic", "s3", 50, 2)
     assert (row.speedup_low, row.speedup_high) == pytest.approx((2, 2))
@@ -375,9 +383,9 @@ def test_many_records_read_by_several_processes_give_the_same_tables(tmp_path, m
     for seed in range(3):
         make(tmp_path, seed=seed, spikes=[40])
         make(tmp_path, "adamw", seed=seed, state="failed" if seed else "diverged")
-    _, alone = tables(tmp_path)
+    alone = tables(tmp_path)
     monkeypatch.setattr("s3bench.runs.MANY", 2)
-    _, together = tables(tmp_path)
+    together = tables(tmp_path)
     for name, table in alone.items():
         pd.testing.assert_frame_equal(table, together[name])
 

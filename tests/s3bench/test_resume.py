@@ -16,7 +16,7 @@ from s3bench.config import run_config
 from s3bench.run import run
 from s3bench.spikes import find_spikes
 from s3bench.stop import Stop, Stopped
-from tests.conftest import ROOT
+from tests.conftest import ROOT, flip
 from tests.s3bench.interrupted import configs, same, stopped_at
 
 CLI = Path(sys.executable).with_name("s3bench")
@@ -101,13 +101,6 @@ def test_checkpoints_are_by_time_and_the_last_two_are_kept(tmp_path):
 
 def cut_off(file):
     file.write_bytes(file.read_bytes()[: file.stat().st_size * 2 // 3])
-
-
-def flip(file):
-    """One bit of what it holds is another."""
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 4
-    file.write_bytes(content)
 
 
 @pytest.mark.parametrize("damage", [cut_off, flip, lambda file: file.write_bytes(b""), lambda file: file.unlink()])

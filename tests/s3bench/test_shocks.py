@@ -13,7 +13,7 @@ from s3bench.cli import main
 from s3bench.config import as_dict, run_config
 from s3bench.report import write_report
 from s3bench.runs import read_all, read_runs
-from tests.s3bench.test_report import tables
+from tests.s3bench.test_report import tables, written
 
 GRADIENT = "shock={kind: gradient, step: 100, dose: 30}"
 NOISE = "shock={kind: noise, step: 100, length: 3}"
@@ -58,7 +58,7 @@ def test_the_response_is_the_known_one(tmp_path):
     for seed in range(6):
         make(tmp_path, seed=seed)
         make(tmp_path, GRADIENT, seed=seed, excess=[1.0 + 0.1 * seed] * 20, final=0.75)
-    page, read = tables(tmp_path)
+    page, read = written(tmp_path)
     row = one(read["shocks"])
     assert [row[key] for key in ("task", "optimizer", "lr_multiplier")] == ["quadratic", "s3", 1]
     assert [row[key] for key in ("kind", "step", "length", "dose")] == ["gradient", 100, 1, 30]
@@ -103,8 +103,8 @@ def test_shocked_runs_are_in_no_ordinary_table_and_change_none(tmp_path):
             make(tmp_path / "both", optimizer=optimizer, seed=seed)
             for shock in (GRADIENT, NOISE):
                 make(tmp_path / "both", shock, optimizer, seed, excess=[2.0] * 30, final=0.9)
-    _, plain = tables(tmp_path / "plain")
-    _, both = tables(tmp_path / "both")
+    plain = tables(tmp_path / "plain")
+    both = tables(tmp_path / "both")
     assert plain.keys() == both.keys()
     for name, table in plain.items():
         if name not in ("shocks", "shock_tests"):
@@ -120,7 +120,7 @@ def test_every_optimizer_is_compared_with_the_baseline_in_pairs_of_seeds(tmp_pat
         for optimizer, height in (("s3", 0.5), ("adamw", 2.0), ("adamw_95", 1.0)):
             make(tmp_path, optimizer=optimizer, seed=seed)
             make(tmp_path, GRADIENT, optimizer, seed, excess=[height + 0.01 * seed] * 10)
-    _, read = tables(tmp_path)
+    read = tables(tmp_path)
     tests = read["shock_tests"].set_index(["measure", "optimizer"])
     assert set(tests.baseline) == {"adamw_95"}
     assert tests.loc[("peak", "adamw")].difference == pytest.approx(1)
@@ -140,7 +140,7 @@ def test_a_diverged_run_counts_and_its_twins_losses_do_not(tmp_path):
         make(tmp_path, GRADIENT, seed=seed, excess=[1.0] * 20, state="diverged" if seed == 0 else "finished")
         make(tmp_path, optimizer="adamw", seed=seed)
         make(tmp_path, GRADIENT, "adamw", seed=seed)
-    _, read = tables(tmp_path)
+    read = tables(tmp_path)
     row = one(read["shocks"][read["shocks"].optimizer == "s3"])
     assert (row["n"], row["diverged"], row["recovered"]) == (3, 1, 2)
     assert (row["peak"], row["area"], row["lasting"]) == pytest.approx((1, 20, 0))
@@ -156,7 +156,7 @@ def test_missing_failed_and_diverged_twins_are_said(tmp_path):
             make(tmp_path, seed=seed, state=state)
         make(tmp_path, GRADIENT, seed=seed, excess=[1.0] * 20)
     make(tmp_path, GRADIENT, seed=5, state="failed")
-    page, read = tables(tmp_path)
+    page, read = written(tmp_path)
     row = one(read["shocks"])
     assert [row[key] for key in ("n", "holes", "without_twin", "twin_diverged")] == [1, 1, 3, 1]
     assert row["peak"] == pytest.approx(1)
@@ -184,7 +184,7 @@ def test_a_report_of_shocked_runs_alone_says_that_their_twins_are_missing(tmp_pa
 def test_the_noise_itself_is_no_spike_and_no_response(tmp_path):
     make(tmp_path)
     make(tmp_path, NOISE, excess=[5.0, 5.0])  # at steps 101 and 102, of the three that are noise
-    row = one(tables(tmp_path)[1]["shocks"])
+    row = one(tables(tmp_path)["shocks"])
     assert (row["peak"], row["area"], row["spikes"], row["recovered"]) == pytest.approx((0, 0, 0, 1))
 
 
@@ -192,7 +192,7 @@ def test_other_settings_have_twins_of_their_own(tmp_path):
     for warmup, height in ((0.02, 1.0), (0.3, 2.0)):
         make(tmp_path, overrides=[f"schedule.warmup={warmup}"])
         make(tmp_path, GRADIENT, excess=[height] * 10, overrides=[f"schedule.warmup={warmup}"])
-    found = tables(tmp_path)[1]["shocks"].set_index("task").peak.to_dict()
+    found = tables(tmp_path)["shocks"].set_index("task").peak.to_dict()
     assert found == pytest.approx({"quadratic (warmup=0.02)": 1, "quadratic (warmup=0.3)": 2})
 
 
@@ -206,7 +206,7 @@ def test_the_figure_of_several_kinds_steps_and_multipliers_is_drawn(tmp_path):
             for number, shock in enumerate(shocks):
                 state = "diverged" if number == 3 and optimizer == "lion" else "finished"
                 make(tmp_path, shock, optimizer, 0, [0.5] * 40, state, overrides=[f"lr_multiplier={multiplier}"])
-    _, read = tables(tmp_path)
+    _, read = written(tmp_path)
     drawn = sorted(file.stem for file in (tmp_path / "report" / "figures").glob("shock_*.svg"))
     assert drawn == ["shock_quadratic__1", "shock_quadratic__10"]
     last = read["shocks"][read["shocks"].step == HORIZON - 1]

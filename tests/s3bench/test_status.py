@@ -3,15 +3,12 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 
-from s3bench import dryrun, record
+from s3bench import cli, dryrun, record
 from s3bench.config import as_dict, run_config, run_configs
 from s3bench.status import duration, look, seconds_left, show
 
@@ -54,6 +51,15 @@ def results(tmp_path):
     record.write_result(folders[1], rows, rows, summary | {"state": "diverged", "steps": 60})  # spikes not counted
     record.write_error(folders[2], "RuntimeError: no", "Traceback")
     return folders
+
+
+def called(folder, monkeypatch, capsys, *arguments):
+    """The command line in this process, in a folder: its exit code, and what it wrote to stdout and stderr."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", [*sys.path])  # main adds the folder
+    capsys.readouterr()
+    code = cli.main(list(arguments))
+    return code, *capsys.readouterr()
 
 
 def test_where_a_sweep_stands_in_numbers(tmp_path):
@@ -107,7 +113,7 @@ def test_what_else_lies_in_a_results_folder_is_left_alone(tmp_path):
     assert {path.name for path in place.iterdir()} > {"notes.txt", "other", "hydra", "report"}
 
 
-def test_status_in_the_terminal_as_json_and_again_until_ctrl_c(s3bench, tmp_path):
+def test_status_in_the_terminal_as_json_and_again_until_ctrl_c(s3bench, tmp_path, monkeypatch, capsys):
     folders = results(tmp_path)
     shown = s3bench("status", "r").stdout
     assert "6 runs: 1 finished, 1 diverged, 1 failed, 3 missing" in shown
@@ -117,29 +123,37 @@ def test_status_in_the_terminal_as_json_and_again_until_ctrl_c(s3bench, tmp_path
         result = s3bench("status", "r", "--watch", wrong)
         assert result.returncode == 2
         assert f"{wrong!r} is no number of seconds from 0.1 on" in result.stderr
-    command = [str(Path(sys.executable).with_name("s3bench")), "status", "r", "--watch", "0.2"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    time.sleep(4)
-    assert process.poll() is None
-    record.write_error(folders[5], "ValueError: late")
-    time.sleep(2)
-    process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=30)
-    assert (process.returncode, stderr) == (0, "")
+    slept = []
+
+    def sleep(seconds):
+        slept.append(seconds)
+        if len(slept) == 2:
+            raise KeyboardInterrupt
+        record.write_error(folders[5], "ValueError: late")
+
+    monkeypatch.setattr("s3bench.status.time.sleep", sleep)
+    code, stdout, stderr = called(tmp_path, monkeypatch, capsys, "status", "r", "--watch", "0.2")
+    assert (code, stderr, slept) == (0, "", [0.2, 0.2])
     assert "ValueError: late" in stdout
 
 
-def test_a_dry_run_says_what_would_run_and_for_how_long_and_writes_nothing(s3bench, tmp_path):
+def test_a_dry_run_says_what_would_run_and_for_how_long_and_writes_nothing(tmp_path, monkeypatch, capsys):
     results(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    grid = ["sweep", "--dry-run", "optimizer=s3,adamw", "seed=0,1,2", "horizon=100"]
-    own = s3bench(*grid, "results_dir=r", "--jobs", "2").stdout
+
+    def said(*arguments):
+        code, stdout, stderr = called(tmp_path, monkeypatch, capsys, "sweep", "--dry-run", *arguments)
+        assert (code, stderr) == (0, "")
+        return stdout
+
+    grid = ["optimizer=s3,adamw", "seed=0,1,2", "horizon=100"]
+    own = said(*grid, "results_dir=r", "--jobs", "2")
     assert "6 runs in r, 2 of them over already: 4 to run, 400 steps" in own
     assert "time: about 10 s with 2 runs at a time, measured in r" in own  # 400 steps at 8 s for 160, two at a time
     assert re.search(r"s3 +3 +2 +1 +100", own)
-    beside = s3bench(*grid, "results_dir=q", "--jobs", "1").stdout
+    beside = said(*grid, "results_dir=q", "--jobs", "1")
     assert "time: about 30 s with 1 runs at a time, measured in r" in beside
-    unknown = s3bench("sweep", "--dry-run", "task=regression", "horizon=1000", "results_dir=q").stdout
+    unknown = said("task=regression", "horizon=1000", "results_dir=q")
     assert "time: unknown of regression, of which no run is over here or in a folder beside" in unknown
     assert "disk: about 54.7 KiB, not measured; of regression an estimate, 40 bytes a step" in unknown
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
@@ -162,14 +176,15 @@ def test_a_dry_run_knows_how_many_runs_a_sweep_would_train_at_a_time(tmp_path, m
     assert said in capsys.readouterr().out
 
 
-def test_a_sweep_of_many_runs_asks_for_yes(s3bench):
-    many = ["sweep", "--dry-run", "seed=range(0,20001)", "results_dir=r"]
-    refused = s3bench(*many)
-    assert refused.returncode == 2
-    assert (
-        refused.stderr == "s3bench: this grid has 20,001 runs; for more than 20,000, --yes says that they are meant\n"
-    )
-    assert "20,001 runs in r" in s3bench(*many, "--yes").stdout
+def test_a_sweep_of_many_runs_asks_for_yes(tmp_path, monkeypatch, capsys):
+    assert cli.MANY_RUNS == 20_000
+    monkeypatch.setattr(cli, "MANY_RUNS", 1_000)
+    many = ["sweep", "--dry-run", "results_dir=r"]
+    refused = called(tmp_path, monkeypatch, capsys, *many, "seed=range(0,1001)")
+    line = "s3bench: this grid has 1,001 runs; for more than 1,000, --yes says that they are meant\n"
+    assert refused == (2, "", line)
+    assert "1,001 runs in r" in called(tmp_path, monkeypatch, capsys, *many, "seed=range(0,1001)", "--yes")[1]
+    assert "1,000 runs in r" in called(tmp_path, monkeypatch, capsys, *many, "seed=range(0,1000)")[1]
 
 
 @pytest.mark.slow

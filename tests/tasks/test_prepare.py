@@ -6,14 +6,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from tasks.prepare import SUMS, prepared
 from tasks.text_gpt2 import TextGPT2
-from tests.conftest import ROOT
+from tests.conftest import ROOT, flip, until
 from tests.tasks.language import text
 
 SMALL = {"width": 16, "depth": 1, "heads": 2, "context": 16, "vocab_size": 300}
@@ -104,14 +103,13 @@ def test_killed_in_the_middle_it_goes_on_and_ends_with_the_same_files(tmp_path, 
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     finish(start(SLOW, whole, rows, "quick"))
     places = []
+
+    def encoded():
+        return [json.loads(file.read_text())["place"][1] for file in killed.glob(".text-*.draft/progress.json")]
+
     for documents in (20, 150):
         process = start(SLOW, killed, rows, "slow")
-        began = time.monotonic()
-        while time.monotonic() - began < 60:
-            done = [json.loads(file.read_text())["place"][1] for file in killed.glob(".text-*.draft/progress.json")]
-            if done and done[0] >= documents:
-                break
-            time.sleep(0.005)
+        until(lambda least=documents: any(done >= least for done in encoded()), 60, every=0.005)
         process.send_signal(signal.SIGKILL)
         places.append(process.communicate()[0].split()[-1])
         assert not list(killed.glob("text-*"))  # nothing there that could be taken for whole
@@ -138,21 +136,13 @@ def test_two_processes_at_once_prepare_it_once(tmp_path):
 
 def test_a_process_that_is_killed_releases_the_others(tmp_path):
     first = start(COUNTED, tmp_path, 2)
-    while not (tmp_path / "made").exists():
-        time.sleep(0.01)
+    until((tmp_path / "made").exists, 60, every=0.01)
     second = start(COUNTED, tmp_path, 2)
-    while len(list(tmp_path.glob("begun-*"))) < 2:
-        time.sleep(0.01)
+    until(lambda: len(list(tmp_path.glob("begun-*"))) == 2, 60, every=0.01)
     first.kill()
     first.communicate()
     finish(second)
     assert (tmp_path / "data" / "data").read_bytes() == b"1"
-
-
-def flip(file):
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.write_bytes(content)
 
 
 def truncate(file):
