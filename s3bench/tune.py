@@ -38,10 +38,10 @@ Curve = tuple[Array, Array] | None  # the steps and values of a run's evaluation
 def tune(task: str, overrides: Sequence[str]) -> Path:
     """Measure a task and write its settings; returns the YAML's path. What is there of an earlier call is used.
 
-    All is measured by the metric of the YAML's first target. The base learning rate is AdamW's (.9, .95) best of a grid
-    around the YAML's, by the median of where six seeds end. The targets are where twelve seeds end at that rate: the
-    median, then the ladder around it. The detector's parameters are those of calibrate.py, from runs at a tenth and
-    three tenths of that rate.
+    All is measured by the metric of the YAML's first target, or by the loss where it has none. The base learning rate
+    is AdamW's (.9, .95) best of a grid around the YAML's, by the median of where six seeds end. The targets are where
+    twelve seeds end at that rate: the median, then the ladder around it. The detector's parameters are those of
+    calibrate.py, from runs at a tenth and three tenths of that rate.
 
     Raises:
         UserError: no such task, an override that changes what is measured, or a run that failed.
@@ -53,7 +53,8 @@ def tune(task: str, overrides: Sequence[str]) -> Path:
     if config.run_id != run_config([f"task={task}"]).run_id:
         raise UserError("tune measures what the task's YAML says; only device, workers, data_dir and tracker are free")
     given, place = [f"task={task}", *overrides], Path("results", "tuning", task)
-    metric = Metric(config.task.targets[0]["metric"], -1 if "at_least" in config.task.targets[0] else 1)
+    main = next(iter(config.task.targets), {"metric": "loss"})  # which every evaluation has
+    metric = Metric(main["metric"], -1 if "at_least" in main else 1)
     by_multiplier = _grid([*given, f"results_dir={place / 'lr'}"], metric)
     best = min(by_multiplier, key=lambda multiplier: _median_end(by_multiplier[multiplier]))
     lr = float(f"{config.task.lr * best:.2g}")

@@ -112,6 +112,25 @@ def test_a_yaml_keeps_its_other_lines_wherever_build_stands(tmp_path, before, af
 
 
 @pytest.mark.parametrize(
+    ("targets", "metric"),
+    [("[]", LOSS), ("[{metric: accuracy, at_least: 0.9}]", tune.Metric("accuracy", -1))],
+)
+def test_a_task_without_targets_is_measured_by_its_loss(tmp_path, monkeypatch, targets, metric):
+    task = f"mine_by_{metric.name}"  # composed configs are kept by name
+    file = tmp_path / "configs" / "task" / f"{task}.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(OWN.replace("targets:\n  - {metric: loss, at_most: 1.0}", f"targets: {targets}"))
+    monkeypatch.chdir(tmp_path)
+
+    def grid(_, given):
+        raise UserError(str(given))
+
+    monkeypatch.setattr(tune, "_grid", grid)
+    with pytest.raises(UserError, match=re.escape(str(metric))):
+        tune.tune(task, [])
+
+
+@pytest.mark.parametrize(
     ("task", "overrides", "message"),
     [("no_such", [], "quadratic"), ("quadratic", ["horizon=50"], "tune measures what the task's YAML says")],
 )
