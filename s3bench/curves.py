@@ -1,5 +1,6 @@
 """Reads the loss curve out of a file of anyone's: CSV, Parquet, JSON lines, wandb, TensorBoard."""
 
+import csv
 import dataclasses
 import json
 import re
@@ -102,12 +103,13 @@ def _load(file: Path, column: str | None) -> tuple[pd.DataFrame, pd.DataFrame, s
     file, notes = files[0], list[str]()
     try:
         if file.suffix == ".csv":
-            cells = _read_csv(file)
+            cells, notes = _read_csv(file)
             return cells, cells.isna(), _find_loss(file, column, cells.columns), notes
         if file.suffix == ".parquet":
             cells, empty = _read_parquet(file)
             return cells, empty, _find_loss(file, column, cells.columns), notes
-    except (ValueError, OSError, pa.ArrowException, pd.errors.ParserWarning) as error:  # of pandas, pyarrow, the disk
+    # Of pandas, the disk, pyarrow
+    except (ValueError, csv.Error, pd.errors.ParserWarning, OSError, pa.ArrowException) as error:
         kind = "CSV" if file.suffix == ".csv" else "Parquet"
         raise UserError(f"{file} is no {kind} file that can be read ({one_line(error)})") from error
     if file.suffix in (".jsonl", ".ndjson"):
@@ -139,15 +141,23 @@ def _of_folder(folder: Path) -> list[Path]:
     raise UserError(f"{folder} is a folder without a .wandb or events.out.tfevents.* file{there}")
 
 
-def _read_csv(file: Path) -> pd.DataFrame:
+def _read_csv(file: Path) -> tuple[pd.DataFrame, list[str]]:
+    """The cells, and notes; blank lines are left out, and counted by the index."""
+    with file.open(encoding="utf-8-sig", errors="replace") as lines:
+        rows = csv.reader((line.strip(" \t\n") for line in lines), skipinitialspace=True)
+        names = [name.strip() for name in next(filter(None, rows), [])]
+        places = np.flatnonzero([bool(row) for row in rows])
+    _without_doubles(file, [name for name in names if name])  # pandas would give the second another name
     options: dict[str, Any] = {"keep_default_na": False, "na_values": EMPTY_CELLS, "low_memory": False}
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)  # of rows longer than the first, which it would cut
         cells: pd.DataFrame = pd.read_csv(file, skipinitialspace=True, index_col=False, **options)
+    cells.index = pd.Index(places)
     cells.columns = _without_doubles(file, [name.strip() for name in cells.columns])
     if all(_number(name) is not None for name in cells.columns):
         raise UserError(f"{file}: its first line names no columns")
-    return cells
+    blank = int(places.max(initial=-1)) + 1 - len(places)
+    return cells, [f"blank lines, left out: {blank}"] * bool(blank)
 
 
 def _read_parquet(file: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
