@@ -62,7 +62,7 @@ class Curve:
         return dataclasses.replace(spike, onset=int(onset), peak=int(peak), end=int(end))
 
 
-def read_curve(file: Path, column: str | None = None, step: str | None = None) -> Curve:
+def read_curve(file: str | Path, column: str | None = None, step: str | None = None) -> Curve:
     """The loss curve of a file, or of a folder that holds a wandb run or TensorBoard events.
 
     Args:
@@ -75,6 +75,7 @@ def read_curve(file: Path, column: str | None = None, step: str | None = None) -
         UserError: the file cannot be read, has no such column, text where numbers should be, steps out of order or
             doubled, or fewer than two losses.
     """
+    file = Path(file)
     cells, empty, column, notes = _load(file, column)
     if cells.empty:
         raise UserError(f"{file} has no rows; needed is one row per step")
@@ -100,21 +101,21 @@ def _load(file: Path, column: str | None) -> tuple[pd.DataFrame, pd.DataFrame, s
     files = _of_folder(file) if file.is_dir() else [file]
     if not any(one.stat().st_size for one in files):
         raise UserError(f"{files[0]} is empty; needed is one row per step")
-    file, notes = files[0], list[str]()
+    file, suffix, notes = files[0], files[0].suffix.lower(), list[str]()
     try:
-        if file.suffix == ".csv":
+        if suffix == ".csv":
             cells, notes = _read_csv(file)
             return cells, cells.isna(), _find_loss(file, column, cells.columns), notes
-        if file.suffix == ".parquet":
+        if suffix == ".parquet":
             cells, empty = _read_parquet(file)
             return cells, empty, _find_loss(file, column, cells.columns), notes
-    # Of pandas, the disk, pyarrow
+    # Of pandas and csv, the disk, pyarrow
     except (ValueError, csv.Error, pd.errors.ParserWarning, OSError, pa.ArrowException) as error:
-        kind = "CSV" if file.suffix == ".csv" else "Parquet"
+        kind = "CSV" if suffix == ".csv" else "Parquet"
         raise UserError(f"{file} is no {kind} file that can be read ({one_line(error)})") from error
-    if file.suffix in (".jsonl", ".ndjson"):
+    if suffix in (".jsonl", ".ndjson"):
         rows = _read_json_lines(file)
-    elif file.suffix == ".wandb":
+    elif suffix == ".wandb":
         rows, notes = wandb_file.read_history(file)
     elif "tfevents" in file.name:
         rows, notes = tensorboard_file.read_scalars(files)

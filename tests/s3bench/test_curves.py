@@ -319,6 +319,13 @@ def test_what_is_no_curve_is_refused_with_its_place(tmp_path, name, text, said):
     assert "\n" not in str(error.value)
 
 
+def test_a_file_may_be_named_by_text_and_in_capitals(tmp_path):
+    same(read_curve(str(write(tmp_path / "a.CSV", "loss\n1\n2\n"))), [1, 2])
+    same(read_curve(write(tmp_path / "a.JSONL", '{"loss": 1}\n{"loss": 2}\n')), [1, 2])
+    pd.DataFrame({"loss": [1.0, 2.0]}).to_parquet(tmp_path / "a.Parquet")
+    same(read_curve(tmp_path / "a.Parquet"), [1, 2])
+
+
 def test_blank_lines_of_a_csv_are_said_and_counted(tmp_path):
     text = '\nstep,loss,note\n0,3,\n\n \t\n10,nan,\n20,,"a\n\nb"\n30,1,\n\n\n'
     curve = read_curve(write(tmp_path / "a.csv", text))
