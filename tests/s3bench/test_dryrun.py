@@ -1,9 +1,15 @@
-"""Dry runs: how long a sweep will take and on how much disk, from the runs that are over."""
+"""Dry runs: how long a sweep will take and on how much disk, from the runs that are over. Status: what it counts."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from s3bench import dryrun, record
 from s3bench.config import as_dict, run_config
+from s3bench.status import look
 
 
 @pytest.fixture
@@ -55,3 +61,26 @@ def test_the_runs_most_like_those_to_come_are_the_measure(over, capsys):
 def test_one_run_takes_one_place(over, capsys):
     over("r", steps=100, seconds=7.0, train_seconds=6.0)
     assert "about 7 s with 1 runs at a time" in said(capsys, "horizon=100", "seed=7", "results_dir=r", jobs=2)
+
+
+def test_a_copied_record_is_not_made_with_other_code(over, tmp_path):
+    folder = over("r", steps=100, seconds=7.0, train_seconds=6.0)
+    shutil.copytree(folder, tmp_path / "r" / "copy")
+    assert (look("r")["runs"], look("r")["made_with_other_code"]) == (2, 0)
+    text = (folder / "config.yaml").read_text()
+    other = folder.with_name(f"{folder.name[:-6]}000000")
+    shutil.copytree(folder, other)
+    (other / "config.yaml").write_text(text.replace(folder.name, other.name))
+    assert (look("r")["runs"], look("r")["made_with_other_code"]) == (3, 1)
+
+
+def test_each_look_of_a_watch_is_printed_where_there_is_no_terminal(over):
+    over("r", steps=100, seconds=7.0, train_seconds=6.0)
+    command = [str(Path(sys.executable).with_name("s3bench")), "status", "r", "--watch", "0.1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            lines = [process.stdout.readline() for _ in range(8)]  # two looks: table of two, a line, none
+        finally:
+            process.stdout.close()  # as head does
+        assert lines == [*lines[:2], "1 runs: 1 finished\n", "\n"] * 2
+        assert (process.wait(30), process.stderr.read()) == (0, "")
