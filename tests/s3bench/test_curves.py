@@ -12,7 +12,7 @@ import wandb
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from s3bench import wandb_file
+from s3bench import figures, wandb_file
 from s3bench.curves import read_curve
 from s3bench.errors import UserError
 from s3bench.spikes import find_spikes
@@ -394,6 +394,19 @@ def test_spikes_are_given_in_the_files_steps(tmp_path):
     assert (last.onset, last.peak, last.end) == (4960, 4960, 5010)
     assert not curve.is_consecutive()
     assert curve.spacing() == "every 10, from 10 to 5000"
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
+@pytest.mark.parametrize("losses", [(-1e308, 1e308), (-1e308, -1e308), (5e-324, 1.7e308), (5e-324, 5e-324), (1, 1e308)])
+def test_losses_at_the_ends_of_what_a_float_holds_are_drawn(losses):
+    loss = np.array(losses * 30)
+    curve = figures.Curve(np.arange(60), loss, loss, peaks=[(1, losses[1])])
+    figure = figures.spike_curve(curve, loss, [(1, 2)], title="", ylabel="")
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    low, top = axes.get_ylim()
+    assert low < top
 
 
 @pytest.mark.slow
