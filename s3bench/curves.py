@@ -1,5 +1,6 @@
 """Reads the loss curve out of a file of anyone's: CSV, Parquet, JSON lines, wandb, TensorBoard."""
 
+import csv
 import dataclasses
 import json
 import re
@@ -61,7 +62,7 @@ class Curve:
         return dataclasses.replace(spike, onset=int(onset), peak=int(peak), end=int(end))
 
 
-def read_curve(file: Path, column: str | None = None, step: str | None = None) -> Curve:
+def read_curve(file: str | Path, column: str | None = None, step: str | None = None) -> Curve:
     """The loss curve of a file, or of a folder that holds a wandb run or TensorBoard events.
 
     Args:
@@ -74,6 +75,7 @@ def read_curve(file: Path, column: str | None = None, step: str | None = None) -
         UserError: the file cannot be read, has no such column, text where numbers should be, steps out of order or
             doubled, or fewer than two losses.
     """
+    file = Path(file)
     cells, empty, column, notes = _load(file, column)
     if cells.empty:
         raise UserError(f"{file} has no rows; needed is one row per step")
@@ -99,20 +101,21 @@ def _load(file: Path, column: str | None) -> tuple[pd.DataFrame, pd.DataFrame, s
     files = _of_folder(file) if file.is_dir() else [file]
     if not any(one.stat().st_size for one in files):
         raise UserError(f"{files[0]} is empty; needed is one row per step")
-    file, notes = files[0], list[str]()
+    file, suffix, notes = files[0], files[0].suffix.lower(), list[str]()
     try:
-        if file.suffix == ".csv":
-            cells = _read_csv(file)
+        if suffix == ".csv":
+            cells, notes = _read_csv(file)
             return cells, cells.isna(), _find_loss(file, column, cells.columns), notes
-        if file.suffix == ".parquet":
+        if suffix == ".parquet":
             cells, empty = _read_parquet(file)
             return cells, empty, _find_loss(file, column, cells.columns), notes
-    except (ValueError, OSError, pa.ArrowException, pd.errors.ParserWarning) as error:  # of pandas, pyarrow, the disk
-        kind = "CSV" if file.suffix == ".csv" else "Parquet"
+    # Of pandas and csv, the disk, pyarrow
+    except (ValueError, csv.Error, pd.errors.ParserWarning, OSError, pa.ArrowException) as error:
+        kind = "CSV" if suffix == ".csv" else "Parquet"
         raise UserError(f"{file} is no {kind} file that can be read ({one_line(error)})") from error
-    if file.suffix in (".jsonl", ".ndjson"):
+    if suffix in (".jsonl", ".ndjson"):
         rows = _read_json_lines(file)
-    elif file.suffix == ".wandb":
+    elif suffix == ".wandb":
         rows, notes = wandb_file.read_history(file)
     elif "tfevents" in file.name:
         rows, notes = tensorboard_file.read_scalars(files)
@@ -139,15 +142,23 @@ def _of_folder(folder: Path) -> list[Path]:
     raise UserError(f"{folder} is a folder without a .wandb or events.out.tfevents.* file{there}")
 
 
-def _read_csv(file: Path) -> pd.DataFrame:
+def _read_csv(file: Path) -> tuple[pd.DataFrame, list[str]]:
+    """The cells, and notes; blank lines are left out, and counted by the index."""
+    with file.open(encoding="utf-8-sig", errors="replace") as lines:
+        rows = csv.reader((line.strip(" \t\n") for line in lines), skipinitialspace=True)
+        names = [name.strip() for name in next(filter(None, rows), [])]
+        places = np.flatnonzero([bool(row) for row in rows])
+    _without_doubles(file, [name for name in names if name])  # pandas would give the second another name
     options: dict[str, Any] = {"keep_default_na": False, "na_values": EMPTY_CELLS, "low_memory": False}
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)  # of rows longer than the first, which it would cut
         cells: pd.DataFrame = pd.read_csv(file, skipinitialspace=True, index_col=False, **options)
+    cells.index = pd.Index(places)
     cells.columns = _without_doubles(file, [name.strip() for name in cells.columns])
     if all(_number(name) is not None for name in cells.columns):
         raise UserError(f"{file}: its first line names no columns")
-    return cells
+    blank = int(places.max(initial=-1)) + 1 - len(places)
+    return cells, [f"blank lines, left out: {blank}"] * bool(blank)
 
 
 def _read_parquet(file: Path) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -25,6 +25,7 @@ DODGE = 1.12  # factor between optimizers at one multiplier: side by side, not o
 SIDE = 1.05  # the same, between optimizers at one dose
 SPREAD = 1.9  # factor between the first and the last of them, at most
 CHARACTER, ROW = 0.06, 0.17  # inches: of a legend's text, the width of a character, and a line's height
+SMALL, LARGE = 1e-150, 1e150  # of an axis of losses: further out matplotlib's own products overflow
 LIFT = 0.008  # between the lines of shares: none hides another
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -163,21 +164,24 @@ def _limit_losses(axes: Axes, curves: Sequence[Curve]) -> None:
 
 def _limit_axis(axes: Axes, losses: npt.NDArray[np.float64], usual: float) -> None:
     """From the smallest loss up to the largest, or ten times the usual one; logarithmic where all are positive."""
-    top = min(losses.max(), 10 * usual if usual > 0 else losses.max())
-    if losses.min() > 0:
-        _logarithmic(axes, losses.min(), top)
-        axes.set_ylim(losses.min() / 1.1, top * 1.1)
+    low, high = float(losses.min()), float(losses.max())
+    top = min(high, 10 * float(usual)) if usual > 0 else high
+    if low > 0:
+        low, top = (min(max(end, SMALL), LARGE) for end in (low, top))
+        _logarithmic(axes, low, top)
+        axes.set_ylim(low / 1.1, top * 1.1)
     else:
-        axes.set_ylim(losses.min(), top if top > losses.min() else losses.min() + 1)
+        low, top = max(low, -LARGE), min(top, LARGE)
+        axes.set_ylim(low, top if top > low else low + max(1, -low))
 
 
 def _draw_curves(axes: Axes, curves: Sequence[Curve], colour: str) -> None:
-    top = axes.get_ylim()[1]
+    bottom, top = axes.get_ylim()
     for curve in curves:
         # Thousands of points each: as an image within SVG and PDF, one for all of a panel, as they are drawn in a row
         axes.plot(curve.steps, curve.loss, color=colour, lw=0.5, alpha=0.4, rasterized=True, zorder=1.9)
         axes.plot(curve.steps, curve.trend, color=colour, lw=1.0)
-        heights = [min(loss, top) if math.isfinite(loss) else top for _, loss in curve.peaks]
+        heights = [min(max(loss, bottom), top) if math.isfinite(loss) else top for _, loss in curve.peaks]
         if heights:
             places = [step for step, _ in curve.peaks]
             axes.plot(places, heights, "v", color=WARNING, ms=4, mec="white", mew=0.5, zorder=5, clip_on=False)

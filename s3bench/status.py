@@ -36,17 +36,25 @@ def show_json(results_dir: str | Path) -> None:
 
 
 def watch(results_dir: str | Path, seconds: float) -> None:
-    """Show the same anew every so many seconds, until Ctrl-C."""
+    """Show the same anew every so many seconds, until Ctrl-C; without a terminal each look below the last."""
     console = patient_console()
     try:
+        while not console.is_terminal:
+            with console.capture() as shown:
+                console.print(_short(look(results_dir)))
+            print(shown.get(), flush=True)
+            time.sleep(seconds)
         with Live(console=console, auto_refresh=False) as live:
             while True:
-                standing = look(results_dir)
-                lines = [Text(line) for line in _lines(standing, LISTED)]
-                live.update(Group(_table(standing), *lines), refresh=True)
+                live.update(_short(look(results_dir)), refresh=True)
                 time.sleep(seconds)
     except KeyboardInterrupt:
         return
+
+
+def _short(standing: Mapping[str, Any]) -> Group:
+    """What --watch shows of a look."""
+    return Group(_table(standing), *(Text(line) for line in _lines(standing, LISTED)))
 
 
 def look(results_dir: str | Path) -> dict[str, Any]:
@@ -59,7 +67,8 @@ def look(results_dir: str | Path) -> dict[str, Any]:
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["task"], row["optimizer"]), []).append(row)
-    cells = Counter(identity.without_code(row["run_id"]) for row in rows)
+    names = {row["run_id"] for row in rows}  # a copied record has the same
+    cells = Counter(map(identity.without_code, names))
     return {
         "results": str(results_dir),
         "runs": len(rows),

@@ -1,6 +1,7 @@
 """Measures a task's settings and writes them into its YAML: base learning rate, targets, detector parameters."""
 
 import math
+import re
 import textwrap
 from collections.abc import Sequence
 from datetime import date
@@ -27,6 +28,8 @@ CALM_OPTIMIZERS = (OPTIMIZER, "s3")
 CALM_STEPS = 33_000  # at least
 END = 2**62  # a step after the last one
 WIDTH = 120  # of the YAML's lines
+GAP = r"( |\n# )"  # between two words of a wrapped comment
+NOTE = re.compile(rf"^# Measured on \d(.|\n# )*?`s3bench{GAP}tune(.|\n# )*?\blr{GAP}\S+\.\n", re.MULTILINE)  # a call's
 
 Array = npt.NDArray[Any]
 Curve = tuple[Array, Array] | None  # the steps and values of a run's evaluations, lower ones better; None: diverged
@@ -35,10 +38,10 @@ Curve = tuple[Array, Array] | None  # the steps and values of a run's evaluation
 def tune(task: str, overrides: Sequence[str]) -> Path:
     """Measure a task and write its settings; returns the YAML's path. What is there of an earlier call is used.
 
-    All is measured by the metric of the YAML's first target. The base learning rate is AdamW's (.9, .95) best of a grid
-    around the YAML's, by the median of where six seeds end. The targets are where twelve seeds end at that rate: the
-    median, then the ladder around it. The detector's parameters are those of calibrate.py, from runs at a tenth and
-    three tenths of that rate.
+    All is measured by the metric of the YAML's first target, or by the loss where it has none. The base learning rate
+    is AdamW's (.9, .95) best of a grid around the YAML's, by the median of where six seeds end. The targets are where
+    twelve seeds end at that rate: the median, then the ladder around it. The detector's parameters are those of
+    calibrate.py, from runs at a tenth and three tenths of that rate.
 
     Raises:
         UserError: no such task, an override that changes what is measured, or a run that failed.
@@ -50,7 +53,8 @@ def tune(task: str, overrides: Sequence[str]) -> Path:
     if config.run_id != run_config([f"task={task}"]).run_id:
         raise UserError("tune measures what the task's YAML says; only device, workers, data_dir and tracker are free")
     given, place = [f"task={task}", *overrides], Path("results", "tuning", task)
-    metric = Metric(config.task.targets[0]["metric"], -1 if "at_least" in config.task.targets[0] else 1)
+    main = next(iter(config.task.targets), {"metric": "loss"})  # which every evaluation has
+    metric = Metric(main["metric"], -1 if "at_least" in main else 1)
     by_multiplier = _grid([*given, f"results_dir={place / 'lr'}"], metric)
     best = min(by_multiplier, key=lambda multiplier: _median_end(by_multiplier[multiplier]))
     lr = float(f"{config.task.lr * best:.2g}")
@@ -63,15 +67,13 @@ def tune(task: str, overrides: Sequence[str]) -> Path:
         f"Measured on {date.today()}, {_machine(ends[0])}, on seeds from 100 on, by `s3bench tune {task}`. "
         f"AdamW (.9, .95) ends at {metric.name} {_ends(by_multiplier, metric, config.task.lr)}."
     )
-    lines = [
-        *textwrap.wrap(what, WIDTH, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False),
-        f"lr: {lr:g}",
-        f"horizon: {config.task.horizon}",
-        f"eval_every: {config.task.eval_every}",
-        *_targets([metric.of(folder) for folder in ends], metric, config.horizon),
-        _spikes(calm, smallest_height(as_dict(config))),
-    ]
-    _write(files[task], lines)
+    note = textwrap.wrap(what, WIDTH, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
+    measured = {
+        "lr": [*note, f"lr: {lr:g}"],
+        "targets": _targets([metric.of(folder) for folder in ends], metric, config.horizon),
+        "spikes": [_spikes(calm, smallest_height(as_dict(config)))],
+    }
+    _write(files[task], measured)
     return files[task]
 
 
@@ -178,16 +180,26 @@ def _machine(folder: Path) -> str:
     return f"{summary['device']}, torch {summary['versions']['torch']}"
 
 
-def _write(file: Path, lines: list[str]) -> None:
-    """Put the lines in the place of all that follows the YAML's `build`."""
-    head: list[str] = []
-    for line in file.read_text(encoding="utf-8").splitlines():
-        if head and any(kept.startswith("build:") for kept in head) and not line.startswith((" ", "build:")):
-            break
-        head.append(line)
-    text = "\n".join([*head, *lines]) + "\n"
+def _write(file: Path, measured: dict[str, list[str]]) -> None:
+    """Put the lines of each key in the place of those that it has in the YAML, or at the end; all others stay."""
+    text = NOTE.sub("", file.read_text(encoding="utf-8"))
+    lines = text.splitlines()
+    root: Any = yaml.compose(text, Loader=yaml.SafeLoader)
+    for key, value in reversed(root.value):
+        if key.value in measured:
+            lines[key.start_mark.line : _last_line(value) + 1] = measured[key.value]
+    there = {key.value for key, _ in root.value}
+    lines += [line for key, own in measured.items() if key not in there for line in own]
+    text = "\n".join(lines) + "\n"
     yaml.safe_load(text)
     try:
         file.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{file} cannot be written: {error.strerror}; it would say:\n{text}") from error
+
+
+def _last_line(node: yaml.Node) -> int:
+    """Of a YAML value, from 0; a block ends with its last value, for PyYAML counts the comments below it in."""
+    while isinstance(node, yaml.CollectionNode) and not node.flow_style:
+        node = node.value[-1][1] if isinstance(node, yaml.MappingNode) else node.value[-1]
+    return int(node.end_mark.line)

@@ -12,7 +12,7 @@ import wandb
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from s3bench import wandb_file
+from s3bench import figures, wandb_file
 from s3bench.curves import read_curve
 from s3bench.errors import UserError
 from s3bench.spikes import find_spikes
@@ -294,6 +294,8 @@ def test_rows_of_json_without_the_key_are_other_rows(tmp_path):
         ("a.csv", "step,loss\n0,1\n1e300,1\n", "row 2: step 1e[+]300 is no whole number"),
         ("a.csv", "step,loss\n0,1\n,1\n", "row 2: there is no step"),
         ("a.csv", "step,loss\n0,1\nx,1\n", r"row 2: 'x' is no number \(column 'step'\)"),
+        ("a.csv", "step,loss,loss\n0,1,2\n1,1,2\n", "has two columns named 'loss'"),
+        ("a.csv", 'step,loss, "loss" \n0,1,2\n1,1,2\n', "has two columns named 'loss'"),
         ("a.csv", "step,loss\n0,1\n1,2,3\n", "is no CSV file that can be read"),
         ("a.csv", "step,loss\n0,1\n", "has one row with a loss; a curve needs two at least"),
         ("a.csv", "step,loss\n0,\n1,\n", "column 'loss' is empty"),
@@ -315,6 +317,25 @@ def test_what_is_no_curve_is_refused_with_its_place(tmp_path, name, text, said):
     with pytest.raises(UserError, match=said) as error:
         read_curve(write(tmp_path / name, text))
     assert "\n" not in str(error.value)
+
+
+def test_a_file_may_be_named_by_text_and_in_capitals(tmp_path):
+    same(read_curve(str(write(tmp_path / "a.CSV", "loss\n1\n2\n"))), [1, 2])
+    same(read_curve(write(tmp_path / "a.JSONL", '{"loss": 1}\n{"loss": 2}\n')), [1, 2])
+    pd.DataFrame({"loss": [1.0, 2.0]}).to_parquet(tmp_path / "a.Parquet")
+    same(read_curve(tmp_path / "a.Parquet"), [1, 2])
+
+
+def test_blank_lines_of_a_csv_are_said_and_counted(tmp_path):
+    text = '\nstep,loss,note\n0,3,\n\n \t\n10,nan,\n20,,"a\n\nb"\n30,1,\n\n\n'
+    curve = read_curve(write(tmp_path / "a.csv", text))
+    same(curve, [3, math.nan, 1], [0, 10, 30])
+    assert curve.notes == ("blank lines, left out: 2", "rows without a loss, left out: 1 of 4")
+    with pytest.raises(UserError, match="row 4: 'high' is no number"):
+        read_curve(write(tmp_path / "b.csv", text.replace("nan", "high")))
+    one = read_curve(write(tmp_path / "c.csv", 'loss\n1\n\n""\n2\n\n'))  # pandas writes a NaN so
+    same(one, [1, math.nan, 2])
+    assert one.notes == ("blank lines, left out: 1", "empty cells of 'loss' taken as non-finite losses: 1")
 
 
 def test_a_truncated_parquet_file_is_refused(tmp_path):
@@ -373,6 +394,19 @@ def test_spikes_are_given_in_the_files_steps(tmp_path):
     assert (last.onset, last.peak, last.end) == (4960, 4960, 5010)
     assert not curve.is_consecutive()
     assert curve.spacing() == "every 10, from 10 to 5000"
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
+@pytest.mark.parametrize("losses", [(-1e308, 1e308), (-1e308, -1e308), (5e-324, 1.7e308), (5e-324, 5e-324), (1, 1e308)])
+def test_losses_at_the_ends_of_what_a_float_holds_are_drawn(losses):
+    loss = np.array(losses * 30)
+    curve = figures.Curve(np.arange(60), loss, loss, peaks=[(1, losses[1])])
+    figure = figures.spike_curve(curve, loss, [(1, 2)], title="", ylabel="")
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    low, top = axes.get_ylim()
+    assert low < top
 
 
 @pytest.mark.slow

@@ -58,13 +58,76 @@ def test_the_grid_is_widened_while_the_best_is_at_its_edge(monkeypatch):
     assert list(tune._grid([], LOSS)) == [0.1, 0.3, 1.0, 3.0, 10.0]
 
 
-def test_only_what_follows_build_is_written_anew(tmp_path):
+NOTE = [
+    "# Measured on 2026-11-24, cpu (x86_64), torch 2.13.0+cpu, on seeds from 100 on, by `s3bench",
+    "# tune mine`. AdamW (.9, .95) ends at loss 1.33 at lr 0.01, 0.467 at lr",
+    "# 0.03.",
+]
+
+
+def measured(lr):
+    return {
+        "lr": [*NOTE, f"lr: {lr}"],
+        "targets": ["targets:", f"  - {{metric: loss, at_most: {lr}}} # the main one"],
+        "spikes": [f"spikes: {{k: {lr}}}"],
+    }
+
+
+def test_only_what_was_measured_is_written_anew(tmp_path):
     file = tmp_path / "own.yaml"
     file.write_text(OWN)
-    tune._write(file, ["# measured", "lr: 0.5"])
-    assert file.read_text() == OWN[: OWN.index("lr:")] + "# measured\nlr: 0.5\n"
-    tune._write(file, ["# again", "lr: 0.7"])
-    assert file.read_text() == OWN[: OWN.index("lr:")] + "# again\nlr: 0.7\n"
+    for lr in (0.5, 0.7):  # the second time the first one's note goes
+        tune._write(file, measured(lr))
+        text = OWN.replace("lr: 0.02 # a guess", "\n".join([*NOTE, f"lr: {lr}"]))
+        text = text.replace("at_most: 1.0}", f"at_most: {lr}}} # the main one").replace("6.0, delta: 0.1", f"{lr}")
+        assert file.read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (  # lines at column 0 within build, which is the last key
+            "lr: 1 # x\ntargets:\n- {metric: x,\n  at_most: 1}\n\n# mine\nspikes: {}\nbuild:\n  a: 1\n\n# c\n  b: 2\n",
+            "{lr}\n{targets}\n\n# mine\n{spikes}\nbuild:\n  a: 1\n\n# c\n  b: 2\n",
+        ),
+        (  # in the midst, before a key and comments of the user's, without spikes
+            "targets: []\nbuild:\n  a: 1\n\n  b: 2\nlr: 1\n# of the data\ndownload: true\n\n# the end",
+            "{targets}\nbuild:\n  a: 1\n\n  b: 2\n{lr}\n# of the data\ndownload: true\n\n# the end\n{spikes}\n",
+        ),
+        (  # a hand's note stays
+            "build: 1\n# Measured by me\nlr: 1\ntargets:\n  - metric: x\n    at_most: 1\n  # y\nspikes:\n  k: 6\n",
+            "build: 1\n# Measured by me\n{lr}\n{targets}\n  # y\n{spikes}\n",
+        ),
+    ],
+)
+def test_a_yaml_keeps_its_other_lines_wherever_build_stands(tmp_path, before, after):
+    file = tmp_path / "own.yaml"
+    file.write_text(before)
+    own = measured(0.5)
+    for key, lines in own.items():
+        after = after.replace(f"{{{key}}}", "\n".join(lines))
+    for _ in range(2):
+        tune._write(file, own)
+        assert file.read_text() == after
+
+
+@pytest.mark.parametrize(
+    ("targets", "metric"),
+    [("[]", LOSS), ("[{metric: accuracy, at_least: 0.9}]", tune.Metric("accuracy", -1))],
+)
+def test_a_task_without_targets_is_measured_by_its_loss(tmp_path, monkeypatch, targets, metric):
+    task = f"mine_by_{metric.name}"  # composed configs are kept by name
+    file = tmp_path / "configs" / "task" / f"{task}.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(OWN.replace("targets:\n  - {metric: loss, at_most: 1.0}", f"targets: {targets}"))
+    monkeypatch.chdir(tmp_path)
+
+    def grid(_, given):
+        raise UserError(str(given))
+
+    monkeypatch.setattr(tune, "_grid", grid)
+    with pytest.raises(UserError, match=re.escape(str(metric))):
+        tune.tune(task, [])
 
 
 @pytest.mark.parametrize(
