@@ -172,7 +172,7 @@ def _limit_axis(axes: Axes, losses: npt.NDArray[np.float64], usual: float) -> No
         axes.set_ylim(low / 1.1, top * 1.1)
     else:
         low, top = max(low, -LARGE), min(top, LARGE)
-        axes.set_ylim(low, top if top > low else low + max(1, -low))
+        axes.set_ylim(low, top if top > low else low + max(1, -low / 10))
 
 
 def _draw_curves(axes: Axes, curves: Sequence[Curve], colour: str) -> None:
