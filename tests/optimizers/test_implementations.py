@@ -538,6 +538,16 @@ def test_a_parameter_that_has_become_another_precision_is_told(how):
     train(optimizer, list(model.parameters()), steps=1)
 
 
+@pytest.mark.parametrize("how", [{}, {"fused": True}, {"foreach": True}, {"foreach": False}])
+def test_a_parameter_of_another_precision_is_told_also_beside_one_that_has_no_state_yet(how):
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    optimizer = S3(model.parameters(), **how)
+    train(optimizer, list(model[0].parameters()), steps=20)
+    model.double()
+    with pytest.raises(RuntimeError, match="load the optimizer's state_dict"):
+        train(optimizer, list(model.parameters()), steps=1)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_hooks_of_load_state_dict_are_heard(dtype):
     def make(*sizes):
