@@ -254,7 +254,7 @@ def _pieces(rows: Iterable[Row]) -> Iterator[Row]:
             else:
                 yield flat
         elif count > 0:
-            kind = param.device, *(tensor.dtype for tensor in row)  # cat would promote, and hide a wrong one from _apply
+            kind = param.device, *(tensor.dtype for tensor in row)  # of several types cat would make one
             gathered[kind].append(tuple(tensor if tensor.ndim == 1 else tensor.view(-1) for tensor in row))
             size[kind] += count
             if size[kind] > PIECE * 3 // 4:

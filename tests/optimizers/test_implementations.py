@@ -151,6 +151,26 @@ def test_a_gpus_kernel_is_the_same_rule_over_all_tensors(name, lr):
     assert distance(one, other) < 2e-6
 
 
+@pytest.mark.parametrize("how", [{"fused": True}, {"foreach": True}, {"foreach": False}])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_nan_in_a_gradient_reaches_the_parameter(name, how):
+    optimizer, arguments = SETTINGS[name]
+    param = nn.Parameter(torch.zeros(100))
+    optimizer = optimizer([param], **arguments, **how)
+    train(optimizer, [param], steps=1)
+    param.grad = torch.ones(100)
+    param.grad[::3] = math.nan
+    optimizer.step()
+    assert torch.equal(param.isnan(), param.grad.isnan())
+
+
+@pytest.mark.usefixtures("triton")
+@pytest.mark.parametrize("name", SETTINGS)
+def test_nan_in_a_gradient_reaches_the_parameter_on_a_gpu_too(name):
+    with np.errstate(all="ignore"):
+        test_nan_in_a_gradient_reaches_the_parameter(name, {"fused": True})
+
+
 @devices
 def test_fused_is_not_compiled_anew_for_another_learning_rate_weight_decay_or_shape(device):
     def compiled(lr, weight_decay, *shape):
