@@ -1,6 +1,7 @@
 """Muon and AdamW in one optimizer: who gets what."""
 
 import copy
+import math
 import pickle
 
 import pytest
@@ -64,8 +65,35 @@ def test_a_copy_steps_as_the_original_does(duplicate):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"lr": -1}, {"eps": -1}, {"weight_decay": -1}, {"momentum": 1}, {"betas": (0.9, 1)}, {"ns_steps": 0}]
+    "wrong",
+    [
+        {"lr": -1},
+        {"eps": -1},
+        {"weight_decay": -1},
+        {"weight_decay": math.inf},
+        {"momentum": 1},
+        {"betas": (0.9, 1)},
+        {"ns_steps": 0},
+    ],
 )
 def test_a_value_outside_its_range_is_named(wrong):
     with pytest.raises(ValueError, match=f"{next(iter(wrong))} "):
         Muon(parameters(), **wrong)
+
+
+@pytest.mark.parametrize("settings", [{"lr": -1}, {"weight_decay": math.inf}, {"momentum": 1}])
+def test_a_refused_group_leaves_everything_as_it_was(settings):
+    known, new, bias = (torch.nn.Parameter(torch.ones(shape)) for shape in ((2, 2), (2, 2), (3,)))
+    optimizer = Muon([known], lr=0.1)
+    with pytest.raises(ValueError, match="more than one parameter group"):
+        optimizer.add_param_group({"params": [new, bias, known]})
+    with pytest.raises(ValueError, match=f"{next(iter(settings))} is"):
+        optimizer.add_param_group({"params": [new, bias], **settings})
+    with pytest.raises(TypeError, match="sets"):
+        optimizer.add_param_group({"params": {new, bias}})
+    with pytest.raises(TypeError, match="Tensors"):
+        optimizer.add_param_group({"params": [new, 3]})
+    assert [group["params"] for group in optimizer.param_groups] == [[known]]
+    optimizer.add_param_group({"params": [new, bias]})
+    one_step(optimizer, [known, new, bias])
+    assert all((param != 1).all() for param in (known, new, bias))
