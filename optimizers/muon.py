@@ -58,7 +58,7 @@ class Muon(Optimizer):
             places = [i for i, x in enumerate(group["params"]) if (x.ndim == 2 and bool(group["matrices"])) is matrices]
             if places:
                 lists = {key: group[key] for key in ("params", "param_names") if key in group}
-                own = {key: [values[i] for i in places] for key, values in lists.items()}
+                own: dict[str, Any] = {key: [values[i] for i in places] for key, values in lists.items()}
                 groups.append({**group, **own, "matrices": matrices})
         self._parts = self._made(self.param_groups + groups)
         self.param_groups += groups
@@ -85,7 +85,8 @@ class Muon(Optimizer):
         with torch.enable_grad():
             loss = closure() if closure is not None else None
         for part in self._parts:
-            part.step()
+            hooked: Any = type(part).step
+            hooked.__wrapped__(part)  # torch's hooks of every optimizer's step are called for this one already
         return loss
 
 

@@ -6,6 +6,7 @@ import pickle
 
 import pytest
 import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from optimizers import Muon
 
@@ -32,6 +33,20 @@ def test_its_steps_are_those_of_torchs_two():
         one_step(muon, others)
         one_step(adamw, others)
     assert all(torch.equal(a, b) for a, b in zip(own, others, strict=True))
+
+
+def test_hooks_of_every_optimizers_step_hear_of_one_step():
+    heard = []
+    kinds = (register_optimizer_step_pre_hook, register_optimizer_step_post_hook)
+    hooks = [register(lambda optimizer, *_: heard.append(optimizer)) for register in kinds]
+    params = parameters()
+    optimizer = Muon(params)
+    try:
+        one_step(optimizer, params)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert heard == [optimizer] * 2
 
 
 def test_a_group_can_give_its_matrices_to_adamw_and_has_its_own_settings():
