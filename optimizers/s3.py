@@ -91,7 +91,9 @@ def _settings(beta: float, denominator_beta: float, p: float, nesterov: bool) ->
     """What _rule takes."""
     bound: float | None = 1e30  # of |n/b|, for float32
     if beta == denominator_beta:
-        bound = None if beta >= 0.5 else 1.0  # the rule's own, but n of a tiny β may be a denormal number
+        # The rule's own. But n of a tiny β may be a denormal number, and rounding adds up over p/(1-β) steps, to 1.7e-4
+        # at β = 0.999 and 7e-6 at 0.98. In between there is none, as it costs some 4% of a fused step on a CPU.
+        bound = None if 0.5 <= beta <= 0.98 else 1.0
     return {
         "beta": beta,
         "norm_beta": denominator_beta,
@@ -150,7 +152,10 @@ def _rule(
     else:
         top, bottom = look_ahead(share * norm_beta + torch.where(falls, share, 1.0))
     update = (n * bottom) / (larger * top)
-    return update if bound is None else update.clamp_(-bound, bound)
+    if bound is None:
+        return update
+    update = torch.where(update > bound, bound, update)  # where, as above
+    return torch.where(update < -bound, -bound, update)
 
 
 def _averages(m: Tensor, grad: Tensor, scale: float, beta: float) -> tuple[Tensor, Tensor]:

@@ -135,6 +135,22 @@ def test_s3s_update_on_a_constant_gradient_tends_to_1_and_stays_there_up_to_roun
     assert (steps <= 1 + 1e-5).all()
 
 
+@pytest.mark.parametrize("p", [1.0, 3.0])
+@pytest.mark.parametrize("how", [{"foreach": False}, {"fused": True}])
+def test_rounding_does_not_add_up_over_the_steps_of_a_beta_near_1(p, how):
+    parameter = torch.nn.Parameter(torch.zeros(64))
+    optimizer = S3([parameter], lr=1.0, weight_decay=0.0, beta=0.999, p=p, **how)
+    parameter.grad = torch.linspace(0.1, 1.3, 64)
+    optimizer.step()
+    for state in optimizer.state[parameter].values():
+        state.copy_(0.99 * 2**24 * parameter.grad)  # as after 5,000 equal gradients
+    for _ in range(5000):
+        parameter.data.zero_()
+        optimizer.step()
+    assert (parameter <= -0.99).all()
+    assert (parameter >= -1 - 1e-6).all()
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.lists(finite, min_size=1, max_size=30), orders, betas, betas, st.booleans())
 def test_s3_with_different_betas_is_unbounded_but_never_nan(gradients, p, beta, denominator_beta, nesterov):
