@@ -164,6 +164,17 @@ def test_nan_in_a_gradient_reaches_the_parameter(name, how):
     assert torch.equal(param.isnan(), param.grad.isnan())
 
 
+@pytest.mark.parametrize("momentum", [1e-9, 0.3, 0.5, 0.9])
+def test_an_average_is_torchs_also_where_little_or_much_of_it_is_new(momentum):
+    one, other = (nn.Parameter(torch.zeros(2)) for _ in range(2))
+    for param, how in ((one, {"foreach": False}), (other, {"fused": True})):
+        optimizer = SignSGD([param], momentum=momentum, lr=1.0, **how)
+        for factor in (1.0, 1e-10, -5e-10):
+            param.grad = factor * torch.tensor([1e10, -1e10])
+            optimizer.step()
+    assert torch.equal(one, other)
+
+
 @pytest.mark.usefixtures("triton")
 @pytest.mark.parametrize("name", SETTINGS)
 def test_nan_in_a_gradient_reaches_the_parameter_on_a_gpu_too(name):
