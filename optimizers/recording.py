@@ -71,7 +71,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             raise CompilerError(f"a rule with such a call of {name} cannot be fused")
         self._kept.append(changed)
         if name == "lerp" and not isinstance(operands[2], str):
-            self.value[id(changed)] = self._lerp(*operands, dtype=changed.dtype)
+            self.value[id(changed)] = self._lerp(operands, changed.dtype)
         else:
             self.value[id(changed)] = self._note(name, operands)
         return result
@@ -95,9 +95,10 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.operations.append(Operation(f"v{len(self.operations)}", name, operands))
         return self.operations[-1].result
 
-    def _lerp(self, start: Operand, end: Operand, weight: float, dtype: torch.dtype) -> Operand:
+    def _lerp(self, operands: tuple[Any, ...], dtype: torch.dtype) -> Operand:
         """As torch has it: from the nearer end, with a weight of the tensors' type."""
-        weight = torch.tensor(weight, dtype=dtype, device="cpu").item()
+        start, end, number = operands
+        weight = torch.tensor(number, dtype=dtype, device="cpu").item()
         change = self._note("sub", (end, start))
         if abs(weight) < 0.5:
             return self._note("add", (start, self._note("mul", (change, weight))))
