@@ -87,7 +87,7 @@ class Elementwise(Optimizer):
                 _apply_all(zip(*columns, strict=True), settings)
                 continue
             if group["fused"] or (group["fused"] is None and group["foreach"] is None and _pays(columns[0], rule)):
-                rows = _apply_fused(columns, settings, must=bool(group["fused"]))
+                rows = _apply_fused(columns, settings, owner=id(group), must=bool(group["fused"]))
             else:
                 rows = zip(*columns, strict=True)
             _apply_all(rows if group["foreach"] is False else _pieces(rows), settings)
@@ -223,10 +223,10 @@ def _apply_all(pieces: Iterable[Row], settings: dict[str, Any]) -> None:
         _apply(*piece, **settings)
 
 
-def _apply_fused(columns: Columns, settings: dict[str, Any], must: bool) -> Iterable[Row]:
+def _apply_fused(columns: Columns, settings: dict[str, Any], *, owner: int, must: bool) -> Iterable[Row]:
     """Apply the rule to the rows that can be fused, and return the others; where compiling fails these are all."""
     try:
-        return apply_fused(_apply, columns, settings)
+        return apply_fused(_apply, columns, settings, owner)
     except CompilerError as error:
         if must:
             raise RuntimeError(

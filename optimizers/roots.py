@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ DEGREES = ((1, 0), (2, 1), (2, 2), (3, 2), (3, 3), (4, 3))  # tried in this orde
 Coefficients = tuple[float, ...]
 
 
+@dataclass(frozen=True)
 class Root:
     """(base + x)^exponent for x in [0, most] as a fraction, whose division can then be shared with another.
 
@@ -19,11 +21,16 @@ class Root:
     a single polynomial, which needs more coefficients: each of them is loaded anew for every few coordinates.
     """
 
-    def __init__(self, base: float, exponent: float, most: float = 1.0) -> None:
-        self.base, self.exponent = base, exponent
-        self.coefficients = None
-        if base >= 0.5 and exponent not in (0.5, 1):  # a square root is faster
-            self.coefficients = _coefficients(lambda x: (base + x) ** exponent, most)
+    base: float
+    exponent: float
+    coefficients: tuple[Coefficients, Coefficients] | None
+
+    @classmethod
+    def of(cls, base: float, exponent: float, most: float = 1.0) -> "Root":
+        """The root with its polynomials, which take a millisecond."""
+        if base < 0.5 or exponent in (0.5, 1):  # a square root is faster
+            return cls(base, exponent, None)
+        return cls(base, exponent, _coefficients(lambda x: (base + x) ** exponent, most))
 
     def __call__(self, x: Tensor) -> tuple[Tensor | float, Tensor | float]:
         """Numerator and denominator of each element's root, as new tensors."""

@@ -9,6 +9,8 @@ from torch import Tensor
 from optimizers.elementwise import Elementwise, check_beta
 from optimizers.roots import Root, power
 
+MOST = 256  # settings that are kept: a schedule may change them at each step
+
 
 class S3(Elementwise):
     r"""The SoftSignSGD optimizer: a soft sign of the gradient whose every coordinate stays within [-1, 1].
@@ -80,6 +82,8 @@ class S3(Elementwise):
         beta, other = group["beta"], group["denominator_beta"]
         key = (beta, beta if other is None else other, group["p"], group["nesterov"])
         if key not in _settings_of:
+            if len(_settings_of) >= MOST:
+                del _settings_of[next(iter(_settings_of))]
             _settings_of[key] = _settings(*key)
         return _rule, ("exp_avg", "norm"), dict(_settings_of[key])
 
@@ -101,8 +105,8 @@ def _settings(beta: float, denominator_beta: float, p: float, nesterov: bool) ->
         "keep": denominator_beta ** (1 / p) if denominator_beta else 0.0,
         "add": (1 - denominator_beta) ** (1 / p),
         "bound": bound,
-        "grow": Root(1.0, 1 / p),
-        "look_ahead": Root(denominator_beta, 1 / p, 1 + denominator_beta) if nesterov else None,
+        "grow": Root.of(1.0, 1 / p),
+        "look_ahead": Root.of(denominator_beta, 1 / p, 1 + denominator_beta) if nesterov else None,
     }
 
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from optimizers import S3, SignSGD, elementwise, fused, fused_gpu
+from optimizers import S3, SignSGD, elementwise, fused, fused_gpu, s3
 from tests.conftest import small_disk
 from tests.optimizers import triton_stand_in
 
@@ -427,8 +427,41 @@ def test_a_schedule_of_a_rules_setting_does_not_compile_for_ever(recwarn):
         train(one, [param], steps=1, first=step)
         train(other, [same], steps=1, first=step)
     assert fused._kernel.cache_info().misses - before <= fused.MOST
-    assert "it is not fused" in str(recwarn.pop().message)
+    assert "not fused" in str(recwarn.pop().message)
     assert distance([param], [same]) < 1e-6
+
+
+@pytest.mark.filterwarnings("ignore:a rule had over")
+def test_after_many_settings_one_that_stays_is_fused_and_one_that_changes_is_not(monkeypatch):
+    monkeypatch.setattr(fused, "MOST", 2)
+    fused._settings.clear()
+    params = [nn.Parameter(torch.zeros(3)) for _ in range(2)]
+    optimizer = SignSGD([{"params": [param]} for param in params], fused=True)
+
+    def groups_fused(*momenta):
+        before = fused._kernel.cache_info()
+        for group, momentum in zip(optimizer.param_groups, momenta, strict=True):
+            group["momentum"] = momentum
+        train(optimizer, params, steps=1)
+        after = fused._kernel.cache_info()
+        return after.hits + after.misses - before.hits - before.misses
+
+    assert [groups_fused(momentum, momentum) for momentum in (0.5, 0.6)] == [2, 2]
+    assert [groups_fused(momentum, momentum) for momentum in (0.7, 0.71, 0.72, 0.73, 0.74)] == [0] * 5  # a schedule
+    assert [groups_fused(0.8, 0.9) for _ in range(3)] == [0, 2, 2]
+    assert groups_fused(0.5, 0.8) == 1  # 0.5 was the least recently used
+
+
+def test_settings_that_a_schedule_leaves_behind_are_not_kept_for_ever_and_can_come_again(monkeypatch):
+    monkeypatch.setattr(s3, "MOST", 3)
+    monkeypatch.setattr(s3, "_settings_of", {})
+    optimizer = S3([nn.Parameter(torch.zeros(3))], p=2.2)
+    (group,) = optimizer.param_groups
+    first = optimizer.rule(group)[2]
+    for step in range(10):
+        optimizer.rule(group | {"p": 3 + step / 10})
+    assert len(s3._settings_of) == 3
+    assert optimizer.rule(group)[2] == first  # else it would be compiled anew
 
 
 @pytest.mark.slow
