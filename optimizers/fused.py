@@ -70,8 +70,8 @@ def _is_compiled(rule: Callable[..., Tensor], fixed: tuple[tuple[str, Any], ...]
     After the first ones only where a group has them for a second step, in place of the least recently used: a schedule
     that changes them at each step would compile each time.
     """
-    compiled, waiting = _settings[rule]
     try:
+        compiled, waiting = _settings[rule]
         if fixed in compiled:
             compiled.move_to_end(fixed)
             return True
