@@ -87,9 +87,11 @@ class Elementwise(Optimizer):
                 _apply_all(zip(*columns, strict=True), settings)
                 continue
             if group["fused"] or (group["fused"] is None and group["foreach"] is None and _pays(columns[0], rule)):
-                rows = _apply_fused(columns, settings, must=bool(group["fused"]))
+                rows = _apply_fused(columns, settings, owner=id(group), must=bool(group["fused"]))
             else:
                 rows = zip(*columns, strict=True)
+            rows = list(rows)
+            self._refuse_complex(row[0] for row in rows)  # of a rule without a state
             _apply_all(rows if group["foreach"] is False else _pieces(rows), settings)
         return loss
 
@@ -100,11 +102,26 @@ class Elementwise(Optimizer):
         if {grad.layout for grad in grads} - {torch.strided}:
             raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
         states = [self.state[param] for param in params]
-        columns: Columns = [params, grads, *(_column(name, params, states) for name in names)]
+        columns: Columns = [params, grads, *(self._column(name, params, states) for name in names)]
         if any(hasattr(kind, "to_local") for kind in set(map(type, params))):
             rows = zip(*columns, strict=True)
             columns = list(zip(*(_local(*row) if hasattr(row[0], "to_local") else row for row in rows), strict=True))
         return columns
+
+    def _column(self, name: str, params: list[Any], states: list[dict[str, Tensor]]) -> list[Tensor]:
+        """One state tensor of each parameter; they start at 0."""
+        try:
+            return [state[name] for state in states]
+        except KeyError:
+            self._refuse_complex(params)
+            for param, state in zip(params, states, strict=True):
+                if name not in state:
+                    state[name] = torch.zeros_like(param, dtype=_precision(param), memory_format=torch.preserve_format)
+            return [state[name] for state in states]
+
+    def _refuse_complex(self, params: Iterable[Tensor]) -> None:
+        if any(map(torch.is_complex, params)):
+            raise RuntimeError(f"{type(self).__name__} does not support complex parameters")
 
     def state_scale(self, dtype: torch.dtype) -> float:  # noqa: ARG002 (a subclass's may depend on it)
         """How many times as large as what it stands for the rule's state is, computed in float32 or float64."""
@@ -139,17 +156,6 @@ class Elementwise(Optimizer):
                     self.state[param][name] = value.to(param.device, _precision(param), copy=True)
 
 
-def _column(name: str, params: list[Any], states: list[dict[str, Tensor]]) -> list[Tensor]:
-    """One state tensor of each parameter; they start at 0."""
-    try:
-        return [state[name] for state in states]
-    except KeyError:
-        for param, state in zip(params, states, strict=True):
-            if name not in state:
-                state[name] = torch.zeros_like(param, dtype=_precision(param), memory_format=torch.preserve_format)
-        return [state[name] for state in states]
-
-
 def _local(param: Any, grad: Any, *state: Any) -> Row:
     """Of DTensors the parts that lie here."""
     if grad.placements != param.placements:
@@ -165,8 +171,6 @@ def check_beta(name: str, beta: float) -> None:
 
 def _precision(param: Tensor) -> torch.dtype:
     """The type that the rule computes in, and that the state has."""
-    if param.dtype.is_complex:
-        raise RuntimeError("S3 and SignSGD do not support complex parameters")
     return torch.float32 if param.dtype.itemsize < 4 else param.dtype
 
 
@@ -223,10 +227,10 @@ def _apply_all(pieces: Iterable[Row], settings: dict[str, Any]) -> None:
         _apply(*piece, **settings)
 
 
-def _apply_fused(columns: Columns, settings: dict[str, Any], must: bool) -> Iterable[Row]:
+def _apply_fused(columns: Columns, settings: dict[str, Any], *, owner: int, must: bool) -> Iterable[Row]:
     """Apply the rule to the rows that can be fused, and return the others; where compiling fails these are all."""
     try:
-        return apply_fused(_apply, columns, settings)
+        return apply_fused(_apply, columns, settings, owner)
     except CompilerError as error:
         if must:
             raise RuntimeError(
@@ -254,7 +258,7 @@ def _pieces(rows: Iterable[Row]) -> Iterator[Row]:
             else:
                 yield flat
         elif count > 0:
-            kind = param.device, param.dtype, row[1].dtype
+            kind = param.device, *(tensor.dtype for tensor in row)  # of several types cat would make one
             gathered[kind].append(tuple(tensor if tensor.ndim == 1 else tensor.view(-1) for tensor in row))
             size[kind] += count
             if size[kind] > PIECE * 3 // 4:

@@ -4,7 +4,7 @@ import functools
 import itertools
 import operator
 import warnings
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -25,7 +25,7 @@ DEVICE = operator.attrgetter("device")
 DTYPE = operator.attrgetter("dtype")
 SHAPE = operator.attrgetter("shape")
 PLAIN = {Tensor, nn.Parameter}  # others may have no memory of their own
-MOST = 64  # settings of one rule that are compiled
+MOST = 64  # settings of one rule that are kept compiled
 COMPILERS: dict[str, Any] = {"cpu": fused_cpu, "cuda": fused_gpu}
 
 
@@ -34,15 +34,16 @@ def has_compiler(device_type: str) -> bool:
     return device_type in COMPILERS and bool(COMPILERS[device_type].there())
 
 
-def apply_fused(apply: Callable[..., None], columns: Columns, settings: dict[str, Any]) -> Iterable[Row]:
+def apply_fused(apply: Callable[..., None], columns: Columns, settings: dict[str, Any], owner: int) -> Iterable[Row]:
     """Call ``apply(*row, **settings)``, compiled, for all rows that can be seen flat, and return the others.
 
     Raises CompilerError, before anything has changed. (Triton compiles when a kernel is first called. Where that fails
-    after rows of another type have changed, these are among the others, with a warning.)
+    after rows of another type have changed, these are among the others, with a warning.) The owner is the number of the
+    parameter group, whose next step is told by it.
     """
     varying = {name: settings[name] for name in SCALARS if settings.get(name) is not None}
     fixed = tuple((name, value) for name, value in settings.items() if name not in varying)
-    if not _is_compiled(settings["rule"], fixed):
+    if not _is_compiled(settings["rule"], fixed, owner):
         return zip(*columns, strict=True)
     kinds = _kinds(columns)
     others = [row for kind in list(kinds) if not _compilable(*kind) for row in zip(*kinds.pop(kind), strict=True)]
@@ -63,22 +64,39 @@ def apply_fused(apply: Callable[..., None], columns: Columns, settings: dict[str
     return others
 
 
-def _is_compiled(rule: Callable[..., Tensor], fixed: tuple[tuple[str, Any], ...]) -> bool:
-    """Whether a rule with these settings is compiled, or may be: not for settings that a schedule changes each step."""
+def _is_compiled(rule: Callable[..., Tensor], fixed: tuple[tuple[str, Any], ...], owner: int) -> bool:
+    """Whether a rule with these settings is compiled, or is to be.
+
+    After the first ones only where a group has them for a second step, in place of the least recently used: a schedule
+    that changes them at each step would compile each time.
+    """
     try:
-        seen = _settings[rule]
-        if fixed in seen:
+        compiled, waiting = _settings[rule]
+        if fixed in compiled:
+            compiled.move_to_end(fixed)
             return True
     except TypeError as error:
         raise CompilerError("a rule with settings that are not hashable cannot be fused") from error
-    if len(seen) == MOST:
-        warnings.warn(f"a rule had over {MOST} settings; with others it is not fused, and slower", stacklevel=5)
-        return False
-    seen.add(fixed)
+    if len(compiled) >= MOST:
+        owners = waiting.setdefault(fixed, set())
+        if owner not in owners:
+            owners.add(owner)
+            if len(waiting) > MOST:
+                waiting.popitem(last=False)
+            warnings.warn(
+                f"a rule had over {MOST} settings; new ones are not fused, and slower, at first", stacklevel=5
+            )
+            return False
+        del waiting[fixed]
+        compiled.popitem(last=False)
+    compiled[fixed] = None
     return True
 
 
-_settings: dict[Any, set[Any]] = defaultdict(set)  # by rule
+# By rule: the settings that are compiled, the last used at the end, and those that groups have had for one step.
+_settings: dict[Any, tuple[OrderedDict[Any, None], OrderedDict[Any, set[int]]]] = defaultdict(
+    lambda: (OrderedDict(), OrderedDict())
+)
 
 
 def _kinds(columns: Columns) -> dict[tuple[torch.device, tuple[torch.dtype, ...], bool], Columns]:

@@ -34,7 +34,6 @@ EXPRESSIONS = {
     "log2": "tl.log2({})",
     "exp2": "tl.exp2({})",
     "sign": "tl.where({0} > 0, 1.0, tl.where({0} < 0, -1.0, 0.0))",
-    "lerp": "{0} + {2} * ({1} - {0})",
     "clamp": "tl.where({0} < {1}, {1}, tl.where({0} > {2}, {2}, {0}))",
     "clamp_min": "tl.where({0} < {1}, {1}, {0})",
     "where": "tl.where({}, {}, {})",

@@ -27,7 +27,7 @@ class Muon(Optimizer):
         weight_decay: decoupled weight decay of both.
 
     Raises:
-        ValueError: an argument outside its range. AttributeError: a torch before 2.9, which has no Muon.
+        ValueError: an argument outside its range. RuntimeError: a torch before 2.9, which has no Muon.
 
     Example: ``muon = Muon(model.parameters(), lr=1e-3)``
     """
@@ -44,43 +44,40 @@ class Muon(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.01,
     ) -> None:
-        for name, value in (("lr", lr), ("eps", eps), ("weight_decay", weight_decay)):
-            if not value >= 0:
-                raise ValueError(f"{name} is {value}; it must be at least 0")
-        if not (0 <= momentum < 1 and len(betas) == 2 and all(0 <= beta < 1 for beta in betas)):
-            raise ValueError(f"momentum is {momentum} and betas {tuple(betas)}; each must be in [0, 1)")
-        if not 1 <= ns_steps < 100:
-            raise ValueError(f"ns_steps is {ns_steps}; it must be from 1 to 99")
         muon = {"momentum": momentum, "nesterov": nesterov, "ns_steps": ns_steps, "adjust_lr_fn": "match_rms_adamw"}
         adamw = {"betas": tuple(betas), "eps": eps}
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "matrices": True, **muon, **adamw})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group's matrices and its other parameters, each as a group of its own."""
-        params = param_group["params"]
-        kinds: dict[bool, list[Tensor]] = {True: [], False: []}
-        for param in [params] if isinstance(params, Tensor) else params:
-            tensor = param[1] if isinstance(param, tuple) else param  # of named_parameters()
-            kinds[tensor.ndim == 2 and param_group.get("matrices", True)].append(param)
-        for matrices, members in kinds.items():
-            if members:
-                super().add_param_group({**param_group, "params": members, "matrices": matrices})
-        self._share()
+        """Add a group's matrices and its other parameters, each as a group of its own; or raise and change nothing."""
+        _check({**self.defaults, **param_group})
+        super().add_param_group({**param_group})  # for torch's checks
+        group = self.param_groups.pop()
+        groups = []
+        for matrices in (True, False):
+            places = [i for i, x in enumerate(group["params"]) if (x.ndim == 2 and bool(group["matrices"])) is matrices]
+            if places:
+                lists = {key: group[key] for key in ("params", "param_names") if key in group}
+                own: dict[str, Any] = {key: [values[i] for i in places] for key, values in lists.items()}
+                groups.append({**group, **own, "matrices": matrices})
+        self._parts = self._made(self.param_groups + groups)
+        self.param_groups += groups
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # new groups and a new state, of a state_dict or a pickle
-        self._share()
+        self._parts = self._made(self.param_groups)
 
-    def _share(self) -> None:
-        """Make the two optimizers anew, on this one's groups and state."""
+    def _made(self, all_groups: list[dict[str, Any]]) -> list[Optimizer]:
+        """The two optimizers, anew, on these groups and this one's state."""
         if not hasattr(torch.optim, "Muon"):
             raise RuntimeError(f"Muon came with torch 2.9; this is torch {torch.__version__}")
-        self._parts: list[Optimizer] = []
+        parts: list[Optimizer] = []
         for kind, matrices in ((torch.optim.Muon, True), (torch.optim.AdamW, False)):
-            groups = [group for group in self.param_groups if group["matrices"] is matrices]
+            groups = [group for group in all_groups if group["matrices"] is matrices]
             if groups:
-                self._parts.append(kind(groups))
-                self._parts[-1].state = self.state
+                parts.append(kind(groups))
+                parts[-1].state = self.state
+        return parts
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
@@ -88,5 +85,18 @@ class Muon(Optimizer):
         with torch.enable_grad():
             loss = closure() if closure is not None else None
         for part in self._parts:
-            part.step()
+            hooked: Any = type(part).step
+            hooked.__wrapped__(part)  # torch's hooks of every optimizer's step are called for this one already
         return loss
+
+
+def _check(group: dict[str, Any]) -> None:
+    """Raise ValueError for an argument outside its range."""
+    for name in ("lr", "eps", "weight_decay"):
+        if not 0 <= group[name] < float("inf"):
+            raise ValueError(f"{name} is {group[name]}; it must be at least 0 and finite")
+    momentum, betas = group["momentum"], tuple(group["betas"])
+    if not (0 <= momentum < 1 and len(betas) == 2 and all(0 <= beta < 1 for beta in betas)):
+        raise ValueError(f"momentum is {momentum} and betas {betas}; each must be in [0, 1)")
+    if not 1 <= group["ns_steps"] < 100:
+        raise ValueError(f"ns_steps is {group['ns_steps']}; it must be from 1 to 99")

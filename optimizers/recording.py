@@ -70,7 +70,10 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         ):
             raise CompilerError(f"a rule with such a call of {name} cannot be fused")
         self._kept.append(changed)
-        self.value[id(changed)] = self._note(name, operands)
+        if name == "lerp" and not isinstance(operands[2], str):
+            self.value[id(changed)] = self._lerp(operands, changed.dtype)
+        else:
+            self.value[id(changed)] = self._note(name, operands)
         return result
 
     def _note(self, name: str, operands: tuple[Operand, ...]) -> Operand:
@@ -91,6 +94,15 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             name, operands = ("mul", operands[:1] * 2) if operands[1] == 2 else ("sqrt", operands[:1])
         self.operations.append(Operation(f"v{len(self.operations)}", name, operands))
         return self.operations[-1].result
+
+    def _lerp(self, operands: tuple[Any, ...], dtype: torch.dtype) -> Operand:
+        """As torch has it: from the nearer end, with a weight of the tensors' type."""
+        start, end, number = operands
+        weight = torch.tensor(number, dtype=dtype, device="cpu").item()
+        change = self._note("sub", (end, start))
+        if abs(weight) < 0.5:
+            return self._note("add", (start, self._note("mul", (change, weight))))
+        return self._note("sub", (end, self._note("mul", (change, 1 - weight))))
 
 
 def _keeps_precision(name: str, result: Any) -> bool:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ DEGREES = ((1, 0), (2, 1), (2, 2), (3, 2), (3, 3), (4, 3))  # tried in this orde
 Coefficients = tuple[float, ...]
 
 
+@dataclass(frozen=True)
 class Root:
     """(base + x)^exponent for x in [0, most] as a fraction, whose division can then be shared with another.
 
@@ -19,11 +21,16 @@ class Root:
     a single polynomial, which needs more coefficients: each of them is loaded anew for every few coordinates.
     """
 
-    def __init__(self, base: float, exponent: float, most: float = 1.0) -> None:
-        self.base, self.exponent = base, exponent
-        self.coefficients = None
-        if base >= 0.5 and exponent not in (0.5, 1):  # a square root is faster
-            self.coefficients = _coefficients(lambda x: (base + x) ** exponent, most)
+    base: float
+    exponent: float
+    coefficients: tuple[Coefficients, Coefficients] | None
+
+    @classmethod
+    def of(cls, base: float, exponent: float, most: float = 1.0) -> "Root":
+        """The root with its polynomials, which take a millisecond."""
+        if base < 0.5 or exponent in (0.5, 1):  # a square root is faster
+            return cls(base, exponent, None)
+        return cls(base, exponent, _coefficients(lambda x: (base + x) ** exponent, most))
 
     def __call__(self, x: Tensor) -> tuple[Tensor | float, Tensor | float]:
         """Numerator and denominator of each element's root, as new tensors."""
@@ -46,23 +53,42 @@ def _polynomial(x: Tensor, coefficients: Coefficients) -> Tensor | float:
     return result.add_(coefficients[0])
 
 
-def _coefficients(function: Callable[[Tensor], Tensor], most: float) -> tuple[Coefficients, Coefficients] | None:
-    """Of the shortest fraction within TOLERANCE of the function on [0, most], exact at 0; None if there is none."""
-    test = torch.linspace(0, most, 501, dtype=torch.float64, device="cpu")
+def _coefficients(function: Callable[[float], float], most: float) -> tuple[Coefficients, Coefficients] | None:
+    """Of the shortest fraction within TOLERANCE of the function on [0, most], exact at 0; None if there is none.
+
+    Plain numbers: an optimizer may be made where tensors have no memory.
+    """
+    start = function(0.0)
+    test = [(most * k / 500, function(most * k / 500)) for k in range(501)]
     for above, below in DEGREES:
         count = above + below
-        at = torch.arange(count, dtype=torch.float64, device="cpu")
-        at = most * (1 + torch.cos(math.pi * (at + 0.5) / count)) / 2  # Chebyshev's nodes
+        nodes = [most * (1 + math.cos(math.pi * (k + 0.5) / count)) / 2 for k in range(count)]  # Chebyshev's
         # f(0) + Σ a_k x^k = f(x) (1 + Σ b_k x^k) at the nodes
-        columns = [at**k for k in range(1, above + 1)] + [-function(at) * at**k for k in range(1, below + 1)]
-        start = function(test[:1])
-        solved = torch.linalg.solve(torch.stack(columns, 1), function(at) - start)
-        numerator = (start.item(), *solved[:above].tolist())
-        denominator = (1.0, *solved[above:].tolist())
-        fitted = _polynomial(test, numerator) / _polynomial(test, denominator)
-        if ((fitted / function(test) - 1).abs() < TOLERANCE).all():
+        solved = _solved(
+            [
+                [x**k for k in range(1, above + 1)] + [-y * x**k for k in range(1, below + 1)] + [y - start]
+                for x, y in ((x, function(x)) for x in nodes)
+            ]
+        )
+        numerator, denominator = (start, *solved[:above]), (1.0, *solved[above:])
+        if all(abs(_value(x, numerator) / _value(x, denominator) / y - 1) < TOLERANCE for x, y in test):
             return numerator, denominator
     return None
+
+
+def _solved(rows: list[list[float]]) -> list[float]:
+    """x of A x = b, from the rows of A, each with its element of b at its end: Gauss's elimination."""
+    if not rows:
+        return []
+    *others, first = sorted(rows, key=lambda row: abs(row[0]))
+    rest = _solved([[x - row[0] / first[0] * y for x, y in zip(row, first, strict=True)][1:] for row in others])
+    known = sum(a * x for a, x in zip(first[1:-1], rest, strict=True))
+    return [(first[-1] - known) / first[0], *rest]
+
+
+def _value(x: float, coefficients: Coefficients) -> float:
+    """_polynomial of one number."""
+    return sum(coefficient * x**k for k, coefficient in enumerate(coefficients))
 
 
 def power(x: Tensor, exponent: float) -> Tensor:

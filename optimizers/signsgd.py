@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from optimizers.elementwise import Elementwise, check_beta
@@ -12,6 +13,7 @@ class SignSGD(Elementwise):
     r"""Steps of one size: m_t = μ m_{t-1} + (1-μ) g_t, x_t = x_{t-1} - lr (sign(m_t) + weight_decay x_{t-1}), m_0 = 0.
 
     Momentum 0 is SignSGD and keeps no state; above 0 it is Signum, with one state tensor per parameter, ``exp_avg``.
+    A NaN in the gradient is one in the parameter too.
 
     Args:
         params: parameters or parameter groups.
@@ -61,8 +63,8 @@ class SignSGD(Elementwise):
 
 
 def _sign(grad: Tensor) -> Tensor:
-    return grad.sign()
+    return torch.where(grad == grad, grad.sign(), grad)  # the sign of NaN would be 0
 
 
 def _sign_of_average(grad: Tensor, exp_avg: Tensor, *, momentum: float) -> Tensor:
-    return exp_avg.lerp_(grad, 1 - momentum).sign()
+    return _sign(exp_avg.lerp_(grad, 1 - momentum))

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from optimizers import S3, SignSGD, elementwise, fused, fused_gpu
+from optimizers import S3, SignSGD, elementwise, fused, fused_gpu, s3
 from tests.conftest import small_disk
 from tests.optimizers import triton_stand_in
 
@@ -149,6 +149,37 @@ def test_a_gpus_kernel_is_the_same_rule_over_all_tensors(name, lr):
         train(optimizer(one, lr=lr, foreach=False, **arguments), one, steps=2)
         train(optimizer(other, lr=lr, fused=True, **arguments), other, steps=2)
     assert distance(one, other) < 2e-6
+
+
+@pytest.mark.parametrize("how", [{"fused": True}, {"foreach": True}, {"foreach": False}])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_nan_in_a_gradient_reaches_the_parameter(name, how):
+    optimizer, arguments = SETTINGS[name]
+    param = nn.Parameter(torch.zeros(100))
+    optimizer = optimizer([param], **arguments, **how)
+    train(optimizer, [param], steps=1)
+    param.grad = torch.ones(100)
+    param.grad[::3] = math.nan
+    optimizer.step()
+    assert torch.equal(param.isnan(), param.grad.isnan())
+
+
+@pytest.mark.parametrize("momentum", [1e-9, 0.3, 0.5, 0.9])
+def test_an_average_is_torchs_also_where_little_or_much_of_it_is_new(momentum):
+    one, other = (nn.Parameter(torch.zeros(2)) for _ in range(2))
+    for param, how in ((one, {"foreach": False}), (other, {"fused": True})):
+        optimizer = SignSGD([param], momentum=momentum, lr=1.0, **how)
+        for factor in (1.0, 1e-10, -5e-10):
+            param.grad = factor * torch.tensor([1e10, -1e10])
+            optimizer.step()
+    assert torch.equal(one, other)
+
+
+@pytest.mark.usefixtures("triton")
+@pytest.mark.parametrize("name", SETTINGS)
+def test_nan_in_a_gradient_reaches_the_parameter_on_a_gpu_too(name):
+    with np.errstate(all="ignore"):
+        test_nan_in_a_gradient_reaches_the_parameter(name, {"fused": True})
 
 
 @devices
@@ -382,8 +413,8 @@ def test_fused_leaves_tensors_that_have_no_memory_to_torch():
     with FakeTensorMode():
         param = nn.Parameter(torch.zeros(elementwise.MANY))
         param.grad = torch.zeros(elementwise.MANY)
-        S3([param], fused=True).step()
-        S3([param]).step()
+        S3([param], p=3.1, fused=True).step()  # an order of its own, whose coefficients no other test has made
+        S3([param], p=3.2).step()
 
 
 def test_a_schedule_of_a_rules_setting_does_not_compile_for_ever(recwarn):
@@ -396,8 +427,41 @@ def test_a_schedule_of_a_rules_setting_does_not_compile_for_ever(recwarn):
         train(one, [param], steps=1, first=step)
         train(other, [same], steps=1, first=step)
     assert fused._kernel.cache_info().misses - before <= fused.MOST
-    assert "it is not fused" in str(recwarn.pop().message)
+    assert "not fused" in str(recwarn.pop().message)
     assert distance([param], [same]) < 1e-6
+
+
+@pytest.mark.filterwarnings("ignore:a rule had over")
+def test_after_many_settings_one_that_stays_is_fused_and_one_that_changes_is_not(monkeypatch):
+    monkeypatch.setattr(fused, "MOST", 2)
+    fused._settings.clear()
+    params = [nn.Parameter(torch.zeros(3)) for _ in range(2)]
+    optimizer = SignSGD([{"params": [param]} for param in params], fused=True)
+
+    def groups_fused(*momenta):
+        before = fused._kernel.cache_info()
+        for group, momentum in zip(optimizer.param_groups, momenta, strict=True):
+            group["momentum"] = momentum
+        train(optimizer, params, steps=1)
+        after = fused._kernel.cache_info()
+        return after.hits + after.misses - before.hits - before.misses
+
+    assert [groups_fused(momentum, momentum) for momentum in (0.5, 0.6)] == [2, 2]
+    assert [groups_fused(momentum, momentum) for momentum in (0.7, 0.71, 0.72, 0.73, 0.74)] == [0] * 5  # a schedule
+    assert [groups_fused(0.8, 0.9) for _ in range(3)] == [0, 2, 2]
+    assert groups_fused(0.5, 0.8) == 1  # 0.5 was the least recently used
+
+
+def test_settings_that_a_schedule_leaves_behind_are_not_kept_for_ever_and_can_come_again(monkeypatch):
+    monkeypatch.setattr(s3, "MOST", 3)
+    monkeypatch.setattr(s3, "_settings_of", {})
+    optimizer = S3([nn.Parameter(torch.zeros(3))], p=2.2)
+    (group,) = optimizer.param_groups
+    first = optimizer.rule(group)[2]
+    for step in range(10):
+        optimizer.rule(group | {"p": 3 + step / 10})
+    assert len(s3._settings_of) == 3
+    assert optimizer.rule(group)[2] == first  # else it would be compiled anew
 
 
 @pytest.mark.slow
@@ -536,6 +600,16 @@ def test_a_parameter_that_has_become_another_precision_is_told(how):
         train(optimizer, list(model.parameters()), steps=1)
     optimizer.load_state_dict(optimizer.state_dict())
     train(optimizer, list(model.parameters()), steps=1)
+
+
+@pytest.mark.parametrize("how", [{}, {"fused": True}, {"foreach": True}, {"foreach": False}])
+def test_a_parameter_of_another_precision_is_told_also_beside_one_that_has_no_state_yet(how):
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    optimizer = S3(model.parameters(), **how)
+    train(optimizer, list(model[0].parameters()), steps=20)
+    model.double()
+    with pytest.raises(RuntimeError, match="load the optimizer's state_dict"):
+        train(optimizer, list(model.parameters()), steps=1)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -1,10 +1,12 @@
 """Muon and AdamW in one optimizer: who gets what."""
 
 import copy
+import math
 import pickle
 
 import pytest
 import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from optimizers import Muon
 
@@ -31,6 +33,20 @@ def test_its_steps_are_those_of_torchs_two():
         one_step(muon, others)
         one_step(adamw, others)
     assert all(torch.equal(a, b) for a, b in zip(own, others, strict=True))
+
+
+def test_hooks_of_every_optimizers_step_hear_of_one_step():
+    heard = []
+    kinds = (register_optimizer_step_pre_hook, register_optimizer_step_post_hook)
+    hooks = [register(lambda optimizer, *_: heard.append(optimizer)) for register in kinds]
+    params = parameters()
+    optimizer = Muon(params)
+    try:
+        one_step(optimizer, params)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert heard == [optimizer] * 2
 
 
 def test_a_group_can_give_its_matrices_to_adamw_and_has_its_own_settings():
@@ -64,8 +80,35 @@ def test_a_copy_steps_as_the_original_does(duplicate):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"lr": -1}, {"eps": -1}, {"weight_decay": -1}, {"momentum": 1}, {"betas": (0.9, 1)}, {"ns_steps": 0}]
+    "wrong",
+    [
+        {"lr": -1},
+        {"eps": -1},
+        {"weight_decay": -1},
+        {"weight_decay": math.inf},
+        {"momentum": 1},
+        {"betas": (0.9, 1)},
+        {"ns_steps": 0},
+    ],
 )
 def test_a_value_outside_its_range_is_named(wrong):
     with pytest.raises(ValueError, match=f"{next(iter(wrong))} "):
         Muon(parameters(), **wrong)
+
+
+@pytest.mark.parametrize("settings", [{"lr": -1}, {"weight_decay": math.inf}, {"momentum": 1}])
+def test_a_refused_group_leaves_everything_as_it_was(settings):
+    known, new, bias = (torch.nn.Parameter(torch.ones(shape)) for shape in ((2, 2), (2, 2), (3,)))
+    optimizer = Muon([known], lr=0.1)
+    with pytest.raises(ValueError, match="more than one parameter group"):
+        optimizer.add_param_group({"params": [new, bias, known]})
+    with pytest.raises(ValueError, match=f"{next(iter(settings))} is"):
+        optimizer.add_param_group({"params": [new, bias], **settings})
+    with pytest.raises(TypeError, match="sets"):
+        optimizer.add_param_group({"params": {new, bias}})
+    with pytest.raises(TypeError, match="Tensors"):
+        optimizer.add_param_group({"params": [new, 3]})
+    assert [group["params"] for group in optimizer.param_groups] == [[known]]
+    optimizer.add_param_group({"params": [new, bias]})
+    one_step(optimizer, [known, new, bias])
+    assert all((param != 1).all() for param in (known, new, bias))

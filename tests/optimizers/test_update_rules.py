@@ -135,6 +135,22 @@ def test_s3s_update_on_a_constant_gradient_tends_to_1_and_stays_there_up_to_roun
     assert (steps <= 1 + 1e-5).all()
 
 
+@pytest.mark.parametrize("p", [1.0, 3.0])
+@pytest.mark.parametrize("how", [{"foreach": False}, {"fused": True}])
+def test_rounding_does_not_add_up_over_the_steps_of_a_beta_near_1(p, how):
+    parameter = torch.nn.Parameter(torch.zeros(64))
+    optimizer = S3([parameter], lr=1.0, weight_decay=0.0, beta=0.999, p=p, **how)
+    parameter.grad = torch.linspace(0.1, 1.3, 64)
+    optimizer.step()
+    for state in optimizer.state[parameter].values():
+        state.copy_(0.99 * 2**24 * parameter.grad)  # as after 5,000 equal gradients
+    for _ in range(5000):
+        parameter.data.zero_()
+        optimizer.step()
+    assert (parameter <= -0.99).all()
+    assert (parameter >= -1 - 1e-6).all()
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.lists(finite, min_size=1, max_size=30), orders, betas, betas, st.booleans())
 def test_s3_with_different_betas_is_unbounded_but_never_nan(gradients, p, beta, denominator_beta, nesterov):
@@ -278,13 +294,14 @@ def test_an_argument_outside_its_range_is_named_with_its_value(optimizer, argume
         optimizer([torch.nn.Parameter(torch.zeros(1))], **{argument: value})
 
 
+@pytest.mark.parametrize("how", [{}, {"foreach": False}, {"fused": True}])
 @pytest.mark.parametrize("optimizer", [S3, SignSGD])
-def test_sparse_and_complex_gradients_raise(optimizer):
+def test_sparse_and_complex_gradients_raise(optimizer, how):
     embedding = torch.nn.Embedding(4, 2, sparse=True)
     embedding(torch.tensor([1])).sum().backward()
-    with pytest.raises(RuntimeError, match="sparse"):
-        optimizer(embedding.parameters()).step()
+    with pytest.raises(RuntimeError, match=f"{optimizer.__name__} does not support sparse"):
+        optimizer(embedding.parameters(), **how).step()
     parameter = torch.nn.Parameter(torch.zeros(1, dtype=torch.complex64))
     parameter.grad = torch.ones_like(parameter)
-    with pytest.raises(RuntimeError, match="complex"):
-        optimizer([parameter]).step()
+    with pytest.raises(RuntimeError, match=f"{optimizer.__name__} does not support complex"):
+        optimizer([parameter], **how).step()
