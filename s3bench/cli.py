@@ -322,7 +322,7 @@ def _tune(chosen: argparse.Namespace) -> int:
 def _check_plot(option: str, file: Path) -> None:
     from s3bench.figures import SUFFIXES
 
-    if file.suffix not in SUFFIXES:
+    if file.suffix.lower() not in SUFFIXES:
         raise UserError(f"{option} {file}: the suffix must be one of {', '.join(SUFFIXES)}")
     if not file.absolute().parent.is_dir():
         raise UserError(f"{option} {file}: there is no folder {file.parent}")
