@@ -559,8 +559,9 @@ def save(figure: Figure, file: Path) -> list[Path]:
 
 def save_as(figure: Figure, file: Path) -> None:
     """Write the figure in the format that the file's suffix says, one of SUFFIXES, without a date."""
-    dated = {".svg": "Date", ".png": "Software", ".pdf": "CreationDate"}[file.suffix]
-    images = [line for line in figure.findobj(Line2D) if line.get_rasterized()] if file.suffix == ".pdf" else []
+    suffix = file.suffix.lower()
+    dated = {".svg": "Date", ".png": "Software", ".pdf": "CreationDate"}[suffix]
+    images = [line for line in figure.findobj(Line2D) if line.get_rasterized()] if suffix == ".pdf" else []
     for line in images:  # as lines: matplotlib would hold an image of the whole page for each panel until the end
         line.set_rasterized(False)
     with mpl.rc_context(STYLE):
