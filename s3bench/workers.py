@@ -1,5 +1,6 @@
 """Processes that train one run each, forked from one that has imported everything once."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -21,6 +22,7 @@ from s3bench.errors import UserError, one_line
 
 LEFT_TO_THE_SWEEP = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR2}  # sent to all of its processes at once
 BUSY = 75  # exit code of a worker whose run another process is at (EX_TEMPFAIL)
+FULL = 74  # and of one whose last words found no space on the disk (EX_IOERR)
 GRACE = 60.0  # seconds for a last checkpoint when the sweep's process is gone
 
 
@@ -76,6 +78,10 @@ def _work(config: RunConfig, folder: Path, dead: int | None) -> None:
         sys.exit(128 + stopped.number)
     except UserError as error:
         record.write_error(folder, one_line(error))
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            sys.exit(FULL)
+        raise
     finally:
         if not (folder / record.LOG).stat().st_size:
             (folder / record.LOG).unlink()
@@ -194,6 +200,8 @@ def _modules(configs: list[RunConfig]) -> list[str]:
 
 def death(code: int) -> str:
     """What an exit code says of a process that ended without a word."""
+    if code == FULL:
+        return "no space is left on the disk of the results"
     if code >= 0:
         return f"the process ended with exit code {code}; its log.txt may say more"
     name = signal.Signals(-code).name
