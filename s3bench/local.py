@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from s3bench import lease, record
 from s3bench.config import RunConfig
 from s3bench.status import duration, seconds_left
-from s3bench.workers import BUSY, Workers, death
+from s3bench.workers import BUSY, Workers, death, places
 
 LOOK = 2.0  # seconds between looks at the runs that other processes train
 
@@ -47,7 +47,7 @@ class Launcher:
 
     def __init__(self, workers: Workers, console: Console, runs: list[tuple[RunConfig, Path]]) -> None:
         self._workers = workers
-        self._free = workers.places([config for config, _ in runs])[::-1]
+        self._free = places([config for config, _ in runs], workers.gpus)[::-1]
         self._at_once = len(self._free)
         self._waiting = deque(Run(config, folder) for config, folder in runs)
         self._jobs: list[Job] = []

@@ -36,10 +36,6 @@ class Workers:
         self._context = _fork_server(configs)
         self.gpus = _check(self._context, configs)
 
-    def places(self, configs: list[RunConfig]) -> list[str]:
-        """The devices of the runs that this machine takes at a time."""
-        return places(configs, self.gpus)
-
     def start(self, config: RunConfig, folder: Path, device: str, dead: int | None) -> BaseProcess:
         """Train a run in a new process. `dead`: the number of its lease whose owner has died, see lease.py.
 

@@ -5,13 +5,13 @@ import os
 import pytest
 
 from s3bench.config import run_config
-from s3bench.workers import Workers
+from s3bench.workers import places
 
 CORES = len(os.sched_getaffinity(0))
 
 
 @pytest.mark.parametrize(
-    ("gpus", "overrides", "places"),
+    ("gpus", "overrides", "expected"),
     [
         (0, [], ["auto"] * CORES),
         (0, [f"threads={CORES}"], ["auto"]),
@@ -23,7 +23,5 @@ CORES = len(os.sched_getaffinity(0))
         (2, ["launcher.jobs=3", "device=cuda"], ["cuda:0", "cuda:1", "cuda:0"]),
     ],
 )
-def test_runs_are_spread_over_cores_or_gpus(gpus, overrides, places):
-    workers = object.__new__(Workers)  # without a process to fork from
-    workers.gpus = gpus
-    assert workers.places([run_config(overrides)]) == places
+def test_runs_are_spread_over_cores_or_gpus(gpus, overrides, expected):
+    assert places([run_config(overrides)], gpus) == expected
