@@ -9,8 +9,6 @@ from torch import Tensor
 from optimizers.elementwise import Elementwise, check_beta
 from optimizers.roots import Root, power
 
-MOST = 256  # settings that are kept: a schedule may change them at each step
-
 
 class S3(Elementwise):
     r"""The SoftSignSGD optimizer: a soft sign of the gradient whose every coordinate stays within [-1, 1].
@@ -82,7 +80,7 @@ class S3(Elementwise):
         beta, other = group["beta"], group["denominator_beta"]
         key = (beta, beta if other is None else other, group["p"], group["nesterov"])
         if key not in _settings_of:
-            if len(_settings_of) >= MOST:
+            if len(_settings_of) >= 256:  # a schedule may change them at each step
                 del _settings_of[next(iter(_settings_of))]
             _settings_of[key] = _settings(*key)
         return _rule, ("exp_avg", "norm"), dict(_settings_of[key])
@@ -95,8 +93,8 @@ def _settings(beta: float, denominator_beta: float, p: float, nesterov: bool) ->
     """What _rule takes."""
     bound: float | None = 1e30  # of |n/b|, for float32
     if beta == denominator_beta:
-        # The rule's own. But n of a tiny β may be a denormal number, and rounding adds up over p/(1-β) steps, to 1.7e-4
-        # at β = 0.999 and 7e-6 at 0.98. In between there is none, as it costs some 4% of a fused step on a CPU.
+        # n of a tiny β may be a denormal number, and rounding adds up over p/(1-β) steps: 1.7e-4 at β = 0.999, 7e-6
+        # at 0.98. In between there is none, as it costs some 4% of a fused step on a CPU.
         bound = None if 0.5 <= beta <= 0.98 else 1.0
     return {
         "beta": beta,
@@ -158,7 +156,7 @@ def _rule(
     update = (n * bottom) / (larger * top)
     if bound is None:
         return update
-    update = torch.where(update > bound, bound, update)  # where, as above
+    update = torch.where(update > bound, bound, update)
     return torch.where(update < -bound, -bound, update)
 
 

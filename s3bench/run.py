@@ -50,8 +50,7 @@ def run(
     """
     began = time.monotonic()
     torch.set_num_threads(config.threads)
-    # Saturated softmaxes, at large learning rates, make denormals, and a CPU takes half as long again for such a step.
-    torch.set_flush_denormal(True)
+    torch.set_flush_denormal(True)  # saturated softmaxes make denormals, with which a step takes half as long again
     sys.setswitchinterval(1e-4)  # or a thread that pins batches for a GPU keeps this one waiting, up to 5 ms each time
     processes, stop = of_torchrun(), stop or Stop()
     device = find_device(config.device, processes.local_rank)
