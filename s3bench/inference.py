@@ -98,7 +98,7 @@ def verdict(p_holm: float, pairs: int, comparisons: int, unequal: int | None = N
     if smallest_p(unequal) * comparisons <= ALPHA:
         return "not told apart"
     if not unequal:
-        return f"all {pairs} pairs equal"
+        return f"no difference known in {pairs} pair{'s' if pairs != 1 else ''}"
     needed = pairs_needed(ALPHA / comparisons)
     what = f"n = {pairs} pair{'s' if pairs != 1 else ''}" if unequal == pairs else f"{unequal} unequal of {pairs} pairs"
     return f"{what} cannot reach {ALPHA} ({needed} needed)"

@@ -87,7 +87,7 @@ def test_too_few_pairs_give_no_verdict():
     assert inference.verdict(1.0, 1, 1) == "n = 1 pair cannot reach 0.05 (6 needed)"
     assert inference.verdict(0.12, 6, 4) == "n = 6 pairs cannot reach 0.05 (8 needed)"
     assert inference.verdict(0.5, 8, 1, unequal=3) == "3 unequal of 8 pairs cannot reach 0.05 (6 needed)"
-    assert inference.verdict(1.0, 8, 1, unequal=0) == "all 8 pairs equal"
+    assert inference.verdict(1.0, 8, 1, unequal=0) == "no difference known in 8 pairs"
     assert inference.verdict(0.03, 7, 4) == "differs"  # beside three tests of more pairs, which Holm corrects first
     assert inference.verdict(math.nan, 0, 1) == "no pairs"
     assert inference.verdict(0.03, 8, 4) == "differs"
