@@ -2,21 +2,17 @@
 
 import argparse
 import io
-import json
 import math
 import os
 import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import NoReturn
 
 from s3bench import __version__, catalog
 from s3bench.errors import UserError, one_line
-
-if TYPE_CHECKING:
-    from s3bench.curves import Curve
-    from s3bench.spikes import Spike
+from s3bench.report.one_curve import check_figure_file, show_spikes
 
 RUN_HELP = "what to run, as key=value: task=source_gpt optimizer=s3 lr_multiplier=10 (any key of configs/run.yaml)"
 KINDS = {
@@ -28,17 +24,6 @@ KINDS = {
 }
 
 MANY_RUNS = 20_000  # of a sweep, for more than which --yes is asked
-
-SPIKE_TABLE = {  # a field of Spike: its width and format
-    "onset": (10, ""),
-    "peak": (10, ""),
-    "end": (10, ""),
-    "width": (8, ""),
-    "height": (11, ".4g"),
-    "sigmas": (9, ".3g"),
-    "area": (11, ".4g"),
-    "kind": (13, ""),
-}
 
 
 class Parser(argparse.ArgumentParser):
@@ -136,7 +121,7 @@ def _parser() -> Parser:
     spikes.add_argument("--ceiling", type=float, default=math.inf, help="largest threshold, likewise (default: none)")
     spikes.add_argument("--plot", type=Path, metavar="FILE", help="draw the curve and its spikes: .png, .svg or .pdf")
     spikes.add_argument("--json", action="store_true", help="print JSON")
-    spikes.set_defaults(command=_spikes)
+    spikes.set_defaults(command=show_spikes)
 
     calibrate = commands.add_parser(
         "calibrate", help="the detector's parameters for a task, from runs at low learning rates"
@@ -177,11 +162,12 @@ def _seconds(text: str) -> float:
 
 
 def _run(chosen: argparse.Namespace) -> int:
-    from s3bench import lease, record
-    from s3bench.config import run_config
-    from s3bench.processes import of_torchrun
-    from s3bench.run import run
-    from s3bench.stop import Stop, Stopped
+    from s3bench import record
+    from s3bench.record import lease
+    from s3bench.run.config.compose import run_config
+    from s3bench.run.distributed import of_torchrun
+    from s3bench.run.one_run import run
+    from s3bench.run.signals import Stop, Stopped
 
     stop = Stop()
     stop.listen()
@@ -216,13 +202,13 @@ def _run(chosen: argparse.Namespace) -> int:
 
 
 def _sweep(chosen: argparse.Namespace) -> int:
-    from s3bench.sweep import sweep
+    from s3bench.run.sweep.sweep import sweep
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("torchrun starts the processes of one run: s3bench run; a sweep starts its own")
     most = math.inf if chosen.yes else MANY_RUNS
     if chosen.dry_run:
-        from s3bench.dryrun import show
+        from s3bench.run.sweep.dry_run import show
 
         show([*chosen.overrides, *_jobs(chosen)], most)
         return 0
@@ -236,7 +222,7 @@ def _jobs(chosen: argparse.Namespace) -> list[str]:
 
 
 def _status(chosen: argparse.Namespace) -> int:
-    from s3bench import status
+    from s3bench.report import status
 
     if chosen.watch is not None:
         status.watch(chosen.results, chosen.watch)
@@ -248,61 +234,27 @@ def _status(chosen: argparse.Namespace) -> int:
 
 
 def _report(chosen: argparse.Namespace) -> int:
-    from s3bench.report import write_report
+    from s3bench.report.write import write_report
 
     print(f"wrote {write_report(chosen.results)}")
     return 0
 
 
 def _figure(chosen: argparse.Namespace) -> int:
-    from s3bench.report import figure_names, write_figures
+    from s3bench.report.write import figure_names, write_figures
 
     if chosen.name is None:
         print(*figure_names(chosen.results), sep="\n")
         return 0
     if chosen.output is not None:
-        _check_plot("--output", chosen.output)
+        check_figure_file("--output", chosen.output)
     for caption, files in write_figures(chosen.results, chosen.name, chosen.output).items():
         print(*(f"wrote {file}" for file in files), caption, sep="\n")
     return 0
 
 
-def _spikes(chosen: argparse.Namespace) -> int:
-    from s3bench.curves import read_curve
-    from s3bench.spikes import find_spikes
-
-    if chosen.plot is not None:
-        _check_plot("--plot", chosen.plot)
-    curve = read_curve(Path(chosen.file), chosen.column, chosen.step)
-    parameters = {"k": chosen.k, "delta": chosen.delta, "ceiling": chosen.ceiling}
-    try:
-        found = find_spikes(curve.loss, **parameters)
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    for note in curve.notes:
-        print(f"s3bench: {note}", file=sys.stderr)
-    spikes = [curve.in_steps(spike) for spike in found]
-    if chosen.plot is not None:
-        peaks = [(there.peak, float(curve.loss[spike.peak])) for there, spike in zip(spikes, found, strict=True)]
-        _plot(chosen.plot, curve, peaks, spikes, Path(chosen.file).name, **parameters)
-    if chosen.json:
-        print(json.dumps([{key: _finite(value) for key, value in vars(spike).items()} for spike in spikes]))
-        return 0
-    unit = "steps" if curve.is_consecutive() else "values"
-    rate = 1e4 * len(spikes) / len(curve.loss)
-    count = f"{len(spikes)} spike{'s' if len(spikes) != 1 else ''}"
-    print(f"{curve.column}: {count} in {len(curve.loss)} {unit}, {rate:.2f} per 10,000 {unit}")
-    if unit == "values":
-        print(f"the steps are not consecutive ({curve.spacing()}): what lies between two of them is not seen")
-    if spikes:
-        print("".join(f"{name:>{width}}" for name, (width, _) in SPIKE_TABLE.items()))
-    for spike in spikes:
-        print("".join(f"{getattr(spike, name):>{width}{form}}" for name, (width, form) in SPIKE_TABLE.items()))
-    return 0
-
-
 def _calibrate(chosen: argparse.Namespace) -> int:
-    from s3bench.calibrate import calibrate_tasks
+    from s3bench.report.analysis.calibrate import calibrate_tasks
 
     for task, found in calibrate_tasks(chosen.results).items():
         print(f"{task}: {found.runs} runs, {found.steps:,} steps; the threshold is {found.threshold:.3g} on average")
@@ -317,36 +269,6 @@ def _tune(chosen: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     print(f"wrote {tune(chosen.task, [*chosen.overrides, *_jobs(chosen)])}")
     return 0
-
-
-def _check_plot(option: str, file: Path) -> None:
-    from s3bench.figures import SUFFIXES
-
-    if file.suffix.lower() not in SUFFIXES:
-        raise UserError(f"{option} {file}: the suffix must be one of {', '.join(SUFFIXES)}")
-    if not file.absolute().parent.is_dir():
-        raise UserError(f"{option} {file}: there is no folder {file.parent}")
-
-
-def _plot(
-    file: Path, curve: "Curve", peaks: "list[tuple[int, float]]", spikes: "list[Spike]", title: str, **parameters: float
-) -> None:
-    from s3bench import figures
-    from s3bench.spikes import baselines
-
-    level, threshold = baselines(curve.loss, **parameters)
-    drawn = figures.Curve(curve.steps, curve.loss, level, peaks)
-    spans = [(spike.onset, spike.end) for spike in spikes]
-    figure = figures.spike_curve(drawn, level + threshold, spans, title=title, ylabel=curve.column)
-    try:
-        figures.save_as(figure, file)
-    except OSError as error:
-        raise UserError(f"{file} cannot be written: {error.strerror}") from error
-
-
-def _finite(value: Any) -> Any:
-    """The value, or None for a number that JSON does not have."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _list(chosen: argparse.Namespace) -> int:

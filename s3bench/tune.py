@@ -13,10 +13,12 @@ import numpy.typing as npt
 import yaml
 
 from s3bench import catalog, record
-from s3bench.calibrate import LOW, calibrate, smallest_height
-from s3bench.config import as_dict, run_config, run_configs
 from s3bench.errors import UserError, unknown
-from s3bench.sweep import sweep
+from s3bench.report.analysis.calibrate import LOW, calibrate, smallest_height
+from s3bench.run.config.compose import run_config
+from s3bench.run.config.grid import run_configs
+from s3bench.run.config.schema import as_dict
+from s3bench.run.sweep.sweep import sweep
 
 OPTIMIZER = "adamw_95"
 GRID = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # multipliers; the outer ones only where the best is beside

@@ -15,8 +15,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from s3bench.build import build_parts
-from s3bench.config import run_config
+from s3bench.run.build import build_parts
+from s3bench.run.config.compose import run_config
 from tasks.gpt2 import GPT2
 from tasks.source_gpt import SourceGPT
 

@@ -21,10 +21,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from s3bench import record
-from s3bench.build import build_parts
-from s3bench.config import RunConfig, as_dict, run_config
-from s3bench.run import run
-from s3bench.track import Tracker
+from s3bench.run.build import build_parts
+from s3bench.run.config.compose import run_config
+from s3bench.run.config.schema import RunConfig, as_dict
+from s3bench.run.one_run import run
+from s3bench.run.tracking import Tracker
 from tests.tasks import image_data
 
 Spans = list[tuple[int, float]]  # steps and their seconds

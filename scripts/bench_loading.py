@@ -13,9 +13,9 @@ import time
 import torch
 
 from s3bench import catalog
-from s3bench.build import build_parts
-from s3bench.config import run_config
 from s3bench.errors import UserError
+from s3bench.run.build import build_parts
+from s3bench.run.config.compose import run_config
 from tasks.loading import PREFETCH
 
 TARGET = 1.5

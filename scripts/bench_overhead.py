@@ -13,9 +13,10 @@ import time
 import torch
 
 from s3bench import record
-from s3bench.build import build_parts
-from s3bench.config import RunConfig, run_config
-from s3bench.run import run
+from s3bench.run.build import build_parts
+from s3bench.run.config.compose import run_config
+from s3bench.run.config.schema import RunConfig
+from s3bench.run.one_run import run
 
 
 def bare_seconds(config: RunConfig) -> float:

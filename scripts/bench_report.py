@@ -20,12 +20,14 @@ from typing import Any
 
 import numpy as np
 
-from s3bench import published, record
-from s3bench.config import as_dict, run_config
-from s3bench.report import write_report
-from s3bench.runs import MANY, read_runs
-from s3bench.spikes import find_spikes
-from s3bench.tables import make_tables
+from s3bench import record
+from s3bench.report.analysis.results_folder import MANY, read_runs
+from s3bench.report.analysis.tables import make_tables
+from s3bench.report.write import write_report
+from s3bench.run.config.compose import run_config
+from s3bench.run.config.schema import as_dict
+from s3bench.spikes import published
+from s3bench.spikes.detector import find_spikes
 
 OPTIMIZERS = ("s3", "adamw", "adam", "signum")
 MULTIPLIERS = (0.1, 0.3, 1.0, 3.0, 10.0)

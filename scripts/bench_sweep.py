@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from s3bench import record
-from s3bench.config import as_dict, run_configs
+from s3bench.run.config.grid import run_configs
+from s3bench.run.config.schema import as_dict
 
 CLI = str(Path(sys.executable).with_name("s3bench"))
 MULTIPLIERS = 50

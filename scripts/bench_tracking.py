@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 from s3bench import record
-from s3bench.config import run_config
-from s3bench.run import run
-from s3bench.track import WandbTracker
+from s3bench.run.config.compose import run_config
+from s3bench.run.one_run import run
+from s3bench.run.tracking import WandbTracker
 
 LOGS = ("log_steps", "log_eval", "log_spike")
 

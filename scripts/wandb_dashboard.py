@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from s3bench.errors import UserError, one_line, unknown
-from s3bench.track import PICTURES
+from s3bench.run.tracking import PICTURES
 
 try:
     import wandb

@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 
 from s3bench import catalog
-from s3bench.build import build_parts
 from s3bench.cli import parse
-from s3bench.config import run_config, run_configs
+from s3bench.run.build import build_parts
+from s3bench.run.config.compose import run_config
+from s3bench.run.config.grid import run_configs
 from scripts import spikes_by_seed
 from tests.conftest import ROOT
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from s3bench import catalog, record
-from s3bench.build import build_parts
-from s3bench.config import run_config
 from s3bench.errors import UserError
-from s3bench.run import run
+from s3bench.run.build import build_parts
+from s3bench.run.config.compose import run_config
+from s3bench.run.one_run import run
 from tests.optimizers.formulas import HORIZON, STEPS
 
 SETTINGS = {"soap": ["optimizer.precondition_frequency=2"]}  # so that a few steps see its bases renewed

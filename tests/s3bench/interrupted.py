@@ -8,9 +8,10 @@ import numpy as np
 import torch
 
 from s3bench import record
-from s3bench.config import RunConfig, run_config
-from s3bench.run import run
-from s3bench.stop import Stop, Stopped
+from s3bench.run.config.compose import run_config
+from s3bench.run.config.schema import RunConfig
+from s3bench.run.one_run import run
+from s3bench.run.signals import Stop, Stopped
 
 
 def stopped_at(config: RunConfig, evaluation: int | None) -> str:

@@ -5,15 +5,15 @@ import math
 import numpy as np
 import pytest
 
-from s3bench.across import (
+from s3bench.report.stats.across_tasks import (
     geometric_mean,
     geometric_mean_bounds,
     performance_profile,
     performance_ratios,
     profile_bands,
 )
-from s3bench.horizons import equal_horizon, horizon_speedup
-from s3bench.inference import mean_interval
+from s3bench.report.stats.bootstrap import mean_interval
+from s3bench.report.stats.horizon_speedup import equal_horizon, horizon_speedup
 
 INF = math.inf
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from s3bench.censored import (
+from s3bench.report.stats.censored import (
     NEVER,
     Steps,
     expected_running_time,

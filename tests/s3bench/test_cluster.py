@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from s3bench import cluster, on_ray, on_slurm, pack, record
-from s3bench.config import as_dict, run_configs
+from s3bench import record
 from s3bench.errors import UserError
+from s3bench.run.config.grid import run_configs
+from s3bench.run.config.schema import as_dict
+from s3bench.run.sweep import cluster, cluster_job, ray_tasks, slurm
 from tests.conftest import ROOT, mistake, until
 from tests.s3bench.interrupted import same
 
@@ -109,8 +111,8 @@ def test_a_pack_trains_what_is_not_over_through_one_of_hydras_launchers(tmp_path
 def test_a_pack_is_read_back_as_it_was_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     configs = run_configs(["task=quadratic,nonconvex", "optimizer=s3,sgd", "clip_norm=1.5"])
-    pack.write(tmp_path, 3, configs)
-    assert pack.read(tmp_path, 3) == (tmp_path, configs)
+    cluster_job.write(tmp_path, 3, configs)
+    assert cluster_job.read(tmp_path, 3) == (tmp_path, configs)
 
 
 def packed(*overrides):
@@ -174,7 +176,7 @@ def test_a_wrong_setting_is_one_line(override, said):
 def test_an_extra_that_is_not_installed_is_named(kind, extra, monkeypatch):
     monkeypatch.setattr(kind, "find_spec", lambda _: None)
     with pytest.raises(UserError, match=re.escape(f"pip install 's3bench[{extra}]'")):
-        (on_slurm.Slurm if kind is on_slurm else on_ray.Ray).check({})
+        (slurm.Slurm if kind is on_slurm else ray_tasks.Ray).check({})
 
 
 def test_a_sweep_without_slurm_on_the_machine_is_one_line(s3bench):

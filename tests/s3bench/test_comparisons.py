@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from s3bench import comparisons, score
+from s3bench.report.analysis import cells, comparisons
 
 INF = math.inf
 
@@ -157,6 +157,6 @@ def test_a_tuned_comparison_is_of_the_picked_runs():
     table = runs(
         ["s3", "adamw"], 2, lambda o, seed, m, _: ends[o, seed] + (m - 1) * (1 - 2 * seed), multipliers=(1, 1.5)
     )
-    picked = score.picked(table)
+    picked = cells.picked(table)
     assert picked[picked.optimizer == "adamw"].lr_multiplier.tolist() == [1.5, 1]
     assert one(comparisons.final_losses(picked))["n"] == 2

@@ -7,10 +7,12 @@ import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from s3bench import build, catalog
-from s3bench.build import build_parts
-from s3bench.config import _compose, run_config, run_configs
+from s3bench import catalog
 from s3bench.errors import UserError
+from s3bench.run import build
+from s3bench.run.build import build_parts
+from s3bench.run.config.compose import _compose, run_config
+from s3bench.run.config.grid import run_configs
 from tests.tasks.language import overrides
 
 

@@ -12,10 +12,12 @@ import wandb
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from s3bench import figures, wandb_file
-from s3bench.curves import read_curve
+from s3bench.curve_files import wandb_file
+from s3bench.curve_files.reader import read_curve
 from s3bench.errors import UserError
-from s3bench.spikes import find_spikes
+from s3bench.report.analysis import loss_curve
+from s3bench.report.figures import plots
+from s3bench.spikes.detector import find_spikes
 
 LOSSES = [3.0, 2.5, math.nan, math.inf, 1 / 3, 1e-12]
 
@@ -401,8 +403,8 @@ def test_spikes_are_given_in_the_files_steps(tmp_path):
 @pytest.mark.parametrize("losses", [(-1e308, 1e308), (-1e308, -1e308), (5e-324, 1.7e308), (5e-324, 5e-324), (1, 1e308)])
 def test_losses_at_the_ends_of_what_a_float_holds_are_drawn(losses):
     loss = np.array(losses * 30)
-    curve = figures.Curve(np.arange(60), loss, loss, peaks=[(1, losses[1])])
-    figure = figures.spike_curve(curve, loss, [(1, 2)], title="", ylabel="")
+    curve = loss_curve.Curve(np.arange(60), loss, loss, peaks=[(1, losses[1])])
+    figure = plots.spike_curve(curve, loss, [(1, 2)], title="", ylabel="")
     figure.draw_without_rendering()
     (axes,) = figure.axes
     low, top = axes.get_ylim()

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from s3bench.config import run_config
-from s3bench.run import run
-from s3bench.track import PICTURES
-from s3bench.wandb_file import read_history
+from s3bench.curve_files.wandb_file import read_history
+from s3bench.run.config.compose import run_config
+from s3bench.run.one_run import run
+from s3bench.run.tracking import PICTURES
 from tests.conftest import ROOT
 from tests.s3bench.fake_wandb import FakeWandb
 from tests.s3bench.test_track import read_back

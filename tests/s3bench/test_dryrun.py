@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from s3bench import dryrun, record
-from s3bench.config import as_dict, run_config
-from s3bench.status import look
+from s3bench import record
+from s3bench.report.status import snapshot
+from s3bench.run.config.compose import run_config
+from s3bench.run.config.schema import as_dict
+from s3bench.run.sweep import dry_run
 
 
 @pytest.fixture
@@ -30,17 +32,17 @@ def over(tmp_path, monkeypatch):
 
 
 def said(capsys, *overrides, jobs=1):
-    dryrun.show(["optimizer=s3", "device=cpu", f"launcher.jobs={jobs}", *overrides])
+    dry_run.show(["optimizer=s3", "device=cpu", f"launcher.jobs={jobs}", *overrides])
     return capsys.readouterr().out
 
 
 def test_the_start_of_a_run_is_no_cost_of_its_steps(over, capsys):
     folder = over("r", steps=5, seconds=3.0, train_seconds=0.5)
     sized = record.size(folder)
-    (folder / "log.txt").write_text(" " * (dryrun.BYTES_PER_RUN + 5 * 100 - sized))  # 100 bytes a step
+    (folder / "log.txt").write_text(" " * (dry_run.BYTES_PER_RUN + 5 * 100 - sized))  # 100 bytes a step
     shown = said(capsys, "horizon=1000", "seed=0,1", "results_dir=r")
     assert "time: about 3 min 25 s with 1 runs at a time, measured in r" in shown  # 2 × (2.5 s + 1,000 × 0.1 s)
-    assert f"disk: about {2 * (dryrun.BYTES_PER_RUN + 1000 * 100) / 1024:.3g} KiB, measured in r" in shown
+    assert f"disk: about {2 * (dry_run.BYTES_PER_RUN + 1000 * 100) / 1024:.3g} KiB, measured in r" in shown
 
 
 def test_the_runs_most_like_those_to_come_are_the_measure(over, capsys):
@@ -66,12 +68,12 @@ def test_one_run_takes_one_place(over, capsys):
 def test_a_copied_record_is_not_made_with_other_code(over, tmp_path):
     folder = over("r", steps=100, seconds=7.0, train_seconds=6.0)
     shutil.copytree(folder, tmp_path / "r" / "copy")
-    assert (look("r")["runs"], look("r")["made_with_other_code"]) == (2, 0)
+    assert (snapshot("r")["runs"], snapshot("r")["made_with_other_code"]) == (2, 0)
     text = (folder / "config.yaml").read_text()
     other = folder.with_name(f"{folder.name[:-6]}000000")
     shutil.copytree(folder, other)
     (other / "config.yaml").write_text(text.replace(folder.name, other.name))
-    assert (look("r")["runs"], look("r")["made_with_other_code"]) == (3, 1)
+    assert (snapshot("r")["runs"], snapshot("r")["made_with_other_code"]) == (3, 1)
 
 
 def test_each_look_of_a_watch_is_printed_where_there_is_no_terminal(over):

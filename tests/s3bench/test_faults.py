@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from s3bench import record
-from s3bench.config import as_dict, run_config
-from s3bench.run import run
-from s3bench.workers import Workers
+from s3bench.run.config.compose import run_config
+from s3bench.run.config.schema import as_dict
+from s3bench.run.one_run import run
+from s3bench.run.sweep.workers import Workers
 from tests.conftest import small_disk, until
 from tests.s3bench.interrupted import configs, same
 

@@ -10,14 +10,15 @@ from markupsafe import escape
 
 from s3bench import record
 from s3bench.cli import main
-from s3bench.config import as_dict, run_config
-from s3bench.drawing import CAPTIONS, NEEDS
-from s3bench.drawings import drawings
 from s3bench.errors import UserError
-from s3bench.onset import AROUND, traces
-from s3bench.report import write_figures, write_report
-from s3bench.runs import read_all
-from s3bench.shocks import paired
+from s3bench.report.analysis.results_folder import read_all
+from s3bench.report.analysis.shock_tables import paired
+from s3bench.report.analysis.spike_onsets import AROUND, traces
+from s3bench.report.figures.available import drawings
+from s3bench.report.figures.captions import CAPTIONS, NEEDS
+from s3bench.report.write import write_figures, write_report
+from s3bench.run.config.compose import run_config
+from s3bench.run.config.schema import as_dict
 from tests.s3bench.test_shocks import GRADIENT
 from tests.s3bench.test_shocks import make as make_shocked
 

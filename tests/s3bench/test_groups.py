@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from s3bench.build import build_parts
-from s3bench.config import run_config
-from s3bench.groups import parameter_groups
+from s3bench.run.build import build_parts
+from s3bench.run.config.compose import run_config
+from s3bench.run.weight_decay import parameter_groups
 
 
 def names_without_decay(model):

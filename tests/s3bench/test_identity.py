@@ -7,10 +7,13 @@ import sys
 
 import pytest
 
-from s3bench import identity, record, source
-from s3bench.config import as_dict, run_config
+from s3bench import record
 from s3bench.errors import UserError
-from s3bench.runs import read_runs
+from s3bench.record import identity
+from s3bench.report.analysis.results_folder import read_runs
+from s3bench.run.config import code_digest
+from s3bench.run.config.compose import run_config
+from s3bench.run.config.schema import as_dict
 from tests.conftest import ROOT
 from tests.s3bench.test_report import make
 
@@ -87,8 +90,13 @@ def test_the_code_that_counts_is_that_of_the_parts_of_a_run(tmp_path, file, chan
 def test_a_librarys_code_does_not_count_and_what_is_not_there_says_nothing():
     assert run_config(["optimizer=adamw"]).code["optimizer"] == ""
     for target in ("no_such_module.X", "tasks", "json.loads", "__main__.X", "..", "s3bench.record.plan"):
-        assert isinstance(source.digest(target), str)
-    assert source.digest("s3bench.record.plan") == source.digest("json.loads") == source.digest("no_such.X") == ""
+        assert isinstance(code_digest.digest(target), str)
+    assert (
+        code_digest.digest("s3bench.record.plan")
+        == code_digest.digest("json.loads")
+        == code_digest.digest("no_such.X")
+        == ""
+    )
 
 
 @pytest.mark.slow
@@ -179,7 +187,7 @@ def test_another_commit_alone_is_shown_and_not_refused(tmp_path):
         folder = make(tmp_path, seed=seed)
         summary = json.loads((folder / "summary.json").read_text())
         (folder / "summary.json").write_text(json.dumps(summary | {"commit": commit}))
-    from s3bench.report import write_report
+    from s3bench.report.write import write_report
 
     page = write_report(tmp_path).read_text(encoding="utf-8")
     assert "a" * 40 in page

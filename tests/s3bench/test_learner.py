@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from s3bench import record
-from s3bench.build import build_parts
-from s3bench.config import run_config
 from s3bench.errors import UserError
-from s3bench.learner import Learner
-from s3bench.run import run
+from s3bench.run.build import build_parts
+from s3bench.run.config.compose import run_config
+from s3bench.run.learner import Learner
+from s3bench.run.one_run import run
 from tests.conftest import ROOT
 
 GPT = ["task=source_gpt", "horizon=12", "eval_every=6", "measure_every=3", "seed=3", "lr_multiplier=3"]

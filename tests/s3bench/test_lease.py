@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from s3bench import lease, record
-from s3bench.lease import Busy, Lease, Watch
+from s3bench import record
+from s3bench.record import lease
+from s3bench.record.lease import Busy, Lease, Watch
 from tests.conftest import ROOT, until
 
 HOLD = "import sys, time; from pathlib import Path; from s3bench.lease import Lease; Lease(Path(sys.argv[1])); "

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from s3bench.page import page as page_text
-from s3bench.report import write_report
-from s3bench.runs import read_runs
-from s3bench.shocks import shock_tables
-from s3bench.tables import make_tables
+from s3bench.report.analysis.results_folder import read_runs
+from s3bench.report.analysis.shock_tables import shock_tables
+from s3bench.report.analysis.tables import make_tables
+from s3bench.report.page import page as page_text
+from s3bench.report.write import write_report
 from scripts import bench_report
 from tests.s3bench.test_report import make
 

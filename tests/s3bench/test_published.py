@@ -10,18 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s3bench import published
-from s3bench.published import (
-    DEFINITIONS,
-    OF_RECORDS,
-    SPAM,
-    counts,
-    events,
-    pool,
-    scores,
-    spam_scores,
-    trailing_mean_and_sd,
-)
+from s3bench.spikes import published
+from s3bench.spikes.published import DEFINITIONS, OF_RECORDS, SPAM, counts, events, pool, scores, spam_scores
+from s3bench.spikes.rolling import trailing_mean_and_sd
 
 NAN, INF = math.nan, math.inf
 

@@ -14,8 +14,9 @@ import pytest
 import yaml
 
 from s3bench import record
-from s3bench.config import as_dict, run_config
 from s3bench.errors import UserError
+from s3bench.run.config.compose import run_config
+from s3bench.run.config.schema import as_dict
 
 SUMMARY = {"state": "finished", "steps": 3, "seconds": 1.0, "train_seconds": 0.5, "parameters": 7}
 SUMMARY |= {"fingerprint": "f", "device": "cpu", "versions": {}, "commit": None}

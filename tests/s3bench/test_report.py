@@ -17,13 +17,17 @@ import pytest
 
 from s3bench import record
 from s3bench.cli import parse
-from s3bench.config import as_dict, run_config, run_configs
-from s3bench.drawings import drawings
 from s3bench.errors import UserError
-from s3bench.report import markdown, write_report
-from s3bench.runs import CURVE_POINTS, _thinned, read_all, read_runs
-from s3bench.shocks import paired, shock_tables
-from s3bench.tables import make_tables
+from s3bench.report.analysis.loss_curve import CURVE_POINTS, thinned
+from s3bench.report.analysis.results_folder import read_all, read_runs
+from s3bench.report.analysis.shock_tables import paired, shock_tables
+from s3bench.report.analysis.tables import make_tables
+from s3bench.report.figures.available import drawings
+from s3bench.report.formatting import markdown
+from s3bench.report.write import write_report
+from s3bench.run.config.compose import run_config
+from s3bench.run.config.grid import run_configs
+from s3bench.run.config.schema import as_dict
 
 TARGETS = "task.targets=[{metric: loss, at_most: 0.05}, {metric: loss, at_most: 0.5}]"
 EVALS = (0, 50, 90, 100)
@@ -158,7 +162,7 @@ def test_the_commands_on_the_page_make_the_same_runs(tmp_path):
 def test_two_spikes_close_together_are_both_among_a_thinned_curves_points():
     loss = np.ones(10_000)
     loss[[5003, 5006, 5009]] = [3, 5, 4]  # in one stretch of 20
-    assert {5003, 5006, 5009} <= set(_thinned(loss, [5003, 5006, 5009], diverged=False).steps.tolist())
+    assert {5003, 5006, 5009} <= set(thinned(loss, [5003, 5006, 5009], diverged=False).steps.tolist())
 
 
 def test_one_name_with_two_configs_is_told_apart(tmp_path):
@@ -402,7 +406,7 @@ def test_a_damaged_record_among_many_is_named(tmp_path, monkeypatch):
 def test_a_thinned_curve_keeps_every_extreme():
     loss = np.sin(np.arange(10_007) / 50) + 2
     loss[[0, 1234, 1235, 9999]] = [9, 50, -3, math.nan]
-    curve = _thinned(loss, [1234], diverged=False)
+    curve = thinned(loss, [1234], diverged=False)
     assert len(curve.steps) <= CURVE_POINTS + 2
     assert {0, 1234, 1235, 9999, 10_006} <= set(curve.steps.tolist())
     assert (np.diff(curve.steps) > 0).all()

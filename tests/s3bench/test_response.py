@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from optimizers import S3
-from s3bench.bounds import adam, s3, worst_step
-from s3bench.censored import NEVER
-from s3bench.response import BACK, SMOOTH, WINDOW, first_step, response, running_mean
+from s3bench.report.analysis.shock_response import BACK, SMOOTH, WINDOW, first_step, response, running_mean
+from s3bench.report.analysis.update_rules import adam, s3, worst_step
+from s3bench.report.stats.censored import NEVER
 
 FALLING = np.linspace(4, 2, 300)
 

@@ -6,19 +6,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from s3bench import score
+from s3bench.report.analysis import cells, loss_curve
+from s3bench.report.stats import rates
 
 
 def test_the_poisson_interval_is_the_exact_one():
     # Garwood 1936: no event gives an upper bound of -ln(0.025) = 3.689, three give [0.619, 8.767].
-    assert score.poisson_interval(0, 10_000) == (0, pytest.approx(3.689, abs=1e-3))
-    assert score.poisson_interval(3, 20_000) == (pytest.approx(0.619 / 2, abs=1e-3), pytest.approx(8.767 / 2, abs=1e-3))
-    assert all(math.isnan(end) for end in score.poisson_interval(0, 0))
+    assert rates.poisson_interval(0, 10_000) == (0, pytest.approx(3.689, abs=1e-3))
+    assert rates.poisson_interval(3, 20_000) == (pytest.approx(0.619 / 2, abs=1e-3), pytest.approx(8.767 / 2, abs=1e-3))
+    assert all(math.isnan(end) for end in rates.poisson_interval(0, 0))
 
 
 def test_the_poisson_interval_covers_the_truth_at_least_95_times_in_100():
     counts = np.random.default_rng(0).poisson(4.0, size=2000)
-    covered = [low <= 4.0 <= high for low, high in (score.poisson_interval(int(n), 10_000) for n in counts)]
+    covered = [low <= 4.0 <= high for low, high in (rates.poisson_interval(int(n), 10_000) for n in counts)]
     assert 0.95 <= np.mean(covered) <= 0.99
 
 
@@ -33,7 +34,7 @@ def runs(entries):
 
 def test_cells_keep_holes_and_divergences_apart():
     table = runs([("a", 1.0, 0, 1.0), ("a", 1.0, 1, 3.0), ("a", 1.0, 2, math.inf), ("a", 1.0, 3, math.nan)])
-    (cell,) = score.cells(table).to_dict("records")
+    (cell,) = cells.cells(table).to_dict("records")
     assert (cell["n"], cell["holes"], cell["diverged"]) == (3, 1, 1)
     assert (cell["final_loss_mean"], cell["final_loss_min"], cell["final_loss_max"]) == (2.0, 1.0, 3.0)
     assert cell["final_loss_sd"] == pytest.approx(math.sqrt(2))
@@ -43,7 +44,7 @@ def test_cells_keep_holes_and_divergences_apart():
 def test_the_learning_rate_is_never_picked_on_the_seed_it_is_reported_on():
     # Seed 0 is best at 1 and seed 1 at 10: each is reported where the *other* was best.
     table = runs([("a", 1.0, 0, 1.0), ("a", 10.0, 0, 2.0), ("a", 1.0, 1, 9.0), ("a", 10.0, 1, 3.0)])
-    (best,) = score.tuned(table).to_dict("records")
+    (best,) = cells.tuned(table).to_dict("records")
     assert best["n"] == 2
     assert best["final_loss_mean"] == pytest.approx((2.0 + 9.0) / 2)
     assert best["picks"] == "1 (1), 10 (1)"
@@ -54,14 +55,14 @@ def test_the_learning_rate_is_never_picked_on_the_seed_it_is_reported_on():
 def test_a_diverged_run_rules_its_learning_rate_out():
     table = runs([(o, m, s, loss) for o in "a" for s in (0, 1, 2) for m, loss in ((0.1, 3.0), (1.0, 2.0), (10.0, 1.0))])
     table.loc[(table.lr_multiplier == 10.0) & (table.seed == 0), "final_loss"] = math.inf
-    (best,) = score.tuned(table).to_dict("records")
+    (best,) = cells.tuned(table).to_dict("records")
     assert best["best_multiplier"] == 1.0
     assert not best["edge"]
     assert best["final_loss_mean"] == math.inf  # seed 0, reported where the others were best, diverged there
 
 
 def test_one_seed_gives_no_tuned_score():
-    (best,) = score.tuned(runs([("a", 1.0, 0, 1.0), ("a", 10.0, 0, 2.0)])).to_dict("records")
+    (best,) = cells.tuned(runs([("a", 1.0, 0, 1.0), ("a", 10.0, 0, 2.0)])).to_dict("records")
     assert best["n"] == 0
     assert math.isnan(best["final_loss_mean"])
     assert best["best_multiplier"] == 1.0
@@ -69,7 +70,7 @@ def test_one_seed_gives_no_tuned_score():
 
 def test_seeds_without_a_result_everywhere_do_not_count():
     table = runs([("a", 1.0, 0, 1.0), ("a", 10.0, 0, 2.0), ("a", 1.0, 1, 1.0), ("a", 10.0, 1, math.nan)])
-    (best,) = score.tuned(table).to_dict("records")
+    (best,) = cells.tuned(table).to_dict("records")
     assert best["n"] == 0
 
 
@@ -79,22 +80,22 @@ def test_the_running_median_leaves_non_finite_values_out():
     values[250:280] = math.nan
     steps = np.array([0, 1, 2, 3, 10, 149, 150, 151, 170, 175, 260, 275, 279, 299])
     all_of_them = pd.Series(values).replace([math.inf, -math.inf], math.nan).rolling(7, min_periods=1).median()
-    np.testing.assert_array_equal(score.running_median(steps, values, 7), all_of_them.to_numpy()[steps])
+    np.testing.assert_array_equal(loss_curve.running_median(steps, values, 7), all_of_them.to_numpy()[steps])
 
 
 def test_the_picked_runs_are_those_that_the_tuned_score_is_of():
     table = runs([("a", 1.0, 0, 1.0), ("a", 10.0, 0, 2.0), ("a", 1.0, 1, 9.0), ("a", 10.0, 1, 3.0)])
-    assert score.picked(table)[["seed", "lr_multiplier", "final_loss"]].to_numpy().tolist() == [[0, 10, 2], [1, 1, 9]]
-    assert score.picked(table[table.seed == 0]).empty
+    assert cells.picked(table)[["seed", "lr_multiplier", "final_loss"]].to_numpy().tolist() == [[0, 10, 2], [1, 1, 9]]
+    assert cells.picked(table[table.seed == 0]).empty
 
 
 def test_sensitivity_is_the_mean_over_the_grid_above_its_best():
     # min(loss, initial 4): 1, 2, 4 (worse than at the start), so 7/3 - 1; all diverged: 4 everywhere, 0.
     final = [[1.0, 2.0, 9.0], [math.inf] * 3, [1.0, 1.0, math.nan]]
-    assert score.sensitivity(final, [[4.0] * 3] * 3).tolist() == pytest.approx([4 / 3, 0, math.nan], nan_ok=True)
+    assert cells.sensitivity(final, [[4.0] * 3] * 3).tolist() == pytest.approx([4 / 3, 0, math.nan], nan_ok=True)
 
 
 def test_the_largest_multiplier_without_an_event_is_below_the_first_that_had_one():
-    assert score.largest_without([1, 1, 3, 10, 30], [0, 0, 0, 2, 0]) == 3
-    assert score.largest_without([1, 3], [0, 0]) == 3
-    assert math.isnan(score.largest_without([1, 3], [1, 0]))
+    assert cells.largest_without([1, 1, 3, 10, 30], [0, 0, 0, 2, 0]) == 3
+    assert cells.largest_without([1, 3], [0, 0]) == 3
+    assert math.isnan(cells.largest_without([1, 3], [1, 0]))

@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from s3bench import identity, record
-from s3bench.build import build_parts
-from s3bench.config import ShockConfig, run_config, run_configs
+from s3bench import record
 from s3bench.errors import UserError
-from s3bench.run import run
-from s3bench.shock import Shock
+from s3bench.record import identity
+from s3bench.run.build import build_parts
+from s3bench.run.config.compose import run_config
+from s3bench.run.config.grid import run_configs
+from s3bench.run.config.schema import ShockConfig
+from s3bench.run.one_run import run
+from s3bench.run.shock import Shock
 from tests.s3bench.interrupted import configs, same, stopped_at
 
 VIT = ["task=digits_vit", "horizon=16", "eval_every=8"]

@@ -10,9 +10,10 @@ import pytest
 
 from s3bench import record
 from s3bench.cli import main
-from s3bench.config import as_dict, run_config
-from s3bench.report import write_report
-from s3bench.runs import read_all, read_runs
+from s3bench.report.analysis.results_folder import read_all, read_runs
+from s3bench.report.write import write_report
+from s3bench.run.config.compose import run_config
+from s3bench.run.config.schema import as_dict
 from tests.s3bench.test_report import tables, written
 
 GRADIENT = "shock={kind: gradient, step: 100, dose: 30}"

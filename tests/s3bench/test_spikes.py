@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s3bench.spikes import Spike, SpikeMonitor, baselines, find_spikes, has_diverged
+from s3bench.run.divergence import has_diverged
+from s3bench.spikes.detector import SpikeMonitor, baselines, find_spikes
+from s3bench.spikes.excursion import Spike
 
 
 def falling(steps=1000, noise=0.03, seed=0):

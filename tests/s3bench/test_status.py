@@ -8,9 +8,13 @@ import sys
 
 import pytest
 
-from s3bench import cli, dryrun, record
-from s3bench.config import as_dict, run_config, run_configs
-from s3bench.status import duration, look, seconds_left, show
+from s3bench import cli, record
+from s3bench.console import duration, seconds_left
+from s3bench.report.status import show, snapshot
+from s3bench.run.config.compose import run_config
+from s3bench.run.config.grid import run_configs
+from s3bench.run.config.schema import as_dict
+from s3bench.run.sweep import dry_run
 
 
 def test_a_run_under_way_shows_its_step_and_its_spikes_so_far(tmp_path, capsys):
@@ -68,7 +72,7 @@ def test_where_a_sweep_stands_in_numbers(tmp_path):
     under_way = folders[3]
     with record.leased(under_way), record.Writer(under_way, record.load_config(under_way)) as writer:
         writer.add_steps([{"step": step, "loss": loss} for step, loss in enumerate(losses)])
-        standing = json.loads(json.dumps(look(tmp_path / "r"), allow_nan=False))
+        standing = json.loads(json.dumps(snapshot(tmp_path / "r"), allow_nan=False))
     assert standing["runs"] == 6
     assert standing["states"] == {"finished": 1, "diverged": 1, "failed": 1, "running": 1, "missing": 2}
     assert (standing["steps"], standing["horizon"]) == (100 + 60 + 50, 600)
@@ -118,7 +122,7 @@ def test_status_in_the_terminal_as_json_and_again_until_ctrl_c(s3bench, tmp_path
     shown = s3bench("status", "r").stdout
     assert "6 runs: 1 finished, 1 diverged, 1 failed, 3 missing" in shown
     assert f"failed: {folders[2].name}: RuntimeError: no" in shown
-    assert json.loads(s3bench("status", "r", "--json").stdout) == look(tmp_path / "r") | {"results": "r"}
+    assert json.loads(s3bench("status", "r", "--json").stdout) == snapshot(tmp_path / "r") | {"results": "r"}
     for wrong in ("0", "soon"):
         result = s3bench("status", "r", "--watch", wrong)
         assert result.returncode == 2
@@ -172,7 +176,7 @@ def test_a_dry_run_knows_how_many_runs_a_sweep_would_train_at_a_time(tmp_path, m
     results(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    dryrun.show(["optimizer=s3,adamw", "seed=0,1,2", "horizon=100", "results_dir=r", *settings])
+    dry_run.show(["optimizer=s3,adamw", "seed=0,1,2", "horizon=100", "results_dir=r", *settings])
     assert said in capsys.readouterr().out
 
 

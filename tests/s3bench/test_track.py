@@ -11,11 +11,12 @@ import pytest
 import wandb
 
 from s3bench import record
-from s3bench.config import as_dict, run_config
-from s3bench.run import run
-from s3bench.spikes import SpikeMonitor
-from s3bench.track import AROUND, WandbTracker
-from s3bench.wandb_file import read_history
+from s3bench.curve_files.wandb_file import read_history
+from s3bench.run.config.compose import run_config
+from s3bench.run.config.schema import as_dict
+from s3bench.run.one_run import run
+from s3bench.run.tracking import AROUND, WandbTracker
+from s3bench.spikes.detector import SpikeMonitor
 
 
 def read_back(results, *options):

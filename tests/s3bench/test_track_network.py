@@ -11,9 +11,10 @@ import pytest
 import wandb
 
 from s3bench import record
-from s3bench.config import as_dict, run_config
-from s3bench.run import run
-from s3bench.track import WandbTracker
+from s3bench.run.config.compose import run_config
+from s3bench.run.config.schema import as_dict
+from s3bench.run.one_run import run
+from s3bench.run.tracking import WandbTracker
 from tests.conftest import ROOT
 from tests.s3bench.fake_wandb import FAULTS, KEY, FakeWandb
 from tests.s3bench.test_track import SPIKES, STEPS, check_whole, history, killed, mirror

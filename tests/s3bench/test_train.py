@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from s3bench import block, record
-from s3bench.block import End
-from s3bench.build import build_parts
-from s3bench.config import run_config
-from s3bench.learner import Learner
-from s3bench.run import run
-from s3bench.train import train
+from s3bench import record
+from s3bench.run.build import build_parts
+from s3bench.run.config.compose import run_config
+from s3bench.run.divergence import End
+from s3bench.run.learner import Learner
+from s3bench.run.loop import train
+from s3bench.run.one_run import run
 
 
 class Line:

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from s3bench.config import run_config
-from s3bench.workers import places
+from s3bench.run.config.compose import run_config
+from s3bench.run.sweep.workers import places
 
 CORES = len(os.sched_getaffinity(0))
 

@@ -13,9 +13,9 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from s3bench.build import build_parts
-from s3bench.config import run_config
 from s3bench.errors import UserError
+from s3bench.run.build import build_parts
+from s3bench.run.config.compose import run_config
 from tasks.documents import PIECE, Place, documents, find_files
 from tasks.gpt import GPT
 from tasks.gpt2 import GPT2

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from s3bench import catalog
-from s3bench.build import build_parts
-from s3bench.config import run_config
+from s3bench.run.build import build_parts
+from s3bench.run.config.compose import run_config
 from tasks.digits_vit import DigitsViT
 from tasks.gpt import GPT
 from tasks.source_gpt import SourceGPT, encoded_source

@@ -1,0 +1,73 @@
+"""TODO docstring."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+# Okabe and Ito's colours, which the colour-blind tell apart, and markers, for print in grey. Eight and seven: an
+# optimizer's look comes again only with the fifty-seventh.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#999999")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+WARNING = "#B00000"
+SUFFIXES = (".png", ".svg", ".pdf")
+STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.titlesize": 9,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "s3bench",  # the same figure, the same file
+    "figure.constrained_layout.use": True,
+}
+
+
+class Look(NamedTuple):
+    """How an optimizer looks, in every figure."""
+
+    colour: str
+    marker: str
+
+
+def looks(optimizers: Sequence[str]) -> dict[str, Look]:
+    """A look for each optimizer, in their order."""
+    return {
+        name: Look(COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)])
+        for index, name in enumerate(optimizers)
+    }
+
+
+def save(figure: Figure, file: Path) -> list[Path]:
+    """Write the figure as SVG, PNG and PDF; the same figure gives the same bytes. Returns the files."""
+    files = [file.with_name(f"{file.name}{suffix}") for suffix in (".svg", ".png", ".pdf")]
+    with mpl.rc_context(STYLE):
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # it is laid out; each file would do it again
+    for name in files:
+        save_as(figure, name)
+    return files
+
+
+def save_as(figure: Figure, file: Path) -> None:
+    """Write the figure in the format that the file's suffix says, one of SUFFIXES, without a date."""
+    suffix = file.suffix.lower()
+    dated = {".svg": "Date", ".png": "Software", ".pdf": "CreationDate"}[suffix]
+    images = [line for line in figure.findobj(Line2D) if line.get_rasterized()] if suffix == ".pdf" else []
+    for line in images:  # as lines: matplotlib would hold an image of the whole page for each panel until the end
+        line.set_rasterized(False)
+    with mpl.rc_context(STYLE):
+        figure.savefig(file, dpi=150, metadata={dated: None})
+    for line in images:
+        line.set_rasterized(True)
+
+
+def plain(text: str) -> str:
+    """Text in which matplotlib sees no formula."""
+    return text.replace("$", r"\$")

@@ -1,0 +1,163 @@
+"""The report page: one file that opens without a network."""
+
+import base64
+import hashlib
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from s3bench import __version__, record
+from s3bench.report.analysis import comparisons
+from s3bench.report.analysis.loss_curve import TREND_STEPS
+from s3bench.report.analysis.runs import JUDGE, Run, grouped
+from s3bench.report.analysis.shock_tables import shock_facts
+from s3bench.report.analysis.tables import part
+from s3bench.report.formatting import format_table
+from s3bench.report.page_data import curve_data
+from s3bench.report.stats.censored import IN_A_ROW
+from s3bench.report.stats.paired_tests import pairs_needed, smallest_p
+from s3bench.spikes import published
+
+ADHOC = "adhoc"  # the experiment of runs whose grid was given on the command line
+EARLY = 0.05  # of the horizon: spikes that begin there are counted apart
+LARGEST_SVG = 300_000  # bytes
+TEMPLATES = resources.files("s3bench") / "templates"
+
+
+def page(
+    results_dir: str,
+    runs: Sequence[Run],
+    tables: Mapping[str, pd.DataFrame],
+    images: Mapping[str, tuple[str, Sequence[Path]]],
+    claims: Sequence[Mapping[str, Any]] = (),
+) -> str:
+    """The page: everything in one file, and everything escaped.
+
+    Args:
+        results_dir: as the commands on the page name it.
+        runs: of read_runs.
+        tables: of make_tables.
+        images: the caption of each figure and its files, the first as SVG, the second as PNG, by name.
+        claims: verdicts, format_table first, with the keys of report/claims.json; all but `id` and `verdict` may be missing.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("s3bench"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    environment.filters["digest"] = _digest
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    states = pd.Series([run.row["state"] for run in runs]).value_counts()
+    with_result = [run for run in runs if run.has_result]
+    early = [s for run in with_result for s in run.spikes if s.onset < EARLY * run.row["horizon"]]
+    tasks = {task: _facts(group) for task, group in grouped(with_result, "task").items()}
+    overview = tables["overview"]
+    return environment.get_template("report.html").render(
+        version=__version__,
+        results_dir=results_dir,
+        states={state: int(states[state]) for state in record.STATES if state in states},
+        runs=len(runs),
+        tasks=tasks,
+        overviews={task: format_table("overview", part(overview, task=task)).drop(columns="task") for task in tasks},
+        tables={name: format_table(name, table) for name, table in tables.items()},
+        published={task: _published(part(tables["published"], task=task)) for task in tasks},
+        definitions=published.DEFINITIONS,
+        spam=published.SPAM,
+        shocks=shock_facts(tables["shocks"]),
+        early=len(early),
+        trend_steps=TREND_STEPS,
+        in_a_row=IN_A_ROW,
+        baselines=comparisons.BASELINES,
+        pairs_needed=pairs_needed(),
+        smallest_p=smallest_p,
+        images={name: (caption, _embedded(*files[:2])) for name, (caption, files) in images.items()},
+        ablated=any(name.startswith("fig5_") for name in images),
+        commands=_commands(results_dir, runs),
+        judged=sorted({f"{run.row['config']['names']['task']}: {what}" for run in runs for what in run.row["measure"]}),
+        judge=JUDGE,
+        verdicts=claims,
+        verdict_table=_verdict_table(claims),
+        curves=curve_data(runs, tables),
+        style=_text("uplot/uPlot.min.css") + _text("report.css"),
+        scripts=[f"/*\n{_text('uplot/LICENSE')}*/\n{_text('uplot/uPlot.iife.min.js')}", _text("report.js")],
+    )
+
+
+def _facts(runs: Sequence[Run]) -> dict[str, Any]:
+    """What the page says of a task, from its runs that have a result."""
+    return {
+        "parameters": runs[0].row["parameters"],
+        "horizon": runs[0].row["horizon"],
+        "seeds": sorted({run.row["seed"] for run in runs}),
+        "paired": _paired_seeds(runs),
+        "spikes": runs[0].row["config"]["task"]["spikes"],
+    }
+
+
+def _published(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """A task's published definitions as the page shows them, by series."""
+    return {
+        str(series): format_table("published", group).drop(columns=["task", "series"])
+        for series, group in table.groupby("series", sort=False)
+    }
+
+
+def _paired_seeds(runs: Sequence[Run]) -> int:
+    """How many seeds every optimizer has a result for."""
+    seeds = [{run.row["seed"] for run in group} for group in grouped(runs, "optimizer").values()]
+    return len(set.intersection(*seeds))
+
+
+def _embedded(svg: Path, png: Path) -> str:
+    """A figure as an address that holds it: as SVG, or as PNG where the SVG is large."""
+    kind, file = ("svg+xml", svg) if svg.stat().st_size <= LARGEST_SVG else ("png", png)
+    return f"data:image/{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"
+
+
+def _text(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _digest(script: str) -> str:
+    """Of a script that the page may run; it runs no other."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _verdict_table(claims: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """The numbers of the verdicts as the page shows them."""
+    rows = []
+    for claim in claims:
+        low, high = claim.get("interval") or (None, None)
+        row = {name: claim.get(name) for name in ("id", "verdict", "effect", "n", "test")}
+        row |= {"effect_low": low, "effect_high": high, "p_corrected": claim.get("p")}
+        rows.append(row | {"cells": "; ".join(map(str, claim.get("cells") or [])) or None})
+    return format_table("verdicts", pd.DataFrame(rows).fillna(math.nan)) if rows else pd.DataFrame()
+
+
+def _commands(results_dir: str, runs: Sequence[Run]) -> list[str]:
+    """What makes the records again, and the report: a sweep per experiment, a grid per task for runs by hand."""
+    grids: dict[tuple[str, ...], list[Run]] = {}
+    for run in runs:
+        names = run.row["config"]["names"]
+        by_hand = (f"task={names['task']}", f"schedule={names['schedule']}", f"horizon={run.row['horizon']}")
+        scale = run.row["config"].get("scale")
+        named = (f"experiment={names['experiment']}", *([f"scale={scale}"] if scale else []))
+        key = by_hand if names["experiment"] == ADHOC else named
+        grids.setdefault(key, []).append(run)
+    place = f"results_dir={results_dir}"
+    sweeps = [["s3bench", "sweep", *key, *_axes(key, group), place] for key, group in grids.items()]
+    return [shlex.join(command) for command in [*sweeps, ["s3bench", "report", results_dir]]]
+
+
+def _axes(key: tuple[str, ...], runs: Sequence[Run]) -> list[str]:
+    """The lists of a grid; none of an experiment's, whose YAML has them."""
+    if key[0].startswith("experiment="):
+        return []
+    values = {"optimizer": sorted({run.row["config"]["names"]["optimizer"] for run in runs})}
+    for axis in ("lr_multiplier", "seed"):
+        values[axis] = [f"{value:g}" for value in sorted({run.row[axis] for run in runs})]
+    return [f"{axis}={','.join(listed)}" for axis, listed in values.items()]

@@ -1,0 +1,118 @@
+"""Records become a report: tables, figures and the page."""
+
+import multiprocessing
+import os
+import shutil
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from s3bench.errors import UserError, unknown
+from s3bench.report.analysis.results_folder import MANY, read_all
+from s3bench.report.analysis.shock_tables import paired, shock_tables
+from s3bench.report.analysis.tables import make_tables
+from s3bench.report.claims.paper import judge
+from s3bench.report.claims.text import as_json, as_markdown
+from s3bench.report.figures import style
+from s3bench.report.figures.available import drawings
+from s3bench.report.figures.captions import NEEDS, Drawing
+from s3bench.report.formatting import format_table, markdown
+from s3bench.report.page import page
+
+
+def write_report(results_dir: str | Path) -> Path:
+    """Write <results_dir>/report/ and return its index.html.
+
+    Raises UserError: no records, a damaged one, or records of one task that were not held to the same targets and
+    detector parameters or had other data.
+    """
+    runs, shocked = read_all(results_dir)
+    pairs = paired(runs, shocked)
+    tables = make_tables(runs)
+    tables |= shock_tables(pairs, tables["holes"])
+    claims = judge(runs, pairs)
+    drawn = drawings(runs, pairs)
+    report = Path(results_dir) / "report"
+    draft = report.with_name(f".report-{os.getpid()}")
+    try:
+        shutil.rmtree(draft, ignore_errors=True)
+        saved = _save(drawn, _made(draft / "figures"), apart=len(runs) >= MANY)
+        images = {name: (drawing.caption, saved[name]) for name, drawing in drawn.items()}
+        for name, table in tables.items():
+            table.to_csv(_made(draft / "tables") / f"{name}.csv", index=False)
+            (draft / "tables" / f"{name}.md").write_text(markdown(format_table(name, table)), encoding="utf-8")
+        (draft / "claims.json").write_text(as_json(claims), encoding="utf-8")
+        (draft / "claims.md").write_text(as_markdown(claims), encoding="utf-8")
+        text = page(_shown(results_dir), runs, tables, images, [claim.as_dict() for claim in claims])
+        (draft / "index.html").write_text(text, encoding="utf-8")
+        shutil.rmtree(report, ignore_errors=True)
+        draft.rename(report)
+    except OSError as error:
+        raise UserError(f"{report} cannot be written: {error.strerror}") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return report / "index.html"
+
+
+def _shown(place: str | Path) -> str:
+    """A path as text, without the bytes that are none."""
+    return str(place).encode(errors="replace").decode()
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _save(drawn: Mapping[str, Drawing], folder: Path, *, apart: bool = False) -> dict[str, list[Path]]:
+    """Draw and write figures, the last first, which are the largest; `apart`: one process per core does."""
+    jobs = [(drawing, folder / name) for name, drawing in reversed(list(drawn.items()))]
+    if not apart:
+        return {file.name: _save_one((drawing, file)) for drawing, file in jobs}
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+        return dict(zip([file.name for _, file in jobs], pool.map(_save_one, jobs), strict=True))
+
+
+def _save_one(job: tuple[Drawing, Path]) -> list[Path]:
+    return style.save(job[0].draw(), job[1])
+
+
+def figure_names(results_dir: str | Path) -> list[str]:
+    """The figures that these records allow. Raises UserError, as `write_report` does, and if they allow none."""
+    names = list(_drawings(results_dir))
+    if not names:
+        raise UserError(f"no run in {results_dir} has a result: there is nothing to draw")
+    return names
+
+
+def write_figures(results_dir: str | Path, name: str, output: Path | None = None) -> dict[str, list[Path]]:
+    """Draw the figure of this name, or the one of each task whose name begins with it; returns files by caption.
+
+    Each is written as SVG, PNG and PDF to <results_dir>/report/figures, or to `output` in the format of its suffix.
+    Raises UserError: no such figure, or one that the records don't allow; and as `write_report` does.
+    """
+    if not any(name == known or name.startswith(f"{known}_") for known in NEEDS):
+        raise unknown("figure", name, NEEDS)
+    allowed = _drawings(results_dir)
+    drawn = {key: drawing for key, drawing in allowed.items() if key == name or key.startswith(f"{name}_")}
+    if not drawn and name in NEEDS:
+        raise UserError(f"these records lack what {name} needs: {NEEDS[name]}")
+    if not drawn:
+        raise unknown("figure", name, allowed)
+    if output is not None and len(drawn) > 1:
+        raise UserError(f"{output} is one file, and {name} is several figures: {', '.join(drawn)}")
+    folder = Path(results_dir) / "report" / "figures"
+    try:
+        if output is not None:
+            (drawing,) = drawn.values()
+            style.save_as(drawing.draw(), output)
+            return {drawing.caption: [output]}
+        saved = _save(drawn, _made(folder))
+        return {made.caption: saved[key] for key, made in drawn.items()}
+    except OSError as error:
+        raise UserError(f"{output or folder} cannot be written: {error.strerror}") from error
+
+
+def _drawings(results_dir: str | Path) -> dict[str, Drawing]:
+    runs, shocked = read_all(results_dir)
+    return drawings(runs, paired(runs, shocked))

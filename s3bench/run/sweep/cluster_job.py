@@ -1,0 +1,105 @@
+"""A pack: some runs of a sweep that one job of a cluster trains, and what Hydra's launchers run there."""
+
+import json
+import os
+import signal
+import sys
+import traceback
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType, ModuleType
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig
+
+from s3bench import record
+from s3bench.console import patient_console
+from s3bench.errors import UserError, one_line
+from s3bench.run.config.schema import Names, RunConfig, ShockConfig, TaskConfig
+from s3bench.run.sweep.local import Launcher
+from s3bench.run.sweep.workers import Workers
+
+
+def write(folder: Path, number: int, configs: list[RunConfig]) -> None:
+    """Write what another machine needs to train these runs."""
+    pack = {"cwd": str(Path.cwd()), "runs": [asdict(config) for config in configs]}
+    (folder / f"pack-{number}.json").write_text(json.dumps(pack), encoding="utf-8")
+
+
+def read(folder: Path, number: int) -> tuple[Path, list[RunConfig]]:
+    """The folder that the sweep was started in, and the runs of one of its packs."""
+    pack = json.loads((folder / f"pack-{number}.json").read_text(encoding="utf-8"))
+    return Path(pack["cwd"]), [_config(run) for run in pack["runs"]]
+
+
+def failure(folder: Path, number: int) -> str | None:
+    """Why a pack ended before its runs were over, where it could say so."""
+    file = folder / f"pack-{number}.error"
+    return file.read_text(encoding="utf-8") if file.exists() else None
+
+
+def _config(run: dict[str, Any]) -> RunConfig:
+    parts = {"task": TaskConfig, "shock": ShockConfig, "names": Names}
+    return RunConfig(**{**run, **{key: part(**run[key]) for key, part in parts.items()}})
+
+
+def find_own_modules(cwd: Path) -> None:
+    """Let this process find the user's optimizers and tasks as the command line does: last, shadowing nothing."""
+    sys.path[:] = [*(place for place in sys.path if place not in ("", str(cwd))), str(cwd)]
+
+
+def train(folder: Path, number: int) -> None:
+    """Train what is not over of a pack, as a sweep on this machine would. Stops its workers if interrupted."""
+    cwd, configs = read(folder, number)
+    os.chdir(cwd)
+    find_own_modules(cwd)
+    # Else each worker would import what this process began with: submitit, Ray.
+    sys.modules["__main__"] = ModuleType("__main__")
+    runs = [(config, record.plan(asdict(config))) for config in configs]
+    runs = [(config, place) for config, place in runs if not record.has_result(place)]
+    if not runs:
+        return
+    _stop_at_a_signal()
+    try:
+        workers = Workers([config for config, _ in runs])
+        for place, cause in Launcher(workers, patient_console(), runs).launch().items():
+            print(f"{place}: {cause}")
+    except UserError as error:  # a mistake of this machine's: data that are missing, no GPU
+        for _, place in runs:
+            if record.state(place) == record.MISSING:
+                record.write_error(place, one_line(error))
+
+
+def _stop_at_a_signal() -> None:
+    """End by SystemExit at SIGTERM, which submitit would ignore, and at its SIGUSR2, which has the job queued again.
+
+    Only the first signal raises: SLURM sends several, and a second one would cut short the workers' last checkpoints.
+    """
+    requeue, stopping = signal.getsignal(signal.SIGUSR2), False
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal stopping
+        first, stopping = not stopping, True
+        if number == signal.SIGUSR2 and callable(requeue):
+            with suppress(SystemExit):
+                requeue(number, frame)
+        if first:
+            sys.exit(128 + number)
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # Ray cancels by it; a shell may have turned it off
+    signal.signal(signal.SIGTERM, stop)
+    if callable(requeue):
+        signal.signal(signal.SIGUSR2, stop)
+
+
+@hydra.main(version_base="1.3", config_path=None)
+def main(config: DictConfig) -> None:
+    """What Hydra runs for each pack, on a machine of the cluster."""
+    folder, number = Path(config.folder), int(config.pack)
+    try:
+        train(folder, number)
+    except Exception as error:  # it must not end the other packs: Hydra would end them all
+        traceback.print_exc()
+        (folder / f"pack-{number}.error").write_text(one_line(error), encoding="utf-8")

@@ -1,0 +1,181 @@
+"""The local launcher: keeps this machine busy with runs until all are over, and shows how far they are."""
+
+import time
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from s3bench import record
+from s3bench.console import duration, seconds_left
+from s3bench.record import lease
+from s3bench.run.config.schema import RunConfig
+from s3bench.run.sweep.workers import BUSY, Workers, death, places
+
+LOOK = 2.0  # seconds between looks at the runs that other processes train
+
+
+@dataclass
+class Run:
+    """A run that is waiting or under way, or that another process trains."""
+
+    config: RunConfig
+    folder: Path
+    tries: int = 0
+    dead: int | None = None  # the number of a lease whose owner has died
+
+
+@dataclass
+class Job:
+    """A run under way here."""
+
+    run: Run
+    place: str
+    process: BaseProcess
+    began: float = field(default_factory=time.monotonic)
+    steps_before: int = 0
+
+
+class Launcher:
+    """Trains planned runs on this machine until each is over, also those that another process trains.
+
+    Where fail_fast is set it ends after the first failure. Interrupted, it has the workers write their checkpoints.
+    """
+
+    def __init__(self, workers: Workers, console: Console, runs: list[tuple[RunConfig, Path]]) -> None:
+        self._workers = workers
+        self._free = places([config for config, _ in runs], workers.gpus)[::-1]
+        self._at_once = len(self._free)
+        self._waiting = deque(Run(config, folder) for config, folder in runs)
+        self._jobs: list[Job] = []
+        self._elsewhere: list[Run] = []
+        self._watch = lease.Watch()
+        self._fail_fast = runs[0][0].fail_fast
+        self._runs, self._over = len(runs), 0
+        self._failed = False
+        self._unwritten: dict[Path, str] = {}
+        self._steps = sum(config.horizon for config, _ in runs)
+        self._steps_over = 0
+        self._left: Counter[str] = Counter()  # steps waiting, by task
+        for config, _ in runs:
+            self._left[config.names.task] += config.horizon
+        self._known: dict[str, tuple[float, int]] = {}  # seconds and steps of what was done here, by task
+        columns = (BarColumn(bar_width=20), TextColumn("{task.description}"))
+        self._progress = Progress(
+            *columns, console=console, transient=True, refresh_per_second=2, disable=not console.is_terminal
+        )
+        self._bar = self._progress.add_task("starting", total=self._steps)
+
+    def launch(self) -> dict[Path, str]:
+        """Train all; returns the causes of failures that the disk did not take."""
+        looked = time.monotonic()
+        try:
+            with self._progress:
+                while self._waiting or self._jobs or self._elsewhere:
+                    while self._waiting and self._free:
+                        self._start(self._waiting.popleft())
+                    wait([job.process.sentinel for job in self._jobs], timeout=0.5)
+                    for job in [job for job in self._jobs if not job.process.is_alive()]:
+                        self._end(job)
+                    if self._failed and self._fail_fast:
+                        break
+                    if time.monotonic() - looked > LOOK:
+                        self._look_elsewhere()
+                        looked = time.monotonic()
+                    self._show()
+        finally:
+            self._stop()
+        return self._unwritten
+
+    def _start(self, run: Run) -> None:
+        place = self._free.pop()
+        process = self._workers.start(run.config, run.folder, place, run.dead)
+        self._jobs.append(Job(run, place, process, steps_before=record.steps_so_far(run.folder)))
+        self._left[run.config.names.task] -= run.config.horizon
+        run.tries += 1
+
+    def _end(self, job: Job) -> None:
+        """A worker has ended: its run is over, to be tried again, or another process's."""
+        self._jobs.remove(job)
+        self._free.append(job.place)
+        run, code, seconds = job.run, job.process.exitcode or 0, time.monotonic() - job.began
+        if code == BUSY:
+            self._elsewhere.append(run)
+            self._say(f"{run.folder.name}  another process trains it ({lease.owner(record.lease_place(run.folder))})")
+            return
+        state, outcome = record.state(run.folder), record.outcome(run.folder)
+        if state == record.MISSING:  # the worker ended without a word
+            outcome = f"{record.FAILED}: {death(code)}"
+            try:
+                record.write_error(run.folder, death(code))
+            except OSError:
+                self._unwritten[run.folder] = outcome
+        failed = state in (record.FAILED, record.MISSING)
+        if failed and run.tries <= run.config.retries:
+            self._say(f"{run.folder.name}  {outcome}  {seconds:.1f} s; try {run.tries + 1} follows")
+            self._unwritten.pop(run.folder, None)
+            self._wait_again(run)
+            return
+        spent, steps = self._known.get(run.config.names.task, (0.0, 0))
+        self._known[run.config.names.task] = (spent + seconds, steps + run.config.horizon - job.steps_before)
+        self._close(run, f"{outcome}  {seconds:.1f} s", failed)
+
+    def _close(self, run: Run, outcome: str, failed: bool) -> None:
+        self._over += 1
+        self._steps_over += run.config.horizon
+        self._failed = self._failed or failed
+        self._say(f"[{self._over}/{self._runs}] {run.folder.name}  {outcome}")
+
+    def _wait_again(self, run: Run) -> None:
+        self._left[run.config.names.task] += run.config.horizon
+        self._waiting.append(run)
+
+    def _look_elsewhere(self) -> None:
+        """What became of the runs that other processes train: over, or to be taken over."""
+        for run in list(self._elsewhere):
+            place = record.lease_place(run.folder)
+            held, run.dead = lease.numbers(place), self._watch.dead(place)
+            has_failed = not held and record.state(run.folder) == record.FAILED
+            if record.has_result(run.folder) or has_failed:
+                self._close(run, f"{record.outcome(run.folder)}, by another process", has_failed)
+            elif held and run.dead is None:
+                continue
+            else:
+                self._wait_again(run)
+            self._elsewhere.remove(run)
+
+    def _stop(self) -> None:
+        """End the workers, each after a checkpoint; at once where that is interrupted."""
+        try:
+            for job in self._jobs:
+                job.process.terminate()
+            for job in self._jobs:
+                job.process.join()
+        except KeyboardInterrupt:
+            for job in self._jobs:
+                job.process.kill()
+            raise
+
+    def _say(self, line: str) -> None:
+        self._progress.console.print(line, markup=False)
+
+    def _show(self) -> None:
+        done = self._steps_over + sum(record.steps_so_far(job.run.folder) for job in self._jobs)
+        text = f"{self._over}/{self._runs} runs, {duration(self._seconds_left())} left, {done:,}/{self._steps:,} steps"
+        if self._elsewhere and not self._jobs:
+            text = f"{len(self._elsewhere)} runs are trained by other processes; {text}"
+        self._progress.update(self._bar, completed=done, description=text)
+
+    def _seconds_left(self) -> float | None:
+        known = [(task, seconds, steps) for task, (seconds, steps) in self._known.items()]
+        left = []
+        for job in self._jobs:
+            task, done = job.run.config.names.task, record.steps_so_far(job.run.folder)
+            known.append((task, time.monotonic() - job.began, done - job.steps_before))
+            left.append((task, job.run.config.horizon - done))
+        left += [(task, steps) for task, steps in self._left.items() if steps]
+        return seconds_left(known, left, min(self._at_once, len(self._jobs) + len(self._waiting)))

@@ -1,0 +1,67 @@
+"""TODO docstring."""
+
+import numpy as np
+
+from s3bench.spikes.published import Array
+
+# ---------------------------------------------------------------- arithmetic
+
+
+def trailing_mean_and_sd(values: Array, window: int, *, fewest: int | None = None) -> tuple[Array, Array]:
+    """Mean and sample standard deviation of the `window` values before each step, or of all, but at least `fewest`.
+
+    NaN where there are fewer (`fewest` None: the whole window). A value that is not finite affects the windows that it
+    is in, and no other. Sums are taken forwards and backwards within blocks of `window` steps, about the block's
+    median, and joined: nothing is ever subtracted again, so a huge value leaves no trace once it is out of the window.
+    """
+    steps = len(values)
+    mean, sd = np.full(steps, np.nan), np.full(steps, np.nan)
+    if not steps:
+        return mean, sd
+    grid = np.full((-(-steps // window), window), np.nan)
+    grid.reshape(-1)[:steps] = values
+    centre = _medians_of_finite(grid)[:, None]
+    with np.errstate(invalid="ignore", over="ignore"):
+        heads = _mean_and_squares(grid, centre)
+        tails = _mean_and_squares(grid[:, ::-1], centre)
+        # The window that begins at place r of a block is the tail of that block and the first r values of the next.
+        windows = max(0, steps - window)
+        r = np.resize(np.arange(window, dtype=np.float64), windows)
+        mean_tail, squares_tail = (part[:, ::-1].reshape(-1)[:windows] for part in tails)
+        mean_head, squares_head = (part.reshape(-1)[window - 1 : window - 1 + windows] for part in heads)
+        apart = mean_head - mean_tail
+        squares = squares_tail + squares_head
+        apart[::window], squares[::window] = 0.0, squares_tail[::window]  # where r is 0 there is no head
+        mean[window:] = mean_tail + apart * r / window
+        endless = ~np.isfinite(apart)
+        if endless.any():
+            mean[window:][endless] = ((mean_tail * (window - r) + mean_head * r) / window)[endless]
+        squares += apart**2 * (window - r) * r / window
+        sd[window:] = np.sqrt(squares / (window - 1))
+        if fewest is not None:
+            few = np.arange(fewest, min(window, steps))
+            mean[few] = heads[0][0, few - 1]
+            sd[few] = np.sqrt(heads[1][0, few - 1] / (few - 1))
+    return mean, sd
+
+
+def _mean_and_squares(grid: Array, centre: Array) -> tuple[Array, Array]:
+    """Of each row's first 1, 2, ... values: their mean, and the sum of their squared deviations from it."""
+    count = np.arange(1.0, grid.shape[1] + 1)
+    off = grid - centre
+    total = np.cumsum(off, axis=1)
+    squares = np.cumsum(off**2, axis=1) - total**2 / count
+    return centre + total / count, np.maximum(squares, 0.0)
+
+
+def _medians_of_finite(rows: Array) -> Array:
+    """The median of the finite values of each row, 0 where there are none."""
+    medians = np.zeros(len(rows))
+    whole = np.isfinite(rows).all(axis=1)
+    middle = [(rows.shape[1] - 1) // 2, rows.shape[1] // 2]
+    medians[whole] = np.partition(rows[whole], middle, axis=1)[:, middle].sum(axis=1) / 2
+    for index in np.flatnonzero(~whole):
+        finite = np.sort(rows[index][np.isfinite(rows[index])])
+        if len(finite):
+            medians[index] = (finite[(len(finite) - 1) // 2] + finite[len(finite) // 2]) / 2
+    return medians
