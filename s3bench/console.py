@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""What both wings print with: a console whose reader may leave, durations and sizes in words."""
 
 import math
 import os

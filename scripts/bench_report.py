@@ -26,8 +26,7 @@ from s3bench.report.analysis.tables import make_tables
 from s3bench.report.write import write_report
 from s3bench.run.config.compose import run_config
 from s3bench.run.config.schema import as_dict
-from s3bench.spikes import published
-from s3bench.spikes.detector import find_spikes
+from s3bench.spikes import find_spikes, published
 
 OPTIMIZERS = ("s3", "adamw", "adam", "signum")
 MULTIPLIERS = (0.1, 0.3, 1.0, 3.0, 10.0)

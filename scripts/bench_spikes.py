@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from s3bench.spikes.detector import SpikeMonitor, find_spikes
+from s3bench.spikes import SpikeMonitor, find_spikes
 
 
 def curve(steps: int) -> np.ndarray:

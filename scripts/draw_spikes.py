@@ -13,8 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from s3bench.report.figures.style import COLOURS, STYLE, WARNING, save_as
-from s3bench.spikes.detector import baselines, find_spikes
-from s3bench.spikes.excursion import Spike
+from s3bench.spikes import Spike, baselines, find_spikes
 
 FOLDER = Path(__file__).parents[1] / "docs" / "pictures"
 STEPS = 2000

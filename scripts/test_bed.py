@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from s3bench.spikes.detector import find_spikes
+from s3bench.spikes import find_spikes
 from s3bench.spikes.published import DEFINITIONS, Definition, events
 from tests.s3bench.testbed import MIXTURES, Detector, draw, evaluate
 

@@ -102,7 +102,7 @@ def _name(experiment: str | None) -> str:
 
 
 def _filters(experiment: str | None) -> list[Any]:
-    """The runs of an experiment: track.py names their group after it."""
+    """The runs of an experiment: tracking.py names their group after it."""
     if experiment is None:
         return []
     if not re.fullmatch(r"[\w./-]+", experiment):  # the package writes it into an expression, unescaped

@@ -10,6 +10,6 @@ A task is a class with
 It may have
     shocked(batch, kind, generator) -> batch       kind "noise": noise for inputs; "labels": permuted labels; drawn from
                                                    the generator; ValueError for a kind that it has no sense of. Without
-                                                   it s3bench/shock.py takes the first tensor for inputs, the last of
+                                                   it run/shock.py takes the first tensor for inputs, the last of
                                                    several for labels, and draws normal numbers
 """

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from s3bench.curve_files import tensorboard_file, wandb_file
 from s3bench.errors import UserError, one_line, unknown
-from s3bench.spikes.excursion import Spike
+from s3bench.spikes import Spike
 
 FORMATS = "CSV (.csv), Parquet (.parquet), JSON lines (.jsonl, .ndjson), a wandb run (.wandb or its folder), "
 FORMATS += "TensorBoard events (events.out.tfevents.* or their folder)"

@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""Writes and reads config.yaml: the resolved config, below one line with the names and axes of the run."""
 
 import json
 from pathlib import Path
@@ -15,6 +15,7 @@ READER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 WRITER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 KINDS: dict[str, type] = {"run_id": str, "experiment": str, "task": str, "optimizer": str, "seed": int, "horizon": int}
+KINDS |= {"lr_multiplier": float, "lr": float}  # of the names and axes of a run
 
 
 def load_config(folder: Path) -> dict[str, Any]:

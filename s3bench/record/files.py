@@ -28,7 +28,6 @@ from typing import Any
 
 from s3bench.errors import UserError
 from s3bench.record import identity
-from s3bench.record.config_file import KINDS
 
 CONFIG, SUMMARY, ERROR, LOG, LEASE = "config.yaml", "summary.json", "error.txt", "log.txt", "lease"
 STEPS, EVALS, ROWS = "steps", "evals", ".jsonl"
@@ -36,7 +35,6 @@ STEPS, EVALS, ROWS = "steps", "evals", ".jsonl"
 MISSING, RUNNING, FINISHED, DIVERGED, FAILED = "missing", "running", "finished", "diverged", "failed"
 STATES = (FINISHED, DIVERGED, FAILED, RUNNING, MISSING)
 OVER = (FINISHED, DIVERGED)  # states with a result
-KINDS |= {"lr_multiplier": float, "lr": float}  # of the names and axes of a run
 
 
 def folder_of(config: dict[str, Any]) -> Path:

@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""Tells how far a run is: its state, and the rows that it has written so far."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""Reads records back, as pandas tables or as arrays."""
 
 import zlib
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""Writes records: plans them, appends rows while a run trains, and closes the record at its end."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""The spikes of one loss curve as text, JSON and a picture: what `s3bench spikes` prints."""
 
 import argparse
 import json
@@ -11,7 +11,7 @@ from s3bench.errors import UserError
 
 if TYPE_CHECKING:
     from s3bench.curve_files.reader import Curve
-    from s3bench.spikes.excursion import Spike
+    from s3bench.spikes import Spike
 
 
 SPIKE_TABLE = {  # a field of Spike: its width and format
@@ -28,7 +28,7 @@ SPIKE_TABLE = {  # a field of Spike: its width and format
 
 def show_spikes(chosen: argparse.Namespace) -> int:
     from s3bench.curve_files.reader import read_curve
-    from s3bench.spikes.detector import find_spikes
+    from s3bench.spikes import find_spikes
 
     if chosen.plot is not None:
         check_figure_file("--plot", chosen.plot)
@@ -74,7 +74,7 @@ def _plot(
 ) -> None:
     from s3bench.report.analysis import loss_curve
     from s3bench.report.figures import plots, style
-    from s3bench.spikes.detector import baselines
+    from s3bench.spikes import baselines
 
     level, threshold = baselines(curve.loss, **parameters)
     drawn = loss_curve.Curve(curve.steps, curve.loss, level, peaks)

@@ -27,7 +27,7 @@ from s3bench.spikes import published
 ADHOC = "adhoc"  # the experiment of runs whose grid was given on the command line
 EARLY = 0.05  # of the horizon: spikes that begin there are counted apart
 LARGEST_SVG = 300_000  # bytes
-TEMPLATES = resources.files("s3bench") / "templates"
+TEMPLATES = resources.files("s3bench.report") / "templates"
 
 
 def page(
@@ -44,10 +44,13 @@ def page(
         runs: of read_runs.
         tables: of make_tables.
         images: the caption of each figure and its files, the first as SVG, the second as PNG, by name.
-        claims: verdicts, format_table first, with the keys of report/claims.json; all but `id` and `verdict` may be missing.
+        claims: the verdicts, with the keys of report/claims.json; all but `id` and `verdict` may be missing.
     """
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("s3bench"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+        loader=jinja2.PackageLoader("s3bench.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
     )
     environment.filters["digest"] = _digest
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}

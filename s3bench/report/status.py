@@ -15,7 +15,7 @@ from rich.text import Text
 from s3bench import record
 from s3bench.console import duration, patient_console, seconds_left
 from s3bench.record import identity
-from s3bench.spikes.detector import find_spikes
+from s3bench.spikes import find_spikes
 
 LISTED = 20  # runs under way, and failures, at most in one snapshot of --watch
 

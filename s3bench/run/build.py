@@ -14,7 +14,7 @@ from hydra.utils import get_object, instantiate
 from s3bench.errors import UserError, one_line, unknown
 from s3bench.run.config.schema import RunConfig
 from s3bench.run.shock import check_shock
-from s3bench.spikes.detector import SpikeMonitor
+from s3bench.spikes import SpikeMonitor
 
 EXTRAS = {"pytorch_optimizer": "zoo"}  # packages that only an extra of pyproject.toml installs
 
@@ -27,7 +27,7 @@ class Parts(NamedTuple):
     task: Any  # see tasks/__init__.py
     optimizer: Any  # (params, lr=...) -> torch.optim.Optimizer
     schedule: Any  # (step, horizon=...) -> factor
-    tracker: Any  # see track.py
+    tracker: Any  # see tracking.py
 
 
 def build_parts(config: RunConfig) -> Parts:

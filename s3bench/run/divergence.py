@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""Decides when a run has diverged: at a loss while it trains, or by all its losses afterwards."""
 
 import math
 from typing import Any

@@ -45,14 +45,14 @@ def versions(targets: list[str]) -> dict[str, str]:
 @cache
 def git_commit() -> str | None:
     """The commit of the code that runs, with "+" if files were changed or added; None outside a checkout."""
-    here = Path(__file__).parent
-    if not (here.parent / ".git").exists():
+    checkout = Path(__file__).parents[2]
+    if not (checkout / ".git").exists():
         return None
     code = ["s3bench", "optimizers", "tasks", "configs"]
     asked = (["git", "rev-parse", "HEAD"], ["git", "status", "--porcelain", "--", *code])
     try:
         commit, changes = (
-            subprocess.run(command, cwd=here.parent, capture_output=True, text=True, check=True).stdout.strip()
+            subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=True).stdout.strip()
             for command in asked
         )
     except (OSError, subprocess.CalledProcessError):

@@ -11,8 +11,7 @@ from s3bench.errors import unknown
 from s3bench.record.lease import Lease
 from s3bench.run.config.schema import RunConfig
 from s3bench.run.divergence import has_diverged
-from s3bench.spikes.detector import SpikeMonitor
-from s3bench.spikes.excursion import Spike
+from s3bench.spikes import Spike, SpikeMonitor
 
 
 class Recorder:
@@ -48,7 +47,7 @@ class Recorder:
         return {"evals": len(self._held_out)}
 
     def add_steps(self, rows: list[dict[str, Any]]) -> None:
-        """Recorder of steps.parquet."""
+        """Append rows of steps.parquet."""
         self._lease.check()
         self._writer.add_steps(rows)
         self._tracker.log_steps(rows)

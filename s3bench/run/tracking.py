@@ -12,8 +12,7 @@ from typing import Any
 from s3bench import record
 from s3bench.curve_files.wandb_file import end_whole, read_history
 from s3bench.errors import UserError, one_line
-from s3bench.spikes.detector import SpikeMonitor
-from s3bench.spikes.excursion import Spike
+from s3bench.spikes import Spike, SpikeMonitor
 
 BATCH = 10  # steps in a row of wandb's history: a call costs as much as 3% of a small step
 PICTURES = 10  # spikes of a run that are shown, the first ones: each is a panel of the dashboard

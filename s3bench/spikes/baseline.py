@@ -27,7 +27,7 @@ class Baseline:
     """The level of the last calm steps, the noise around it, and where an excursion begins.
 
     The level is the median of the last quarter window (early on of a quarter of the steps, 5 at least), short enough to
-    follow a falling loss. σ is that of s3bench/noise.py, estimated anew LOOKS times per window.
+    follow a falling loss. σ is that of noise.py, estimated anew LOOKS times per window.
     """
 
     def __init__(self, k: float, delta: float, ceiling: float, window: int, warmup: int, patience: int) -> None:

@@ -1,10 +1,9 @@
-"""TODO docstring."""
+"""Rolling statistics that the published definitions of a spike need."""
 
 import numpy as np
+import numpy.typing as npt
 
-from s3bench.spikes.published import Array
-
-# ---------------------------------------------------------------- arithmetic
+Array = npt.NDArray[np.float64]
 
 
 def trailing_mean_and_sd(values: Array, window: int, *, fewest: int | None = None) -> tuple[Array, Array]:

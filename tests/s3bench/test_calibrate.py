@@ -9,7 +9,7 @@ from s3bench.report.analysis.calibrate import PER_10K, calibrate, calibrate_task
 from s3bench.report.stats.rates import poisson_interval
 from s3bench.run.config.compose import run_config
 from s3bench.run.config.schema import as_dict
-from s3bench.spikes.detector import find_spikes
+from s3bench.spikes import find_spikes
 
 
 def calm(seed, steps=2000, bump=0.0):

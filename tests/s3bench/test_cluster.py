@@ -19,7 +19,8 @@ from s3bench import record
 from s3bench.errors import UserError
 from s3bench.run.config.grid import run_configs
 from s3bench.run.config.schema import as_dict
-from s3bench.run.sweep import cluster, cluster_job, ray_tasks, slurm
+from s3bench.run.sweep import cluster, cluster_job, ray_tasks
+from s3bench.run.sweep import slurm as slurm_launcher
 from tests.conftest import ROOT, mistake, until
 from tests.s3bench.interrupted import same
 
@@ -172,11 +173,11 @@ def test_a_wrong_setting_is_one_line(override, said):
         packed("launcher=slurm", override)
 
 
-@pytest.mark.parametrize(("kind", "extra"), [(on_slurm, "slurm"), (on_ray, "ray")])
+@pytest.mark.parametrize(("kind", "extra"), [(slurm_launcher, "slurm"), (ray_tasks, "ray")])
 def test_an_extra_that_is_not_installed_is_named(kind, extra, monkeypatch):
     monkeypatch.setattr(kind, "find_spec", lambda _: None)
     with pytest.raises(UserError, match=re.escape(f"pip install 's3bench[{extra}]'")):
-        (slurm.Slurm if kind is on_slurm else ray_tasks.Ray).check({})
+        (slurm_launcher.Slurm if kind is slurm_launcher else ray_tasks.Ray).check({})
 
 
 def test_a_sweep_without_slurm_on_the_machine_is_one_line(s3bench):

@@ -17,7 +17,7 @@ from s3bench.curve_files.reader import read_curve
 from s3bench.errors import UserError
 from s3bench.report.analysis import loss_curve
 from s3bench.report.figures import plots
-from s3bench.spikes.detector import find_spikes
+from s3bench.spikes import find_spikes
 
 LOSSES = [3.0, 2.5, math.nan, math.inf, 1 / 3, 1e-12]
 

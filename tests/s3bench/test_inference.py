@@ -44,7 +44,7 @@ def test_sign_flips_agree_with_scipy():
 def test_drawn_sign_flips_agree_with_all_of_them(monkeypatch):
     values = np.random.default_rng(0).normal(0.4, 1, 13)
     exact = paired_tests.sign_flip_p(values)
-    monkeypatch.setattr(inference, "EXACT_PAIRS", 12)
+    monkeypatch.setattr(paired_tests, "EXACT_PAIRS", 12)
     assert paired_tests.sign_flip_p(values) == pytest.approx(exact, abs=0.02)
 
 

@@ -15,7 +15,7 @@ from s3bench import catalog, record
 from s3bench.run.config.compose import run_config
 from s3bench.run.one_run import run
 from s3bench.run.signals import Stop, Stopped
-from s3bench.spikes.detector import find_spikes
+from s3bench.spikes import find_spikes
 from tests.conftest import ROOT, flip
 from tests.s3bench.interrupted import configs, same, stopped_at
 

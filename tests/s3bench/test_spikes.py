@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s3bench.run.divergence import has_diverged
-from s3bench.spikes.detector import SpikeMonitor, baselines, find_spikes
-from s3bench.spikes.excursion import Spike
+from s3bench.spikes import Spike, SpikeMonitor, baselines, find_spikes
 
 
 def falling(steps=1000, noise=0.03, seed=0):

@@ -16,7 +16,7 @@ from s3bench.run.config.compose import run_config
 from s3bench.run.config.schema import as_dict
 from s3bench.run.one_run import run
 from s3bench.run.tracking import AROUND, WandbTracker
-from s3bench.spikes.detector import SpikeMonitor
+from s3bench.spikes import SpikeMonitor
 
 
 def read_back(results, *options):

@@ -152,7 +152,7 @@ def test_schedule_free_trains_on_undisturbed_by_evaluations():
 
 @pytest.mark.parametrize("rows", [1, 3, 200])
 def test_a_non_finite_loss_ends_the_rows_whatever_the_blocks(monkeypatch, rows):
-    monkeypatch.setattr(block, "BLOCK_ROWS", rows)
+    monkeypatch.setattr(row_buffer, "BLOCK_ROWS", rows)
     done, steps, evals, _ = run_line(Line(bad_step=6))
     assert done == 7
     assert [row["step"] for row in steps] == list(range(7))

@@ -14,7 +14,7 @@ from s3bench.errors import UserError
 from s3bench.record import identity
 from s3bench.report.analysis.labels import flat
 from s3bench.report.stats.rates import poisson_interval
-from s3bench.spikes.detector import baselines, find_spikes
+from s3bench.spikes import baselines, find_spikes
 
 LOW = 0.3  # largest lr_multiplier of a run that should not spike
 FREE = ("optimizer", "decay", "eval_every", "measure_every", "code")  # in one calibration

@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""The loss of one run, thinned for figures."""
 
 import math
 from collections.abc import Sequence

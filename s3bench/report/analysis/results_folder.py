@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""Reads a results folder as runs, and refuses records that cannot stand in one table."""
 
 import json
 import multiprocessing

@@ -17,9 +17,7 @@ from s3bench.report.analysis.loss_curve import Curve, thinned
 from s3bench.report.analysis.spike_onsets import Traces, growth, no_traces, traces
 from s3bench.report.analysis.update_rules import known_rule
 from s3bench.report.stats.censored import NEVER, Steps, steps_to_target
-from s3bench.spikes import published
-from s3bench.spikes.detector import find_spikes
-from s3bench.spikes.excursion import Spike
+from s3bench.spikes import Spike, find_spikes, published
 
 READ = ["loss", "lr", "grad_norm", "update_rms", "update_max", "param_max"]  # columns of the steps
 JUDGE = "judge.yaml"  # in a results folder: other targets and detector parameters than the records'
@@ -111,7 +109,7 @@ def _own_update(steps: Mapping[str, npt.NDArray[np.float64]], decay: float) -> f
 
 
 def _before_spikes(steps: Mapping[str, npt.NDArray[np.float64]], spikes: Sequence[Spike]) -> float:
-    """The mean over spikes of how much larger updates were just before it, see onset.py; NaN of none."""
+    """The mean over spikes of how much larger updates were just before it, see spike_onsets.py; NaN of none."""
     logs = growth(steps["update_rms"], [spike.onset for spike in spikes]) if "update_rms" in steps else np.array([])
     return float(logs.mean()) if len(logs) else math.nan
 

@@ -12,7 +12,7 @@ from s3bench.report.analysis import cells, comparisons
 from s3bench.report.analysis.runs import Run, grouped
 from s3bench.report.stats import rates
 from s3bench.report.stats.censored import Steps, expected_running_time, median_steps
-from s3bench.spikes.excursion import Spike
+from s3bench.spikes import Spike
 from s3bench.spikes.published import LOSS, OF_RECORDS
 
 RUN = ["run_id", "task", "ladder", "optimizer", "lr_multiplier", "lr", "seed", "horizon", "state", "steps"]
@@ -101,12 +101,12 @@ def published_table(runs: Sequence[Run]) -> pd.DataFrame:
 
     All are of the steps of the `n` runs that were long enough to be judged, of the cell's `runs` with a result.
     """
-    cells: dict[tuple[Any, ...], list[Run]] = {}
+    groups: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
         if run.has_result:
-            cells.setdefault(tuple(run.row[key] for key in cells.CELL), []).append(run)
+            groups.setdefault(tuple(run.row[key] for key in cells.CELL), []).append(run)
     rows = []
-    for key, group in cells.items():
+    for key, group in groups.items():
         of_cell = dict(zip(cells.CELL, key, strict=True)) | {"runs": len(group)}
         own = [(sum(spike.width for spike in run.spikes), len(run.spikes), run.row["steps"]) for run in group]
         of_ours = _added_up(np.array(own))

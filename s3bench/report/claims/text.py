@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""Verdicts as JSON and as Markdown."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""Collects the figures that these records allow."""
 
 from collections.abc import Sequence
 

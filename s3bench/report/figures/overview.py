@@ -7,7 +7,9 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from s3bench.report.analysis import cells, comparisons, loss_curve
+from s3bench.report.analysis import comparisons, loss_curve
+from s3bench.report.analysis.cells import cells as make_cells
+from s3bench.report.analysis.cells import untuned
 from s3bench.report.analysis.runs import Run, grouped
 from s3bench.report.analysis.tables import part, picked, run_table, time_table, tuned_only
 from s3bench.report.figures import plots, style
@@ -20,7 +22,7 @@ WITHIN = np.geomspace(1, 8, 200)  # factors of the performance profile
 
 def multiplier_drawings(runs: Sequence[Run], looks: Mapping[str, style.Look]) -> dict[str, Drawing]:
     """Final losses, spike rates and steps to each task's main target against the learning rate."""
-    tasks, cells = grouped(runs, "task"), cells.cells(run_table(runs))
+    tasks, cells = grouped(runs, "task"), make_cells(run_table(runs))
     draw = partial(plots.over_multipliers, looks=looks)
     losses = {task: _final_losses(group, cells) for task, group in tasks.items()}
     rates = {task: _spike_rates(group, cells) for task, group in tasks.items()}
@@ -94,7 +96,7 @@ def target_drawings(runs: Sequence[Run], looks: Mapping[str, style.Look]) -> dic
     """When runs at their optimizer's best learning rate reached each task's main target, and the profile over tasks."""
     made: dict[str, Drawing] = {}
     plain = run_table(runs)
-    at_best, times = (tuned_only(table, cells.untuned(plain)) for table in picked(plain, time_table(runs)))
+    at_best, times = (tuned_only(table, untuned(plain)) for table in picked(plain, time_table(runs)))
     times = times[times.target == times.groupby("task", sort=False).target.transform("first")]
     panels, horizons = {}, {}
     for (task, target), group in times.groupby(["task", "target"], sort=False):

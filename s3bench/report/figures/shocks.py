@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""The figures of shocks: arrays for the plots, from the tables of shocked runs."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial

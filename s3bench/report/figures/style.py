@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""How every figure looks, and how it is written to a file."""
 
 from collections.abc import Sequence
 from pathlib import Path

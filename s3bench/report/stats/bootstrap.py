@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""Bootstrap intervals of means and medians over seeds."""
 
 import math
 

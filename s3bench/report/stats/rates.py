@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""Rates of events, such as spikes per 10,000 steps, with exact intervals and tests."""
 
 import math
 

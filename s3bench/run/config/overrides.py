@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""Parses overrides (key=value) from the command line, and the lists that span a grid."""
 
 import math
 from collections import Counter

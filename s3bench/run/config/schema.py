@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""The typed config of a run, and the ranges of its values."""
 
 import math
 from dataclasses import asdict, dataclass, field
@@ -10,11 +10,11 @@ from s3bench.errors import UserError, unknown
 from s3bench.record.targets import check_targets
 
 CHOICES = {
-    "decay": ("all", "matrices"),  # see groups.py
-    "precision": ("float32", "bf16"),  # see learner.py
+    "decay": ("all", "matrices"),  # see run/weight_decay.py
+    "precision": ("float32", "bf16"),  # see run/learner.py
     "parallel": ("ddp", "fsdp2"),
 }
-SHOCKS = ("none", "gradient", "noise", "labels")  # see shock.py
+SHOCKS = ("none", "gradient", "noise", "labels")  # see run/shock.py
 FILLED_IN = ("names", "code", "run_id", "hydra")  # keys that are not for setting
 
 
@@ -33,7 +33,7 @@ class TaskConfig:
 
 @dataclass
 class ShockConfig:
-    """What disturbs a run on purpose, see shock.py. Without a kind, the rest says nothing and is as it stands here."""
+    """What disturbs a run on purpose, see run/shock.py. Without a kind, the other keys mean nothing."""
 
     kind: str = "none"  # one of SHOCKS
     step: int = 0  # the first that is disturbed

@@ -120,7 +120,7 @@ class Watch:
     def watch(self) -> None:
         """Return when all runs have an outcome, or when no job is left. Cancels the jobs if interrupted."""
         fail_fast = any(config.fail_fast for config in self.waiting.values())
-        command = [sys.executable, "-P", "-m", "s3bench.submit", str(self.folder), self.launcher]
+        command = [sys.executable, "-P", "-m", "s3bench.run.sweep.cluster_submit", str(self.folder), self.launcher]
         with (self.folder / "launcher.log").open("wb") as log:
             self.submission = subprocess.Popen(
                 command,

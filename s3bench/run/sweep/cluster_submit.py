@@ -1,4 +1,6 @@
-"""The process that hands a sweep's packs to Hydra's launcher: python -P -m s3bench.submit FOLDER submitit_slurm|ray
+"""The process that hands a sweep's packs to Hydra's launcher.
+
+    python -P -m s3bench.run.sweep.cluster_submit FOLDER submitit_slurm|ray
 
 FOLDER holds the packs and sweep.yaml, Hydra's config. On SLURM the process ends when the jobs are submitted; on Ray it
 lives as long as they do. Exit code 2, with a line in FOLDER/submit.error: the cluster did not take them.

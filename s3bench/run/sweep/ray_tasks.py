@@ -53,7 +53,7 @@ class Ray:
         return {} if submission.poll() is None else dict.fromkeys(packs, "ended")
 
     def cancel(self, submission: subprocess.Popen[bytes]) -> None:
-        """Cancel all tasks; submit.py waits for them to end their workers."""
+        """Cancel all tasks; cluster_submit.py waits for them to end their workers."""
         submission.send_signal(signal.SIGINT)
 
     def log(self, _: int) -> Path:

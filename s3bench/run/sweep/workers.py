@@ -128,8 +128,8 @@ def _fork_server(configs: list[RunConfig]) -> ForkServerContext:
     """
     context = multiprocessing.get_context("forkserver")
     # torch imports its compiler, a second's work, when the first optimizer is made.
-    os.environ[preload.MODULES] = ",".join(["s3bench.run", "torch._dynamo", *_modules(configs)])
-    context.set_forkserver_preload(["s3bench.warm"])
+    os.environ[preload.MODULES] = ",".join(["s3bench.run.one_run", "torch._dynamo", *_modules(configs)])
+    context.set_forkserver_preload(["s3bench.run.sweep.preload"])
     resource_tracker.ensure_running()  # it would unblock the signals too early
     signal.pthread_sigmask(signal.SIG_BLOCK, LEFT_TO_THE_SWEEP)  # not ignored: one that comes now must not be lost
     try:
