@@ -40,10 +40,11 @@ reference: ## keep the last tables, verdicts and smaller pictures of results/$(E
 	find results/$(EXPERIMENT)/report/figures -name '*.png' -size -500k -exec cp {} results/reference/$(EXPERIMENT)/figures/ ';'
 	cp results/$(EXPERIMENT)/report/claims.json results/$(EXPERIMENT)/report/claims.md results/reference/$(EXPERIMENT)/
 
-lint: setup ## style, format and types
+lint: setup ## style, format, types, and who imports whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 bench: setup ## speed: of the harness, the optimizers and the small GPT as ratios within one run, of a sweep, of a report in seconds
 	KINETO_LOG_LEVEL=5 $(BIN)/python scripts/bench_optimizers.py

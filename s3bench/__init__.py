@@ -1,3 +1,3 @@
 """The loss-spike benchmark for deep-learning optimizers: a run turns a config into a record, a report reads records."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

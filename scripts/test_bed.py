@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from s3bench.spikes import find_spikes
 from s3bench.spikes.published import DEFINITIONS, Definition, events
-from tests.s3bench.testbed import MIXTURES, Detector, draw, evaluate
+from scripts.detector_bed.bed import MIXTURES, Detector, draw, evaluate
 
 
 def ours(loss: npt.NDArray[np.float64]) -> list[tuple[int, int]]:

@@ -19,8 +19,8 @@ from s3bench.report.figures.captions import CAPTIONS, NEEDS
 from s3bench.report.write import write_figures, write_report
 from s3bench.run.config.compose import run_config
 from s3bench.run.config.schema import as_dict
-from tests.s3bench.test_shocks import GRADIENT
-from tests.s3bench.test_shocks import make as make_shocked
+from tests.s3bench.report.analysis.test_shock_tables import GRADIENT
+from tests.s3bench.report.analysis.test_shock_tables import make as make_shocked
 
 ADAMS = ("adamw", "adamw_95", "adamw_same")
 VARIANTS = list(itertools.product((1, 2, 3, 4), ("null", "0.999"), ("true", "false")))

@@ -15,7 +15,7 @@ from s3bench.run.config import code_digest
 from s3bench.run.config.compose import run_config
 from s3bench.run.config.schema import as_dict
 from tests.conftest import ROOT
-from tests.s3bench.test_report import make
+from tests.s3bench.report.test_report import make
 
 TASK = """\
 # A comment

@@ -15,7 +15,7 @@ from s3bench.run.config.grid import run_configs
 from s3bench.run.config.schema import ShockConfig
 from s3bench.run.one_run import run
 from s3bench.run.shock import Shock
-from tests.s3bench.interrupted import configs, same, stopped_at
+from tests.s3bench.run.interrupted import configs, same, stopped_at
 
 VIT = ["task=digits_vit", "horizon=16", "eval_every=8"]
 GPT = ["task=source_gpt", "horizon=12", "eval_every=6"]

@@ -17,7 +17,7 @@ from s3bench.run.one_run import run
 from s3bench.run.signals import Stop, Stopped
 from s3bench.spikes import find_spikes
 from tests.conftest import ROOT, flip
-from tests.s3bench.interrupted import configs, same, stopped_at
+from tests.s3bench.run.interrupted import configs, same, stopped_at
 
 CLI = Path(sys.executable).with_name("s3bench")
 
@@ -46,7 +46,7 @@ def test_a_run_goes_on_bit_for_bit_with_every_optimizer(tmp_path, optimizer):
         ["task=glyphs_vit", "task.build.batch=8"],
         ["task=source_gpt", "precision=bf16", "checkpointing=true"],
         ["task=nonconvex"],
-        ["task=regression", "task.build._target_=tests.s3bench.interrupted.Dropping", "~task.build.width"],
+        ["task=regression", "task.build._target_=tests.s3bench.run.interrupted.Dropping", "~task.build.width"],
     ],
 )
 def test_a_run_goes_on_bit_for_bit_on_every_kind_of_task(tmp_path, task):

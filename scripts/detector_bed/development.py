@@ -1,4 +1,4 @@
-"""The curves that the detector is developed on: two mixtures, half of the curves each (see testbed.py)."""
+"""The curves that the detector is developed on: two mixtures, half of the curves each (see bed.py)."""
 
 from dataclasses import dataclass
 from typing import ClassVar

@@ -22,7 +22,7 @@ from s3bench.run.config.schema import as_dict
 from s3bench.run.sweep import cluster, cluster_job, ray_tasks
 from s3bench.run.sweep import slurm as slurm_launcher
 from tests.conftest import ROOT, mistake, until
-from tests.s3bench.interrupted import same
+from tests.s3bench.run.interrupted import same
 
 CLI = Path(sys.executable).with_name("s3bench")
 ONE_NODE = ROOT / "scripts" / "one_node_slurm.sh"

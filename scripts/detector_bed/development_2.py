@@ -1,4 +1,4 @@
-"""More curves that the detector is developed on (see testbed.py), drawn up without reading its code.
+"""More curves that the detector is developed on (see bed.py), drawn up without reading its code.
 
 Levels: language models in pre-training, images with augmentation, fine-tuning, noisy returns as in reinforcement
 learning. What is no spike rises by at most 2 local standard deviations and 0.08 within 1000 steps.

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from s3bench import record
+from s3bench.run import row_buffer
 from s3bench.run.build import build_parts
 from s3bench.run.config.compose import run_config
 from s3bench.run.divergence import End

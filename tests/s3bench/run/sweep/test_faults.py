@@ -19,7 +19,7 @@ from s3bench.run.config.schema import as_dict
 from s3bench.run.one_run import run
 from s3bench.run.sweep.workers import Workers
 from tests.conftest import small_disk, until
-from tests.s3bench.interrupted import configs, same
+from tests.s3bench.run.interrupted import configs, same
 
 CLI = Path(sys.executable).with_name("s3bench")
 

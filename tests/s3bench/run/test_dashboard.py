@@ -15,8 +15,8 @@ from s3bench.run.config.compose import run_config
 from s3bench.run.one_run import run
 from s3bench.run.tracking import PICTURES
 from tests.conftest import ROOT
-from tests.s3bench.fake_wandb import FakeWandb
-from tests.s3bench.test_track import read_back
+from tests.s3bench.run.fake_wandb import FakeWandb
+from tests.s3bench.run.test_tracking import read_back
 
 SCRIPT = ROOT / "scripts" / "wandb_dashboard.py"
 

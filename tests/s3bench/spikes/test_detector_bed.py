@@ -7,15 +7,26 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from scripts.detector_bed import development, development_2, held_out
+from scripts.detector_bed.bed import (
+    CLEAR,
+    MIN_LOSS,
+    MIN_SIGMAS,
+    MIXTURES,
+    ROUNDING,
+    Curve,
+    Event,
+    draw,
+    evaluate,
+    match,
+)
 from tests.conftest import ROOT
-from tests.s3bench import testbed_development, testbed_development_2, testbed_held_out
-from tests.s3bench.testbed import CLEAR, MIN_LOSS, MIN_SIGMAS, MIXTURES, ROUNDING, Curve, Event, draw, evaluate, match
 
 CURVES = {mixture: [draw(seed, mixture) for seed in range(100)] for mixture in MIXTURES}
 NOISES = {
-    "development": {noise for half in testbed_development.HALVES for noise in half.noises},
-    "development_2": set(testbed_development_2.NOISES),
-    "held_out": set(testbed_held_out.NOISES),
+    "development": {noise for half in development.HALVES for noise in half.noises},
+    "development_2": set(development_2.NOISES),
+    "held_out": set(held_out.NOISES),
 }
 every_mixture = pytest.mark.parametrize("mixture", MIXTURES)
 

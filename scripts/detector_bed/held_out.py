@@ -1,4 +1,4 @@
-"""The held-out curves (see testbed.py), drawn up without reading the detector's code. Not to be looked at while tuning.
+"""The held-out curves (see bed.py), drawn up without reading the detector's code. Not to be looked at while tuning.
 
 The learning rate has a schedule, which shows in the loss and often in its noise. What is no spike rises by at most 3
 local standard deviations and 0.1 (2% of the lowest level where that is more) within 1000 steps.

@@ -1,8 +1,8 @@
 """A labelled test bed for spike detectors: realistic loss curves whose events are known, and what a detector scores.
 
 A curve is a level that falls + noise + things that are no spikes (slow wobble, data order, drops of the learning rate)
-+ events. `draw(seed)` draws one from a mixture for development (testbed_development.py), `draw(seed, "development_2")`
-from a second one (testbed_development_2.py). `draw(seed, "held_out")` draws from a third (testbed_held_out.py), with
++ events. `draw(seed)` draws one from a mixture for development (development.py), `draw(seed, "development_2")`
+from a second one (development_2.py). `draw(seed, "held_out")` draws from a third (held_out.py), with
 other falls, other noise, other things that are no spikes and other shapes of events, for numbers that are reported.
 
 What counts as an event is a rule that a careful reader of the curve would agree with, not any detector's threshold:
@@ -32,8 +32,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tests.s3bench import testbed_development_2, testbed_held_out
-from tests.s3bench.testbed_development import HALVES
+from scripts.detector_bed import development_2, held_out
+from scripts.detector_bed.development import HALVES
 
 Array = npt.NDArray[np.float64]
 Detector = Callable[[Array], list[tuple[int, int]]]
@@ -113,8 +113,8 @@ class Mixture(Protocol):
 
 MIXTURES: dict[str, tuple[Mixture, ...]] = {  # by name; where there are two, each is for half of the curves
     "development": HALVES,
-    "development_2": (testbed_development_2,),
-    "held_out": (testbed_held_out,),
+    "development_2": (development_2,),
+    "held_out": (held_out,),
 }
 
 

@@ -162,7 +162,7 @@ def test_a_lease_that_cannot_be_read_is_watched_like_one_elsewhere(tmp_path, mon
 
 
 def test_the_second_process_writes_rows_of_its_own_and_the_first_ones_late_rows_do_not_count(tmp_path):
-    from tests.s3bench.test_record import config, rows
+    from tests.s3bench.record.test_record import config, rows
 
     folder = record.plan(config(tmp_path))
     first = record.Writer(folder, config(tmp_path), 0)

@@ -16,8 +16,8 @@ from s3bench.run.config.schema import as_dict
 from s3bench.run.one_run import run
 from s3bench.run.tracking import WandbTracker
 from tests.conftest import ROOT
-from tests.s3bench.fake_wandb import FAULTS, KEY, FakeWandb
-from tests.s3bench.test_track import SPIKES, STEPS, check_whole, history, killed, mirror
+from tests.s3bench.run.fake_wandb import FAULTS, KEY, FakeWandb
+from tests.s3bench.run.test_tracking import SPIKES, STEPS, check_whole, history, killed, mirror
 
 __all__ = ["killed"]  # a fixture
 TIMEOUT = 2  # seconds
@@ -184,7 +184,7 @@ def test_a_killed_process_has_logged_all_but_the_last_second(killed):
     config, folder = killed
     code = f"""
 import os, pathlib, signal, time
-from tests.s3bench.test_track import WandbTracker, rows_of
+from tests.s3bench.run.test_tracking import WandbTracker, rows_of
 tracker = WandbTracker(mode="offline", project="p", entity=None, timeout=20)
 tracker.start({config!r}, pathlib.Path({str(folder)!r}), first_step=0)
 tracker.log_steps(list(rows_of(range(137))))

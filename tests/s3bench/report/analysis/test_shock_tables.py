@@ -14,7 +14,7 @@ from s3bench.report.analysis.results_folder import read_all, read_runs
 from s3bench.report.write import write_report
 from s3bench.run.config.compose import run_config
 from s3bench.run.config.schema import as_dict
-from tests.s3bench.test_report import tables, written
+from tests.s3bench.report.test_report import tables, written
 
 GRADIENT = "shock={kind: gradient, step: 100, dose: 30}"
 NOISE = "shock={kind: noise, step: 100, length: 3}"
