@@ -79,7 +79,7 @@ class Development:
             return np.maximum(up * down, again), rise
         return up * down, rise
 
-    def logged(self, rng: np.random.Generator, loss: Array) -> Array:
+    def logged(self, _: np.random.Generator, loss: Array) -> Array:
         return loss
 
 

@@ -32,7 +32,7 @@ def top_level(file):
 
 def modules(*rooms):
     """Return the import paths of all modules in these rooms of s3bench/."""
-    files = [f for room in rooms for f in ([PACKAGE / f"{room}.py"] + sorted((PACKAGE / room).rglob("*.py")))]
+    files = [f for room in rooms for f in (PACKAGE / f"{room}.py", *sorted((PACKAGE / room).rglob("*.py")))]
     there = [file.relative_to(ROOT).with_suffix("") for file in files if file.exists()]
     return [".".join(path.parts).removesuffix(".__init__") for path in there]
 

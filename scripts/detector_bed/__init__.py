@@ -1,0 +1,1 @@
+"""A labelled test bed for spike detectors."""
