@@ -14,11 +14,11 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
-from bench_overhead import bare_seconds
 
 from s3bench.run.config.compose import run_config
 from s3bench.run.config.grid import run_configs
 from s3bench.run.config.schema import RunConfig
+from scripts.bench_overhead import bare_seconds
 
 GRID = ["task=digits_vit,source_gpt", "optimizer=s3,adamw,signsgd", "lr_multiplier=1,10", "seed=0,1"]
 BASIC = """\
