@@ -2,10 +2,9 @@
 
 import argparse
 import json
-import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from s3bench.errors import UserError
 
@@ -27,6 +26,7 @@ SPIKE_TABLE = {  # a field of Spike: its width and format
 
 
 def show_spikes(chosen: argparse.Namespace) -> int:
+    from s3bench.console import finite_or_none
     from s3bench.curve_files.reader import read_curve
     from s3bench.spikes import find_spikes
 
@@ -45,7 +45,7 @@ def show_spikes(chosen: argparse.Namespace) -> int:
         peaks = [(there.peak, float(curve.loss[spike.peak])) for there, spike in zip(spikes, found, strict=True)]
         _plot(chosen.plot, curve, peaks, spikes, Path(chosen.file).name, **parameters)
     if chosen.json:
-        print(json.dumps([{key: _finite(value) for key, value in vars(spike).items()} for spike in spikes]))
+        print(json.dumps([{key: finite_or_none(value) for key, value in vars(spike).items()} for spike in spikes]))
         return 0
     unit = "steps" if curve.is_consecutive() else "values"
     rate = 1e4 * len(spikes) / len(curve.loss)
@@ -84,8 +84,3 @@ def _plot(
         style.save_as(figure, file)
     except OSError as error:
         raise UserError(f"{file} cannot be written: {error.strerror}") from error
-
-
-def _finite(value: Any) -> Any:
-    """The value, or None for a number that JSON does not have."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -30,7 +30,15 @@ from s3bench.report.claims.evidence import (
     rates,
     same_cells,
 )
-from s3bench.report.claims.verdicts import Claim, Finding, judged, of_counts, of_mean, of_rate, of_rates
+from s3bench.report.claims.verdicts import (
+    Claim,
+    Finding,
+    mean_finding,
+    rate_difference_finding,
+    rate_finding,
+    rate_ratio_finding,
+    with_verdicts,
+)
 from s3bench.report.stats.paired_tests import pairs_needed
 
 CLOSE = 1.05  # C1: "comes close": a final loss at most 5% higher
@@ -69,7 +77,10 @@ def judge(runs: Sequence[Run], pairs: Sequence[Pair] = ()) -> list[Claim]:
             missing = [f"one scale: runs of several, {' and '.join(sorted(scales))}, are judged together", *missing]
         missing += [said for task, said in left_out if any(task in finding.where for finding in findings)]
         scale = "" if scales == {"none"} else ", ".join(sorted(scales))
-        claims.append(judged(Claim(name, statement, words, findings, missing, list(absent), scale)))
+        claim = Claim(
+            id=name, statement=statement, rule=words, findings=findings, missing=missing, absent=absent, scale=scale
+        )
+        claims.append(with_verdicts(claim))
     return claims
 
 
@@ -108,7 +119,7 @@ def _against(runs: pd.DataFrame, own: str, others: Sequence[str], limit: float, 
             what = f"the final loss of {own} over that of {other}"
             words: dict[str, Any] = {"where": task, "what": what, "family": task}
             found[f"{own} and {other}"] = (
-                of_mean(logs, math.log(limit), math.log(refuting), ratio=True, **words) if len(logs) else None
+                mean_finding(logs, math.log(limit), math.log(refuting), ratio=True, **words) if len(logs) else None
             )
         findings, absent = _of_task(task, found)
         evidence = Evidence(evidence.findings + findings, evidence.missing, [*evidence.absent, *absent])
@@ -137,7 +148,7 @@ def cause(known: Known) -> Evidence:
         words: dict[str, Any] = {"where": str(task), "family": str(task)}
         words["what"] = "the usual update's size over that before a spike"
         if len(ratios) >= pairs_needed():
-            findings.append(of_mean(-ratios, -math.log(LARGER), ratio=True, **words))
+            findings.append(mean_finding(-ratios, -math.log(LARGER), ratio=True, **words))
         elif group.spikes.any():
             missing.append(
                 f"{task}: {pairs_needed()} seeds in which Adam spikes with measured updates, not {len(ratios)}"
@@ -152,7 +163,7 @@ def cause(known: Known) -> Evidence:
             gained = less.dropna().groupby("seed").mean()
             what = "the loss's peak of adamw_same over that of adamw, late over early"
             words = {"where": _shocked(task), "family": _shocked(task), "what": what}
-            findings.append(of_mean((gained[True] - gained[False]).to_numpy(), 0.0, ratio=True, **words))
+            findings.append(mean_finding((gained[True] - gained[False]).to_numpy(), 0.0, ratio=True, **words))
     return Evidence(findings, missing)
 
 
@@ -217,7 +228,7 @@ def ten_times(known: Known) -> Evidence:
             continue
         where = f"{task} at ×{multiplier:g}"
         what, counts = "spikes per 10,000 steps of s3", _counts(own)
-        rarely = of_rate(counts[:, 0], counts[:, 1], RARE, where=where, what=what, family=task)
+        rarely = rate_finding(counts[:, 0], counts[:, 1], RARE, where=where, what=what, family=task)
         if len(counts) < pairs_needed():
             short.append(rarely)
             missing.append(f"{where}: {pairs_needed()} seeds of s3, not {len(counts)}")
@@ -230,7 +241,7 @@ def ten_times(known: Known) -> Evidence:
         differences = (rates(own).loc[seeds] - rates(other).loc[seeds]).to_numpy()
         if _differ(differences):
             what = "spikes per 10,000 steps of s3 less those of adamw"
-            findings.append(of_rates(differences, where=where, what=what, family=task))
+            findings.append(rate_difference_finding(differences, where=where, what=what, family=task))
         else:
             missing.append(f"{where}: a difference in spikes between s3 and adamw in {pairs_needed()} seeds")
     findings = [*(rare or short), *findings]  # without any rate the claim is not judged by the differences alone
@@ -258,7 +269,7 @@ def half_steps(known: Known) -> Evidence:
                 logs = log_ratios(at_best(short, "s3"), at_best(long, other))
                 words: dict[str, Any] = {"where": str(ladder), "family": str(ladder)}
                 words["what"] = f"s3's final loss after {horizon!s} steps over {other}'s after twice as many"
-                made = of_mean(logs, math.log(AS_GOOD), ratio=True, **words) if len(logs) else None
+                made = mean_finding(logs, math.log(AS_GOOD), ratio=True, **words) if len(logs) else None
                 found[f"s3 after {horizon!s} steps and {other} after twice as many"] = made
             of_both = _of_task(str(ladder), found)
             findings += of_both[0]
@@ -284,7 +295,7 @@ def same_beta(known: Known) -> Evidence:
         counts = np.concatenate([own, other], axis=1)
         if _differ(_quarters(counts)):
             what = "the rate of spikes of adamw_same over that of adamw"
-            findings.append(of_counts(counts, AVOIDS, where=task, what=what, family=task))
+            findings.append(rate_ratio_finding(counts, AVOIDS, where=task, what=what, family=task))
         else:
             missing.append(f"{task}: spikes of either in {pairs_needed()} seeds")
     if not findings and not missing:
@@ -294,7 +305,7 @@ def same_beta(known: Known) -> Evidence:
         counts = np.stack([sums.adamw_same, shocks, sums.adamw, shocks], axis=1)
         if _differ(_quarters(counts)):
             what = "the spikes per shock of adamw_same over those of adamw"
-            findings.append(of_counts(counts, AVOIDS, where=_shocked(task), what=what, family=_shocked(task)))
+            findings.append(rate_ratio_finding(counts, AVOIDS, where=_shocked(task), what=what, family=_shocked(task)))
         else:
             missing.append(f"{_shocked(task)}: spikes of either in {pairs_needed()} seeds")
     return Evidence(findings, missing)
@@ -307,7 +318,7 @@ def _counts(runs: pd.DataFrame) -> Array:
 
 
 def _quarters(counts: Array) -> Array:
-    """Of each seed one's rate less AVOIDS times the other's, see of_counts."""
+    """Of each seed one's rate less AVOIDS times the other's, see rate_ratio_finding."""
     own, steps, other, other_steps = counts.T
     differences: Array = own / steps - AVOIDS * other / other_steps
     return differences
@@ -327,7 +338,7 @@ def ablation(known: Known) -> Evidence:
             logs = log_ratios(whole, at_best(group[lacks], "s3 variant"))
             words: dict[str, Any] = {"where": task, "what": f"s3's final loss over that with {name}", "family": task}
             found[f"s3 and s3 with {name}"] = (
-                of_mean(logs, 0.0, math.log(MATTERS), ratio=True, **words) if len(logs) else None
+                mean_finding(logs, 0.0, math.log(MATTERS), ratio=True, **words) if len(logs) else None
             )
             if len(logs) and at_edge(group[lacks], "s3 variant"):
                 missing.append(f"{task}: a longer grid for s3 with {name}, best at its edge")
@@ -348,7 +359,7 @@ def robust(known: Known) -> Evidence:
             seeds = own.index.intersection(theirs.index)
             differences = (own.loc[seeds] - theirs.loc[seeds]).to_numpy()
             what = f"the learning-rate sensitivity of s3 less that of {other}"
-            made = of_mean(differences, 0.0, where=task, what=what, family=task) if len(seeds) else None
+            made = mean_finding(differences, 0.0, where=task, what=what, family=task) if len(seeds) else None
             found[f"s3 and {other} at three multipliers"] = made
         of_both = _of_task(task, found)
         findings += of_both[0]
@@ -375,7 +386,7 @@ def rate(known: Known) -> Evidence:
         slopes = _slopes(norms.columns.to_numpy(dtype=np.float64), norms.to_numpy(dtype=np.float64))
         what = "the slope of log(smallest gradient norm of s3) over log(steps)"
         where = f"{ladder}, {norms.columns[0]:,} to {norms.columns[-1]:,} steps"
-        findings.append(of_mean(slopes, RATE, where=where, what=what, family=str(ladder)))
+        findings.append(mean_finding(slopes, RATE, where=where, what=what, family=str(ladder)))
         missing += [said for _, of_horizon in group.groupby("horizon") for said in _edges(of_horizon, "s3")]
     lacks = ["no task has S3 at three horizons with the true gradient's norm"]
     return Evidence(findings, missing if findings else lacks)

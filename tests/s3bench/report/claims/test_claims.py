@@ -16,7 +16,7 @@ from s3bench.report.analysis.update_rules import DEFAULTS, RULES, known_rule
 from s3bench.report.claims import paper
 from s3bench.report.claims.evidence import COLUMNS, OF_SHOCK, Known, role
 from s3bench.report.claims.text import as_json, as_markdown
-from s3bench.report.claims.verdicts import REFUTED, SUPPORTED, UNDECIDED, Claim, judged, of_mean
+from s3bench.report.claims.verdicts import REFUTED, SUPPORTED, UNDECIDED, Claim, mean_finding, with_verdicts
 from s3bench.report.stats.paired_tests import signed_rank_p
 from s3bench.report.write import write_report
 from tests.s3bench.report.test_report import make
@@ -69,10 +69,10 @@ NONE = pd.DataFrame(columns=[*COLUMNS, *OF_SHOCK])
 def judge(name, table, shocks=NONE):
     claim, rule = paper.RULES[name]
     findings, missing, absent = rule(Known(table, shocks))
-    judged_claim = judged(Claim(name, claim, "", findings, missing, list(absent)))
-    json.loads(as_json([judged_claim]))
-    assert judged_claim.sentence.startswith(judged_claim.verdict.capitalize())
-    return judged_claim
+    decided = with_verdicts(Claim(id=name, statement=claim, rule="", findings=findings, missing=missing, absent=absent))
+    json.loads(as_json([decided]))
+    assert decided.sentence.startswith(decided.verdict.capitalize())
+    return decided
 
 
 def verdict(name, table, shocks=NONE):
@@ -204,8 +204,8 @@ def test_eight_single_spikes_do_not_tell_a_quarter_from_a_half():
 
 def test_between_its_limits_each_side_has_its_own_test():
     def finding(logs):
-        made = of_mean(logs, 0.0, math.log(0.99), ratio=True, where="t", what="x")
-        return judged(Claim("C6", "", "", [made])).findings[0]
+        made = mean_finding(logs, 0.0, math.log(0.99), ratio=True, where="t", what="x")
+        return with_verdicts(Claim(id="C6", statement="", rule="", findings=[made])).findings[0]
 
     assert finding(-0.007 + 1e-5 * np.arange(8)).verdict == REFUTED  # surely above 0.99, though surely below 1 too
     logs = np.array([-0.0005, -0.001, -0.0015, 0.002, -0.01, -0.012, -0.014, -0.016])
