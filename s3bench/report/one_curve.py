@@ -77,7 +77,7 @@ def _plot(
     from s3bench.spikes import baselines
 
     level, threshold = baselines(curve.loss, **parameters)
-    drawn = loss_curve.Curve(curve.steps, curve.loss, level, peaks)
+    drawn = loss_curve.Curve(steps=curve.steps, loss=curve.loss, trend=level, peaks=peaks)
     spans = [(spike.onset, spike.end) for spike in spikes]
     figure = plots.spike_curve(drawn, level + threshold, spans, title=title, ylabel=curve.column)
     try:

@@ -14,8 +14,7 @@ import pandas as pd
 
 from s3bench.report.analysis import cells
 from s3bench.report.analysis.comparisons import sensitivity_by_seed
-from s3bench.report.analysis.runs import Run
-from s3bench.report.analysis.shock_tables import Pair
+from s3bench.report.analysis.results import Results
 from s3bench.report.analysis.update_rules import adam
 from s3bench.report.claims.evidence import (
     Array,
@@ -26,7 +25,7 @@ from s3bench.report.claims.evidence import (
     best_multiplier,
     chosen_from,
     gathered,
-    log_ratios,
+    log_loss_ratios,
     rates,
     same_cells,
 )
@@ -57,11 +56,11 @@ class Evidence(NamedTuple):
     absent: Sequence[str] = ()  # comparisons that the claim names and the records lack
 
 
-def judge(runs: Sequence[Run], pairs: Sequence[Pair] = ()) -> list[Claim]:
-    """All claims, judged by what these records show: undisturbed runs, and shocked ones with their twins."""
-    known, left_out = gathered(runs, pairs)
+def judge(results: Results) -> list[Claim]:
+    """Judge all claims by what the records show: undisturbed runs, and shocked ones with their twins."""
+    known, left_out = gathered(results)
     claims = []
-    scales = {run.row["config"].get("scale") or "none" for run in runs if run.has_result} or {"none"}
+    scales = {run.config.get("scale") or "none" for run in results.with_result} or {"none"}
     for name, (statement, rule) in RULES.items():
         findings, missing, absent = rule(known)
         words = " ".join((rule.__doc__ or "").split())
@@ -104,7 +103,7 @@ def _against(runs: pd.DataFrame, own: str, others: Sequence[str], limit: float, 
     for task, group in _tasks(runs, own, *others):
         found: dict[str, Finding | None] = {}
         for other in others:
-            logs = log_ratios(at_best(group, own), at_best(group, other))
+            logs = log_loss_ratios(at_best(group, own), at_best(group, other))
             what = f"the final loss of {own} over that of {other}"
             words: dict[str, Any] = {"where": task, "what": what, "family": task}
             found[f"{own} and {other}"] = (
@@ -255,7 +254,7 @@ def half_steps(known: Known) -> Evidence:
             missing += _edges(short, "s3") + _edges(long, *ADAMWS)
             found: dict[str, Finding | None] = {}
             for other in ADAMWS:
-                logs = log_ratios(at_best(short, "s3"), at_best(long, other))
+                logs = log_loss_ratios(at_best(short, "s3"), at_best(long, other))
                 words: dict[str, Any] = {"where": str(ladder), "family": str(ladder)}
                 words["what"] = f"s3's final loss after {horizon!s} steps over {other}'s after twice as many"
                 made = of_mean(logs, math.log(AS_GOOD), ratio=True, **words) if len(logs) else None
@@ -324,7 +323,7 @@ def ablation(known: Known) -> Evidence:
         found: dict[str, Finding | None] = {}
         for name, (p, same, look_ahead) in without.items():
             lacks = (group.p == p) & (group.same_beta == same) & (group.look_ahead == look_ahead)
-            logs = log_ratios(whole, at_best(group[lacks], "s3 variant"))
+            logs = log_loss_ratios(whole, at_best(group[lacks], "s3 variant"))
             words: dict[str, Any] = {"where": task, "what": f"s3's final loss over that with {name}", "family": task}
             found[f"s3 and s3 with {name}"] = (
                 of_mean(logs, 0.0, math.log(MATTERS), ratio=True, **words) if len(logs) else None
@@ -368,7 +367,7 @@ def rate(known: Known) -> Evidence:
     than T^(-1/4): the slope of its logarithm over log T is below -1/4; not supported if it is above."""
     findings, missing, runs = [], [], known.runs
     for ladder, group in runs[(runs.optimizer == "s3") & runs.smallest_gradient.notna()].groupby("ladder", sort=False):
-        picked = cells.picked(pd.concat([chosen_from(of) for _, of in group.groupby("horizon")]))
+        picked = cells.runs_at_best(pd.concat([chosen_from(of) for _, of in group.groupby("horizon")]))
         norms = picked.pivot_table(index="seed", columns="horizon", values="smallest_gradient").dropna()
         if norms.shape[1] < 3 or not (norms > 0).all(axis=None):
             continue

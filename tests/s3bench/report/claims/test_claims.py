@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from s3bench.report.analysis.results_folder import read_runs
+from s3bench.report.analysis.results import read_results
 from s3bench.report.analysis.spike_onsets import growth
 from s3bench.report.analysis.update_rules import DEFAULTS, RULES, known_rule
 from s3bench.report.claims import paper
@@ -404,7 +404,7 @@ def test_two_settings_of_an_optimizer_are_not_two_seeds(tmp_path, both):
         if decay == 0.01 or optimizer == "signum" or both:
             overrides = [f"optimizer.weight_decay={decay}"]
             make(tmp_path, optimizer, multiplier, seed=seed, final=0.01 + seed / 1000 + decay, overrides=overrides)
-    claim = paper.judge(read_runs(tmp_path))[0]
+    claim = paper.judge(read_results(tmp_path))[0]
     assert [finding.n for finding in claim.findings] == [6]
     assert claim.findings[0].effect == pytest.approx(1)
     said = "one setting of signum; signum (weight_decay=0.01) is judged, signum (weight_decay=0.1) is not"
@@ -460,9 +460,9 @@ def test_runs_of_several_scales_are_judged_and_every_verdict_says_so(tmp_path):
             text = (folder / "config.yaml").read_text()
             assert "\nscale: null\n" in text
             (folder / "config.yaml").write_text(text.replace("\nscale: null\n", f"\nscale: {scale}\n"))
-    found = paper.judge(read_runs(tmp_path))
+    found = paper.judge(read_results(tmp_path))
     assert found[0].as_dict()["scale"] == "gpu, laptop"
     assert found[0].missing[0] == "one scale: runs of several, gpu and laptop, are judged together"
     assert "at scale gpu, laptop" in as_markdown(found)
     make(tmp_path, "adam")  # by hand
-    assert paper.judge(read_runs(tmp_path))[0].scale == "gpu, laptop, none"
+    assert paper.judge(read_results(tmp_path))[0].scale == "gpu, laptop, none"
