@@ -29,7 +29,8 @@ def blocks(page, language):
 
 
 def commands(page):
-    lines = [line.split(" #")[0].strip() for block in blocks(page, "bash") for line in block.splitlines()]
+    text = "\n".join(blocks(page, "bash")).replace("\\\n", " ")
+    lines = [line.split(" #")[0].strip() for line in text.splitlines()]
     return [shlex.split(line)[1:] for line in lines if line.startswith("s3bench ")]
 
 
