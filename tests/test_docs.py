@@ -20,8 +20,8 @@ from s3bench.config import run_config, run_configs
 from scripts import spikes_by_seed
 from tests.conftest import ROOT
 
-AT_THE_ROOT = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
-PAGES = [*AT_THE_ROOT, *sorted((ROOT / "docs").glob("*.md"))]
+ROOT_PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+PAGES = [*(ROOT / name for name in ROOT_PAGES), *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def blocks(page, language):
@@ -132,9 +132,10 @@ def test_the_citation_and_the_changelog_have_the_packages_version():
     assert re.findall(r"^## (\S+)", changelog, flags=re.MULTILINE)[0] == version
 
 
-@pytest.mark.parametrize("form", (ROOT / ".github" / "ISSUE_TEMPLATE").glob("[!c]*.yml"), ids=lambda form: form.stem)
+@pytest.mark.parametrize("form", ["new_task", "new_optimizer", "doubtful_verdict"])
 def test_every_issue_form_asks_for_the_version(form):
-    fields = yaml.safe_load(form.read_text(encoding="utf-8"))["body"]
+    file = ROOT / ".github" / "ISSUE_TEMPLATE" / f"{form}.yml"
+    fields = yaml.safe_load(file.read_text(encoding="utf-8"))["body"]
     assert "version" in [field.get("id") for field in fields if field.get("validations") == {"required": True}]
 
 
