@@ -15,17 +15,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from s3bench.run.build import build_parts
+from s3bench.run.build import Task, build_parts
 from s3bench.run.config.compose import run_config
 from tasks.gpt2 import GPT2
-from tasks.source_gpt import SourceGPT
 
 TARGET = 1.0  # ratio, at least
 SET_UP_TARGET = 3.0  # seconds, at most
 SET_UP = "import sys; from tasks.source_gpt import SourceGPT; SourceGPT(0, data_dir=sys.argv[1]).model()"
 
 
-def task_seconds(task: SourceGPT, model: nn.Module, steps: int) -> float:
+def task_seconds(task: Task, model: nn.Module, steps: int) -> float:
     """Seconds of the task's own batches, loss and gradient, with AdamW."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     batches = task.batches(0)

@@ -25,7 +25,7 @@ from s3bench.run.build import build_parts
 from s3bench.run.config.compose import run_config
 from s3bench.run.config.schema import RunConfig, as_dict
 from s3bench.run.one_run import run
-from s3bench.run.tracking import Tracker
+from s3bench.run.tracking import NoTracker
 from tests.tasks import image_data
 
 Spans = list[tuple[int, float]]  # steps and their seconds
@@ -55,7 +55,7 @@ NOTES = """
   of each worker ready; a long one goes no faster than its loader alone."""
 
 
-class Clock(Tracker):
+class Clock(NoTracker):
     """Times the blocks of rows from step `first` on, where there is an evaluation; each has waited for the device."""
 
     spans: ClassVar[Spans] = []
@@ -90,7 +90,9 @@ def bare(config: RunConfig, batches: list[tuple[Tensor, ...]], steps: int) -> Sp
     """A bare loop over the task's model."""
     torch.compiler.reset()
     task = build_parts(config).task
-    model = task.model().to(DEVICE, memory_format=torch.channels_last if config.channels_last else None)
+    model = task.model().to(DEVICE)
+    if config.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     loss_of = torch.compile(task.loss) if config.compile else task.loss
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), fused=True)
 
@@ -100,7 +102,7 @@ def bare(config: RunConfig, batches: list[tuple[Tensor, ...]], steps: int) -> Sp
             optimizer.zero_grad()
             with torch.autocast(DEVICE.type, torch.bfloat16, enabled=config.precision == "bf16"):
                 loss = loss_of(model, batches[step % len(batches)])
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         wait()
         return time.perf_counter() - began

@@ -37,16 +37,17 @@ def loading_rate(name: str, seconds: float) -> float:
 def training_rate(name: str, seconds: float) -> float:
     """Steps per second of a bare loop on one batch that is there already."""
     config = run_config([f"task={name}", "optimizer=adamw"])
-    task, optimizer_class, _, _ = build_parts(config)
+    parts = build_parts(config)
+    task = parts.task
     torch.manual_seed(0)
     model, batch = task.model(), next(task.batches(0))
-    optimizer = optimizer_class(model.parameters(), lr=config.task.lr)
+    optimizer = parts.optimizer(model.parameters(), lr=config.task.lr)
     began = time.perf_counter()
     for count in itertools.count():  # the first step is not counted
         if count == 1:
             began = time.perf_counter()
         optimizer.zero_grad()
-        task.loss(model, batch).backward()
+        task.loss(model, batch).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if count > 1 and (passed := time.perf_counter() - began) > seconds:
             return count / passed

@@ -21,10 +21,11 @@ from s3bench.run.one_run import run
 
 def bare_seconds(config: RunConfig) -> float:
     """Seconds of a hand-written loop."""
-    task, optimizer_class, schedule, _ = build_parts(config)
+    parts = build_parts(config)
+    task = parts.task
     torch.manual_seed(config.seed)
     model = task.model()
-    optimizer = optimizer_class(model.parameters(), lr=config.task.lr)
+    optimizer = parts.optimizer(model.parameters(), lr=config.task.lr)
     batches = task.batches(0)
     losses = []
     began = time.perf_counter()
@@ -32,10 +33,10 @@ def bare_seconds(config: RunConfig) -> float:
         if step % config.eval_every == 0:
             task.evaluate(model)
         for group in optimizer.param_groups:
-            group["lr"] = config.task.lr * config.lr_multiplier * schedule(step, horizon=config.horizon)
+            group["lr"] = config.task.lr * config.lr_multiplier * parts.schedule(step, horizon=config.horizon)
         loss = task.loss(model, next(batches))
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         losses.append(loss.item())
     task.evaluate(model)

@@ -114,9 +114,9 @@ def test_the_blocks_of_a_residual_network_are_checkpointed_too():
 
 
 def test_a_batch_that_cannot_be_cut_evenly_is_a_mistake(tmp_path):
-    with pytest.raises(UserError, match="task source_gpt: its batch of 8 cannot be cut evenly for 1 processes and acc"):
+    with pytest.raises(UserError, match="task source_gpt: its batch of 8 cannot be split evenly into 3 pieces"):
         run(run_config([*GPT, "accumulate=3", f"results_dir={tmp_path}"]))
-    with pytest.raises(UserError, match="task quadratic: its batches cannot be cut, so that it takes one process and"):
+    with pytest.raises(UserError, match="quadratic: its batches cannot be split; use one process and accumulate=1"):
         run(run_config(["task=quadratic", "accumulate=2", f"results_dir={tmp_path}"]))
     assert not list(tmp_path.iterdir())
 
@@ -147,7 +147,7 @@ def test_two_processes_have_the_losses_of_one_and_keep_one_record(options, tmp_p
 def test_a_mistake_of_one_of_several_processes_ends_all(tmp_path):
     done = torchrun([*GPT, "task.build.batch=9"], tmp_path)
     assert done.returncode != 0
-    assert "its batch of 9 cannot be cut evenly for 2 processes" in done.stderr
+    assert "its batch of 9 cannot be split evenly into 2 pieces (2 processes" in done.stderr
     done = torchrun([*GPT, "task.targets=[{metric: none, at_most: 1}]"], tmp_path)  # the first one fails in its run
     assert done.returncode != 0
     (folder,) = record.folders(tmp_path)

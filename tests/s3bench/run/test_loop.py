@@ -11,7 +11,7 @@ from s3bench import record
 from s3bench.run import row_buffer
 from s3bench.run.build import build_parts
 from s3bench.run.config.compose import run_config
-from s3bench.run.divergence import End
+from s3bench.run.divergence import EarlyStop
 from s3bench.run.learner import Learner
 from s3bench.run.loop import train
 from s3bench.run.one_run import run
@@ -51,7 +51,7 @@ def run_line(task=None, horizon=10, optimizer=torch.optim.SGD, **arguments):
     torch.nn.init.zeros_(model.weight)
     steps, evals = [], []
     settings = {"first_step": 0, "horizon": horizon, "eval_every": 4, "measure_every": 3, "clip_norm": None} | arguments
-    settings |= {"end": End(), "checkpoints": Never()}
+    settings |= {"early_stop": EarlyStop(), "checkpoints": Never()}
     lr = lambda step: 0.1 / (step + 1)  # noqa: E731
     callbacks = {"on_steps": steps.extend, "on_eval": evals.append}
     done = train(Learner(task, model), optimizer(model.parameters(), lr=1.0), lr, **settings, **callbacks)
@@ -153,7 +153,7 @@ def test_schedule_free_trains_on_undisturbed_by_evaluations():
 
 @pytest.mark.parametrize("rows", [1, 3, 200])
 def test_a_non_finite_loss_ends_the_rows_whatever_the_blocks(monkeypatch, rows):
-    monkeypatch.setattr(row_buffer, "BLOCK_ROWS", rows)
+    monkeypatch.setattr(row_buffer, "MAX_ROWS", rows)
     done, steps, evals, _ = run_line(Line(bad_step=6))
     assert done == 7
     assert [row["step"] for row in steps] == list(range(7))

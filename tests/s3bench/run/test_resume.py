@@ -203,7 +203,7 @@ def test_a_signal_has_a_run_write_a_checkpoint_and_stop(tmp_path, number):
 
 def test_a_second_ctrl_c_ends_a_run_at_once():
     stop = Stop()
-    code = "from s3bench.stop import Stop; import time, sys\ns = Stop(); s.listen()\n"
+    code = "from s3bench.run.signals import Stop; import time, sys\ns = Stop(); s.listen()\n"
     code += "with s.deferred():\n    print('ready', flush=True)\n    time.sleep(60)\n    time.sleep(60)\n"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     process.stdout.readline()

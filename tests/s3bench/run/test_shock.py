@@ -253,10 +253,10 @@ def test_a_shock_that_cannot_be_is_one_line(overrides, message):
 
 def test_a_kind_that_a_task_does_not_allow_is_one_line_before_the_run():
     labels = run_config(["task=quadratic", "shock.kind=labels"])
-    with pytest.raises(UserError, match=r"task quadratic: its batches have no labels, so that it allows shock.kind"):
+    with pytest.raises(UserError, match=r"quadratic: its batches have no labels; shock.kind must be gradient or noise"):
         build_parts(labels)
     ids = (torch.zeros(4, 9, dtype=torch.int64),)
-    with pytest.raises(ValueError, match=r"torch.int64 and it has no method shocked, so that it allows shock.kind gra"):
+    with pytest.raises(ValueError, match=r"torch.int64 and it has no method shocked; shock.kind must be gradient$"):
         Shock(ShockConfig("noise"), object()).batch(0, ids)
 
 

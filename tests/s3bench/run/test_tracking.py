@@ -160,7 +160,8 @@ def test_a_run_that_starts_again_replaces_its_earlier_mirror(killed):
 
 
 def test_a_run_without_tracking_imports_no_wandb(tmp_path):
-    code = "import sys; from s3bench.config import run_config; from s3bench.run import run; "
+    code = "import sys; from s3bench.run.config.compose import run_config; "
+    code += "from s3bench.run.one_run import run; "
     code += f"run(run_config(['horizon=3', 'results_dir={tmp_path}'])); sys.exit('wandb' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -177,7 +178,7 @@ def test_training_survives_whatever_tracking_raises(tmp_path, monkeypatch, caplo
     config = run_config(["tracker=wandb", "horizon=20", f"results_dir={tmp_path}"])
     assert run(config) == "finished"
     assert len(record.load_steps(tmp_path / config.run_id)) == 20
-    warnings = [entry.getMessage() for entry in caplog.records if entry.name == "s3bench.track"]
+    warnings = [entry.getMessage() for entry in caplog.records if entry.name == "s3bench.run.tracking"]
     assert warnings == ["wandb: Error: no network; the record is not affected"]
     wandb.teardown()
 

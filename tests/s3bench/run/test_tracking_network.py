@@ -60,8 +60,11 @@ def test_a_network_that_fails_from_the_start_costs_the_timeout_and_one_warning(c
         short_run(tmp_path / "again", "wandb")
         assert server.requests == asked  # the process has learned that there is no network
     check_record_unaffected(config, tmp_path)
-    (warning,) = [entry.getMessage() for entry in caplog.records if entry.name == "s3bench.track"]
-    assert "this process mirrors its runs offline, for `wandb sync`; the record is not affected" in warning
+    (warning,) = [entry.getMessage() for entry in caplog.records if entry.name == "s3bench.run.tracking"]
+    assert (
+        "runs of this process are mirrored offline (upload them with `wandb sync`); the record is not affected"
+        in warning
+    )
     assert "user is not logged in" in warning or fault not in ("401", "403")
     assert "\n" not in warning
     assert "wandb: " not in capfd.readouterr().err
