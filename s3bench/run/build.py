@@ -27,8 +27,8 @@ logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # it logs what it r
 class Task(Protocol):
     """The data, model, loss and metrics that a task YAML names. Any class with these methods is a task.
 
-    The arguments of its constructor come from `build` in the YAML. For a wrong argument it should raise ValueError with
-    a message that says what is allowed; the user sees the message on one line.
+    The arguments of its constructor come from `build` in the YAML, usually with `seed: ${seed}` among them. For a wrong
+    argument it should raise ValueError with a message that says what is allowed; the user sees the message on one line.
 
     Two things are optional: `batches` may take `rows`, see DivisibleTask; and the class may have a method `shocked`,
     see `s3bench.run.shock.Shockable`.

@@ -82,11 +82,12 @@ def run(
             first_step = saved["step"] if saved else 0
             stop.raise_if_asked()
             with record.Writer(folder, as_dict(config), lease.number, first_step) as writer:
-                return _record(setup, saved, Recorder(config, parts.tracker, writer, lease, log, first_step))
+                recorder = Recorder(config, parts.tracker, writer, lease=lease, log=log, first_step=first_step)
+                return _train_and_record(setup, saved, recorder)
 
 
-def _record(setup: Setup, saved: dict[str, Any] | None, recorder: Recorder) -> str:
-    """Train, from a checkpoint if there is one, and close the record whatever happens. Return the state of the run."""
+def _train_and_record(setup: Setup, saved: dict[str, Any] | None, recorder: Recorder) -> str:
+    """Train, from a checkpoint if there is one, close the record whatever happens, and return the state of the run."""
     config, parts = setup.config, setup.parts
     try:
         parts.tracker.start(as_dict(config), recorder.folder, saved["step"] if saved else 0)

@@ -33,6 +33,7 @@ class Recorder:
         config: RunConfig,
         tracker: Tracker,
         writer: record.Writer,
+        *,
         lease: Lease,
         log: Callable[[str], None],
         first_step: int,
