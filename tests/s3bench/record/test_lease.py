@@ -14,8 +14,9 @@ from s3bench import record
 from s3bench.record import lease
 from s3bench.record.lease import Busy, Lease, Watch
 from tests.conftest import ROOT, until
+from tests.records import config, rows
 
-HOLD = "import sys, time; from pathlib import Path; from s3bench.lease import Lease; Lease(Path(sys.argv[1])); "
+HOLD = "import sys, time; from pathlib import Path; from s3bench.record.lease import Lease; Lease(Path(sys.argv[1])); "
 HOLD += "print('held', flush=True); time.sleep(600)"
 
 
@@ -162,8 +163,6 @@ def test_a_lease_that_cannot_be_read_is_watched_like_one_elsewhere(tmp_path, mon
 
 
 def test_the_second_process_writes_rows_of_its_own_and_the_first_ones_late_rows_do_not_count(tmp_path):
-    from tests.s3bench.record.test_record import config, rows
-
     folder = record.plan(config(tmp_path))
     first = record.Writer(folder, config(tmp_path), 0)
     first.add_steps(rows(0, 50))
