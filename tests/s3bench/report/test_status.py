@@ -160,7 +160,7 @@ def test_a_dry_run_says_what_would_run_and_for_how_long_and_writes_nothing(tmp_p
     assert "time: about 27 s with 1 runs at a time, measured in r" in beside
     unknown = said("task=regression", "horizon=1000", "results_dir=q")
     assert "time: unknown of regression, of which no run is over here or in a folder beside" in unknown
-    assert "disk: about 44.4 KiB, not measured; of regression an estimate, 40 bytes a step" in unknown
+    assert "disk: about 45.5 kB, not measured; of regression an estimate, 40 bytes a step" in unknown
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
