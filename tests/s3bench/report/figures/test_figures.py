@@ -270,7 +270,7 @@ def test_a_name_stands_for_the_figures_of_all_tasks(everything, tmp_path, capsys
     [
         (["figure2"], "unknown figure 'figure2'. Did you mean fig2?"),
         (["fig5"], "these records lack what fig5 needs: S3 on one task with another order p"),
-        (["loss_c4"], "unknown figure 'loss_c4'. There is: "),
+        (["loss_c4"], "unknown figure 'loss_c4'. Choose from: "),
         (["fig2", "--output", "x.gif"], "--output x.gif: the suffix must be one of .png, .svg, .pdf"),
         (["fig2", "--output", "none/x.svg"], "there is no folder none"),
     ],
