@@ -51,7 +51,9 @@ def main(arguments: list[str] | None = None) -> int:
         print("\ns3bench: stopped; the same command goes on with what is missing", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader, such as head, has seen enough
-        _silence()
+        from s3bench.console import silence_stdout
+
+        silence_stdout()
         return 0
     except OSError as error:
         if os.environ.get("S3BENCH_DEBUG"):
@@ -69,11 +71,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     if rest:
         chosen.overrides += rest
     return chosen
-
-
-def _silence() -> None:
-    """Send what is still printed nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> Parser:
@@ -163,6 +160,7 @@ def _seconds(text: str) -> float:
 
 def _run(chosen: argparse.Namespace) -> int:
     from s3bench import record
+    from s3bench.console import silence_stdout
     from s3bench.record import lease
     from s3bench.run.config.compose import run_config
     from s3bench.run.distributed import of_torchrun
@@ -178,7 +176,7 @@ def _run(chosen: argparse.Namespace) -> int:
         try:
             print(line, flush=True)
         except OSError:  # nobody reads any more, or the disk is full; the run goes on
-            _silence()
+            silence_stdout()
 
     try:
         try:

@@ -256,7 +256,7 @@ def test_spikes_of_any_curve(s3bench, tmp_path):
     pd.DataFrame({"loss": loss}).to_parquet(tmp_path / "curve.parquet")
     assert "2 spikes" in s3bench("spikes", "curve.parquet").stdout
     line = mistake(s3bench("spikes", "curve.csv", "--column", "trainloss"))
-    assert "unknown column of curve.csv 'trainloss'. Did you mean train loss? There is: step, train loss" in line
+    assert "unknown column of curve.csv 'trainloss'. Did you mean train loss? Choose from: step, train loss" in line
 
 
 def test_spikes_are_printed_in_the_files_steps_and_drawn(s3bench, tmp_path):

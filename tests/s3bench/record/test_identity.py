@@ -15,7 +15,7 @@ from s3bench.run.config import code_digest
 from s3bench.run.config.compose import run_config
 from s3bench.run.config.schema import as_dict
 from tests.conftest import ROOT
-from tests.s3bench.report.test_report import make
+from tests.records import make
 
 TASK = """\
 # A comment
@@ -34,7 +34,7 @@ class Mine(Quadratic):
 def code_of(folder, *overrides):
     """The digests of a run as a new process in that folder sees it, and that it imported nothing for them."""
     program = (
-        "import json, sys; sys.path.append('.'); from s3bench.config import run_config; "
+        "import json, sys; sys.path.append('.'); from s3bench.run.config.compose import run_config; "
         "config = run_config(sys.argv[1:]); print(json.dumps([config.run_id, config.code])); "
         "assert not {'torch', 'tasks', 'optimizers', 'mine'} & set(sys.modules)"
     )
@@ -74,7 +74,7 @@ def test_a_changed_task_file_makes_another_run_and_comments_do_not(tmp_path):
         ("optimizers/muon.py", set()),  # another optimizer of the same package
         ("tasks/vit.py", set()),
         ("s3bench/schedule.py", {"schedule"}),
-        ("s3bench/record.py", set()),
+        ("s3bench/record/writer.py", set()),
     ],
 )
 def test_the_code_that_counts_is_that_of_the_parts_of_a_run(tmp_path, file, changed):

@@ -15,29 +15,7 @@ import yaml
 
 from s3bench import record
 from s3bench.errors import UserError
-from s3bench.run.config.compose import run_config
-from s3bench.run.config.schema import as_dict
-
-SUMMARY = {"state": "finished", "steps": 3, "seconds": 1.0, "train_seconds": 0.5, "parameters": 7}
-SUMMARY |= {"fingerprint": "f", "device": "cpu", "versions": {}, "commit": None}
-
-
-def config(tmp_path, *overrides):
-    return as_dict(run_config([f"results_dir={tmp_path}", *overrides]))
-
-
-def rows(start, stop):
-    return [{"step": t, "loss": 1 / (t + 3), "lr": 0.1, "grad_norm": float("nan")} for t in range(start, stop)]
-
-
-def write(tmp_path, *overrides):
-    folder = record.plan(config(tmp_path, *overrides))
-    with record.leased(folder) as lease, record.Writer(folder, config(tmp_path, *overrides), lease.number) as writer:
-        writer.add_steps(rows(0, 2))
-        writer.add_eval({"step": 0, "loss": 2.0, "accuracy": 0.5})
-        writer.add_steps([{**row, "update_rms": 0.25, "update_max": 0.5} for row in rows(2, 3)])
-        writer.finish(SUMMARY)
-    return folder
+from tests.records import SUMMARY, config, rows, write
 
 
 def test_what_was_written_is_read_back_exactly(tmp_path):

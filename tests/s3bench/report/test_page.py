@@ -13,7 +13,7 @@ from s3bench.report.analysis.tables import make_tables
 from s3bench.report.page import page as page_text
 from s3bench.report.write import write_report
 from scripts import bench_report
-from tests.s3bench.report.test_report import make
+from tests.records import make
 
 HOSTILE = '</script><img src=x onerror="window.broken = 1"><!--<script>'
 VERDICT = {

@@ -21,59 +21,11 @@ from s3bench.errors import UserError
 from s3bench.report.analysis.loss_curve import CURVE_POINTS, thinned
 from s3bench.report.analysis.results import read_results
 from s3bench.report.analysis.results_folder import read_runs
-from s3bench.report.analysis.tables import make_tables
 from s3bench.report.figures.available import drawings
 from s3bench.report.formatting import markdown
 from s3bench.report.write import write_report
-from s3bench.run.config.compose import run_config
 from s3bench.run.config.grid import run_configs
-from s3bench.run.config.schema import as_dict
-
-TARGETS = "task.targets=[{metric: loss, at_most: 0.05}, {metric: loss, at_most: 0.5}]"
-EVALS = (0, 50, 90, 100)
-
-
-def make(
-    results, optimizer="s3", multiplier=1, seed=0, final=0.01, state="finished", spikes=(), overrides=(), horizon=100
-):
-    """A record that falls from 1 to `final`, with spikes of height 1 at some steps."""
-    axes = [f"optimizer={optimizer}", f"lr_multiplier={multiplier}", f"seed={seed}", f"horizon={horizon}"]
-    if not any(override.startswith("task.targets") for override in overrides):
-        axes.append(TARGETS)
-    config = as_dict(run_config([*axes, *overrides, f"results_dir={results}"]))
-    folder = record.plan(config)
-    if state == "missing":
-        return folder
-    loss = np.geomspace(1, final, horizon + 1)
-    loss[list(spikes)] += 1
-    with record.Writer(folder, config) as writer:
-        if state == "failed":
-            writer.fail("RuntimeError: <b>boom</b>", "Traceback")
-            return folder
-        stop = 60 if state == "diverged" else horizon
-        rows = [{"step": t, "loss": loss[t], "lr": 0.1, "grad_norm": 1.0, "update_max": 0.5} for t in range(stop)]
-        if state == "diverged":
-            rows[-1]["loss"] = math.nan
-        writer.add_steps(rows)
-        for t in (*EVALS[:-1], horizon) if horizon >= 100 else (0, horizon):
-            if t <= stop:
-                writer.add_eval({"step": t, "loss": loss[t], "distance": 2.0})
-        summary = {"state": state, "steps": stop, "seconds": 1.0, "train_seconds": 1.0, "parameters": 32}
-        summary |= {"fingerprint": "f", "device": "cpu", "versions": {"torch": "2"}, "commit": None}
-        writer.finish(summary)
-    return folder
-
-
-def tables(results):
-    """All tables; no file is written."""
-    return make_tables(read_results(results))
-
-
-def written(results):
-    """The page that is written, and the tables as they are read back."""
-    page = write_report(results)
-    read = {file.stem: pd.read_csv(file) for file in (page.parent / "tables").glob("*.csv")}
-    return page.read_text(encoding="utf-8"), read
+from tests.records import make, tables, written
 
 
 def test_the_tables_hold_the_truth(tmp_path):

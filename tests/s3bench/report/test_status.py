@@ -10,11 +10,13 @@ import pytest
 
 from s3bench import cli, record
 from s3bench.console import duration, seconds_left
+from s3bench.record import config_file
 from s3bench.report.status import show, snapshot
 from s3bench.run.config.compose import run_config
 from s3bench.run.config.grid import run_configs
 from s3bench.run.config.schema import as_dict
 from s3bench.run.sweep import dry_run
+from tests.records import summary
 
 
 def test_a_run_under_way_shows_its_step_and_its_spikes_so_far(tmp_path, capsys):
@@ -48,11 +50,10 @@ def results(tmp_path):
     """Runs in every state: six of two optimizers."""
     grid = ["optimizer=s3,adamw", "seed=0,1,2", "horizon=100", f"results_dir={tmp_path / 'r'}"]
     folders = record.plan_all([as_dict(config) for config in run_configs(grid)])
-    summary = {"steps": 100, "seconds": 4.0, "train_seconds": 2.0, "parameters": 1, "fingerprint": "f", "device": "d"}
-    summary |= {"versions": {"torch": "2"}, "commit": None}
     rows = {"step": [0], "loss": [1.0], "lr": [1.0], "grad_norm": [1.0]}
-    record.write_result(folders[0], rows, rows, summary | {"state": "finished", "spikes": 3})
-    record.write_result(folders[1], rows, rows, summary | {"state": "diverged", "steps": 60})  # spikes not counted
+    record.write_result(folders[0], rows, rows, summary("finished", 100, seconds=4.0, train_seconds=2.0, spikes=3))
+    over = summary("diverged", 60, seconds=4.0, train_seconds=2.0)  # spikes not counted
+    record.write_result(folders[1], rows, rows, over)
     record.write_error(folders[2], "RuntimeError: no", "Traceback")
     return folders
 
@@ -98,8 +99,8 @@ def test_status_reads_the_first_line_of_a_config_and_all_of_it_where_that_is_dam
     full = [record.load_record(folder) for folder in record.folders(tmp_path / "r")]
     assert [{key: value for key, value in row.items() if key != "config"} for row in full] == whole
     for folder in folders:
-        folder.joinpath("config.yaml").write_text(record._config_text(record.load_config(folder)))
-    monkeypatch.setattr(record, "load_config", None)
+        folder.joinpath("config.yaml").write_text(config_file.config_text(record.load_config(folder)))
+    monkeypatch.setattr("s3bench.record.reader.load_config", None)
     assert record.load_rows(tmp_path / "r") == whole
 
 
@@ -135,7 +136,7 @@ def test_status_in_the_terminal_as_json_and_again_until_ctrl_c(s3bench, tmp_path
             raise KeyboardInterrupt
         record.write_error(folders[5], "ValueError: late")
 
-    monkeypatch.setattr("s3bench.status.time.sleep", sleep)
+    monkeypatch.setattr("s3bench.report.status.time.sleep", sleep)
     code, stdout, stderr = called(tmp_path, monkeypatch, capsys, "status", "r", "--watch", "0.2")
     assert (code, stderr, slept) == (0, "", [0.2, 0.2])
     assert "ValueError: late" in stdout
@@ -159,7 +160,7 @@ def test_a_dry_run_says_what_would_run_and_for_how_long_and_writes_nothing(tmp_p
     assert "time: about 27 s with 1 runs at a time, measured in r" in beside
     unknown = said("task=regression", "horizon=1000", "results_dir=q")
     assert "time: unknown of regression, of which no run is over here or in a folder beside" in unknown
-    assert "disk: about 44.4 KiB, not measured; of regression an estimate, 40 bytes a step" in unknown
+    assert "disk: about 45.5 kB, not measured; of regression an estimate, 40 bytes a step" in unknown
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 

@@ -191,7 +191,7 @@ def test_an_unknown_project_is_named_and_not_created():
     with FakeWandb() as server:
         result = dashboard("--entity", "me", "--project", "s3bnch", **server.environment)
     assert result.returncode == 2
-    assert result.stderr == ("wandb_dashboard: unknown project 's3bnch'. Did you mean s3bench? There is: s3bench\n")
+    assert result.stderr == ("wandb_dashboard: unknown project 's3bnch'. Did you mean s3bench? Choose from: s3bench\n")
     assert server.views == []
 
 

@@ -207,7 +207,7 @@ def test_an_error_in_training_fails_the_run_and_names_the_cause(tmp_path):
     config = run_config([targets, f"results_dir={tmp_path}"])
     assert run(config) == "failed"
     (row,) = record.load_records(tmp_path).to_dict("records")
-    assert row["cause"] == "unknown metric in task.targets 'beauty'. There is: distance, loss"
+    assert row["cause"] == "unknown metric in task.targets 'beauty'. Choose from: distance, loss"
     assert "Traceback" in (row["folder"] / "error.txt").read_text()
     assert run(run_config([f"results_dir={tmp_path}"])) == "finished"  # the same run, corrected
     (row,) = record.load_records(tmp_path).to_dict("records")

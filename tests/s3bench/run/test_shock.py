@@ -229,7 +229,7 @@ def test_every_part_of_a_shock_makes_another_run(other):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["shock.kind=gradent"], "unknown shock.kind 'gradent'. Did you mean gradient\\? There is: gradient, labels"),
+        (["shock.kind=gradent"], "unknown shock.kind 'gradent'. Did you mean gradient\\? Choose from: gradient, lab"),
         (["shock.kind=noise", "shock.step=200"], "shock.step is 200; it must be from 0 to 199, within the horizon"),
         (["shock.kind=noise", "shock.step=-1"], "shock.step is -1; it must be from 0 to 199"),
         (["shock.kind=noise", "shock.length=0"], "shock.length is 0; it must be from 1 to 200"),

@@ -19,7 +19,7 @@ from s3bench.report.claims.text import as_json, as_markdown
 from s3bench.report.claims.verdicts import REFUTED, SUPPORTED, UNDECIDED, Claim, judged, of_mean
 from s3bench.report.stats.paired_tests import signed_rank_p
 from s3bench.report.write import write_report
-from tests.s3bench.report.test_report import make
+from tests.records import make
 
 SEEDS = 8
 PARTS = {"s3": (3.0, True, True), "s3 variant": (1.0, True, True)}

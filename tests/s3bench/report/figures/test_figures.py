@@ -18,8 +18,7 @@ from s3bench.report.figures.captions import CAPTIONS, NEEDS
 from s3bench.report.write import write_figures, write_report
 from s3bench.run.config.compose import run_config
 from s3bench.run.config.schema import as_dict
-from tests.s3bench.report.analysis.test_shock_tables import GRADIENT
-from tests.s3bench.report.analysis.test_shock_tables import make as make_shocked
+from tests.records import GRADIENT, make_shocked, summary
 
 ADAMS = ("adamw", "adamw_95", "adamw_same")
 VARIANTS = list(itertools.product((1, 2, 3, 4), ("null", "0.999"), ("true", "false")))
@@ -70,9 +69,7 @@ def _write(config, random, multiplier, final, spikes, state, gradient):
     evals = {"step": at, "loss": np.nan_to_num(loss[at], nan=1.0), "distance": np.ones(5)}
     if gradient:
         evals["grad_norm"] = gradient * horizon**-0.3 * (1 + np.arange(5)[::-1]) * (1 + random.normal(0, 0.02))
-    summary = {"state": state, "steps": steps, "seconds": 1.0, "train_seconds": 1.0, "parameters": 1234}
-    summary |= {"fingerprint": "f", "device": "cpu", "versions": {"torch": "2"}, "commit": None}
-    record.write_result(record.plan(config), columns, evals, summary)
+    record.write_result(record.plan(config), columns, evals, summary(state, steps, parameters=1234))
 
 
 def make_ablation(results, seeds=2, multipliers=(0.1, 1.0), **values):
@@ -271,7 +268,7 @@ def test_a_name_stands_for_the_figures_of_all_tasks(everything, tmp_path, capsys
     [
         (["figure2"], "unknown figure 'figure2'. Did you mean fig2?"),
         (["fig5"], "these records lack what fig5 needs: S3 on one task with another order p"),
-        (["loss_c4"], "unknown figure 'loss_c4'. There is: "),
+        (["loss_c4"], "unknown figure 'loss_c4'. Choose from: "),
         (["fig2", "--output", "x.gif"], "--output x.gif: the suffix must be one of .png, .svg, .pdf"),
         (["fig2", "--output", "none/x.svg"], "there is no folder none"),
     ],

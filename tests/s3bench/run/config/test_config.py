@@ -125,7 +125,7 @@ def test_the_same_cell_asked_for_twice_is_one_run():
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("task=quadrtic", "unknown task 'quadrtic'. Did you mean quadratic\\? There is: .*digits_vit, "),
+        ("task=quadrtic", "unknown task 'quadrtic'. Did you mean quadratic\\? Choose from: .*digits_vit, "),
         ("optimizer=adamv", "unknown optimizer 'adamv'. Did you mean adam"),
         ("experiment=quickstrat", "unknown experiment 'quickstrat'. Did you mean quickstart\\?"),
         ("schedule=cosin", "Did you mean cosine\\?"),
@@ -143,7 +143,7 @@ def test_the_same_cell_asked_for_twice_is_one_run():
         ("horizon=0", "horizon is 0; it must be at least 1"),
         ("measure_every=0", "measure_every is 0"),
         ("clip_norm=-1", "clip_norm is -1.0"),
-        ("decay=matrix", "unknown decay 'matrix'. Did you mean matrices\\? There is: all, matrices"),
+        ("decay=matrix", "unknown decay 'matrix'. Did you mean matrices\\? Choose from: all, matrices"),
         ("decay=1", "decay=1: it must be like 'all'"),
         ("optimizer.p=x", "optimizer.p=x: it must be like 3.0"),
         ("optimizer.nesterov=3", "optimizer.nesterov=3: it must be like True"),
@@ -234,7 +234,7 @@ def test_what_a_class_passes_on_must_be_an_argument_of_its_base_class():
         (["experiment=tuned", "scale=gqu"], "unknown scale 'gqu'. Did you mean gpu\\?"),
         (["experiment=quickstart", "scale=gpu"], "only an experiment has scales, and quickstart has none"),
         (["scale=gpu"], "only an experiment has scales, and adhoc has none"),
-        (["+foo=1"], "unknown key 'foo'.* There is: .*horizon"),
+        (["+foo=1"], "unknown key 'foo'.* Choose from: .*horizon"),
         (["optimizer.bta=0.9,0.95"], "unknown key 'optimizer.bta'. Did you mean optimizer.beta\\?"),
     ],
 )
