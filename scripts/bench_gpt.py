@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from s3bench.build import build_parts
 from s3bench.config import run_config
-from tasks.gpt2 import GPT2
+from tasks.models.gpt2 import GPT2
 from tasks.source_gpt import SourceGPT
 
 TARGET = 1.0  # ratio, at least

@@ -16,7 +16,7 @@ from s3bench import catalog
 from s3bench.build import build_parts
 from s3bench.config import run_config
 from s3bench.errors import UserError
-from tasks.loading import PREFETCH
+from tasks.data.loading import PREFETCH
 
 TARGET = 1.5
 

@@ -7,12 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tasks.documents import Place, documents
-from tasks.encoding import encode
-from tasks.gpt2 import GPT2
-from tasks.prepare import prepared, write_whole
-from tasks.text_gpt2 import END, is_held_out
-from tasks.tokens import ID, TokenTask, check_sizes
+from tasks.data.documents import END, Place, documents, is_held_out
+from tasks.data.encoding import encode
+from tasks.data.prepare import prepared, write_whole
+from tasks.data.tokens import ID, TokenTask, check_sizes
+from tasks.models.gpt2 import GPT2
 
 TOKENIZER = ("openai-community/gpt2", "607a30d783dfa663caf39e06633721c8d4cfcd7e")  # repository and its commit
 

@@ -10,9 +10,9 @@ from typing import ClassVar
 import numpy as np
 from torch import nn
 
-from tasks.gpt import GPT
-from tasks.prepare import prepared
-from tasks.tokens import ID, PARTS, TokenTask, check_sizes, write_facts
+from tasks.data.prepare import prepared
+from tasks.data.tokens import ID, PARTS, TokenTask, check_sizes, write_facts
+from tasks.models.gpt import GPT
 
 # Not the language's own library, or not on every installation.
 LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idlelib", "__pycache__"}

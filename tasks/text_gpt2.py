@@ -7,13 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tasks.documents import Place, documents, find_files, format_of
-from tasks.encoding import encode
-from tasks.gpt2 import GPT2
-from tasks.prepare import prepared, write_whole
-from tasks.tokens import BYTES, TokenTask, check_sizes
+from tasks.data.documents import END, Place, documents, find_files, format_of, is_held_out
+from tasks.data.encoding import encode
+from tasks.data.prepare import prepared, write_whole
+from tasks.data.tokens import BYTES, TokenTask, check_sizes
+from tasks.models.gpt2 import GPT2
 
-END = "<|endoftext|>"  # as GPT-2 names it
 HELD_OUT = 20  # one document in so many
 LEARN_FROM = 100_000_000  # characters of the training text that the encoding is learnt from, the first ones
 
@@ -82,11 +81,6 @@ def encoded_text(data_dir: Path, files: list[Path], column: str | None, vocab_si
         what=f"the text of {names[0]}" + (f" and {len(names) - 1} more files" if len(names) > 1 else ""),
         needs=(4 if packed else 1) * sum(stat.st_size for stat in stats),  # 2 bytes a token of 2 to 5 bytes of text
     )
-
-
-def is_held_out(text: str, one_in: int) -> bool:
-    """Whether a document is held out, by a hash of its text: the same text is never in both parts."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) % one_in == 0
 
 
 def _encode(draft: Path, files: list[str], column: str | None, vocab_size: int) -> None:

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from optimizers import S3, SignSGD, elementwise, fused, fused_gpu, s3
+from optimizers import S3, SignSGD, s3
+from optimizers.engine import elementwise, fused, fused_gpu
 from tests.conftest import small_disk
 from tests.optimizers import triton_stand_in
 

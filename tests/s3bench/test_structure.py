@@ -100,7 +100,7 @@ def test_the_report_side_really_loads_without_torch_hydra_wandb_and_tensorboard(
 
 
 def test_optimizers_know_torch_alone():
-    for file in (ROOT / "optimizers").glob("*.py"):
+    for file in (ROOT / "optimizers").rglob("*.py"):
         assert top_level(file) <= {"torch", "triton", "optimizers", *sys.stdlib_module_names}  # torch brings triton
 
 
@@ -118,7 +118,7 @@ def test_tasks_know_nothing_of_the_harness():
         "PIL",
         "scipy",
     }
-    for file in (ROOT / "tasks").glob("*.py"):
+    for file in (ROOT / "tasks").rglob("*.py"):
         assert top_level(file) <= allowed | set(sys.stdlib_module_names)
 
 

@@ -13,13 +13,13 @@ import pytest
 import torch
 from PIL import Image
 
-from tasks import glyphs, imagenet
-from tasks.cifar import cifar
 from tasks.cifar10_resnet18 import Cifar10ResNet18
+from tasks.data import glyphs, imagenet
+from tasks.data.cifar import cifar
 from tasks.digits_mlp import DigitsMLP
 from tasks.glyphs_vit import GlyphsViT
 from tasks.imagenet_resnet50 import ImageNetResNet50
-from tasks.resnet import RESNET18, resnet
+from tasks.models.resnet import RESNET18, resnet
 from tests.tasks import image_data
 
 from torchvision import datasets, models, transforms  # isort: skip

@@ -16,10 +16,10 @@ from tokenizers import Tokenizer
 from s3bench.build import build_parts
 from s3bench.config import run_config
 from s3bench.errors import UserError
-from tasks.documents import PIECE, Place, documents, find_files
-from tasks.gpt import GPT
-from tasks.gpt2 import GPT2
+from tasks.data.documents import PIECE, Place, documents, find_files
 from tasks.hub_gpt2 import gpt2_tokenizer
+from tasks.models.gpt import GPT
+from tasks.models.gpt2 import GPT2
 from tasks.text_gpt2 import TextGPT2
 from tests.conftest import ROOT
 from tests.tasks.language import HUB, MODEL, overrides, place_hub, text, write_parquet
@@ -142,7 +142,7 @@ def test_evaluation_in_parts_is_the_mean_over_all_windows(tmp_path, monkeypatch)
     torch.manual_seed(0)
     model = task.model()
     whole = task.evaluate(model)
-    monkeypatch.setattr("tasks.tokens.EVAL_TOKENS", 16 * 50)  # 50, 50 and 28 windows
+    monkeypatch.setattr("tasks.data.tokens.EVAL_TOKENS", 16 * 50)  # 50, 50 and 28 windows
     assert task.evaluate(model) == pytest.approx(whole, rel=1e-6)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.prepare import SUMS, prepared
+from tasks.data.prepare import SUMS, prepared
 from tasks.text_gpt2 import TextGPT2
 from tests.conftest import ROOT, flip, until
 from tests.tasks.language import text
@@ -20,9 +20,9 @@ SMALL = {"width": 16, "depth": 1, "heads": 2, "context": 16, "vocab_size": 300}
 # Encodes a few documents at a time, slowly, and says where it began.
 SLOW = """
 import os, sys, time
-import tasks.encoding, tasks.text_gpt2 as text
-tasks.encoding.CHUNK = 3000
-real = tasks.encoding.encode
+import tasks.data.encoding, tasks.text_gpt2 as text
+tasks.data.encoding.CHUNK = 3000
+real = tasks.data.encoding.encode
 def encode(draft, tokenizer, read, *rest, **more):
     def spoken(place):
         print("begins at", *place, flush=True)
@@ -38,7 +38,7 @@ text.TextGPT2(0, data_dir=sys.argv[1], files=[sys.argv[2]], width=16, depth=1, h
 COUNTED = """
 import os, sys, time
 from pathlib import Path
-from tasks.prepare import prepared
+from tasks.data.prepare import prepared
 place = Path(sys.argv[1])
 (place / f"begun-{os.getpid()}").touch()
 def make(draft):

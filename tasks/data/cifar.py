@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from tasks import torchvision_shim  # noqa: F401 (before torchvision)
-from tasks.images import Images
-from tasks.prepare import prepared
+from tasks.data.images import Images
+from tasks.data.prepare import prepared
+from tasks.models import torchvision_shim  # noqa: F401 (before torchvision)
 
 from torchvision import datasets  # isort: skip
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasks.loading import Batch, batches
-from tasks.prepare import write_whole
+from tasks.data.loading import Batch, batches
+from tasks.data.prepare import write_whole
 
 ID = np.dtype("<u2")  # of a token in a file
 LARGEST_VOCABULARY = 65536  # that ID holds

@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasks.images import EVAL_BATCH, scores
-from tasks.loading import Batch, batches
+from tasks.data.images import EVAL_BATCH, scores
+from tasks.data.loading import Batch, batches
 
 # The 47 balanced classes of EMNIST (Cohen et al. 2017): without the small letters that look like their capitals.
 CHARACTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabdefghnqrt"

@@ -18,10 +18,10 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasks import torchvision_shim  # noqa: F401 (before torchvision)
-from tasks.images import scores
-from tasks.loading import Batch, batches
-from tasks.prepare import prepared, write_whole
+from tasks.data.images import scores
+from tasks.data.loading import Batch, batches
+from tasks.data.prepare import prepared, write_whole
+from tasks.models import torchvision_shim  # noqa: F401 (before torchvision)
 
 from torchvision import datasets  # isort: skip
 from torchvision.datasets.utils import check_integrity  # isort: skip

@@ -1,11 +1,13 @@
 """Documents: plain text files, and through Hugging Face datasets the rows of JSON lines, Parquet and CSV files."""
 
+import hashlib
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 FORMATS = {".json": "json", ".jsonl": "json", ".ndjson": "json", ".parquet": "parquet", ".csv": "csv"}  # others: text
+END = "<|endoftext|>"  # as GPT-2 names it
 PIECE = 4096  # characters: a text file longer than that is cut at line ends into documents
 
 
@@ -59,6 +61,11 @@ def documents(files: list[str], column: str | None, start: Place) -> Iterator[tu
         except Exception as error:  # the libraries under datasets raise anything for a damaged or unreachable file
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise ValueError(f"{files[index]} cannot be read: {reason}") from error
+
+
+def is_held_out(text: str, one_in: int) -> bool:
+    """Whether a document is held out, by a hash of its text: the same text is never in both parts."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) % one_in == 0
 
 
 class _Wrong(ValueError):

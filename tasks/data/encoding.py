@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from tasks.documents import Place
-from tasks.prepare import write_whole
-from tasks.tokens import ID, PARTS, write_facts
+from tasks.data.documents import Place
+from tasks.data.prepare import write_whole
+from tasks.data.tokens import ID, PARTS, write_facts
 
 CHUNK = 8 << 20  # characters encoded at once
 SAY_EVERY = 10.0  # seconds between lines of progress

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasks.loading import Batch, batches
+from tasks.data.loading import Batch, batches
 
 EVAL_BATCH = 500  # images
 
