@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optimizers.engine.elementwise import Elementwise, check_beta
-from optimizers.engine.roots import Root, power
+from .engine.elementwise import Elementwise, check_beta
+from .engine.roots import Root, power
 
 
 class S3(Elementwise):

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from optimizers.engine.fused import Columns, Row, apply_fused, has_compiler
-from optimizers.engine.recording import CompilerError
+from .fused import Columns, Row, apply_fused, has_compiler
+from .recording import CompilerError
 
 PIECE = 2**16  # coordinates that the plain rule takes at a time on a CPU: the temporaries stay in its cache
 PIECE_GPU = 2**22  # and elsewhere, where a launch costs more

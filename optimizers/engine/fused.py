@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import increment_version
 
-from optimizers.engine import fused_cpu, fused_gpu
-from optimizers.engine.recording import CompilerError, record
+from . import fused_cpu, fused_gpu
+from .recording import CompilerError, record
 
 Row = tuple[Tensor, ...]  # (param, grad, *state), all of one shape
 Columns = Sequence[Sequence[Tensor]]  # of rows: their params, their grads and so on

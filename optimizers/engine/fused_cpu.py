@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from optimizers.engine.recording import CompilerError, Recording, shown, written
+from .recording import CompilerError, Recording, shown, written
 
 ALONE = 2**15  # coordinates that one thread does sooner than several
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optimizers.engine.recording import CompilerError, Recording, shown, written
+from .recording import CompilerError, Recording, shown, written
 
 BLOCK = 1024  # coordinates of one program
 OPTIONS = {"num_warps": 8, "enable_fp_fusion": True}
