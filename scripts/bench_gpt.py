@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from s3bench.run.build import Task, build_parts
 from s3bench.run.config.compose import run_config
-from tasks.gpt2 import GPT2
+from tasks.models.gpt2 import GPT2
 
 TARGET = 1.0  # ratio, at least
 SET_UP_TARGET = 3.0  # seconds, at most

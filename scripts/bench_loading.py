@@ -17,7 +17,7 @@ from s3bench import catalog
 from s3bench.errors import UserError
 from s3bench.run.build import build_parts
 from s3bench.run.config.compose import run_config
-from tasks.loading import PREFETCH
+from tasks.data.loading import PREFETCH
 
 TARGET = 1.5
 

@@ -70,9 +70,9 @@ def test_a_changed_task_file_makes_another_run_and_comments_do_not(tmp_path):
     [
         ("tasks/quadratic.py", {"task"}),
         ("optimizers/s3.py", {"optimizer"}),
-        ("optimizers/roots.py", {"optimizer"}),  # s3.py imports it
+        ("optimizers/engine/roots.py", {"optimizer"}),  # s3.py imports it
         ("optimizers/muon.py", set()),  # another optimizer of the same package
-        ("tasks/vit.py", set()),
+        ("tasks/models/vit.py", set()),
         ("s3bench/schedule.py", {"schedule"}),
         ("s3bench/record/writer.py", set()),
     ],

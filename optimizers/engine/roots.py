@@ -26,11 +26,11 @@ class Root:
     coefficients: tuple[Coefficients, Coefficients] | None
 
     @classmethod
-    def of(cls, base: float, exponent: float, most: float = 1.0) -> "Root":
+    def of(cls, base: float, exponent: float, largest: float = 1.0) -> "Root":
         """The root with its polynomials, which take a millisecond."""
         if base < 0.5 or exponent in (0.5, 1):  # a square root is faster
             return cls(base, exponent, None)
-        return cls(base, exponent, _coefficients(lambda x: (base + x) ** exponent, most))
+        return cls(base, exponent, _fit_fraction(lambda x: (base + x) ** exponent, largest))
 
     def __call__(self, x: Tensor) -> tuple[Tensor | float, Tensor | float]:
         """Numerator and denominator of each element's root, as new tensors."""
@@ -53,40 +53,40 @@ def _polynomial(x: Tensor, coefficients: Coefficients) -> Tensor | float:
     return result.add_(coefficients[0])
 
 
-def _coefficients(function: Callable[[float], float], most: float) -> tuple[Coefficients, Coefficients] | None:
+def _fit_fraction(function: Callable[[float], float], largest: float) -> tuple[Coefficients, Coefficients] | None:
     """Of the shortest fraction within TOLERANCE of the function on [0, most], exact at 0; None if there is none.
 
     Plain numbers: an optimizer may be made where tensors have no memory.
     """
     start = function(0.0)
-    test = [(most * k / 500, function(most * k / 500)) for k in range(501)]
+    test = [(largest * k / 500, function(largest * k / 500)) for k in range(501)]
     for above, below in DEGREES:
         count = above + below
-        nodes = [most * (1 + math.cos(math.pi * (k + 0.5) / count)) / 2 for k in range(count)]  # Chebyshev's
+        nodes = [largest * (1 + math.cos(math.pi * (k + 0.5) / count)) / 2 for k in range(count)]  # Chebyshev's
         # f(0) + Σ a_k x^k = f(x) (1 + Σ b_k x^k) at the nodes
-        solved = _solved(
+        solved = _solve(
             [
                 [x**k for k in range(1, above + 1)] + [-y * x**k for k in range(1, below + 1)] + [y - start]
                 for x, y in ((x, function(x)) for x in nodes)
             ]
         )
         numerator, denominator = (start, *solved[:above]), (1.0, *solved[above:])
-        if all(abs(_value(x, numerator) / _value(x, denominator) / y - 1) < TOLERANCE for x, y in test):
+        if all(abs(_evaluate(x, numerator) / _evaluate(x, denominator) / y - 1) < TOLERANCE for x, y in test):
             return numerator, denominator
     return None
 
 
-def _solved(rows: list[list[float]]) -> list[float]:
+def _solve(rows: list[list[float]]) -> list[float]:
     """x of A x = b, from the rows of A, each with its element of b at its end: Gauss's elimination."""
     if not rows:
         return []
     *others, first = sorted(rows, key=lambda row: abs(row[0]))
-    rest = _solved([[x - row[0] / first[0] * y for x, y in zip(row, first, strict=True)][1:] for row in others])
+    rest = _solve([[x - row[0] / first[0] * y for x, y in zip(row, first, strict=True)][1:] for row in others])
     known = sum(a * x for a, x in zip(first[1:-1], rest, strict=True))
     return [(first[-1] - known) / first[0], *rest]
 
 
-def _value(x: float, coefficients: Coefficients) -> float:
+def _evaluate(x: float, coefficients: Coefficients) -> float:
     """_polynomial of one number."""
     return sum(coefficient * x**k for k, coefficient in enumerate(coefficients))
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from tasks import torchvision_shim  # noqa: F401 (before torchvision)
+from tasks.models import torchvision_shim  # noqa: F401 (before torchvision)
 
 from torchvision.models import VisionTransformer  # isort: skip
 

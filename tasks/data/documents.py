@@ -1,15 +1,17 @@
 """Documents: plain text files, and through Hugging Face datasets the rows of JSON lines, Parquet and CSV files."""
 
+import hashlib
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 FORMATS = {".json": "json", ".jsonl": "json", ".ndjson": "json", ".parquet": "parquet", ".csv": "csv"}  # others: text
+END = "<|endoftext|>"  # as GPT-2 names it
 PIECE = 4096  # characters: a text file longer than that is cut at line ends into documents
 
 
-class Place(NamedTuple):
+class Position(NamedTuple):
     """A place between documents: this many documents of this file have been read."""
 
     file: int
@@ -35,7 +37,7 @@ def find_files(names: list[str]) -> list[Path]:
     return sorted(found)
 
 
-def documents(files: list[str], column: str | None, start: Place) -> Iterator[tuple[str, Place]]:
+def read_documents(files: list[str], column: str | None, start: Position) -> Iterator[tuple[str, Position]]:
     """The documents from a place on, each with the place after it.
 
     Args:
@@ -49,19 +51,24 @@ def documents(files: list[str], column: str | None, start: Place) -> Iterator[tu
     for index in range(start.file, len(files)):
         row = start.row if index == start.file else 0
         try:
-            for text in _texts(files[index], column, row):
+            for text in _read_texts(files[index], column, row):
                 row += 1
-                yield text, Place(index, row)
+                yield text, Position(index, row)
         except UnicodeDecodeError as error:
             raise ValueError(f"{files[index]} is not UTF-8 text: {error.reason} after document {row}") from error
-        except _Wrong:
+        except _InputError:
             raise
         except Exception as error:  # the libraries under datasets raise anything for a damaged or unreachable file
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise ValueError(f"{files[index]} cannot be read: {reason}") from error
 
 
-class _Wrong(ValueError):
+def is_held_out(text: str, one_in: int) -> bool:
+    """Whether a document is held out, by a hash of its text: the same text is never in both parts."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) % one_in == 0
+
+
+class _InputError(ValueError):
     """A mistake that its message tells in full."""
 
 
@@ -71,15 +78,15 @@ def format_of(file: str) -> str:
     return FORMATS.get((path if path.suffix not in (".gz", ".zst") else Path(path.stem)).suffix.lower(), "text")
 
 
-def _texts(file: str, column: str | None, start: int) -> Iterator[str]:
+def _read_texts(file: str, column: str | None, start: int) -> Iterator[str]:
     if not file.startswith("hf://") and Path(file).stat().st_size == 0:
         return iter(())
     if format_of(file) == "text":
-        return itertools.islice(_pieces(file), start, None)
-    return _rows(file, column, start)
+        return itertools.islice(_read_pieces(file), start, None)
+    return _read_rows(file, column, start)
 
 
-def _pieces(file: str) -> Iterator[str]:
+def _read_pieces(file: str) -> Iterator[str]:
     """A text file, cut at line ends."""
     piece: list[str] = []
     size = 0
@@ -94,7 +101,7 @@ def _pieces(file: str) -> Iterator[str]:
         yield "".join(piece)
 
 
-def _rows(file: str, column: str | None, start: int) -> Iterator[str]:
+def _read_rows(file: str, column: str | None, start: int) -> Iterator[str]:
     """The texts in a file with columns; null is an empty text."""
     import datasets
 
@@ -103,11 +110,11 @@ def _rows(file: str, column: str | None, start: int) -> Iterator[str]:
     first: dict[str, Any] = next(data, {})
     name = column or _text_column(file, first)
     if name not in first:
-        raise _Wrong(f"{file} has no column {name}; it has {', '.join(first)}")
+        raise _InputError(f"{file} has no column {name}; it has {', '.join(first)}")
     for row, values in enumerate(itertools.chain([first], data)):
         text = values[name]
         if not isinstance(text, str | None):
-            raise _Wrong(f"column {name} of {file} holds {type(text).__name__}, not text, in row {row}")
+            raise _InputError(f"column {name} of {file} holds {type(text).__name__}, not text, in row {row}")
         if row >= start:
             yield text or ""
 
@@ -116,4 +123,4 @@ def _text_column(file: str, first: dict[str, Any]) -> str:
     texts = [name for name, value in first.items() if isinstance(value, str)]
     if "text" in first or len(texts) == 1:
         return "text" if "text" in first else texts[0]
-    raise _Wrong(f"which column of {file} is the text? column must name one of {', '.join(texts or first)}")
+    raise _InputError(f"which column of {file} is the text? column must name one of {', '.join(texts or first)}")

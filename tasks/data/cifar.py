@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from tasks import torchvision_shim  # noqa: F401 (before torchvision)
-from tasks.images import Images
-from tasks.prepare import prepared
+from tasks.data.images import Images
+from tasks.data.prepare import prepare
+from tasks.models import torchvision_shim  # noqa: F401 (before torchvision)
 
 from torchvision import datasets  # isort: skip
 
 SIZE = 32  # pixels along one side
 CROP = 4  # pixels of zeros on each side, from which a crop is taken (He et al. 2016, section 4.2)
-NEEDS = 600 << 20  # bytes: the archive, its files and the arrays
+NEEDED_BYTES = 600 << 20  # bytes: the archive, its files and the arrays
 
 # Mean and standard deviation of each colour over the training images, in bytes.
 MEAN = {10: (125.3, 123.0, 113.9), 100: (129.3, 124.1, 112.4)}
@@ -36,10 +36,10 @@ def cifar(classes: int, data_dir: str, download: bool) -> Images:
         ValueError: the files are missing or not the original ones, or cannot be downloaded.
     """
     kind: Any = {10: datasets.CIFAR10, 100: datasets.CIFAR100}[classes]
-    what, folder, raw = f"CIFAR-{classes}", Path(data_dir, f"cifar{classes}"), Path(data_dir, kind.base_folder)
+    description, folder, raw = f"CIFAR-{classes}", Path(data_dir, f"cifar{classes}"), Path(data_dir, kind.base_folder)
     if not (download or folder.exists() or raw.exists()):
         raise ValueError(
-            f"{what} is not in {data_dir}: unpack {kind.filename} there, from {kind.url}, so that it holds "
+            f"{description} is not in {data_dir}: unpack {kind.filename} there, from {kind.url}, so that it holds "
             f"{kind.base_folder}/, or give task.download=true"
         )
 
@@ -49,13 +49,13 @@ def cifar(classes: int, data_dir: str, download: bool) -> Images:
                 data = kind(data_dir, train=part == "train", download=download)
             except RuntimeError as error:  # torchvision's, for a sum that differs
                 raise ValueError(
-                    f"{raw} does not hold the original files of {what} (a file is missing or its MD5 sum differs); "
-                    "unpack the archive again, or give task.download=true"
+                    f"{raw} does not hold the original files of {description} "
+                    "(a file is missing or its MD5 sum differs); unpack the archive again, or give task.download=true"
                 ) from error
             np.save(draft / f"{part}.npy", np.ascontiguousarray(data.data.transpose(0, 3, 1, 2)))
             np.save(draft / f"{part}_labels.npy", np.array(data.targets, dtype=np.int64))
 
-    prepared(folder, convert, what=what, needs=NEEDS)
+    prepare(folder, convert, description=description, needed_bytes=NEEDED_BYTES)
     arrays = {
         name: np.load(folder / f"{name}.npy", mmap_mode="r")
         for name in ("train", "train_labels", "test", "test_labels")

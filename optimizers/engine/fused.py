@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import increment_version
 
-from optimizers import fused_cpu, fused_gpu
-from optimizers.recording import CompilerError, record
+from . import fused_cpu, fused_gpu
+from .recording import CompilerError, record
 
 Row = tuple[Tensor, ...]  # (param, grad, *state), all of one shape
 Columns = Sequence[Sequence[Tensor]]  # of rows: their params, their grads and so on
@@ -25,16 +25,16 @@ DEVICE = operator.attrgetter("device")
 DTYPE = operator.attrgetter("dtype")
 SHAPE = operator.attrgetter("shape")
 PLAIN = {Tensor, nn.Parameter}  # others may have no memory of their own
-MOST = 64  # settings of one rule that are kept compiled
+MAX_SETTINGS = 64  # settings of one rule that are kept compiled
 COMPILERS: dict[str, Any] = {"cpu": fused_cpu, "cuda": fused_gpu}
 
 
 def has_compiler(device_type: str) -> bool:
     """Whether what compiles for this type of device seems to be there."""
-    return device_type in COMPILERS and bool(COMPILERS[device_type].there())
+    return device_type in COMPILERS and bool(COMPILERS[device_type].is_available())
 
 
-def apply_fused(apply: Callable[..., None], columns: Columns, settings: dict[str, Any], owner: int) -> Iterable[Row]:
+def apply_fused(apply: Callable[..., None], columns: Columns, settings: dict[str, Any], group_id: int) -> Iterable[Row]:
     """Call ``apply(*row, **settings)``, compiled, for all rows that can be seen flat, and return the others.
 
     Raises CompilerError, before anything has changed. (Triton compiles when a kernel is first called. Where that fails
@@ -43,13 +43,13 @@ def apply_fused(apply: Callable[..., None], columns: Columns, settings: dict[str
     """
     varying = {name: settings[name] for name in SCALARS if settings.get(name) is not None}
     fixed = tuple((name, value) for name, value in settings.items() if name not in varying)
-    if not _is_compiled(settings["rule"], fixed, owner):
+    if not _may_compile(settings["rule"], fixed, group_id):
         return zip(*columns, strict=True)
-    kinds = _kinds(columns)
+    kinds = _group_by_kind(columns)
     others = [row for kind in list(kinds) if not _compilable(*kind) for row in zip(*kinds.pop(kind), strict=True)]
     work = []
     for (device, dtypes, _), alike in kinds.items():
-        work.append((device.type, _kernel(apply, device.type, dtypes, scalars=tuple(varying), fixed=fixed), alike))
+        work.append((device.type, _make_kernel(apply, device.type, dtypes, scalars=tuple(varying), fixed=fixed), alike))
     work.sort(key=lambda kind: kind[0], reverse=True)  # "cuda" first, which may fail here
     for place, (_, kernel, alike) in enumerate(work):
         try:
@@ -64,27 +64,27 @@ def apply_fused(apply: Callable[..., None], columns: Columns, settings: dict[str
     return others
 
 
-def _is_compiled(rule: Callable[..., Tensor], fixed: tuple[tuple[str, Any], ...], owner: int) -> bool:
+def _may_compile(rule: Callable[..., Tensor], fixed: tuple[tuple[str, Any], ...], group_id: int) -> bool:
     """Whether a rule with these settings is compiled, or is to be.
 
     After the first ones only where a group has them for a second step, in place of the least recently used: a schedule
     that changes them at each step would compile each time.
     """
     try:
-        compiled, waiting = _settings[rule]
+        compiled, waiting = _settings_of_rule[rule]
         if fixed in compiled:
             compiled.move_to_end(fixed)
             return True
     except TypeError as error:
         raise CompilerError("a rule with settings that are not hashable cannot be fused") from error
-    if len(compiled) >= MOST:
+    if len(compiled) >= MAX_SETTINGS:
         owners = waiting.setdefault(fixed, set())
-        if owner not in owners:
-            owners.add(owner)
-            if len(waiting) > MOST:
+        if group_id not in owners:
+            owners.add(group_id)
+            if len(waiting) > MAX_SETTINGS:
                 waiting.popitem(last=False)
             warnings.warn(
-                f"a rule had over {MOST} settings; new ones are not fused, and slower, at first", stacklevel=5
+                f"a rule had over {MAX_SETTINGS} settings; new ones are not fused, and slower, at first", stacklevel=5
             )
             return False
         del waiting[fixed]
@@ -94,12 +94,12 @@ def _is_compiled(rule: Callable[..., Tensor], fixed: tuple[tuple[str, Any], ...]
 
 
 # By rule: the settings that are compiled, the last used at the end, and those that groups have had for one step.
-_settings: dict[Any, tuple[OrderedDict[Any, None], OrderedDict[Any, set[int]]]] = defaultdict(
+_settings_of_rule: dict[Any, tuple[OrderedDict[Any, None], OrderedDict[Any, set[int]]]] = defaultdict(
     lambda: (OrderedDict(), OrderedDict())
 )
 
 
-def _kinds(columns: Columns) -> dict[tuple[torch.device, tuple[torch.dtype, ...], bool], Columns]:
+def _group_by_kind(columns: Columns) -> dict[tuple[torch.device, tuple[torch.dtype, ...], bool], Columns]:
     """The rows by their device and types, and whether they can be seen flat."""
     tensors = list(itertools.chain.from_iterable(columns))
     types = [set(map(DTYPE, column)) for column in columns]
@@ -111,12 +111,12 @@ def _kinds(columns: Columns) -> dict[tuple[torch.device, tuple[torch.dtype, ...]
         and all(len(found) == 1 for found in types)
         and all(others == sizes[0] for others in sizes)
         and not any(map(Tensor.is_neg, columns[1]))
-        and (all(map(Tensor.is_contiguous, tensors)) or _alike(columns))
+        and (all(map(Tensor.is_contiguous, tensors)) or _have_one_layout(columns))
     ):  # nearly always, and looking at each row would take as long as a GPU's step
         return {(tensors[0].device, tuple(found.pop() for found in types), True): columns}
     kinds: dict[Any, list[Row]] = defaultdict(list)
     for row in zip(*columns, strict=True):
-        kinds[row[0].device, tuple(tensor.dtype for tensor in row), _flat(row)].append(row)
+        kinds[row[0].device, tuple(tensor.dtype for tensor in row), _is_flat(row)].append(row)
     return {kind: list(zip(*alike, strict=True)) for kind, alike in kinds.items()}
 
 
@@ -128,7 +128,7 @@ def _compilable(device: torch.device, dtypes: tuple[torch.dtype, ...], flat: boo
 
 
 @functools.lru_cache(maxsize=256)
-def _kernel(
+def _make_kernel(
     apply: Callable[..., None],
     device_type: str,
     dtypes: tuple[torch.dtype, ...],
@@ -143,20 +143,20 @@ def _kernel(
         columns = {name: torch.zeros(2, dtype=dtype, device="cpu") for name, dtype in zip(names, dtypes, strict=True)}
         numbers = {name: torch.ones((), dtype=wide, device="cpu") for name in scalars}
         recording = record(lambda: apply(*columns.values(), **numbers, **dict(fixed)), columns | numbers)
-    made: Kernel = COMPILERS[device_type].kernel(recording, dict(zip(names, dtypes, strict=True)), scalars)
+    made: Kernel = COMPILERS[device_type].make_kernel(recording, dict(zip(names, dtypes, strict=True)), scalars)
     return made
 
 
-def _flat(row: Row) -> bool:
+def _is_flat(row: Row) -> bool:
     """Whether all tensors of a row are as large and on one device, in memory in one order and without gaps."""
     if any(tensor.device != row[0].device or tensor.shape != row[0].shape for tensor in row):
         return False
     if any(type(tensor) not in PLAIN or tensor.is_neg() for tensor in row):
         return False
-    return all(tensor.is_contiguous() for tensor in row) or _alike([(tensor,) for tensor in row])
+    return all(tensor.is_contiguous() for tensor in row) or _have_one_layout([(tensor,) for tensor in row])
 
 
-def _alike(columns: Columns) -> bool:
+def _have_one_layout(columns: Columns) -> bool:
     """Whether the tensors of each row have one shape, and one order in memory (as channels last) without gaps."""
     layouts = [list(map(_layout, map(SHAPE, column), map(Tensor.stride, column))) for column in columns]
     return None not in layouts[0] and all(others == layouts[0] for others in layouts)

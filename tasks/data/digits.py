@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 from sklearn.datasets import load_digits
 
-from tasks.images import Images
+from tasks.data.images import Images
 
 SIZE = 8  # pixels along one side
 CLASSES = 10

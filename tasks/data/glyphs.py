@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasks.images import EVAL_BATCH, scores
-from tasks.loading import Batch, batches
+from tasks.data.images import EVAL_BATCH, evaluate_classifier
+from tasks.data.loading import Batch, batches_by_step
 
 # The 47 balanced classes of EMNIST (Cohen et al. 2017): without the small letters that look like their capitals.
 CHARACTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabdefghnqrt"
@@ -59,17 +59,17 @@ class Glyphs:
         self.seed = seed
         self.batch = batch
         self.workers = workers
-        self.train = drawn(tuple(FONTS))
+        self.train = draw_characters(tuple(FONTS))
 
     def batches(self, start_step: int, rows: slice = slice(None)) -> Iterator[Batch]:
         """Endless (images, labels), of which `rows` are given: float32 of about unit variance, (n, 1, 32, 32)."""
-        return batches(lambda step: self._batch(step, rows), start_step, self.workers)
+        return batches_by_step(lambda step: self._batch(step, rows), start_step, self.workers)
 
     def _batch(self, step: int, rows: slice) -> Batch:
         random = np.random.default_rng([self.seed, step])
         fonts = random.integers(len(FONTS), size=self.batch)
         labels = random.integers(len(CHARACTERS), size=self.batch)
-        images = distorted(self.train[fonts, labels], random, rows)
+        images = distort(self.train[fonts, labels], random, rows)
         return images, torch.from_numpy(labels[rows])
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -79,19 +79,20 @@ class Glyphs:
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Mean cross-entropy in nats and accuracy in [0, 1] on the held-out fonts."""
-        images, labels = held_out()
-        return scores(model, zip(torch.split(images, EVAL_BATCH), torch.split(labels, EVAL_BATCH), strict=True))
+        images, labels = held_out_images()
+        parts = zip(torch.split(images, EVAL_BATCH), torch.split(labels, EVAL_BATCH), strict=True)
+        return evaluate_classifier(model, parts)
 
     def fingerprint(self) -> str:
         """Of all characters as they are drawn before any distortion, and of the held-out images."""
-        images, labels = held_out()
+        images, labels = held_out_images()
         digest = hashlib.sha256(self.train.tobytes())
         digest.update(images.numpy().tobytes() + labels.numpy().tobytes())
         return digest.hexdigest()[:16]
 
 
 @cache
-def drawn(fonts: tuple[str, ...]) -> npt.NDArray[np.uint8]:
+def draw_characters(fonts: tuple[str, ...]) -> npt.NDArray[np.uint8]:
     """Every character of each font, white on black: (fonts, characters, 48, 48). Raises ValueError without a font."""
     folder = Path(matplotlib.get_data_path(), "fonts", "ttf")
     images = np.empty((len(fonts), len(CHARACTERS), DRAWN, DRAWN), dtype=np.uint8)
@@ -108,14 +109,14 @@ def drawn(fonts: tuple[str, ...]) -> npt.NDArray[np.uint8]:
 
 
 @cache
-def held_out() -> tuple[Tensor, Tensor]:
+def held_out_images() -> tuple[Tensor, Tensor]:
     """Images and labels of the held-out fonts: every character in each font, five times."""
-    images = np.repeat(drawn(tuple(HELD_OUT_FONTS)).reshape(-1, DRAWN, DRAWN), HELD_OUT_EACH, axis=0)
+    images = np.repeat(draw_characters(tuple(HELD_OUT_FONTS)).reshape(-1, DRAWN, DRAWN), HELD_OUT_EACH, axis=0)
     labels = np.tile(np.repeat(np.arange(len(CHARACTERS)), HELD_OUT_EACH), len(HELD_OUT_FONTS))
-    return distorted(images, np.random.default_rng(0), slice(None)), torch.from_numpy(labels)
+    return distort(images, np.random.default_rng(0), slice(None)), torch.from_numpy(labels)
 
 
-def distorted(pixels: npt.NDArray[np.uint8], random: np.random.Generator, rows: slice) -> Tensor:
+def distort(pixels: npt.NDArray[np.uint8], random: np.random.Generator, rows: slice) -> Tensor:
     """Images of drawn characters, `rows` of the batch: each with its own affine map, ink and noise.
 
     Args:

@@ -10,25 +10,25 @@ from typing import Any
 
 import numpy as np
 
-from tasks.documents import Place
-from tasks.prepare import write_whole
-from tasks.tokens import ID, PARTS, write_facts
+from tasks.data.documents import Position
+from tasks.data.prepare import write_whole
+from tasks.data.tokens import ID, PARTS, write_facts
 
 CHUNK = 8 << 20  # characters encoded at once
-SAY_EVERY = 10.0  # seconds between lines of progress
+PROGRESS_EVERY = 10.0  # seconds between lines of progress
 PROGRESS = "progress.json"
 
-Document = tuple[str, Place]
+Document = tuple[str, Position]
 
 
 def encode(
     draft: Path,
     tokenizer: Any,
-    read: Callable[[Place], Iterator[Document]],
-    is_held_out: Callable[[str, Place], bool],
+    read: Callable[[Position], Iterator[Document]],
+    is_held_out: Callable[[str, Position], bool],
     *,
     end: int | None,
-    most: int | None = None,
+    max_tokens: int | None = None,
     files: int,
 ) -> None:
     """Write train.bin, held_out.bin and facts.json (see tokens.py) into a draft, where an earlier call was left off.
@@ -48,9 +48,9 @@ def encode(
         ValueError: there is no text, or none that is held out.
     """
     state = _resume(draft)
-    said = time.monotonic()
+    printed = time.monotonic()
     with (draft / "train.bin").open("ab") as train, (draft / "held_out.bin").open("ab") as held_out:
-        for chunk in _chunks(read(Place(*state["place"]))):
+        for chunk in _chunks(read(Position(*state["place"]))):
             encodings = tokenizer.encode_batch_fast([text for text, _ in chunk], add_special_tokens=False)
             for (text, place), encoding in zip(chunk, encodings, strict=True):
                 part = "held_out" if is_held_out(text, place) else "train"
@@ -64,18 +64,18 @@ def encode(
                 os.fsync(out.fileno())
             state["place"] = chunk[-1][1]
             write_whole(draft / PROGRESS, json.dumps(state).encode())
-            if time.monotonic() - said > SAY_EVERY:
-                said = time.monotonic()
+            if time.monotonic() - printed > PROGRESS_EVERY:
+                printed = time.monotonic()
                 print(_progress(state, files), file=sys.stderr, flush=True)
-            if most is not None and state["tokens"]["train"] >= most:
+            if max_tokens is not None and state["tokens"]["train"] >= max_tokens:
                 break
-    _finish(draft, state, tokenizer, most)
+    _finish(draft, state, tokenizer, max_tokens)
 
 
 def _resume(draft: Path) -> dict[str, Any]:
     """How far an earlier call came; what it wrote after it had said so is cut off."""
     state: dict[str, Any] = {
-        "place": Place(0, 0),
+        "place": Position(0, 0),
         **{key: dict.fromkeys(PARTS, 0) for key in ("documents", "bytes", "tokens")},
     }
     if (draft / PROGRESS).exists():
@@ -106,13 +106,13 @@ def _progress(state: dict[str, Any], files: int) -> str:
     return f"  file {file + 1} of {files}, {sum(state['tokens'].values()) / 1e6:,.1f} million tokens"
 
 
-def _finish(draft: Path, state: dict[str, Any], tokenizer: Any, most: int | None) -> None:
+def _finish(draft: Path, state: dict[str, Any], tokenizer: Any, max_tokens: int | None) -> None:
     for part, name in zip(PARTS, ("training", "held-out"), strict=True):
         if not state["tokens"][part]:
             total = sum(state["documents"].values())
             raise ValueError(f"there is no {name} text among the {total} documents that are not empty")
-    if most is not None and state["tokens"]["train"] > most:
-        os.truncate(draft / "train.bin", most * ID.itemsize)
+    if max_tokens is not None and state["tokens"]["train"] > max_tokens:
+        os.truncate(draft / "train.bin", max_tokens * ID.itemsize)
     write_facts(
         draft,
         vocabulary=tokenizer.get_vocab_size(),

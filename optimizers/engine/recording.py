@@ -55,7 +55,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.value: dict[int, Operand] = {id(tensor): name for name, tensor in inputs.items()}
         self.operations: list[Operation] = []
-        self._kept: list[Tensor] = []  # else an id could be given anew
+        self._alive: list[Tensor] = []  # else an id could be given anew
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -69,14 +69,14 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             or not _keeps_precision(name, changed)
         ):
             raise CompilerError(f"a rule with such a call of {name} cannot be fused")
-        self._kept.append(changed)
+        self._alive.append(changed)
         if name == "lerp" and not isinstance(operands[2], str):
             self.value[id(changed)] = self._lerp(operands, changed.dtype)
         else:
-            self.value[id(changed)] = self._note(name, operands)
+            self.value[id(changed)] = self._add(name, operands)
         return result
 
-    def _note(self, name: str, operands: tuple[Operand, ...]) -> Operand:
+    def _add(self, name: str, operands: tuple[Operand, ...]) -> Operand:
         """The value of an operation: a new one, or one that is known."""
         if name in ("clone", "_to_copy", "scalar_tensor"):
             return operands[0]
@@ -99,10 +99,10 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """As torch has it: from the nearer end, with a weight of the tensors' type."""
         start, end, number = operands
         weight = torch.tensor(number, dtype=dtype, device="cpu").item()
-        change = self._note("sub", (end, start))
+        change = self._add("sub", (end, start))
         if abs(weight) < 0.5:
-            return self._note("add", (start, self._note("mul", (change, weight))))
-        return self._note("sub", (end, self._note("mul", (change, 1 - weight))))
+            return self._add("add", (start, self._add("mul", (change, weight))))
+        return self._add("sub", (end, self._add("mul", (change, 1 - weight))))
 
 
 def _keeps_precision(name: str, result: Any) -> bool:
@@ -114,19 +114,19 @@ def _keeps_precision(name: str, result: Any) -> bool:
     return result.is_floating_point() and (result.dtype.itemsize >= 4 or name in ("clone", "copy"))
 
 
-def written(
+def translate(
     recording: Recording, expressions: Mapping[str, str], number: Callable[[float], str]
 ) -> list[tuple[str, str]]:
     """Each operation's result and its expression in another language; CompilerError for one that it lacks."""
     lines = []
     for result, name, operands in recording.operations:
         try:
-            lines.append((result, expressions[name].format(*(shown(operand, number) for operand in operands))))
+            lines.append((result, expressions[name].format(*(operand_text(operand, number) for operand in operands))))
         except (KeyError, IndexError) as error:
             raise CompilerError(f"a rule with such a call of {name} cannot be fused") from error
     return lines
 
 
-def shown(operand: Operand, number: Callable[[float], str]) -> str:
+def operand_text(operand: Operand, number: Callable[[float], str]) -> str:
     """A value's name, or a number in another language."""
     return operand if isinstance(operand, str) else number(float(operand))

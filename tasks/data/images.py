@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasks.loading import Batch, batches
+from tasks.data.loading import Batch, batches_by_step
 
 EVAL_BATCH = 500  # images
 
@@ -35,7 +35,7 @@ class Images:
 
 
 @torch.no_grad()
-def scores(model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
+def evaluate_classifier(model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
     """Mean cross-entropy in nats and accuracy in [0, 1] over batches of (images, labels)."""
     device = next(model.parameters()).device
     loss, right, count = 0.0, 0, 0
@@ -81,7 +81,7 @@ class ImageTask:
 
     def batches(self, start_step: int, rows: slice = slice(None)) -> Iterator[Batch]:
         """Endless (images, labels), of which `rows` are given: float32 images of about unit variance."""
-        return batches(lambda step: self._batch(step, rows), start_step, self.workers)
+        return batches_by_step(lambda step: self._batch(step, rows), start_step, self.workers)
 
     def _batch(self, step: int, rows: slice) -> Batch:
         epoch, place = divmod(step, len(self.images.train) // self.batch)
@@ -89,9 +89,9 @@ class ImageTask:
         random = np.random.default_rng([self.seed, 1, step])
         down, right = np.divmod(random.integers((2 * self.shift + 1) ** 2, size=self.batch), 2 * self.shift + 1)
         mirrored = random.random(self.batch) < 0.5 if self.flip else np.zeros(self.batch, dtype=bool)
-        pixels = _shifted(self.images.train[chosen[rows]], down[rows], right[rows], self.shift)
+        pixels = _shift(self.images.train[chosen[rows]], down[rows], right[rows], self.shift)
         pixels[mirrored[rows]] = pixels[mirrored[rows], ..., ::-1]
-        return self._scaled(pixels), torch.from_numpy(self.images.train_labels[chosen[rows]])
+        return self._normalize(pixels), torch.from_numpy(self.images.train_labels[chosen[rows]])
 
     def _order(self, epoch: int) -> npt.NDArray[np.int64]:
         count = len(self.images.train)
@@ -101,7 +101,7 @@ class ImageTask:
             self._epoch, self._permutation = epoch, np.random.default_rng([self.seed, 0, epoch]).permutation(count)
         return self._permutation
 
-    def _scaled(self, pixels: npt.NDArray[np.uint8]) -> Tensor:
+    def _normalize(self, pixels: npt.NDArray[np.uint8]) -> Tensor:
         mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.images.mean, self.images.std))
         return torch.from_numpy(pixels.astype(np.float32)).sub_(mean).div_(std)
 
@@ -114,14 +114,14 @@ class ImageTask:
         """Mean cross-entropy in nats and accuracy in [0, 1] on the held-out images, neither shifted nor mirrored."""
         parts = [slice(start, start + EVAL_BATCH) for start in range(0, len(self.images.held_out), EVAL_BATCH)]
         held_out, labels = self.images.held_out, torch.from_numpy(self.images.held_out_labels)
-        return scores(model, ((self._scaled(held_out[part]), labels[part]) for part in parts))
+        return evaluate_classifier(model, ((self._normalize(held_out[part]), labels[part]) for part in parts))
 
     def fingerprint(self) -> str:
         """Of all pixels and labels, training and held-out."""
         return self.images.fingerprint()
 
 
-def _shifted(
+def _shift(
     pixels: npt.NDArray[np.uint8], down: npt.NDArray[np.int64], right: npt.NDArray[np.int64], largest: int
 ) -> npt.NDArray[np.uint8]:
     """Each image's window at its place in the image padded with zeros by `largest` on each side."""

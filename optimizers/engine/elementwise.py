@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from optimizers.fused import Columns, Row, apply_fused, has_compiler
-from optimizers.recording import CompilerError
+from .fused import Columns, Row, apply_fused, has_compiler
+from .recording import CompilerError
 
-PIECE = 2**16  # coordinates that the plain rule takes at a time on a CPU: the temporaries stay in its cache
+PIECE_CPU = 2**16  # coordinates that the plain rule takes at a time on a CPU: the temporaries stay in its cache
 PIECE_GPU = 2**22  # and elsewhere, where a launch costs more
 FLAGS: dict[str, tuple[bool | None, ...]] = {"foreach": (None, True, False), "fused": (None, True, False)}
 FLAGS |= {"maximize": (True, False), "capturable": (True, False)}
-MANY = 2**20  # coordinates for which compiling pays: up to seconds once, for a step many times faster
+MIN_COMPILED = 2**20  # coordinates for which compiling pays: up to seconds once, for a step many times faster
 
 
 class Elementwise(Optimizer):
@@ -80,14 +80,15 @@ class Elementwise(Optimizer):
         scaler = {name: getattr(self, name, None) for name in ("grad_scale", "found_inf")}  # GradScaler's, for one call
         for group in self.param_groups:
             rule, names, settings = self.rule(group)
-            settings |= _common(group) | scaler
+            settings |= _common_settings(group) | scaler
             columns = self._columns(group["params"], names)
             settings["rule"] = rule
             if torch.compiler.is_compiling():  # the whole step, by the user: torch.compile makes its own pieces
                 _apply_all(zip(*columns, strict=True), settings)
                 continue
-            if group["fused"] or (group["fused"] is None and group["foreach"] is None and _pays(columns[0], rule)):
-                rows = _apply_fused(columns, settings, owner=id(group), must=bool(group["fused"]))
+            undecided = group["fused"] is None and group["foreach"] is None
+            if group["fused"] or (undecided and _worth_compiling(columns[0], rule)):
+                rows = _apply_fused(columns, settings, group_id=id(group), required=bool(group["fused"]))
             else:
                 rows = zip(*columns, strict=True)
             rows = list(rows)
@@ -102,13 +103,13 @@ class Elementwise(Optimizer):
         if {grad.layout for grad in grads} - {torch.strided}:
             raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
         states = [self.state[param] for param in params]
-        columns: Columns = [params, grads, *(self._column(name, params, states) for name in names)]
+        columns: Columns = [params, grads, *(self._state_column(name, params, states) for name in names)]
         if any(hasattr(kind, "to_local") for kind in set(map(type, params))):
-            rows = zip(*columns, strict=True)
-            columns = list(zip(*(_local(*row) if hasattr(row[0], "to_local") else row for row in rows), strict=True))
+            rows = [_local_row(*row) if hasattr(row[0], "to_local") else row for row in zip(*columns, strict=True)]
+            columns = list(zip(*rows, strict=True))
         return columns
 
-    def _column(self, name: str, params: list[Any], states: list[dict[str, Tensor]]) -> list[Tensor]:
+    def _state_column(self, name: str, params: list[Any], states: list[dict[str, Tensor]]) -> list[Tensor]:
         """One state tensor of each parameter; they start at 0."""
         try:
             return [state[name] for state in states]
@@ -116,7 +117,8 @@ class Elementwise(Optimizer):
             self._refuse_complex(params)
             for param, state in zip(params, states, strict=True):
                 if name not in state:
-                    state[name] = torch.zeros_like(param, dtype=_precision(param), memory_format=torch.preserve_format)
+                    dtype = _compute_dtype(param)
+                    state[name] = torch.zeros_like(param, dtype=dtype, memory_format=torch.preserve_format)
             return [state[name] for state in states]
 
     def _refuse_complex(self, params: Iterable[Tensor]) -> None:
@@ -149,14 +151,14 @@ class Elementwise(Optimizer):
                 if (
                     isinstance(value, Tensor)
                     and value.is_floating_point()
-                    and not value.dtype == param.dtype == _precision(param)
+                    and not value.dtype == param.dtype == _compute_dtype(param)
                 ):
-                    scale = self.state_scale(_precision(param)) / self.state_scale(_precision(value))
+                    scale = self.state_scale(_compute_dtype(param)) / self.state_scale(_compute_dtype(value))
                     value = value if scale == 1 else value.double() * scale
-                    self.state[param][name] = value.to(param.device, _precision(param), copy=True)
+                    self.state[param][name] = value.to(param.device, _compute_dtype(param), copy=True)
 
 
-def _local(param: Any, grad: Any, *state: Any) -> Row:
+def _local_row(param: Any, grad: Any, *state: Any) -> Row:
     """Of DTensors the parts that lie here."""
     if grad.placements != param.placements:
         grad = grad.redistribute(placements=param.placements)
@@ -169,12 +171,12 @@ def check_beta(name: str, beta: float) -> None:
         raise ValueError(f"{name} is {beta}; it must be in [0, 1)")
 
 
-def _precision(param: Tensor) -> torch.dtype:
+def _compute_dtype(param: Tensor) -> torch.dtype:
     """The type that the rule computes in, and that the state has."""
     return torch.float32 if param.dtype.itemsize < 4 else param.dtype
 
 
-def _common(group: dict[str, Any]) -> dict[str, Any]:
+def _common_settings(group: dict[str, Any]) -> dict[str, Any]:
     """What _apply takes of every group; no weight decay is None, so that its value need not be compiled in."""
     lr, decay = (x.reshape(()) if isinstance(x, Tensor) else x for x in (group["lr"], group["weight_decay"]))
     shrink = 1 - lr * decay if decay else None
@@ -196,7 +198,7 @@ def _apply(
     """One update in place. With found_inf other than 0 everything keeps its value."""
     kept = (param, *state)
     new = kept if found_inf is None else tuple(tensor.clone() for tensor in kept)
-    wide = new[0].to(_precision(param))
+    wide = new[0].to(_compute_dtype(param))
     for tensor in state:
         if tensor.dtype != wide.dtype:
             raise RuntimeError(
@@ -227,18 +229,18 @@ def _apply_all(pieces: Iterable[Row], settings: dict[str, Any]) -> None:
         _apply(*piece, **settings)
 
 
-def _apply_fused(columns: Columns, settings: dict[str, Any], *, owner: int, must: bool) -> Iterable[Row]:
+def _apply_fused(columns: Columns, settings: dict[str, Any], *, group_id: int, required: bool) -> Iterable[Row]:
     """Apply the rule to the rows that can be fused, and return the others; where compiling fails these are all."""
     try:
-        return apply_fused(_apply, columns, settings, owner)
+        return apply_fused(_apply, columns, settings, group_id)
     except CompilerError as error:
-        if must:
+        if required:
             raise RuntimeError(
                 "fused=True compiles the update, which failed; it needs a C++ compiler on a CPU and Triton on a GPU. "
                 f"foreach=True needs neither. ({error})"
             ) from error
         warnings.warn(f"compiling failed, so updates are slower from here on ({error})", stacklevel=3)
-        _failed.add((columns[0][0].device.type, settings["rule"]))
+        _failed_to_compile.add((columns[0][0].device.type, settings["rule"]))
         return zip(*columns, strict=True)
 
 
@@ -250,9 +252,9 @@ def _pieces(rows: Iterable[Row]) -> Iterator[Row]:
         param, count = row[0], row[0].numel()
         if not all(tensor.is_contiguous() for tensor in row):
             yield row
-        elif count >= PIECE // 4:
+        elif count >= PIECE_CPU // 4:
             flat = tuple(tensor.view(-1) for tensor in row)
-            largest = PIECE if param.device.type == "cpu" else PIECE_GPU
+            largest = PIECE_CPU if param.device.type == "cpu" else PIECE_GPU
             if count > largest:
                 yield from zip(*(torch.split(tensor, largest) for tensor in flat), strict=True)
             else:
@@ -261,14 +263,14 @@ def _pieces(rows: Iterable[Row]) -> Iterator[Row]:
             kind = param.device, *(tensor.dtype for tensor in row)  # of several types cat would make one
             gathered[kind].append(tuple(tensor if tensor.ndim == 1 else tensor.view(-1) for tensor in row))
             size[kind] += count
-            if size[kind] > PIECE * 3 // 4:
-                yield from _together(gathered.pop(kind))
+            if size[kind] > PIECE_CPU * 3 // 4:
+                yield from _gathered(gathered.pop(kind))
                 del size[kind]
     for small in gathered.values():
-        yield from _together(small)
+        yield from _gathered(small)
 
 
-def _together(rows: list[Row]) -> Iterator[Row]:
+def _gathered(rows: list[Row]) -> Iterator[Row]:
     """The flat rows as one, whose changes are written back to them when the caller comes for the next."""
     if len(rows) == 1:
         yield rows[0]
@@ -282,12 +284,12 @@ def _together(rows: list[Row]) -> Iterator[Row]:
             torch._foreach_copy_(column, torch.split(one, sizes))
 
 
-def _pays(params: Sequence[Tensor], rule: Callable[..., Tensor]) -> bool:
+def _worth_compiling(params: Sequence[Tensor], rule: Callable[..., Tensor]) -> bool:
     """Whether compiling does: the parameters are large enough, and there seems to be a compiler for their device."""
-    if sum(map(Tensor.numel, params)) < MANY:
+    if sum(map(Tensor.numel, params)) < MIN_COMPILED:
         return False
     kind = params[0].device.type
-    return (kind, rule) not in _failed and has_compiler(kind)
+    return (kind, rule) not in _failed_to_compile and has_compiler(kind)
 
 
-_failed: set[Any] = set()  # types of devices for which compiling has failed, and the rules
+_failed_to_compile: set[Any] = set()  # types of devices for which compiling has failed, and the rules

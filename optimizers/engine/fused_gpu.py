@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optimizers.recording import CompilerError, Recording, shown, written
+from .recording import CompilerError, Recording, operand_text, translate
 
 BLOCK = 1024  # coordinates of one program
 OPTIONS = {"num_warps": 8, "enable_fp_fusion": True}
@@ -44,12 +44,12 @@ EXPRESSIONS = {
 TYPES = {torch.float32: "tl.float32", torch.bfloat16: "tl.bfloat16", torch.float16: "tl.float16"}
 
 
-def there() -> bool:
+def is_available() -> bool:
     """Whether Triton is installed."""
     return importlib.util.find_spec("triton") is not None
 
 
-def kernel(
+def make_kernel(
     recording: Recording, columns: dict[str, torch.dtype], scalars: Sequence[str]
 ) -> Callable[[Sequence[Sequence[Tensor]], dict[str, Any]], None]:
     """What applies a recorded rule to rows of tensors that can be seen flat, given as columns, and the scalars.
@@ -61,7 +61,7 @@ def kernel(
 
     def run(tensors: Sequence[Sequence[Tensor]], values: dict[str, Any]) -> None:
         device = tensors[0][0].device
-        numbers = {name: _number(values[name], device) for name in scalars}
+        numbers = {name: _scalar(values[name], device) for name in scalars}
         pointers = tuple(name for name, value in numbers.items() if isinstance(value, Tensor))
         if pointers not in steps:
             steps[pointers] = _load(source(recording, columns, scalars, pointers))
@@ -71,7 +71,7 @@ def kernel(
         addresses = tuple(map(Tensor.data_ptr, itertools.chain.from_iterable(tensors)))
         aligned = _aligned(addresses)
         with torch.cuda.device(device):
-            chunks, table = _kept(_chunks, sizes, device), _kept(_table, sizes + addresses, device)
+            chunks, table = _on_device(_chunks, sizes, device), _on_device(_as_int64, sizes + addresses, device)
             programs = chunks.shape[1]
             launch = functools.partial(steps[pointers][(programs,)], ALIGNED=aligned, BLOCK=BLOCK, **OPTIONS)
             try:
@@ -95,9 +95,10 @@ def source(
     has the row of each block, then its number within it.
     """
     loads = [f"{name} = tl.load(of_{name} + place, inside).to(tl.float32)" for name in columns]
-    rule = [f"{name} = {text}" for name, text in written(recording, EXPRESSIONS, _literal)]
+    rule = [f"{name} = {text}" for name, text in translate(recording, EXPRESSIONS, _literal)]
     stores = [
-        f"tl.store(of_{name} + place, {shown(value, _literal)}, inside)" for name, value in recording.changed().items()
+        f"tl.store(of_{name} + place, {operand_text(value, _literal)}, inside)"
+        for name, value in recording.changed().items()
     ]
     addresses = []
     for place, (name, dtype) in enumerate(columns.items(), start=1):
@@ -150,18 +151,18 @@ def _load(text: str) -> Any:
     return names["step"]
 
 
-def _number(value: float | Tensor, device: torch.device) -> float | Tensor:
+def _scalar(value: float | Tensor, device: torch.device) -> float | Tensor:
     """A scalar: where it lies on the device it stays there, as reading it would wait for all that is queued."""
     if isinstance(value, Tensor) and value.device.type == device.type:
         return value.to(device, torch.float32)
     return float(value)
 
 
-def _kept(make: Callable[[tuple[int, ...]], Tensor], numbers: tuple[int, ...], device: torch.device) -> Tensor:
+def _on_device(make: Callable[[tuple[int, ...]], Tensor], numbers: tuple[int, ...], device: torch.device) -> Tensor:
     """A table on the device, which mostly is the last step's."""
     if not torch.cuda.is_current_stream_capturing():
-        return _cached(make, numbers, device, torch.cuda.current_stream().cuda_stream)
-    host, table = _moved(make, numbers, device)
+        return _cached_copy(make, numbers, device, torch.cuda.current_stream().cuda_stream)
+    host, table = _copy(make, numbers, device)
     _captured.append((host, table))  # a graph's replays copy it again
     return table
 
@@ -175,23 +176,23 @@ _captured: list[tuple[Tensor, Tensor]] = []
 
 
 @functools.lru_cache(maxsize=64)
-def _cached(
+def _cached_copy(
     make: Callable[[tuple[int, ...]], Tensor],
     numbers: tuple[int, ...],
     device: torch.device,
     stream: int,  # noqa: ARG001 (the copy is in its queue, and another's would not wait for it)
 ) -> Tensor:
-    return _moved(make, numbers, device)[1]
+    return _copy(make, numbers, device)[1]
 
 
-def _moved(
+def _copy(
     make: Callable[[tuple[int, ...]], Tensor], numbers: tuple[int, ...], device: torch.device
 ) -> tuple[Tensor, Tensor]:
     host = make(numbers).pin_memory()
     return host, host.to(device, non_blocking=True)
 
 
-def _table(numbers: tuple[int, ...]) -> Tensor:
+def _as_int64(numbers: tuple[int, ...]) -> Tensor:
     return torch.tensor(numbers, dtype=torch.int64, device="cpu")
 
 

@@ -8,7 +8,7 @@ class GPT2(nn.Module):
 
     def __init__(self, *, vocab_size: int, context: int, width: int, depth: int, heads: int) -> None:
         super().__init__()
-        from tasks import torchvision_shim  # noqa: F401 (before transformers' models, which import torchvision)
+        from tasks.models import torchvision_shim  # noqa: F401 (before transformers' models, which import torchvision)
 
         from transformers import (  # isort: skip (seconds: only where a model is made)
             AttentionInterface,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from tasks import torchvision_shim  # noqa: F401 (before torchvision)
+from tasks.models import torchvision_shim  # noqa: F401 (before torchvision)
 
 from torchvision.models.resnet import BasicBlock  # isort: skip
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasks.loading import Batch, batches
-from tasks.prepare import write_whole
+from tasks.data.loading import Batch, batches_by_step
+from tasks.data.prepare import write_whole
 
 ID = np.dtype("<u2")  # of a token in a file
 LARGEST_VOCABULARY = 65536  # that ID holds
@@ -74,7 +74,7 @@ class TokenTask:
 
     def batches(self, start_step: int, rows: slice = slice(None)) -> Iterator[Batch]:
         """Endless (windows,), ids of shape (batch, context + 1), of which `rows` are given."""
-        return batches(lambda step: self._batch(step, rows), start_step, self.workers)
+        return batches_by_step(lambda step: self._batch(step, rows), start_step, self.workers)
 
     def _batch(self, step: int, rows: slice) -> Batch:
         starts = np.random.default_rng([self.seed, step]).integers(len(self.train) - self.context, size=self.batch)

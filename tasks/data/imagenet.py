@@ -18,10 +18,10 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasks import torchvision_shim  # noqa: F401 (before torchvision)
-from tasks.images import scores
-from tasks.loading import Batch, batches
-from tasks.prepare import prepared, write_whole
+from tasks.data.images import evaluate_classifier
+from tasks.data.loading import Batch, batches_by_step
+from tasks.data.prepare import prepare, write_whole
+from tasks.models import torchvision_shim  # noqa: F401 (before torchvision)
 
 from torchvision import datasets  # isort: skip
 from torchvision.datasets.utils import check_integrity  # isort: skip
@@ -52,10 +52,10 @@ class ImageNet:
 
     def __init__(self, seed: int, *, data_dir: str, batch: int, workers: int = 0) -> None:
         self.root = Path(data_dir, "imagenet")
-        counts = counted(self.root, Path(data_dir, "imagenet-counts"))
+        counts = count_images(self.root, Path(data_dir, "imagenet-counts"))
         self.classes = len(counts["train"])
-        self.train = listed(self.root / "train", counts["train"])
-        self.held_out = listed(self.root / "val", counts["val"])
+        self.train = list_images(self.root / "train", counts["train"])
+        self.held_out = list_images(self.root / "val", counts["val"])
         if not 1 <= batch <= len(self.train[0]):
             raise ValueError(f"batch is {batch}; it must be from 1 to {len(self.train[0])}, the training images")
         self.seed = seed
@@ -66,7 +66,7 @@ class ImageNet:
 
     def batches(self, start_step: int, rows: slice = slice(None)) -> Iterator[Batch]:
         """Endless (images, labels), of which `rows` are given: bytes, (n, 3, 224, 224), made numbers in `loss`."""
-        return batches(lambda step: self._batch(step, rows), start_step, self.workers)
+        return batches_by_step(lambda step: self._batch(step, rows), start_step, self.workers)
 
     def _batch(self, step: int, rows: slice) -> Batch:
         names, labels = self.train
@@ -76,26 +76,26 @@ class ImageNet:
         chosen = self._order[place * self.batch : (place + 1) * self.batch]
         images = []
         for row in range(self.batch)[rows]:
-            image = opened(self.root / "train" / os.fsdecode(names[chosen[row]]))
-            images.append(cropped(image, np.random.default_rng([self.seed, 1, step, row])))
+            image = read_image(self.root / "train" / os.fsdecode(names[chosen[row]]))
+            images.append(random_crop(image, np.random.default_rng([self.seed, 1, step, row])))
         return torch.from_numpy(np.stack(images)), torch.from_numpy(labels[chosen[rows]])
 
     def _held_out_batch(self, step: int) -> Batch:
         names, labels = (part[step * EVAL_BATCH : (step + 1) * EVAL_BATCH] for part in self.held_out)
-        images = [middle(opened(self.root / "val" / os.fsdecode(name))) for name in names]
+        images = [center_crop(read_image(self.root / "val" / os.fsdecode(name))) for name in names]
         return torch.from_numpy(np.stack(images)), torch.from_numpy(labels)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Mean cross-entropy in nats, 0-d."""
         images, labels = batch
-        return F.cross_entropy(model(_scaled(images)), labels)
+        return F.cross_entropy(model(_normalize(images)), labels)
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Mean cross-entropy in nats and accuracy in [0, 1] on the validation images."""
         device = next(model.parameters()).device
         end = math.ceil(len(self.held_out[0]) / EVAL_BATCH)
-        read = batches(self._held_out_batch, 0, self.workers, end)
-        return scores(model, ((_scaled(images.to(device)), labels) for images, labels in read))
+        read = batches_by_step(self._held_out_batch, 0, self.workers, end)
+        return evaluate_classifier(model, ((_normalize(images.to(device)), labels) for images, labels in read))
 
     def fingerprint(self) -> str:
         """Of the names and labels of all files; their pixels would take an hour to read."""
@@ -105,7 +105,7 @@ class ImageNet:
         return digest.hexdigest()[:16]
 
 
-def counted(root: Path, folder: Path) -> dict[str, dict[str, int]]:
+def count_images(root: Path, folder: Path) -> dict[str, dict[str, int]]:
     """How many images each class has, by its folder's name, in "train" and in "val", as the devkit says.
 
     Args:
@@ -139,12 +139,12 @@ def counted(root: Path, folder: Path) -> dict[str, dict[str, int]]:
                 counts["val"][wnid] = held_out[int(synset["ILSVRC2012_ID"].item())]
         write_whole(draft / "counts.json", json.dumps(counts).encode())
 
-    prepared(folder, read, what="ImageNet's list of classes", needs=1 << 20)
+    prepare(folder, read, description="ImageNet's list of classes", needed_bytes=1 << 20)
     counts: dict[str, dict[str, int]] = json.loads((folder / "counts.json").read_text())
     return counts
 
 
-def listed(folder: Path, counts: dict[str, int]) -> tuple[npt.NDArray[np.bytes_], npt.NDArray[np.int64]]:
+def list_images(folder: Path, counts: dict[str, int]) -> tuple[npt.NDArray[np.bytes_], npt.NDArray[np.int64]]:
     """The names of all images in the folder, relative to it and sorted, and their labels: places of sorted classes.
 
     Raises ValueError unless the folder holds one folder for each class with as many images as `counts` says.
@@ -166,7 +166,7 @@ def listed(folder: Path, counts: dict[str, int]) -> tuple[npt.NDArray[np.bytes_]
     return np.array(names), np.array(labels, dtype=np.int64)
 
 
-def opened(file: Path) -> Image.Image:
+def read_image(file: Path) -> Image.Image:
     """The image in red, green and blue. Raises ValueError that names the file if it is no image or not whole."""
     try:
         with Image.open(file) as image:
@@ -175,7 +175,7 @@ def opened(file: Path) -> Image.Image:
         raise ValueError(f"{file} cannot be read as an image: {' '.join(str(error).split())}") from error
 
 
-def cropped(image: Image.Image, random: np.random.Generator) -> npt.NDArray[np.uint8]:
+def random_crop(image: Image.Image, random: np.random.Generator) -> npt.NDArray[np.uint8]:
     """A crop by chance of 8 to 100% of the area, 3:4 to 4:3, scaled to 224x224, in one case of two mirrored.
 
     Where ten tries give none that fits, the middle. Returns (3, 224, 224).
@@ -190,24 +190,24 @@ def cropped(image: Image.Image, random: np.random.Generator) -> npt.NDArray[np.u
     else:
         wide, high = min(width, round(height * RATIO[1])), min(height, round(width / RATIO[0]))
         left, top = (width - wide) // 2, (height - high) // 2
-    pixels = _resized(image, (left, top, left + wide, top + high))
+    pixels = _crop_and_resize(image, (left, top, left + wide, top + high))
     return pixels[..., ::-1] if random.random() < 0.5 else pixels
 
 
-def middle(image: Image.Image) -> npt.NDArray[np.uint8]:
+def center_crop(image: Image.Image) -> npt.NDArray[np.uint8]:
     """The central square, 224/256 of the shorter side, scaled to 224x224: (3, 224, 224)."""
     width, height = image.size
     side = min(width, height) * CROP / RESIZE
     left, top = (width - side) / 2, (height - side) / 2
-    return _resized(image, (left, top, left + side, top + side))
+    return _crop_and_resize(image, (left, top, left + side, top + side))
 
 
-def _resized(image: Image.Image, box: tuple[float, float, float, float]) -> npt.NDArray[np.uint8]:
+def _crop_and_resize(image: Image.Image, box: tuple[float, float, float, float]) -> npt.NDArray[np.uint8]:
     scaled = image.resize((CROP, CROP), Image.Resampling.BILINEAR, box)
     return np.asarray(scaled).transpose(2, 0, 1)
 
 
-def _scaled(images: Tensor) -> Tensor:
+def _normalize(images: Tensor) -> Tensor:
     """Bytes as float32 of about unit variance, on their device."""
     mean, std = (torch.tensor(values, device=images.device).view(-1, 1, 1) for values in (MEAN, STD))
     return images.float().sub_(mean).div_(std)

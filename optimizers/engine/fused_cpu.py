@@ -18,12 +18,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from optimizers.recording import CompilerError, Recording, shown, written
+from .recording import CompilerError, Recording, operand_text, translate
 
-ALONE = 2**15  # coordinates that one thread does sooner than several
+ONE_THREAD = 2**15  # coordinates that one thread does sooner than several
 
 OPTIONS = ["-O3", "-w", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"]
-ONE_PATH = "-fno-thread-jumps"  # or each side of a choice is computed by itself
+NO_JUMP_THREADING = "-fno-thread-jumps"  # or each side of a choice is computed by itself
 
 EXPRESSIONS = {
     "add": "{} + {}",
@@ -92,7 +92,7 @@ struct bfloat16 {
 """
 
 
-def kernel(
+def make_kernel(
     recording: Recording, columns: dict[str, torch.dtype], scalars: Sequence[str]
 ) -> Callable[[Sequence[Sequence[Tensor]], dict[str, float | Tensor]], None]:
     """What applies a recorded rule to rows of flat tensors, given as columns, and the scalars.
@@ -110,7 +110,7 @@ def kernel(
         for column in tensors:
             table.extend(map(Tensor.data_ptr, column))
         total = sum(sizes)
-        threads = torch.get_num_threads() if total > ALONE else 1
+        threads = torch.get_num_threads() if total > ONE_THREAD else 1
         numbers = array(number, [float(values[name]) for name in scalars])
         step(table.buffer_info()[0], len(sizes), total, threads, numbers.buffer_info()[0])
 
@@ -130,8 +130,8 @@ def source(recording: Recording, columns: dict[str, torch.dtype], scalars: Seque
         return numbers.setdefault(value, f"c{len(numbers)}")
 
     loads = [f"const T {name} = of_{name}[i];" for name in columns]
-    rule = [f"const auto {name} = {text};" for name, text in written(recording, EXPRESSIONS, number)]
-    stores = [f"of_{name}[i] = {shown(value, number)};" for name, value in recording.changed().items()]
+    rule = [f"const auto {name} = {text};" for name, text in translate(recording, EXPRESSIONS, number)]
+    stores = [f"of_{name}[i] = {operand_text(value, number)};" for name, value in recording.changed().items()]
     body = "\n        ".join(loads + rule + stores)
     pointers = "\n      ".join(
         f"{TYPES[dtype]}* __restrict__ of_{name} = ({TYPES[dtype]}*)row[{place} * rows];"
@@ -168,7 +168,7 @@ def _literal(number: float) -> str:
     return f"T({number})" if math.isfinite(number) else f"T({'-' if number < 0 else ''}INFINITY)"
 
 
-def there() -> bool:
+def is_available() -> bool:
     """Whether there is a C++ compiler."""
     return _compiler() is not None
 
@@ -191,7 +191,7 @@ def _build(text: str) -> ctypes.CDLL:
     compiler = _compiler()
     if compiler is None:
         raise CompilerError("no C++ compiler is on the PATH, or CXX names none that is")
-    command = [*compiler, *OPTIONS, *_vectors()]
+    command = [*compiler, *OPTIONS, *_vector_options()]
     name = f"{hashlib.sha256(repr((command, text)).encode()).hexdigest()[:32]}.so"
     kept = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or "~/.cache/torch_extensions", "optimizers", name).expanduser()
     with contextlib.suppress(OSError):  # not there, or it cannot be loaded
@@ -219,7 +219,7 @@ def _compile(command: list[str], text: str, target: Path) -> None:
     """Run the compiler, without what it may not know: not every one has OpenMP, and -fno-thread-jumps is GCC's."""
     command = [*command, "-shared", "-fPIC", "-x", "c++", "-", "-o", str(target)]
     try:
-        for options in (["-fopenmp", ONE_PATH], ["-fopenmp"], [ONE_PATH], []):
+        for options in (["-fopenmp", NO_JUMP_THREADING], ["-fopenmp"], [NO_JUMP_THREADING], []):
             done = subprocess.run([*command, *options], input=text, capture_output=True, text=True, check=False)
             if done.returncode == 0:
                 return
@@ -229,7 +229,7 @@ def _compile(command: list[str], text: str, target: Path) -> None:
     raise CompilerError(f"{command[0]} failed: {reason}")
 
 
-def _vectors() -> list[str]:
+def _vector_options() -> list[str]:
     """Options for the processor's vectors: by name, not "native", as hosts of different kinds may share the folder."""
     found = torch.backends.cpu.get_cpu_capability()
     if platform.machine() not in ("x86_64", "AMD64") or not found.startswith("AVX"):

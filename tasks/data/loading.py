@@ -12,7 +12,7 @@ PREFETCH = 4  # batches that each worker keeps ready
 Batch = tuple[torch.Tensor, ...]
 
 
-class _ByStep(Dataset[Batch | ValueError]):
+class _StepDataset(Dataset[Batch | ValueError]):
     """A data set whose items are whole batches, indexed by step; or what was wrong with the data."""
 
     def __init__(self, batch: Callable[[int], Batch]) -> None:
@@ -25,7 +25,9 @@ class _ByStep(Dataset[Batch | ValueError]):
             return ValueError(str(error))
 
 
-def batches(batch: Callable[[int], Batch], start_step: int, workers: int, end: int | None = None) -> Iterator[Batch]:
+def batches_by_step(
+    batch: Callable[[int], Batch], start_step: int, workers: int, end: int | None = None
+) -> Iterator[Batch]:
     """batch(start_step), batch(start_step + 1), ... before `end`, None: without end; made by `workers` processes ahead
     of time, 0: when needed.
 
@@ -35,15 +37,11 @@ def batches(batch: Callable[[int], Batch], start_step: int, workers: int, end: i
     if workers == 0:
         return map(batch, steps)
     settings: dict[str, Any] = {"num_workers": workers, "prefetch_factor": PREFETCH, "generator": torch.Generator()}
-    return map(
-        _raised,
-        iter(
-            DataLoader(_ByStep(batch), batch_size=None, sampler=steps, pin_memory=torch.cuda.is_available(), **settings)
-        ),
-    )
+    settings |= {"batch_size": None, "sampler": steps, "pin_memory": torch.cuda.is_available()}
+    return map(_raise_error, iter(DataLoader(_StepDataset(batch), **settings)))
 
 
-def _raised(item: Batch | ValueError) -> Batch:
+def _raise_error(item: Batch | ValueError) -> Batch:
     if isinstance(item, ValueError):
         raise item
     return item
