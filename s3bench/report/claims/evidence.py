@@ -1,7 +1,8 @@
 """The evidence for claims: runs as a table in which optimizers are known by their settings, whatever their names."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from s3bench.report.analysis.results import Results
 from s3bench.report.analysis.runs import Run
 from s3bench.report.analysis.shock_tables import Pair, spikes_near
 from s3bench.report.analysis.update_rules import known_rule
+from s3bench.report.claims.verdicts import Finding
 from s3bench.report.stats.paired_tests import log_ratios
 
 BETA = 0.95  # S3's
@@ -22,10 +24,41 @@ SCORES = ["final_loss", "initial_loss", "spikes", "own_update", "before_spikes",
 COLUMNS = ["task", "ladder", "horizon", "optimizer", "lr_multiplier", "seed", "state", "steps", *SCORES]
 COLUMNS += ["measured", "p", "same_beta", "look_ahead"]
 
+IN_PAIRS = f"in pairs of seeds, each at {cells.TUNED} learning rates or more and with losses above 0"
 OF_SHOCK = ["kind", "dose", "step", "length", "peak"]
 
 Array = npt.NDArray[np.float64]
 Slot = tuple[str, str | None, tuple[float, bool, bool] | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What a claim is judged by."""
+
+    findings: list[Finding] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)  # what else would show more
+    absent: list[str] = field(default_factory=list)  # comparisons that the claim names and the records lack
+
+    def compare(self, where: str, found: Mapping[str, Finding | None]) -> None:
+        """Add the findings of a task's comparisons; those without one are absent, unless all of them are."""
+        findings = [finding for finding in found.values() if finding]
+        self.findings.extend(findings)
+        if findings:
+            self.absent.extend(f"{where}: {what} {IN_PAIRS}" for what, finding in found.items() if not finding)
+
+    def or_lacking(self, lacks: str) -> "Evidence":
+        """Return this evidence or, where there is no finding, one that names only what the records lack."""
+        return self if self.findings else Evidence(missing=[lacks], absent=self.absent)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """A claim of the paper and the rule that leads to its verdict."""
+
+    id: str
+    statement: str  # the paper's, in one sentence
+    words: str  # when the claim is supported, and when not
+    judge: Callable[["Known"], Evidence]
 
 
 class Known(NamedTuple):
@@ -182,3 +215,26 @@ def at(runs: pd.DataFrame, optimizer: str, multiplier: float) -> pd.DataFrame:
     """Return the runs of a task's optimizer at a multiplier."""
     own = runs[runs.optimizer == optimizer]
     return own[np.isclose(own.lr_multiplier, multiplier)]
+
+
+def tasks_with(runs: pd.DataFrame, *optimizers: str) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield the tasks that have runs of all of these optimizers."""
+    for task, group in runs.groupby("task", sort=False):
+        if set(optimizers) <= set(group.optimizer):
+            yield str(task), group
+
+
+def edges(runs: pd.DataFrame, *optimizers: str) -> list[str]:
+    """List, in words, those of a task's optimizers whose best learning rate is at the edge of the grid."""
+    task = runs.task.iloc[0]
+    return [f"{task}: a longer grid for {name}, best at its edge" for name in optimizers if at_edge(runs, name)]
+
+
+def all_edges(runs: pd.DataFrame, *optimizers: str) -> list[str]:
+    """List the same over all tasks that have runs of all of these optimizers."""
+    return [said for _, group in tasks_with(runs, *optimizers) for said in edges(group, *optimizers)]
+
+
+def lacking(findings: Sequence[Finding], *optimizers: str) -> list[str]:
+    """List what is missing where there is no finding at all."""
+    return [] if findings else [f"no task has runs of {', '.join(optimizers)} {IN_PAIRS}"]

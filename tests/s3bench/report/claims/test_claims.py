@@ -5,6 +5,7 @@ import inspect
 import itertools
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -67,9 +68,10 @@ NONE = pd.DataFrame(columns=[*COLUMNS, *OF_SHOCK])
 
 
 def judge(name, table, shocks=NONE):
-    claim, rule = paper.RULES[name]
-    findings, missing, absent = rule(Known(table, shocks))
-    judged_claim = judged(Claim(name, claim, "", findings, missing, list(absent)))
+    rule = next(rule for rule in paper.CLAIMS if rule.id == name)
+    evidence = rule.judge(Known(table, shocks))
+    claim = Claim(id=name, statement=rule.statement, rule=rule.words)
+    judged_claim = judged(replace(claim, **vars(evidence)))
     json.loads(as_json([judged_claim]))
     assert judged_claim.sentence.startswith(judged_claim.verdict.capitalize())
     return judged_claim
@@ -248,9 +250,9 @@ def test_what_was_not_tuned_says_nothing(name):
         for horizon in (100, 200, 400)
     )
     known = Known(table, NONE)
-    findings, missing, _ = paper.RULES[name][1](known)
-    assert not findings
-    assert missing
+    (evidence,) = [rule.judge(known) for rule in paper.CLAIMS if rule.id == name]
+    assert not evidence.findings
+    assert evidence.missing
 
 
 def spiking(**rates):
@@ -431,7 +433,7 @@ def test_a_report_judges_all_claims_and_says_what_is_missing(tmp_path):
                 final=(0.01 if optimizer == "s3" else 0.02) * (1 + seed / 1000),
             )
     report = write_report(tmp_path).parent
-    found = {claim["id"]: claim for claim in json.loads((report / "paper.json").read_text())}
+    found = {claim["id"]: claim for claim in json.loads((report / "claims.json").read_text())}
     assert list(found) == [f"C{number}" for number in range(1, 11)]
     assert found["C6"]["verdict"] == SUPPORTED
     assert (found["C6"]["n"], found["C6"]["effect"]) == (SEEDS, pytest.approx(0.5, rel=1e-3))
@@ -441,7 +443,7 @@ def test_a_report_judges_all_claims_and_says_what_is_missing(tmp_path):
     for claim in found.values():
         assert claim["sentence"]
         assert claim["verdict"] == UNDECIDED or claim["n"] > 0
-    assert "## C6" in (report / "paper.md").read_text()
+    assert "## C6" in (report / "claims.md").read_text()
 
 
 def test_markdown_has_every_finding_with_its_n():
