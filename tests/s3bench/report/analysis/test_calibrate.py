@@ -59,7 +59,7 @@ def records(folder, losses, **axes):
 def test_runs_of_different_settings_are_not_calibrated_together(tmp_path):
     records(tmp_path, [calm(seed, 10_000) for seed in range(4)], lr_multiplier=0.3)
     records(tmp_path, [calm(seed, 2000) for seed in range(4)], lr_multiplier=0.1, optimizer="adamw")
-    with pytest.raises(UserError, match="runs of quadratic that differ in horizon: calibrate them in folders of"):
+    with pytest.raises(UserError, match="runs of quadratic that differ in horizon; calibrate them in separate"):
         calibrate_tasks(tmp_path)
 
 
