@@ -82,6 +82,6 @@ def _recovery(excess: Array, limit: float) -> Steps:
 
 
 def running_mean(values: Array, width: int) -> Array:
-    """Return the mean of each `width` values in a row, shape (values - width + 1,); fewer values give the mean of all."""
+    """Return the mean of each `width` values in a row, shape (values - width + 1,); at most all of them."""
     width = min(width, len(values))
     return np.convolve(values, np.full(width, 1 / width), mode="valid")
