@@ -107,7 +107,7 @@ class Learner:
         return loss if self.processes.size == 1 else self.processes.sum(loss / self.processes.size)
 
     def clip_gradients(self, clip_norm: float | None) -> Tensor:
-        """Return the 2-norm of all gradients, 0-d; if it exceeds `clip_norm`, scale them down to it in place."""
+        """Return the 2-norm of all gradients, 0-d; then, if it exceeds `clip_norm`, scale them down to it in place."""
         grads = _local([param.grad for param in self.params if param.grad is not None])
         norms = torch.stack(torch._foreach_norm(grads))
         norm: Tensor = torch.linalg.vector_norm(norms)  # this way takes half the time of torch's get_total_norm

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from inspect import isfunction, signature
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from s3bench.curve_files.wandb_file import read_history
 from s3bench.run.config.compose import run_config
 from s3bench.run.config.schema import as_dict
 from s3bench.run.one_run import run
-from s3bench.run.tracking import AROUND, WandbTracker
+from s3bench.run.tracking import AROUND, NoTracker, Tracker, WandbTracker
 from s3bench.spikes import SpikeMonitor
 
 
@@ -204,6 +205,14 @@ def test_online_without_a_key_continues_offline(s3bench, tmp_path):
     result = s3bench("run", *online, WANDB_API_KEY="", WANDB_BASE_URL=NOWHERE, HOME=str(tmp_path))
     assert result.returncode == 0, result.stderr
     assert "train/loss" in read_back(tmp_path / "results" / "adhoc")
+
+
+@pytest.mark.parametrize("tracker", [NoTracker, WandbTracker])
+def test_a_tracker_has_the_methods_of_the_protocol(tracker):
+    methods = {name: method for name, method in vars(Tracker).items() if isfunction(method) and name[0] != "_"}
+    assert len(methods) == 7
+    for name, method in methods.items():
+        assert signature(getattr(tracker, name)) == signature(method)
 
 
 def test_an_unknown_mode_is_named():
