@@ -60,14 +60,14 @@ class Muon(Optimizer):
                 lists = {key: group[key] for key in ("params", "param_names") if key in group}
                 own: dict[str, Any] = {key: [values[i] for i in places] for key, values in lists.items()}
                 groups.append({**group, **own, "matrices": matrices})
-        self._parts = self._made(self.param_groups + groups)
+        self._parts = self._build_parts(self.param_groups + groups)
         self.param_groups += groups
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # new groups and a new state, of a state_dict or a pickle
-        self._parts = self._made(self.param_groups)
+        self._parts = self._build_parts(self.param_groups)
 
-    def _made(self, all_groups: list[dict[str, Any]]) -> list[Optimizer]:
+    def _build_parts(self, all_groups: list[dict[str, Any]]) -> list[Optimizer]:
         """The two optimizers, anew, on these groups and this one's state."""
         if not hasattr(torch.optim, "Muon"):
             raise RuntimeError(f"Muon came with torch 2.9; this is torch {torch.__version__}")

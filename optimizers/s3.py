@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optimizers.elementwise import Elementwise, check_beta
-from optimizers.roots import Root, power
+from .engine.elementwise import Elementwise, check_beta
+from .engine.roots import Root, power
 
 
 class S3(Elementwise):
@@ -79,17 +79,17 @@ class S3(Elementwise):
         """S3's rule, see _rule."""
         beta, other = group["beta"], group["denominator_beta"]
         key = (beta, beta if other is None else other, group["p"], group["nesterov"])
-        if key not in _settings_of:
-            if len(_settings_of) >= 256:  # a schedule may change them at each step
-                del _settings_of[next(iter(_settings_of))]
-            _settings_of[key] = _settings(*key)
-        return _rule, ("exp_avg", "norm"), dict(_settings_of[key])
+        if key not in _settings_cache:
+            if len(_settings_cache) >= 256:  # a schedule may change them at each step
+                del _settings_cache[next(iter(_settings_cache))]
+            _settings_cache[key] = _rule_settings(*key)
+        return _rule, ("exp_avg", "norm"), dict(_settings_cache[key])
 
 
-_settings_of: dict[tuple[float, float, float, bool], dict[str, Any]] = {}  # functools.cache stops torch.compile
+_settings_cache: dict[tuple[float, float, float, bool], dict[str, Any]] = {}  # functools.cache stops torch.compile
 
 
-def _settings(beta: float, denominator_beta: float, p: float, nesterov: bool) -> dict[str, Any]:
+def _rule_settings(beta: float, denominator_beta: float, p: float, nesterov: bool) -> dict[str, Any]:
     """What _rule takes."""
     bound: float | None = 1e30  # of |n/b|, for float32
     if beta == denominator_beta:

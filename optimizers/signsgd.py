@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optimizers.elementwise import Elementwise, check_beta
+from .engine.elementwise import Elementwise, check_beta
 
 
 class SignSGD(Elementwise):

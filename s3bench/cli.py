@@ -118,7 +118,7 @@ def _parser() -> Parser:
     spikes.add_argument("--ceiling", type=float, default=math.inf, help="largest threshold, likewise (default: none)")
     spikes.add_argument("--plot", type=Path, metavar="FILE", help="draw the curve and its spikes: .png, .svg or .pdf")
     spikes.add_argument("--json", action="store_true", help="print JSON")
-    spikes.set_defaults(command=show_spikes)
+    spikes.set_defaults(command=_spikes)
 
     calibrate = commands.add_parser(
         "calibrate", help="the detector's parameters for a task, from runs at low learning rates"
@@ -248,6 +248,18 @@ def _figure(chosen: argparse.Namespace) -> int:
         check_figure_file("--output", chosen.output)
     for caption, files in write_figures(chosen.results, chosen.name, chosen.output).items():
         print(*(f"wrote {file}" for file in files), caption, sep="\n")
+    return 0
+
+
+def _spikes(chosen: argparse.Namespace) -> int:
+    show_spikes(
+        Path(chosen.file),
+        {"k": chosen.k, "delta": chosen.delta, "ceiling": chosen.ceiling},
+        column=chosen.column,
+        step=chosen.step,
+        plot=chosen.plot,
+        as_json=chosen.json,
+    )
     return 0
 
 

@@ -2,9 +2,9 @@
 
 from torch import nn
 
-from tasks.cifar import CROP, SIZE, cifar
-from tasks.images import ImageTask
-from tasks.vit import ViT
+from tasks.data.cifar import CROP, SIZE, cifar
+from tasks.data.images import ImageTask
+from tasks.models.vit import ViT
 
 
 class Cifar100ViT(ImageTask):

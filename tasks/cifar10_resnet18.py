@@ -2,9 +2,9 @@
 
 from torch import nn
 
-from tasks.cifar import CROP, cifar
-from tasks.images import ImageTask
-from tasks.resnet import RESNET18, resnet
+from tasks.data.cifar import CROP, cifar
+from tasks.data.images import ImageTask
+from tasks.models.resnet import RESNET18, resnet
 
 
 class Cifar10ResNet18(ImageTask):

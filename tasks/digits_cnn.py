@@ -2,9 +2,9 @@
 
 from torch import nn
 
-from tasks.digits import CLASSES, digits
-from tasks.images import ImageTask
-from tasks.resnet import resnet
+from tasks.data.digits import CLASSES, digits
+from tasks.data.images import ImageTask
+from tasks.models.resnet import resnet
 
 BLOCKS = (1, 1, 1)  # in each stage: the images are 8, 4 and 2 pixels wide
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from tasks.digits import CLASSES, SIZE, digits
-from tasks.images import ImageTask
-from tasks.loading import Batch
+from tasks.data.digits import CLASSES, SIZE, digits
+from tasks.data.images import ImageTask
+from tasks.data.loading import Batch
 
 
 class DigitsMLP(ImageTask):

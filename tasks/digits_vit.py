@@ -2,9 +2,9 @@
 
 from torch import nn
 
-from tasks.digits import CLASSES, SIZE, digits
-from tasks.images import ImageTask
-from tasks.vit import ViT
+from tasks.data.digits import CLASSES, SIZE, digits
+from tasks.data.images import ImageTask
+from tasks.models.vit import ViT
 
 
 class DigitsViT(ImageTask):

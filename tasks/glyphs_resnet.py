@@ -2,8 +2,8 @@
 
 from torch import nn
 
-from tasks.glyphs import CHARACTERS, Glyphs
-from tasks.resnet import RESNET18, resnet
+from tasks.data.glyphs import CHARACTERS, Glyphs
+from tasks.models.resnet import RESNET18, resnet
 
 
 class GlyphsResNet(Glyphs):

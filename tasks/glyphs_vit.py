@@ -2,8 +2,8 @@
 
 from torch import nn
 
-from tasks.glyphs import CHARACTERS, SIZE, Glyphs
-from tasks.vit import ViT
+from tasks.data.glyphs import CHARACTERS, SIZE, Glyphs
+from tasks.models.vit import ViT
 
 
 class GlyphsViT(Glyphs):

@@ -7,12 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tasks.documents import Place, documents
-from tasks.encoding import encode
-from tasks.gpt2 import GPT2
-from tasks.prepare import prepared, write_whole
-from tasks.text_gpt2 import END, is_held_out
-from tasks.tokens import ID, TokenTask, check_sizes
+from tasks.data.documents import END, Position, is_held_out, read_documents
+from tasks.data.encoding import encode
+from tasks.data.prepare import prepare, write_whole
+from tasks.data.tokens import ID, TokenTask, check_sizes
+from tasks.models.gpt2 import GPT2
 
 TOKENIZER = ("openai-community/gpt2", "607a30d783dfa663caf39e06633721c8d4cfcd7e")  # repository and its commit
 
@@ -65,7 +64,7 @@ class HubGPT2(TokenTask):
         check_sizes(batch=batch, **shape)
         text = HubText(repository, revision, train, parts, held_out, tokens, documents_end)
         super().__init__(
-            text.encoded(Path(data_dir), vocab_size, download=download),
+            text.encoded_folder(Path(data_dir), vocab_size, download=download),
             seed,
             model=partial(GPT2, **shape),
             vocab_size=vocab_size,
@@ -98,7 +97,7 @@ class HubText:
         parts = [self.train.replace("*", f"{part:05d}") for part in range(self.parts)]
         return [self.held_out, *parts] if isinstance(self.held_out, str) else parts
 
-    def encoded(self, data_dir: Path, vocab_size: int, *, download: bool) -> Path:
+    def encoded_folder(self, data_dir: Path, vocab_size: int, *, download: bool) -> Path:
         """The folder with the encoded text (see tokens.py); made on the first call.
 
         It depends on neither the files nor the tokenizer, once it is made.
@@ -108,14 +107,14 @@ class HubText:
         identity = hashlib.sha256(f"{self} {TOKENIZER}".encode()).hexdigest()[:16]
         folder = data_dir / f"{self.repository.split('/')[-1]}-{identity}"
         if folder.exists():
-            return prepared(folder, _nothing, what=self.repository, needs=0)
+            return prepare(folder, _make_nothing, description=self.repository, needed_bytes=0)
         sources = self._sources(data_dir, download)
         tokenizer = gpt2_tokenizer(data_dir, vocab_size, download=download)
-        return prepared(
+        return prepare(
             folder,
             lambda draft: self._encode(draft, sources, tokenizer),
-            what=self.repository,
-            needs=int(1.05 * ID.itemsize * self.tokens),  # the held-out text is small
+            description=self.repository,
+            needed_bytes=int(1.05 * ID.itemsize * self.tokens),  # the held-out text is small
         )
 
     def _sources(self, data_dir: Path, download: bool) -> list[str]:
@@ -133,21 +132,21 @@ class HubText:
     def _encode(self, draft: Path, sources: list[str], tokenizer: Any) -> None:
         held_out = self.held_out
 
-        def is_in_held_out(text: str, place: Place) -> bool:
+        def is_in_held_out(text: str, place: Position) -> bool:
             return is_held_out(text, held_out) if isinstance(held_out, int) else place.file == 0
 
         encode(
             draft,
             tokenizer,
-            lambda start: documents(sources, "text", start),
+            lambda start: read_documents(sources, "text", start),
             is_in_held_out,
             end=tokenizer.token_to_id(END) if self.documents_end else None,
-            most=self.tokens,
+            max_tokens=self.tokens,
             files=len(sources),
         )
 
 
-def _nothing(_: Path) -> None:
+def _make_nothing(_: Path) -> None:
     """Makes nothing: the folder is there."""
 
 

@@ -2,8 +2,8 @@
 
 from torch import nn
 
-from tasks import torchvision_shim  # noqa: F401 (before torchvision)
-from tasks.imagenet import ImageNet
+from tasks.data.imagenet import ImageNet
+from tasks.models import torchvision_shim  # noqa: F401 (before torchvision)
 
 from torchvision.models import vit_b_16  # isort: skip
 

@@ -10,9 +10,9 @@ from typing import ClassVar
 import numpy as np
 from torch import nn
 
-from tasks.gpt import GPT
-from tasks.prepare import prepared
-from tasks.tokens import ID, PARTS, TokenTask, check_sizes, write_facts
+from tasks.data.prepare import prepare
+from tasks.data.tokens import ID, PARTS, TokenTask, check_sizes, write_facts
+from tasks.models.gpt import GPT
 
 # Not the language's own library, or not on every installation.
 LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idlelib", "__pycache__"}
@@ -78,11 +78,11 @@ def encoded_source(data_dir: Path, vocab_size: int) -> Path:
     sizes = {file: file.stat().st_size for file in files}
     listing = "".join(f"{file.relative_to(library)} {size}\n" for file, size in sizes.items())
     identity = hashlib.sha256(f"vocab_size {vocab_size}\n{listing}".encode()).hexdigest()[:16]
-    return prepared(
+    return prepare(
         data_dir / f"python-source-{vocab_size}-{identity}",
         lambda draft: _encode(files, library, vocab_size, draft),
-        what=f"Python source in {vocab_size} tokens",
-        needs=ID.itemsize * sum(sizes.values()),
+        description=f"Python source in {vocab_size} tokens",
+        needed_bytes=ID.itemsize * sum(sizes.values()),
     )
 
 

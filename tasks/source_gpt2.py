@@ -1,6 +1,6 @@
 """The source of Python's standard library with GPT-2."""
 
-from tasks.gpt2 import GPT2
+from tasks.models.gpt2 import GPT2
 from tasks.source_gpt import SourceGPT
 
 

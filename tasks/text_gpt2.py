@@ -7,13 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tasks.documents import Place, documents, find_files, format_of
-from tasks.encoding import encode
-from tasks.gpt2 import GPT2
-from tasks.prepare import prepared, write_whole
-from tasks.tokens import BYTES, TokenTask, check_sizes
+from tasks.data.documents import END, Position, find_files, format_of, is_held_out, read_documents
+from tasks.data.encoding import encode
+from tasks.data.prepare import prepare, write_whole
+from tasks.data.tokens import BYTES, TokenTask, check_sizes
+from tasks.models.gpt2 import GPT2
 
-END = "<|endoftext|>"  # as GPT-2 names it
 HELD_OUT = 20  # one document in so many
 LEARN_FROM = 100_000_000  # characters of the training text that the encoding is learnt from, the first ones
 
@@ -75,18 +74,14 @@ def encoded_text(data_dir: Path, files: list[Path], column: str | None, vocab_si
     listing = "".join(f"{file} {stat.st_size} {stat.st_mtime_ns}\n" for file, stat in zip(files, stats, strict=True))
     identity = hashlib.sha256(f"{column} {vocab_size}\n{listing}".encode()).hexdigest()[:16]
     names = [str(file) for file in files]
+    total = sum(stat.st_size for stat in stats)
     packed = any(format_of(name) == "parquet" or name.endswith((".gz", ".zst")) for name in names)
-    return prepared(
+    return prepare(
         data_dir / f"text-{vocab_size}-{identity}",
         lambda draft: _encode(draft, names, column, vocab_size),
-        what=f"the text of {names[0]}" + (f" and {len(names) - 1} more files" if len(names) > 1 else ""),
-        needs=(4 if packed else 1) * sum(stat.st_size for stat in stats),  # 2 bytes a token of 2 to 5 bytes of text
+        description=f"the text of {names[0]}" + (f" and {len(names) - 1} more files" if len(names) > 1 else ""),
+        needed_bytes=(4 if packed else 1) * total,  # 2 bytes a token of 2 to 5 bytes of text
     )
-
-
-def is_held_out(text: str, one_in: int) -> bool:
-    """Whether a document is held out, by a hash of its text: the same text is never in both parts."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) % one_in == 0
 
 
 def _encode(draft: Path, files: list[str], column: str | None, vocab_size: int) -> None:
@@ -94,25 +89,25 @@ def _encode(draft: Path, files: list[str], column: str | None, vocab_size: int) 
     from tokenizers import Tokenizer
 
     if not (draft / "tokenizer.json").exists():
-        tokenizer = _learnt(files, column, vocab_size)
+        tokenizer = _train_tokenizer(files, column, vocab_size)
         write_whole(draft / "tokenizer.json", tokenizer.to_str().encode())
     tokenizer = Tokenizer.from_file(str(draft / "tokenizer.json"))
     encode(
         draft,
         tokenizer,
-        lambda start: documents(files, column, start),
+        lambda start: read_documents(files, column, start),
         lambda text, _: is_held_out(text, HELD_OUT),
         end=tokenizer.token_to_id(END),
         files=len(files),
     )
 
 
-def _learnt(files: list[str], column: str | None, vocab_size: int) -> Any:
+def _train_tokenizer(files: list[str], column: str | None, vocab_size: int) -> Any:
     from tokenizers import ByteLevelBPETokenizer
 
     def texts() -> Iterator[str]:
         characters = 0
-        for text, _ in documents(files, column, Place(0, 0)):
+        for text, _ in read_documents(files, column, Position(0, 0)):
             if not is_held_out(text, HELD_OUT):
                 characters += len(text)
                 yield text

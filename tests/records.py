@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 
 from s3bench import record
-from s3bench.report.analysis.results_folder import read_all
-from s3bench.report.analysis.shock_tables import paired, shock_tables
+from s3bench.report.analysis.results import read_results
 from s3bench.report.analysis.tables import make_tables
 from s3bench.report.write import write_report
 from s3bench.run.config.compose import run_config
@@ -128,9 +127,7 @@ def make_shocked(
 
 def tables(results: Path) -> dict[str, pd.DataFrame]:
     """Return all tables of the report on a results folder; no file is written."""
-    runs, shocked = read_all(results)
-    made = make_tables(runs)
-    return made | shock_tables(paired(runs, shocked), made["holes"])
+    return make_tables(read_results(results))
 
 
 def written(results: Path) -> tuple[str, dict[str, pd.DataFrame]]:

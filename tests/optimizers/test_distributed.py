@@ -34,4 +34,5 @@ def test_two_processes_end_where_one_ends(kind, name, tmp_path):
     one, two = trained("alone", name, 1, tmp_path), trained(kind, name, 2, tmp_path)
     assert len(one) == len(two)
     for tensor, other in zip(one, two, strict=True):
-        assert torch.allclose(tensor, other, atol=1e-6)
+        largest = max(1.0, tensor.abs().max().item())  # S3's state is scaled by 2^24, and so is its rounding
+        assert torch.allclose(tensor, other, atol=1e-6 * largest)

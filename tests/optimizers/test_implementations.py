@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from optimizers import S3, SignSGD, elementwise, fused, fused_gpu, s3
+from optimizers import S3, SignSGD, s3
+from optimizers.engine import elementwise, fused, fused_gpu
 from tests.conftest import small_disk
 from tests.optimizers import triton_stand_in
 
@@ -99,7 +100,7 @@ def test_parameters_with_their_channels_last_are_fused(device, monkeypatch):
     plain, other = channels_last(), channels_last()
     train_like_autograd(S3(plain, lr=0.01, foreach=False), plain)
     monkeypatch.setattr(elementwise, "_apply_all", lambda rows, _: pytest.fail("not fused") if list(rows) else None)
-    monkeypatch.setattr(fused, "_flat", lambda _: pytest.fail("looked at one by one, which takes long"))
+    monkeypatch.setattr(fused, "_is_flat", lambda _: pytest.fail("looked at one by one, which takes long"))
     train_like_autograd(S3(other, lr=0.01, fused=True), other)
     assert distance(plain, other) < 2e-6
 
@@ -118,7 +119,7 @@ def test_tensors_that_are_seen_flat_have_their_coordinates_in_one_order(case, ga
         return values.permute(order).contiguous().permute(np.argsort(order).tolist())
 
     row = (lying(orders[0]), values if gap else lying(orders[1]))
-    if fused._flat(row):
+    if fused._is_flat(row):
         one, other = (x.as_strided((x.numel(),), (1,)) for x in row)
         assert torch.equal(one, other)
     else:
@@ -130,12 +131,12 @@ def triton(monkeypatch):
     """The fused kernels of a GPU, on the CPU."""
     triton_stand_in.install(monkeypatch)
     monkeypatch.setitem(fused.COMPILERS, "cpu", fused_gpu)
-    monkeypatch.setattr(fused_gpu, "_kept", lambda make, numbers, _: make(numbers))
+    monkeypatch.setattr(fused_gpu, "_on_device", lambda make, numbers, _: make(numbers))
     monkeypatch.setattr(torch.cuda, "device", lambda _: contextlib.nullcontext())
-    fused._kernel.cache_clear()
+    fused._make_kernel.cache_clear()
     fused_gpu._load.cache_clear()
     yield
-    fused._kernel.cache_clear()
+    fused._make_kernel.cache_clear()
     fused_gpu._load.cache_clear()
 
 
@@ -185,10 +186,10 @@ def test_nan_in_a_gradient_reaches_the_parameter_on_a_gpu_too(name):
 @devices
 def test_fused_is_not_compiled_anew_for_another_learning_rate_weight_decay_or_shape(device):
     def compiled(lr, weight_decay, *shape):
-        before = fused._kernel.cache_info().misses
+        before = fused._make_kernel.cache_info().misses
         param = nn.Parameter(torch.zeros(shape, device=device))
         train(S3([param], lr=lr, weight_decay=weight_decay, beta=0.93, fused=True), [param], steps=1)
-        return fused._kernel.cache_info().misses - before
+        return fused._make_kernel.cache_info().misses - before
 
     assert compiled(0.1, 0.3, 5) == 1
     assert compiled(0.2, 0.4, 5) == 0
@@ -231,12 +232,12 @@ def test_fused_takes_tensors_that_begin_anywhere(device):
 
 @devices
 def test_large_groups_are_fused_by_default_and_give_the_same(device):
-    params = [nn.Parameter(torch.zeros(elementwise.MANY, device=device)) for _ in range(2)]
-    before = fused._kernel.cache_info()
+    params = [nn.Parameter(torch.zeros(elementwise.MIN_COMPILED, device=device)) for _ in range(2)]
+    before = fused._make_kernel.cache_info()
     plain, default = (S3([params[0]], foreach=True), S3([params[1]]))
     for optimizer, param in zip((plain, default), params, strict=True):
         train(optimizer, [param], steps=2)
-    after = fused._kernel.cache_info()
+    after = fused._make_kernel.cache_info()
     assert after.hits + after.misses == before.hits + before.misses + 2
     assert distance(params[:1], params[1:]) < 1e-6
 
@@ -411,8 +412,8 @@ def test_fused_leaves_tensors_that_have_no_memory_to_torch():
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     with FakeTensorMode():
-        param = nn.Parameter(torch.zeros(elementwise.MANY))
-        param.grad = torch.zeros(elementwise.MANY)
+        param = nn.Parameter(torch.zeros(elementwise.MIN_COMPILED))
+        param.grad = torch.zeros(elementwise.MIN_COMPILED)
         S3([param], p=3.1, fused=True).step()  # an order of its own, whose coefficients no other test has made
         S3([param], p=3.2).step()
 
@@ -420,30 +421,30 @@ def test_fused_leaves_tensors_that_have_no_memory_to_torch():
 def test_a_schedule_of_a_rules_setting_does_not_compile_for_ever(recwarn):
     param, same = (nn.Parameter(torch.zeros(3)) for _ in range(2))
     one, other = SignSGD([param], fused=True, momentum=0.5), SignSGD([same], foreach=True, momentum=0.5)
-    before = fused._kernel.cache_info().misses
-    fused._settings.clear()
-    for step in range(fused.MOST + 3):
+    before = fused._make_kernel.cache_info().misses
+    fused._settings_of_rule.clear()
+    for step in range(fused.MAX_SETTINGS + 3):
         one.param_groups[0]["momentum"] = other.param_groups[0]["momentum"] = 0.5 + step / 1000
         train(one, [param], steps=1, first=step)
         train(other, [same], steps=1, first=step)
-    assert fused._kernel.cache_info().misses - before <= fused.MOST
+    assert fused._make_kernel.cache_info().misses - before <= fused.MAX_SETTINGS
     assert "not fused" in str(recwarn.pop().message)
     assert distance([param], [same]) < 1e-6
 
 
 @pytest.mark.filterwarnings("ignore:a rule had over")
 def test_after_many_settings_one_that_stays_is_fused_and_one_that_changes_is_not(monkeypatch):
-    monkeypatch.setattr(fused, "MOST", 2)
-    fused._settings.clear()
+    monkeypatch.setattr(fused, "MAX_SETTINGS", 2)
+    fused._settings_of_rule.clear()
     params = [nn.Parameter(torch.zeros(3)) for _ in range(2)]
     optimizer = SignSGD([{"params": [param]} for param in params], fused=True)
 
     def groups_fused(*momenta):
-        before = fused._kernel.cache_info()
+        before = fused._make_kernel.cache_info()
         for group, momentum in zip(optimizer.param_groups, momenta, strict=True):
             group["momentum"] = momentum
         train(optimizer, params, steps=1)
-        after = fused._kernel.cache_info()
+        after = fused._make_kernel.cache_info()
         return after.hits + after.misses - before.hits - before.misses
 
     assert [groups_fused(momentum, momentum) for momentum in (0.5, 0.6)] == [2, 2]
@@ -453,13 +454,13 @@ def test_after_many_settings_one_that_stays_is_fused_and_one_that_changes_is_not
 
 
 def test_settings_that_a_schedule_leaves_behind_are_not_kept_for_ever_and_can_come_again(monkeypatch):
-    monkeypatch.setattr(s3, "_settings_of", {})
+    monkeypatch.setattr(s3, "_settings_cache", {})
     optimizer = S3([nn.Parameter(torch.zeros(3))], p=2.2)
     (group,) = optimizer.param_groups
     first = optimizer.rule(group)[2]
     for step in range(300):
         optimizer.rule(group | {"p": 3 + step / 10})
-    assert len(s3._settings_of) == 256
+    assert len(s3._settings_cache) == 256
     assert optimizer.rule(group)[2] == first  # else it would be compiled anew
 
 
@@ -764,7 +765,7 @@ def test_temporary_memory_of_foreach_does_not_grow_with_the_model():
         return most
 
     small, large = peak(2**18), peak(2**20)
-    assert 0 < large <= small <= 16 * 4 * elementwise.PIECE
+    assert 0 < large <= small <= 16 * 4 * elementwise.PIECE_CPU
 
 
 @pytest.mark.parametrize("device", [GPU])

@@ -127,7 +127,7 @@ def test_a_reader_who_leaves_does_not_end_the_runs(tmp_path):
 def test_an_optimizer_that_cannot_be_imported_is_one_line(s3bench, tmp_path, text):
     (tmp_path / "broken.py").write_text(text)
     line = mistake(s3bench("sweep" if text == "x = (" else "run", "optimizer._target_=broken.Own"))
-    assert "optimizer s3: its _target_ broken.Own cannot be imported" in line
+    assert "optimizer s3: cannot import its _target_ broken.Own" in line
     assert not (tmp_path / "results").exists()
 
 
@@ -208,7 +208,7 @@ def test_an_optimizer_of_ones_own_needs_one_yaml_and_its_file(s3bench, tmp_path)
         (["run", "task=quadrtic"], "unknown task 'quadrtic'. Did you mean quadratic?"),
         (["sweep", "experiment=quickstat"], "unknown experiment 'quickstat'. Did you mean quickstart?"),
         (["sweep", "optimizer.p=0.5,2"], "optimizer s3: p is 0.5; it must be at least 1"),
-        (["run", "device=cuda:7"], "device 'cuda:7' is not there; there is: auto, cpu"),
+        (["run", "device=cuda:7"], "device 'cuda:7' is not available; choose from: auto, cpu"),
         (["run", "results_dir=/proc/none"], "cannot be written"),
         (["status", "results/none"], "there is no results folder"),
         (["report", "results/none"], "there is no results folder"),

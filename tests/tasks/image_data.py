@@ -35,7 +35,7 @@ def write_cifar(data_dir, each=40):
 
 def ignore_sums(monkeypatch):
     """Let the small files pass as the original ones, whose MD5 sums are known."""
-    from tasks import torchvision_shim  # noqa: F401
+    from tasks.models import torchvision_shim  # noqa: F401
     from torchvision import datasets  # isort: skip
 
     for kind in (datasets.CIFAR10, datasets.CIFAR100):

@@ -16,17 +16,17 @@ from tokenizers import Tokenizer
 from s3bench.errors import UserError
 from s3bench.run.build import build_parts
 from s3bench.run.config.compose import run_config
-from tasks.documents import PIECE, Place, documents, find_files
-from tasks.gpt import GPT
-from tasks.gpt2 import GPT2
+from tasks.data.documents import PIECE, Position, find_files, read_documents
 from tasks.hub_gpt2 import gpt2_tokenizer
+from tasks.models.gpt import GPT
+from tasks.models.gpt2 import GPT2
 from tasks.text_gpt2 import TextGPT2
 from tests.conftest import ROOT
 from tests.tasks.language import HUB, MODEL, overrides, place_hub, text, write_parquet
 
 SMALL = {"batch": 4, "context": 16, "width": 16, "depth": 1, "heads": 2, "vocab_size": 400}
 SHAPE = {"vocab_size": 60, "context": 24, "width": 32, "depth": 3, "heads": 4}
-START = Place(0, 0)
+START = Position(0, 0)
 
 
 def text_task(folder, *files, **more):
@@ -142,7 +142,7 @@ def test_evaluation_in_parts_is_the_mean_over_all_windows(tmp_path, monkeypatch)
     torch.manual_seed(0)
     model = task.model()
     whole = task.evaluate(model)
-    monkeypatch.setattr("tasks.tokens.EVAL_TOKENS", 16 * 50)  # 50, 50 and 28 windows
+    monkeypatch.setattr("tasks.data.tokens.EVAL_TOKENS", 16 * 50)  # 50, 50 and 28 windows
     assert task.evaluate(model) == pytest.approx(whole, rel=1e-6)
 
 
@@ -176,10 +176,10 @@ def test_every_format_gives_the_same_tokens(same_text):
 @pytest.mark.parametrize("name", FORMATS)
 def test_reading_goes_on_at_any_place(same_text, name):
     files = [str(file) for file in find_files([str(same_text / name)])] * 2
-    whole = list(documents(files, None, START))
+    whole = list(read_documents(files, None, START))
     assert len(whole) == 160
     for index in (0, 50, 79, 80, 120, 159):
-        assert list(documents(files, None, whole[index][1])) == whole[index + 1 :]
+        assert list(read_documents(files, None, whole[index][1])) == whole[index + 1 :]
 
 
 def test_whole_documents_are_held_out_and_each_ends(same_text):
@@ -202,7 +202,7 @@ def test_whole_documents_are_held_out_and_each_ends(same_text):
 def test_a_long_text_file_is_cut_at_line_ends(tmp_path):
     content = "".join(f"line {number}\r\n" for number in range(5000))
     (tmp_path / "long.txt").write_bytes(content.encode())
-    pieces = [piece for piece, _ in documents([str(tmp_path / "long.txt")], None, START)]
+    pieces = [piece for piece, _ in read_documents([str(tmp_path / "long.txt")], None, START)]
     assert "".join(pieces) == content
     assert all(piece.endswith("\n") and len(piece) <= PIECE + 20 for piece in pieces)
     task = text_task(tmp_path, tmp_path / "long.txt")

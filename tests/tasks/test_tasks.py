@@ -10,7 +10,7 @@ from s3bench import catalog
 from s3bench.run.build import build_parts
 from s3bench.run.config.compose import run_config
 from tasks.digits_vit import DigitsViT
-from tasks.gpt import GPT
+from tasks.models.gpt import GPT
 from tasks.source_gpt import SourceGPT, encoded_source
 from tests.tasks.language import overrides
 

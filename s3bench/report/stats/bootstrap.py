@@ -12,9 +12,9 @@ RESAMPLES = 10_000
 
 
 def resample(values: npt.ArrayLike, stream: int = 0) -> Array:
-    """Bootstrap samples of the rows (seeds, or pairs) of an array of shape (n, ...): shape (RESAMPLES, n, ...).
+    """Return bootstrap samples of the rows (seeds, or pairs) of an array of shape (n, ...): shape (RESAMPLES, n, ...).
 
-    For several tasks: one call each, with its own `stream`, so that seeds are drawn within each task; tasks are fixed.
+    For several tasks, call it once per task with its own `stream`: seeds are drawn within each task; tasks are fixed.
     """
     rows = np.asarray(values, dtype=np.float64)
     samples: Array = rows[_drawn(len(rows), stream)]
@@ -22,7 +22,7 @@ def resample(values: npt.ArrayLike, stream: int = 0) -> Array:
 
 
 def resample_weights(n: int, stream: int = 0) -> Array:
-    """The same samples of n values as weights, shape (RESAMPLES, n): times the values they are the samples' means."""
+    """Return the same samples of n values as weights, shape (RESAMPLES, n): weights @ values are the samples' means."""
     places = _drawn(n, stream) + n * np.arange(RESAMPLES)[:, None]
     weights: Array = np.bincount(places.ravel(), minlength=n * RESAMPLES).reshape(RESAMPLES, n) / n
     return weights
@@ -33,7 +33,7 @@ def _drawn(n: int, stream: int) -> npt.NDArray[np.int64]:
 
 
 def interval(samples: npt.ArrayLike, n: int, highs: npt.ArrayLike | None = None) -> tuple[float, float]:
-    """The expanded percentile interval of 95% of a statistic's bootstrap samples (Hesterberg 2015, section 5.3).
+    """Return the expanded 95% percentile interval of a statistic's bootstrap samples (Hesterberg 2015, section 5.3).
 
     The plain percentile interval of n values is too narrow, by the factor sqrt((n-1)/n) and by the normal quantile in
     place of Student's; so the tails are Φ(-sqrt(n/(n-1)) t(0.975, n-1)) each. (NaN, NaN) below six values: not even
@@ -53,7 +53,7 @@ def interval(samples: npt.ArrayLike, n: int, highs: npt.ArrayLike | None = None)
 
 
 def expanded_tail(n: int) -> float:
-    """The share of the bootstrap samples of n values beyond each end of the expanded percentile interval."""
+    """Return the share of the bootstrap samples of n values beyond each end of the expanded percentile interval."""
     return float(stats.norm.cdf(-math.sqrt(n / (n - 1)) * stats.t.ppf(1 - ALPHA / 2, n - 1)))
 
 

@@ -111,7 +111,7 @@ def kaplan_meier(times: Sequence[Steps]) -> tuple[npt.NDArray[np.float64], npt.N
     return np.array([0.0, *curve.quantiles[changes]]), np.array([0.0, *curve.probabilities[changes]])
 
 
-def log_ratios(numerator: Sequence[Steps], denominator: Sequence[Steps]) -> npt.NDArray[np.float64]:
+def log_step_ratios(numerator: Sequence[Steps], denominator: Sequence[Steps]) -> npt.NDArray[np.float64]:
     """The bounds of log(numerator / denominator) of each pair, shape (pairs, 2), natural logarithm.
 
     With the baseline's steps as numerator, the log of the speed-up. Both reached: known up to the evaluations' spacing.

@@ -19,7 +19,8 @@ from s3bench import record
 from s3bench.cli import parse
 from s3bench.errors import UserError
 from s3bench.report.analysis.loss_curve import CURVE_POINTS, thinned
-from s3bench.report.analysis.results_folder import read_all, read_runs
+from s3bench.report.analysis.results import read_results
+from s3bench.report.analysis.results_folder import read_runs
 from s3bench.report.figures.available import drawings
 from s3bench.report.formatting import markdown
 from s3bench.report.write import write_report
@@ -314,7 +315,7 @@ def test_a_profile_has_bands_from_six_seeds_on(tmp_path, monkeypatch):
         for optimizer, seed, multiplier in itertools.product(("s3", "adamw"), seeds, (1, 10)):
             make(tmp_path, optimizer, multiplier, seed, final=0.01 * multiplier)
             make(tmp_path, optimizer, multiplier, seed, final=0.01 * multiplier, overrides=["schedule.warmup=0.3"])
-        drawings(*read_all(tmp_path))["profile"].draw()
+        drawings(read_results(tmp_path))["profile"].draw()
         assert set(drawn.pop()) == named
 
 
@@ -372,7 +373,7 @@ def test_an_ablation_on_one_of_two_tasks_leaves_the_optimizers_name_to_the_usual
     make(tmp_path, "s3")
     make(tmp_path, "s3", overrides=["optimizer.p=3"], horizon=200)  # the same as 3.0
     make(tmp_path, "s3", overrides=["optimizer.p=2"], horizon=200)
-    assert sorted({run.row["optimizer"] for run in read_runs(tmp_path)}) == ["s3", "s3 (p=2)"]
+    assert sorted({run.optimizer_label for run in read_runs(tmp_path)}) == ["s3", "s3 (p=2)"]
 
 
 def test_a_tasks_usual_settings_need_no_name_but_a_horizon_does(tmp_path):
@@ -380,7 +381,7 @@ def test_a_tasks_usual_settings_need_no_name_but_a_horizon_does(tmp_path):
         make(tmp_path, seed=seed)
         make(tmp_path, seed=seed, horizon=200)
     make(tmp_path, horizon=50, overrides=["task.build.dim=16", "schedule=constant"])
-    assert {(run.row["ladder"], run.row["task"]) for run in read_runs(tmp_path)} == {
+    assert {(run.ladder, run.task_label) for run in read_runs(tmp_path)} == {
         ("quadratic", "quadratic (horizon=100)"),
         ("quadratic", "quadratic (horizon=200)"),
         ("quadratic (dim=16, schedule=constant)", "quadratic (dim=16, schedule=constant, horizon=50)"),

@@ -11,8 +11,7 @@ from markupsafe import escape
 from s3bench import record
 from s3bench.cli import main
 from s3bench.errors import UserError
-from s3bench.report.analysis.results_folder import read_all
-from s3bench.report.analysis.shock_tables import paired
+from s3bench.report.analysis.results import read_results
 from s3bench.report.analysis.spike_onsets import AROUND, traces
 from s3bench.report.figures.available import drawings
 from s3bench.report.figures.captions import CAPTIONS, NEEDS
@@ -107,8 +106,7 @@ def make_everything(results, seeds=2):
 
 
 def allowed(results):
-    runs, shocked = read_all(results)
-    return drawings(runs, paired(runs, shocked))
+    return drawings(read_results(results))
 
 
 def texts(file):
@@ -174,8 +172,8 @@ def test_memory_of_spikes_is_bounded():
 
 def test_only_runs_with_every_update_measured_are_around_spikes(tmp_path):
     make_cells(tmp_path, "optimizer=adamw", spikes=(60,), measure_every=10)
-    runs, _ = read_all(tmp_path)
-    assert all(run.spikes and not len(run.traces) for run in runs)
+    results = read_results(tmp_path)
+    assert all(run.spikes and not len(run.traces) for run in results.runs)
     with pytest.raises(UserError, match="these records lack what fig2 needs: a spike at step 30 or later"):
         write_figures(tmp_path, "fig2")
 

@@ -1,0 +1,1 @@
+"""Implements the update rules: applied tensor by tensor, or compiled for all tensors at once."""
