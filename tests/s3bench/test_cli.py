@@ -212,7 +212,7 @@ def test_an_optimizer_of_ones_own_needs_one_yaml_and_its_file(s3bench, tmp_path)
         (["run", "results_dir=/proc/none"], "cannot be written"),
         (["status", "results/none"], "there is no results folder"),
         (["report", "results/none"], "there is no results folder"),
-        (["report", "."], "holds no records"),
+        (["report", "."], "contains no records"),
         (["figure", "fig2", "results/none"], "there is no results folder"),
         (["spikes", "none.csv"], "there is no file none.csv"),
         (["list", "models"], "invalid choice: 'models'"),

@@ -56,7 +56,7 @@ def test_a_lease_whose_process_died_here_is_taken_over_at_once(tmp_path, number)
         Lease(place)
     assert str(process.pid) in lease.owner(place)
     process.send_signal(number)
-    until(lambda: not lease.is_held(place), 20, every=0.02)  # also while nobody has waited for it: a zombie
+    until(lambda: not lease.is_held(place), 20, every=0.02)  # even while it is a zombie, which no parent has waited for
     taken = Lease(place)
     assert taken.number == 1
     assert lease.numbers(place) == [1]
@@ -64,7 +64,7 @@ def test_a_lease_whose_process_died_here_is_taken_over_at_once(tmp_path, number)
     end(process)
 
 
-def test_a_process_that_only_sleeps_keeps_its_lease(tmp_path):
+def test_a_stopped_process_keeps_its_lease(tmp_path):
     process = hold(tmp_path / "lease")
     process.send_signal(signal.SIGSTOP)
     with pytest.raises(Busy):
@@ -75,7 +75,7 @@ def test_a_process_that_only_sleeps_keeps_its_lease(tmp_path):
 
 def test_another_process_with_the_number_of_the_dead_owner_is_not_taken_for_it(tmp_path):
     place = tmp_path / "lease"
-    content = {**lease._this_process(), "started": 0.01, "beats": "000000001"}  # of this number, but started before
+    content = {**lease._this_process(), "started": 0.01, "beats": "000000001"}  # this number, but another start
     (tmp_path / "lease.4").write_text(json.dumps(content))
     assert not lease.is_held(place)
     taken = Lease(place)
@@ -83,8 +83,8 @@ def test_another_process_with_the_number_of_the_dead_owner_is_not_taken_for_it(t
     taken.release()
 
 
-def stays_until_its_heart_stops(place, monkeypatch):
-    """Check that a lease whose owner cannot be seen is dead after a time without a heartbeat, and not before."""
+def check_that_it_lives_until_its_heart_stops(place, monkeypatch):
+    """Check that an owner that cannot be seen is dead after a time without a heartbeat, and not before."""
     watch = Watch()
     assert lease.is_held(place)
     with pytest.raises(Busy):
@@ -103,7 +103,7 @@ def test_a_lease_of_version_0_1_0_is_watched_like_one_elsewhere(tmp_path, monkey
     content = {"host": "h", "where": where, "pid": os.getpid(), "started": started, "beats": "000000001"}
     (tmp_path / "lease.0").write_text(json.dumps(content))
     assert lease.owner(tmp_path / "lease") == f"process {os.getpid()} on h"
-    stays_until_its_heart_stops(tmp_path / "lease", monkeypatch)
+    check_that_it_lives_until_its_heart_stops(tmp_path / "lease", monkeypatch)
 
 
 def test_a_lease_of_a_system_that_cannot_tell_processes_apart_is_kept_by_its_heart(tmp_path, monkeypatch):
@@ -113,7 +113,7 @@ def test_a_lease_of_a_system_that_cannot_tell_processes_apart_is_kept_by_its_hea
     with monkeypatch.context() as patch:
         patch.setattr(psutil, "boot_time", refuse)
         held = Lease(tmp_path / "lease")
-    stays_until_its_heart_stops(tmp_path / "lease", monkeypatch)
+    check_that_it_lives_until_its_heart_stops(tmp_path / "lease", monkeypatch)
     held.release()
 
 
@@ -132,7 +132,7 @@ def test_a_process_that_is_hidden_is_not_taken_for_dead(tmp_path, monkeypatch, e
     monkeypatch.setattr(os, "kill", kill)
     assert Watch().dead(place) == (0 if gone else None)
     if not gone:
-        stays_until_its_heart_stops(place, monkeypatch)
+        check_that_it_lives_until_its_heart_stops(place, monkeypatch)
     held.release()
 
 
@@ -142,7 +142,7 @@ def test_a_process_that_may_not_be_asked_is_not_taken_for_dead(tmp_path, monkeyp
 
     held = Lease(tmp_path / "lease")
     monkeypatch.setattr(psutil, "Process", refuse)
-    stays_until_its_heart_stops(tmp_path / "lease", monkeypatch)
+    check_that_it_lives_until_its_heart_stops(tmp_path / "lease", monkeypatch)
     held.release()
 
 
@@ -167,7 +167,7 @@ def test_a_dead_owner_is_seen_at_once_off_linux_too(tmp_path, monkeypatch):
     assert not lease.is_held(place)
     # The same number with another start proves nothing there: the clock may have been set.
     (tmp_path / "lease.4").write_text(json.dumps({**lease._this_process(), "started": 0.01, "beats": "000000001"}))
-    stays_until_its_heart_stops(place, monkeypatch)
+    check_that_it_lives_until_its_heart_stops(place, monkeypatch)
 
 
 @pytest.mark.parametrize("jumps", [[-1e9], [1e9], [0, 1, 1, 3600, 3600]])
@@ -188,9 +188,9 @@ def test_a_living_owner_outlives_a_jump_of_the_clock_from_which_psutil_counts(tm
 
 @pytest.fixture
 def elsewhere(tmp_path):
-    """A lease of a process elsewhere: among the processes of another container, so that its number says nothing."""
+    """Start the owner of a lease in another container, so that its process number means nothing here."""
     if subprocess.run(["unshare", "--pid", "--fork", "true"], check=False, capture_output=True).returncode:
-        pytest.skip("this system lets nobody make a process namespace")
+        pytest.skip("this system does not allow new process namespaces")
     process = hold(tmp_path / "lease", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
     yield process
     end(process)
@@ -213,11 +213,11 @@ def test_a_process_elsewhere_keeps_its_lease_as_long_as_its_heart_beats(tmp_path
     assert watch.dead(place) == 0
 
 
-def test_a_dead_process_elsewhere_is_known_by_its_heart_and_taken_over(tmp_path, monkeypatch, elsewhere):
+def test_a_lease_of_a_process_that_died_elsewhere_is_taken_over_in_time(tmp_path, monkeypatch, elsewhere):
     place, watch = tmp_path / "lease", Watch()
     end(elsewhere)
     monkeypatch.setattr(lease, "DEAD_AFTER", 1.0)
-    assert watch.dead(place) is None  # first looked at now
+    assert watch.dead(place) is None  # seen for the first time
     with pytest.raises(Busy):
         Lease(place)
     time.sleep(1.2)
@@ -241,10 +241,10 @@ def test_clocks_that_jump_change_nothing(tmp_path, monkeypatch, jump):
 def test_an_owner_that_was_taken_over_finds_out(tmp_path, monkeypatch):
     monkeypatch.setattr(lease, "BEAT", 0.05)
     asleep = Lease(tmp_path / "lease")
-    woken = Lease(tmp_path / "lease", dead=0)  # by one who saw no heartbeat for a minute
+    woken = Lease(tmp_path / "lease", dead=0)  # by a process that saw no heartbeat for a minute
     with pytest.raises(Busy):
         asleep.check()
-    time.sleep(0.2)  # its heart does not bring the file back
+    time.sleep(0.2)  # its heartbeat does not create the file again
     assert lease.numbers(tmp_path / "lease") == [1]
     woken.check()
     asleep.release()
@@ -264,7 +264,7 @@ def test_a_lease_that_cannot_be_read_is_watched_like_one_elsewhere(tmp_path, mon
     assert watch.dead(tmp_path / "lease") == 0
 
 
-def test_the_second_process_writes_rows_of_its_own_and_the_first_ones_late_rows_do_not_count(tmp_path):
+def test_a_second_process_writes_its_own_rows_and_late_rows_of_the_first_do_not_count(tmp_path):
     folder = record.plan(config(tmp_path))
     first = record.Writer(folder, config(tmp_path), 0)
     first.add_steps(rows(0, 50))
@@ -279,7 +279,7 @@ def test_the_second_process_writes_rows_of_its_own_and_the_first_ones_late_rows_
     second.__exit__()
 
 
-def test_files_of_that_place_alone_are_leases(tmp_path):
+def test_only_numbered_files_of_that_place_are_leases(tmp_path):
     for name in ("lease", "lease.x", "lease.1.2", "leases.3", "other.4"):
         (Path(tmp_path) / name).touch()
     assert lease.numbers(tmp_path / "lease") == []

@@ -154,7 +154,7 @@ def test_other_targets_and_another_idea_of_a_spike_need_no_retraining(tmp_path):
         "quadratc: {targets: []}": "unknown task in .*judge.yaml 'quadratc'. Did you mean quadratic",
         "quadratic: {target: []}": r"it must be \{TASK: \{targets",
         "[1]": r"it must be \{TASK: \{targets",
-        "quadratic: {targets: [{metric: loss}]}": "quadratic.targets holds .*; it must be {metric, at_most}",
+        "quadratic: {targets: [{metric: loss}]}": "quadratic.targets has .*; it must be {metric, at_most}",
         "quadratic: {spikes: {kk: 3}}": "the detector parameters in judge.yaml cannot be used",
         "quadratic: {targets: [{metric: los, at_least: 1}]}": "metric of a target in judge.yaml .* 'los'. Did you mean",
         "{": "judge.yaml cannot be read",

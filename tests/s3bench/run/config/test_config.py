@@ -148,7 +148,7 @@ def test_the_same_cell_asked_for_twice_is_one_run():
         ("optimizer.p=x", "optimizer.p=x: it must be like 3.0"),
         ("optimizer.nesterov=3", "optimizer.nesterov=3: it must be like True"),
         ("task.targets=[{metric: loss}]", "it must be {metric, at_most} or {metric, at_least}"),
-        ("task.targets=[{metric: loss, at_most: abc}]", "needs a finite number"),
+        ("task.targets=[{metric: loss, at_most: abc}]", "must be a finite number"),
         ("~optimizer._target_", "optimizer has no _target_"),
         ("seed", "'seed' is no override"),
         ("seed=[", "is no override"),
