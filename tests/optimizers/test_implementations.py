@@ -1,4 +1,4 @@
-"""foreach, fused and one by one agree; memory; scaling; everything that torch's own optimizers can be put into."""
+"""foreach, fused and one-by-one updates agree; memory, scaling, and everything that torch's own optimizers support."""
 
 import contextlib
 import copy
@@ -35,7 +35,7 @@ devices = pytest.mark.parametrize("device", ["cpu", GPU])
 
 
 def parameters(dtype=torch.float32, device="cpu"):
-    """Small ones, large ones, a 0-d one, an empty one, a transposed one, and one with gaps."""
+    """Return small and large parameters, a 0-d one, an empty one, a transposed one, and one with gaps."""
     generator = torch.Generator().manual_seed(0)
     tensors = [torch.randn(shape, generator=generator).to(device, dtype) for shape in SHAPES]
     tensors.append(torch.randn(4, 6, generator=generator).to(device, dtype).t())
@@ -77,7 +77,7 @@ def test_fused_agrees_with_one_by_one_also_for_another_learning_rate(name, dtype
             group["lr"] = lr
         train(plain, one)
         train(compiled, other)
-    unit = torch.finfo(dtype).eps * 4  # of parameters of that size, if rounded the other way
+    unit = torch.finfo(dtype).eps * 4  # parameters of that size may be rounded the other way
     assert distance(one, other) <= max(unit, 2e-6)
 
 
@@ -94,7 +94,7 @@ def test_parameters_with_their_channels_last_are_fused(device, monkeypatch):
             generator = torch.Generator().manual_seed(step)
             for param in params:
                 param.grad = torch.zeros_like(param).copy_(torch.randn(param.shape, generator=generator))
-            params[2].grad = params[2].grad.contiguous()  # one order in memory, though not one tuple of strides
+            params[2].grad = params[2].grad.contiguous()  # the same order in memory with other strides
             optimizer.step()
 
     plain, other = channels_last(), channels_last()
@@ -128,7 +128,7 @@ def test_tensors_that_are_seen_flat_have_their_coordinates_in_one_order(case, ga
 
 @pytest.fixture
 def triton(monkeypatch):
-    """The fused kernels of a GPU, on the CPU."""
+    """Run the fused kernels of a GPU on the CPU."""
     triton_stand_in.install(monkeypatch)
     monkeypatch.setitem(fused.COMPILERS, "cpu", fused_gpu)
     monkeypatch.setattr(fused_gpu, "_on_device", lambda make, numbers, _: make(numbers))
@@ -146,7 +146,7 @@ def triton(monkeypatch):
 def test_a_gpus_kernel_is_the_same_rule_over_all_tensors(name, lr):
     optimizer, arguments = SETTINGS[name]
     one, other = parameters(), parameters()
-    with np.errstate(all="ignore"):  # where chooses after both have been computed
+    with np.errstate(all="ignore"):  # where() computes both choices
         train(optimizer(one, lr=lr, foreach=False, **arguments), one, steps=2)
         train(optimizer(other, lr=lr, fused=True, **arguments), other, steps=2)
     assert distance(one, other) < 2e-6
@@ -219,7 +219,7 @@ def test_fused_takes_nothing_and_what_is_empty(device):
 
 @devices
 def test_fused_takes_tensors_that_begin_anywhere(device):
-    """As gradients do that are parts of one buffer: then a GPU cannot load four numbers at a time."""
+    """Gradients do so that are parts of one buffer; a GPU then cannot load four numbers at a time."""
     one, other = parameters(device=device), parameters(device=device)
     plain, compiled = S3(one, lr=0.01, foreach=True), S3(other, lr=0.01, fused=True)
     for param, same in zip(one, other, strict=True):
@@ -257,7 +257,7 @@ except RuntimeError as error:
 big = torch.nn.Parameter(torch.zeros(2**20))
 big.grad = torch.ones_like(big)
 optimizer = S3([big], weight_decay=0.0)
-optimizer.step()  # by default then without
+optimizer.step()  # the default then works without a compiler
 optimizer.step()
 print("moved", big[0].item())
 """
@@ -274,11 +274,11 @@ print("moved", big[0].item())
         param.grad = torch.ones(1)
         plain.step()
     assert float(moved.split()[1]) == pytest.approx(param.item(), rel=1e-6)
-    assert done.stderr.count("compiling failed") == (compiler == "/bin/false")  # one that cannot be seen before
+    assert done.stderr.count("compiling failed") == (compiler == "/bin/false")  # found, but it fails
 
 
 def fused_elsewhere(tmp_path, compiler):
-    """What a fused step in another process with a compiler of one's own moves a parameter by."""
+    """Return, as printed, a parameter after a fused step from 0 in a new process that uses this compiler."""
     code = """
 import torch
 from optimizers import S3
@@ -340,13 +340,13 @@ def test_a_rule_with_an_operation_that_kernels_lack_is_not_fused():
             return (lambda grad: grad.tan()), (), {}
 
     param = nn.Parameter(torch.zeros(3))
-    with pytest.raises(RuntimeError, match="a rule with such a call of tan cannot be fused"):
+    with pytest.raises(RuntimeError, match="a rule with this call of tan cannot be fused"):
         train(Tangent([param], fused=True), [param], steps=1)
     train(Tangent([param]), [param], steps=1)
     assert param.abs().min() > 0
 
 
-RULES = {  # what the operations alone do not say
+RULES = {  # rules that the recorded operations do not describe completely
     "a tensor from elsewhere": lambda grad: grad * torch.tensor([2.0]),
     "an argument that changes the result": lambda grad: torch.add(grad, grad, alpha=3),
     "a type that is rounded to": lambda grad: grad.to(torch.bfloat16).float(),
@@ -414,7 +414,7 @@ def test_fused_leaves_tensors_that_have_no_memory_to_torch():
     with FakeTensorMode():
         param = nn.Parameter(torch.zeros(elementwise.MIN_COMPILED))
         param.grad = torch.zeros(elementwise.MIN_COMPILED)
-        S3([param], p=3.1, fused=True).step()  # an order of its own, whose coefficients no other test has made
+        S3([param], p=3.1, fused=True).step()  # a p that no other test uses, so that its coefficients are computed here
         S3([param], p=3.2).step()
 
 
@@ -461,7 +461,7 @@ def test_settings_that_a_schedule_leaves_behind_are_not_kept_for_ever_and_can_co
     for step in range(300):
         optimizer.rule(group | {"p": 3 + step / 10})
     assert len(s3._settings_cache) == 256
-    assert optimizer.rule(group)[2] == first  # else it would be compiled anew
+    assert optimizer.rule(group)[2] == first  # otherwise it would be compiled again
 
 
 @pytest.mark.slow
@@ -499,7 +499,7 @@ def test_the_kernels_own_power_is_as_exact_as_float32(exponent):
     Power([param], lr=1.0, weight_decay=0.0, fused=True).step()
     expected = x.double() ** exponent
     error = (-param.detach().double() / expected - 1).abs()[:-2]
-    bound = 3e-7 + 2e-7 * abs(exponent) * x.double().log2().abs()[:-2]  # the logarithm is rounded
+    bound = 3e-7 + 2e-7 * abs(exponent) * x.double().log2().abs()[:-2]  # from rounding the logarithm
     assert (error <= bound).all()
     assert -param[-1] == 1
     assert -param[-2] < 1e-3 or exponent < 0
@@ -783,7 +783,7 @@ def test_a_step_can_be_captured_in_a_cuda_graph(arguments, device):
         captured.step()
     torch.cuda.current_stream().wait_stream(stream)
     for same in other:
-        same.grad = same.grad.clone()  # elsewhere, so that the graph has a table of its own
+        same.grad = same.grad.clone()  # at another address, so that the graph has its own table
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         captured.step()
@@ -792,7 +792,7 @@ def test_a_step_can_be_captured_in_a_cuda_graph(arguments, device):
         for group in plain.param_groups:
             group["lr"] = 0.01 * factor
         lr.fill_(0.01 * factor)
-        torch.zeros(2**20, device=device)  # what was freed in the meantime is used anew
+        torch.zeros(2**20, device=device)  # reuses memory that was freed in the meantime
         plain.step()
         graph.replay()
     assert distance(one, other) < 1e-6

@@ -1,4 +1,4 @@
-"""The language tasks: their model against transformers', their text from every format, and bad input."""
+"""The language tasks: the small GPT equals transformers' GPT-2, text is read from every format, bad input is named."""
 
 import gzip
 import itertools
@@ -34,7 +34,7 @@ def text_task(folder, *files, **more):
 
 
 def hub_task(name, folder, *, download=False, **more):
-    """The task on data at their places in a folder."""
+    """Return a task on data in their places in a folder."""
     build = {**MODEL, **HUB[name], **more}
     given = [f"task={name}", f"data_dir={folder}", f"task.download={download}"]
     return build_parts(run_config(given + [f"task.build.{key}={value}" for key, value in build.items()])).task
@@ -50,7 +50,7 @@ def hub(tmp_path):
 
 
 def copy_weights(ours, theirs):
-    """transformers' weights into ours; its linear layers (Conv1D) keep theirs transposed."""
+    """Copy transformers' weights into ours; its linear layers (Conv1D) store them transposed."""
     names = {
         "norm_1": "ln_1",
         "attention_in": "attn.c_attn",
@@ -74,7 +74,7 @@ def copy_weights(ours, theirs):
 def test_the_small_gpt_is_gpt2():
     torch.manual_seed(0)
     ours, theirs = GPT(**SHAPE), GPT2(**SHAPE)
-    for parameter in theirs.parameters():  # far from where biases are 0 and norms 1
+    for parameter in theirs.parameters():  # biases far from 0, norms far from 1
         torch.nn.init.normal_(parameter, std=0.3)
     copy_weights(ours, theirs)
     ids = torch.randint(60, (5, 24))
@@ -95,7 +95,7 @@ def test_initialisation_is_that_of_gpt2(model_class):
     torch.manual_seed(0)
     model = model_class(vocab_size=500, context=128, width=64, depth=8, heads=4)
     count = sum(parameter.numel() for parameter in model.parameters())
-    assert count == 64 * (500 + 128) + 8 * (12 * 64**2 + 13 * 64) + 2 * 64  # the embeddings once: they are tied
+    assert count == 64 * (500 + 128) + 8 * (12 * 64**2 + 13 * 64) + 2 * 64  # tied embeddings count once
     for name, parameter in model.named_parameters():
         norm = any(part in name for part in ("norm", "ln_"))
         if name.endswith("bias") or norm:
@@ -115,7 +115,7 @@ def test_gpt2_says_nothing_and_drops_nothing(capfd):
 
 
 def test_gpt2s_attention_is_causal_without_a_mask_when_compiled_too():
-    """Flash attention takes no mask, and transformers makes one while it is compiled."""
+    """Flash attention accepts no mask, but transformers makes one when it is compiled."""
     found = []
 
     def backend(graph, _):
@@ -151,7 +151,7 @@ def test_evaluation_in_parts_is_the_mean_over_all_windows(tmp_path, monkeypatch)
 
 @pytest.fixture
 def same_text(tmp_path):
-    """The same 80 documents in every format."""
+    """Write the same 80 documents in every format."""
     texts = [text(seed, 40) for seed in range(80)]
     (tmp_path / "txt").mkdir()
     for index, document in enumerate(texts):
@@ -257,12 +257,16 @@ BAD = {
     "cut.json.gz": (gzip.compress(MANY)[:-30], {}, r"cut.json.gz cannot be read"),
     "cut.csv": (b'id,text\n1,"no end', {}, r"cut.csv cannot be read|no held-out text"),
     "column.jsonl": (MANY, {"column": "body"}, r"column.jsonl has no column body; it has text"),
-    "which.jsonl": (b'{"n": 1, "title": "a", "body": "b"}\n', {}, r"which column of .*which.jsonl is .* title, body"),
+    "which.jsonl": (
+        b'{"n": 1, "title": "a", "body": "b"}\n',
+        {},
+        r"which.jsonl has no column text; .* title, body",
+    ),
     "number.jsonl": (rows([1, 2], "number"), {"column": "number"}, r"column number .* holds int, not text, in row 0"),
-    "bytes.jsonl": (MANY, {"vocab_size": 256}, "vocab_size is 256; one more is needed"),
+    "bytes.jsonl": (MANY, {"vocab_size": 256}, "vocab_size is 256; it must be at least 257"),
     "many.jsonl": (MANY, {"vocab_size": 70000}, "vocab_size is 70000; it must be from 256"),
     "width.jsonl": (MANY, {"heads": 3}, "heads must divide width"),
-    "depth.jsonl": (MANY, {"depth": 0}, "depth 0 .* all must be at least 1"),
+    "depth.jsonl": (MANY, {"depth": 0}, "depth is 0; it must be at least 1"),
 }
 
 
@@ -280,7 +284,7 @@ def test_bad_text_is_named_in_one_line(tmp_path, name, capfd):
     ("files", "message"),
     [
         ([], r"files is \[\]; it must be a list"),
-        (["nowhere.txt"], r"nowhere.txt is no file, no folder with files and no pattern"),
+        (["nowhere.txt"], r"nowhere.txt is not a file, a folder with files, or a pattern"),
     ],
 )
 def test_files_must_be_there(tmp_path, files, message):
@@ -395,16 +399,16 @@ def test_a_hub_that_cannot_be_reached_is_one_line(hub, monkeypatch):
 
 
 def test_a_tokenizer_that_does_not_fit_is_refused(hub):
-    with pytest.raises(UserError, match=r"vocab_size is 300; the tokenizer has 339, and it must be"):
+    with pytest.raises(UserError, match=r"vocab_size is 300; it must be at least 339, the tokens of the tokenizer"):
         hub_task("c4_gpt2", hub, vocab_size=300)
-    assert not list(hub.glob("*c4-*"))  # said before the text is encoded
+    assert not list(hub.glob("*c4-*"))  # refused before the text is encoded
     hub_task("c4_gpt2", hub)
-    with pytest.raises(UserError, match=r"vocab_size is 300; the text is encoded with 339 tokens"):
+    with pytest.raises(UserError, match=r"vocab_size is 300; it must be at least 339, the tokens of the encoding"):
         hub_task("c4_gpt2", hub, vocab_size=300)
     file = hub / "openai-community" / "gpt2" / "tokenizer.json"
     file.write_text(file.read_text().replace("<|endoftext|>", "<|end|>"))
     with pytest.raises(UserError, match=r"is not GPT-2's tokenizer: it lacks"):
         hub_task("wikitext_gpt2", hub)
     file.write_text("{}")
-    with pytest.raises(UserError, match=r"tokenizer.json is no tokenizer"):
+    with pytest.raises(UserError, match=r"tokenizer.json is not a tokenizer"):
         hub_task("openwebtext_gpt2", hub)
