@@ -64,10 +64,10 @@ class Muon(Optimizer):
         group = self.param_groups.pop()
         groups = []
         for matrices in (True, False):
-            places = [i for i, x in enumerate(group["params"]) if (x.ndim == 2 and bool(group["matrices"])) is matrices]
-            if places:
+            chosen = [i for i, x in enumerate(group["params"]) if (x.ndim == 2 and bool(group["matrices"])) is matrices]
+            if chosen:
                 lists = {key: group[key] for key in ("params", "param_names") if key in group}
-                own: dict[str, Any] = {key: [values[i] for i in places] for key, values in lists.items()}
+                own: dict[str, Any] = {key: [values[i] for i in chosen] for key, values in lists.items()}
                 groups.append({**group, **own, "matrices": matrices})
         self._parts = self._build_parts(self.param_groups + groups)
         self.param_groups += groups

@@ -26,7 +26,7 @@ class S3(Elementwise):
         beta: decay β of both averages, in [0, 1); 0 gives SignSGD for every p.
         p: order of the norm, from 1 to infinity.
         nesterov: look ahead in n and b; without it n_t = m_t and b_t = s_t^{1/p}.
-        denominator_beta: the β of s and b, in [0, 1). None means `beta`; only then |n/b| ≤ 1 holds.
+        denominator_beta: the β of s and b, in [0, 1); None means `beta`. Only equal decays keep |n/b| ≤ 1.
         weight_decay: decoupled weight decay, finite and at least 0.
         maximize: ascend instead of descend.
         foreach, fused, capturable: see Elementwise.
@@ -134,9 +134,9 @@ def _rule(
     """
     limits = torch.finfo(grad.dtype)
     scale, least = 2 / limits.eps, 4 * limits.smallest_normal
-    most = 0.25 / limits.smallest_normal / scale
-    grad = torch.where(grad > most, most, grad)  # torch.where, because clamp costs more when compiled
-    grad = torch.where(grad < -most, -most, grad)
+    ceiling = 0.25 / limits.smallest_normal / scale
+    grad = torch.where(grad > ceiling, ceiling, grad)  # torch.where, because clamp costs more when compiled
+    grad = torch.where(grad < -ceiling, -ceiling, grad)
     m, n = _averages(exp_avg, grad, scale, beta)
     old = norm * keep if keep < 0.5 else norm - norm * (1 - keep)  # (β s_{t-1})^{1/p}; the second form rounds less
     new = grad.abs() * (scale * add)  # ((1-β) |g|^p)^{1/p}

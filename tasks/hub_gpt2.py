@@ -132,15 +132,15 @@ class HubText:
 
     def _sources(self, data_dir: Path, download: bool) -> list[str]:
         """Return the paths of the files that are here, and hub addresses of the others."""
-        place = data_dir / self.repository
-        missing = [name for name in self.files() if not (place / name).exists()]
+        folder = data_dir / self.repository
+        missing = [name for name in self.files() if not (folder / name).exists()]
         if missing and not download:
             raise ValueError(
                 f"{missing[0]}{f' and {len(missing) - 1} more files' if len(missing) > 1 else ''} missing: set "
-                f"task.download=true, or copy from https://huggingface.co/datasets/{self.repository} into {place}"
+                f"task.download=true, or copy from https://huggingface.co/datasets/{self.repository} into {folder}"
             )
         address = f"hf://datasets/{self.repository}@{self.revision}"
-        return [f"{address}/{name}" if name in missing else str(place / name) for name in self.files()]
+        return [f"{address}/{name}" if name in missing else str(folder / name) for name in self.files()]
 
     def _encode(self, draft: Path, sources: list[str], tokenizer: Any) -> None:
         """Write the encoded text into a draft folder."""

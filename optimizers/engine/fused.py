@@ -56,19 +56,19 @@ def apply_fused(apply: Callable[..., None], columns: Columns, settings: dict[str
     kinds = _group_by_kind(columns)
     others = [row for kind in list(kinds) if not _compilable(*kind) for row in zip(*kinds.pop(kind), strict=True)]
     work = []
-    for (device, dtypes, _), alike in kinds.items():
-        work.append((device.type, _make_kernel(apply, device.type, dtypes, scalars=tuple(varying), fixed=fixed), alike))
+    for (device, dtypes, _), rows in kinds.items():
+        work.append((device.type, _make_kernel(apply, device.type, dtypes, scalars=tuple(varying), fixed=fixed), rows))
     work.sort(key=lambda kind: kind[0], reverse=True)  # "cuda" first: only its kernels can fail when called
-    for place, (_, kernel, alike) in enumerate(work):
+    for index, (_, kernel, rows) in enumerate(work):
         try:
-            kernel(alike, varying)
+            kernel(rows, varying)
         except CompilerError as error:
-            if place == 0:
+            if index == 0:
                 raise
             warnings.warn(f"compiling failed for some tensors, which are not fused ({error})", stacklevel=4)
-            others += zip(*alike, strict=True)
+            others += zip(*rows, strict=True)
         else:
-            increment_version(alike[0])  # else autograd would not see that the parameters have changed
+            increment_version(rows[0])  # else autograd would not see that the parameters have changed
     return others
 
 

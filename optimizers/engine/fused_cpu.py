@@ -135,16 +135,16 @@ def source(recording: Recording, columns: dict[str, torch.dtype], scalars: Seque
     stores = [f"of_{name}[i] = {operand_text(value, number)};" for name, value in recording.changed().items()]
     body = "\n        ".join(loads + rule + stores)
     pointers = "\n      ".join(
-        f"{TYPES[dtype]}* __restrict__ of_{name} = ({TYPES[dtype]}*)row[{place} * rows];"
-        for place, (name, dtype) in enumerate(columns.items(), start=1)
+        f"{TYPES[dtype]}* __restrict__ of_{name} = ({TYPES[dtype]}*)row[{index} * rows];"
+        for index, (name, dtype) in enumerate(columns.items(), start=1)
     )
     return f"""{PRELUDE}
 typedef {wide} T;
 static const volatile T numbers[] = {{{", ".join(map(_literal, numbers))}}};
 
 extern "C" void step(const int64_t* table, int64_t rows, int64_t total, int64_t threads, const T* scalars) {{
-  {" ".join(f"const T {name} = scalars[{place}];" for place, name in enumerate(scalars))}
-  {" ".join(f"const T {name} = numbers[{place}];" for place, name in enumerate(numbers.values()))}
+  {" ".join(f"const T {name} = scalars[{index}];" for index, name in enumerate(scalars))}
+  {" ".join(f"const T {name} = numbers[{index}];" for index, name in enumerate(numbers.values()))}
 #pragma omp parallel for num_threads(threads)
   for (int64_t thread = 0; thread < threads; thread++) {{
     int64_t first = total * thread / threads, last = total * (thread + 1) / threads;

@@ -102,9 +102,9 @@ def source(
         for name, value in recording.changed().items()
     ]
     addresses = []
-    for place, (name, dtype) in enumerate(columns.items(), start=1):
+    for index, (name, dtype) in enumerate(columns.items(), start=1):
         addresses += [
-            f"of_{name} = tl.load(table + rows * {place} + row).to(tl.pointer_type({TYPES[dtype]}))",
+            f"of_{name} = tl.load(table + rows * {index} + row).to(tl.pointer_type({TYPES[dtype]}))",
             f"if ALIGNED: of_{name} = tl.multiple_of(of_{name}, 16)",
             f"of_{name} += start",
         ]

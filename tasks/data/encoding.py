@@ -53,8 +53,8 @@ def encode(
     with (draft / "train.bin").open("ab") as train, (draft / "held_out.bin").open("ab") as held_out:
         for chunk in _chunks(read(Position(*state["place"]))):
             encodings = tokenizer.encode_batch_fast([text for text, _ in chunk], add_special_tokens=False)
-            for (text, place), encoding in zip(chunk, encodings, strict=True):
-                part = "held_out" if is_held_out(text, place) else "train"
+            for (text, position), encoding in zip(chunk, encodings, strict=True):
+                part = "held_out" if is_held_out(text, position) else "train"
                 ids = encoding.ids if end is None else [*encoding.ids, end]
                 (held_out if part == "held_out" else train).write(np.array(ids, dtype=ID).tobytes())
                 state["documents"][part] += 1
@@ -91,9 +91,9 @@ def _chunks(documents: Iterator[Document]) -> Iterator[list[Document]]:
     """Yield the documents that are not empty, in lists of at least CHUNK characters (the last has fewer)."""
     chunk: list[Document] = []
     size = 0
-    for text, place in documents:
+    for text, position in documents:
         if text:
-            chunk.append((text, place))
+            chunk.append((text, position))
             size += len(text)
         if size >= CHUNK:
             yield chunk

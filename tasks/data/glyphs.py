@@ -106,7 +106,7 @@ def draw_characters(fonts: tuple[str, ...]) -> npt.NDArray[np.uint8]:
     """
     folder = Path(matplotlib.get_data_path(), "fonts", "ttf")
     images = np.empty((len(fonts), len(CHARACTERS), DRAWN, DRAWN), dtype=np.uint8)
-    for place, name in enumerate(fonts):
+    for index, name in enumerate(fonts):
         try:
             font = ImageFont.truetype(folder / f"{name}.ttf", FONT_SIZE, layout_engine=ImageFont.Layout.BASIC)
         except OSError as error:
@@ -114,7 +114,7 @@ def draw_characters(fonts: tuple[str, ...]) -> npt.NDArray[np.uint8]:
         for label, character in enumerate(CHARACTERS):
             image = Image.new("L", (DRAWN, DRAWN))
             ImageDraw.Draw(image).text((DRAWN / 2, BASELINE), character, fill=255, font=font, anchor="ms")
-            images[place, label] = np.asarray(image)
+            images[index, label] = np.asarray(image)
     return images
 
 

@@ -77,10 +77,10 @@ class ImageNet:
     def _batch(self, step: int, rows: slice) -> Batch:
         """Return `rows` of the batch of a step."""
         names, labels = self.train
-        epoch, place = divmod(step, len(names) // self.batch)
+        epoch, index = divmod(step, len(names) // self.batch)
         if self._epoch != epoch:
             self._epoch, self._order = epoch, np.random.default_rng([self.seed, 0, epoch]).permutation(len(names))
-        chosen = self._order[place * self.batch : (place + 1) * self.batch]
+        chosen = self._order[index * self.batch : (index + 1) * self.batch]
         images = []
         for row in range(self.batch)[rows]:
             image = read_image(self.root / "train" / os.fsdecode(names[chosen[row]]))
@@ -158,9 +158,9 @@ def list_images(folder: Path, counts: dict[str, int]) -> tuple[npt.NDArray[np.by
 
     Raises ValueError unless the folder holds one folder for each class, with as many images as `counts` says.
     """
-    there = {entry.name for entry in os.scandir(folder) if entry.is_dir()}
-    if there != set(counts):
-        strange, missing = sorted(there - set(counts)), sorted(set(counts) - there)
+    present = {entry.name for entry in os.scandir(folder) if entry.is_dir()}
+    if present != set(counts):
+        strange, missing = sorted(present - set(counts)), sorted(set(counts) - present)
         which = f"{strange[0]} is not a class" if strange else f"{missing[0]} is missing"
         raise ValueError(f"{folder} must hold one folder for each of the {len(counts)} classes of ImageNet: {which}")
     names, labels = [], []

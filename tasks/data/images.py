@@ -89,8 +89,8 @@ class ImageTask:
 
     def _batch(self, step: int, rows: slice) -> Batch:
         """Return `rows` of the batch of a step."""
-        epoch, place = divmod(step, len(self.images.train) // self.batch)
-        chosen = self._order(epoch)[place * self.batch : (place + 1) * self.batch]
+        epoch, index = divmod(step, len(self.images.train) // self.batch)
+        chosen = self._order(epoch)[index * self.batch : (index + 1) * self.batch]
         random = np.random.default_rng([self.seed, 1, step])
         down, right = np.divmod(random.integers((2 * self.shift + 1) ** 2, size=self.batch), 2 * self.shift + 1)
         mirrored = random.random(self.batch) < 0.5 if self.flip else np.zeros(self.batch, dtype=bool)

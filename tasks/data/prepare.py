@@ -49,9 +49,9 @@ def _prepare(folder: Path, make: Callable[[Path], None], description: str, neede
     """Make the folder, while holding its lock."""
     draft = folder.with_name(f".{folder.name}.draft")
     draft.mkdir(exist_ok=True)
-    there = sum(file.stat().st_size for file in draft.iterdir())
+    present = sum(file.stat().st_size for file in draft.iterdir())
     free = shutil.disk_usage(draft).free
-    if free < needed_bytes - there:
+    if free < needed_bytes - present:
         raise ValueError(
             f"{description} needs {format_bytes(needed_bytes)} in {folder.parent}; {format_bytes(free)} are free"
         )

@@ -33,8 +33,8 @@ def resnet(channels: int, classes: int, *, width: int, blocks: Sequence[int]) ->
     inside = width
     for stage, count in enumerate(blocks):
         outside = width * 2**stage
-        for place in range(count):
-            stride = 2 if stage and place == 0 else 1
+        for block in range(count):
+            stride = 2 if stage and block == 0 else 1
             shortcut = None
             if inside != outside:
                 convolution = nn.Conv2d(inside, outside, 1, stride=stride, bias=False)
