@@ -1,4 +1,7 @@
-"""Update rules that torch does not have. They know torch and nothing of the benchmark: take the folder, use it."""
+"""Update rules that torch does not have: S3, SignSGD (with momentum: Signum) and Muon.
+
+They need torch and nothing of the benchmark, so this folder can be copied into another project.
+"""
 
 from .muon import Muon
 from .s3 import S3

@@ -1,1 +1,1 @@
-"""Implements the update rules: applied tensor by tensor, or compiled for all tensors at once."""
+"""Applies an update rule to all parameters: tensor by tensor, in pieces, or compiled into one function."""

@@ -1,4 +1,4 @@
-"""What S3 and SignSGD share: a rule written for one tensor, applied to all parameters, plainly or compiled."""
+"""Applies a rule written for one tensor to all parameters, as it is or compiled: the base class of S3 and SignSGD."""
 
 import warnings
 from collections import defaultdict
@@ -12,43 +12,52 @@ from torch.optim import Optimizer
 from .fused import Columns, Row, apply_fused, has_compiler
 from .recording import CompilerError
 
-PIECE_CPU = 2**16  # coordinates that the plain rule takes at a time on a CPU: the temporaries stay in its cache
-PIECE_GPU = 2**22  # and elsewhere, where a launch costs more
+PIECE_CPU = 2**16  # coordinates per call of the plain rule on a CPU: its temporaries fit into the cache
+PIECE_GPU = 2**22  # the same on other devices, where a launch costs more
 FLAGS: dict[str, tuple[bool | None, ...]] = {"foreach": (None, True, False), "fused": (None, True, False)}
 FLAGS |= {"maximize": (True, False), "capturable": (True, False)}
-MIN_COMPILED = 2**20  # coordinates for which compiling pays: up to seconds once, for a step many times faster
+MIN_COMPILED = 2**20  # coordinates from which compiling pays off: up to seconds once, then steps many times faster
 
 
 class Elementwise(Optimizer):
-    """An optimizer whose rule treats every coordinate by itself.
+    """Applies a rule that treats every coordinate by itself.
 
-    A subclass gives ``rule(group)``: a function ``(grad, *state, **settings) -> update``, of tensors of one shape, that
-    changes the state in place; the names of its state tensors, which start at 0; and the settings, hashable. The
-    parameter then moves by ``-lr (update + weight_decay param)``. A rule is told apart by its function: take one of a
-    module, not a new one at each call, that depends on nothing but its arguments.
+    A subclass defines ``check`` and ``rule``. ``rule(group)`` returns:
 
-    Parameters of float32 and float64 have a state of their own type. Narrower ones (bfloat16, float16) have a state of
-    float32; the rule computes in float32, and the parameter is rounded once a step. Where a parameter has changed its
-    type between float32 and float64, step raises RuntimeError; load_state_dict converts the state.
+    - a function ``(grad, *state, **settings) -> update``, where all tensors have one shape; it changes the state in
+      place and depends on nothing but its arguments. Compiled rules are found again by this function, so it must be the
+      same object at each call: define it in a module;
+    - the names of the state tensors, which start at 0;
+    - the settings, which must be hashable.
 
-    foreach=True runs the rule over pieces of at most 65,536 coordinates (4 M on a GPU), large tensors cut and small
-    ones gathered, so that temporary memory is bounded by a piece's (a tensor that is not contiguous is one piece);
-    foreach=False tensor by tensor. fused=True compiles the rule and calls it once for all tensors of one type (see
-    fused.py), and takes GradScaler's grad_scale and found_inf. It is compiled once for all shapes, learning rates and
-    weight decays; the rule's own settings are compiled in. With both None, groups of over a million coordinates are
-    fused where a compiler is found, others take foreach. All agree to rounding. Parameters that share memory are for
-    foreach=False.
+    Each parameter then moves by ``-lr (update + weight_decay param)``.
 
-    capturable is accepted for torch's convention: no state counts steps, so every step can be captured in a CUDA graph.
-    A learning rate that changes between replays must then be a tensor on the parameters' device.
+    float32 and float64 parameters have a state of their own type. Narrower ones (bfloat16, float16) have a float32
+    state: the rule computes in float32, and the parameter is rounded once per step. After a parameter has changed
+    between float32 and float64, ``step`` raises RuntimeError until ``load_state_dict`` has converted the state.
+
+    There are three implementations, which agree to rounding:
+
+    - ``foreach=False`` runs the rule tensor by tensor. Parameters that share memory need it.
+    - ``foreach=True`` runs it over pieces of at most 65,536 coordinates (4 million on a GPU). Large tensors are cut and
+      small ones gathered, so temporary memory is bounded by the size of a piece. A tensor that is not contiguous is one
+      piece.
+    - ``fused=True`` compiles the rule and calls it once for all tensors of one type (see fused.py). It also accepts
+      GradScaler's grad_scale and found_inf. One compilation serves all shapes, learning rates and weight decays; the
+      rule's own settings are compiled in.
+
+    With both None, groups of over a million coordinates are fused where a compiler is found, and others use foreach.
+
+    ``capturable`` is accepted because torch's optimizers have it: no state counts steps, so every step can be captured
+    in a CUDA graph. A learning rate that changes between replays must then be a tensor on the parameters' device.
     """
 
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
         super().__init__(params, defaults)
-        self._step_supports_amp_scaling = bool(defaults["fused"])  # GradScaler then leaves its work to step()
+        self._step_supports_amp_scaling = bool(defaults["fused"])  # GradScaler then leaves unscaling to step()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """As torch's; raises ValueError for an argument outside its range, in a group of its own too."""
+        """Add a parameter group; raise ValueError if one of its arguments is outside its range."""
         group = {**self.defaults, **param_group}
         for name in ("lr", "weight_decay"):
             if isinstance(group[name], Tensor) and group[name].numel() != 1:
@@ -61,29 +70,29 @@ class Elementwise(Optimizer):
         if group["foreach"] and group["fused"]:
             raise ValueError("foreach and fused are both True; choose one")
         self.check(group)
-        self.rule(group)  # what it prepares is then there when the user's torch.compile comes
+        self.rule(group)  # prepares its settings now, before a user's torch.compile traces step()
         super().add_param_group(param_group)
 
     def check(self, group: dict[str, Any]) -> None:
-        """Raise ValueError for a rule's argument that is outside its range."""
+        """Raise ValueError if an argument of the rule is outside its range."""
         raise NotImplementedError
 
     def rule(self, group: dict[str, Any]) -> tuple[Callable[..., Tensor], tuple[str, ...], dict[str, Any]]:
-        """The rule of a parameter group, the names of its state tensors, and the rule's settings."""
+        """Return the rule of a parameter group, the names of its state tensors, and the rule's settings."""
         raise NotImplementedError
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Apply one update; returns the closure's loss, if a closure is given."""
+        """Apply one update; return the closure's loss if a closure is given."""
         with torch.enable_grad():
             loss = closure() if closure is not None else None
-        scaler = {name: getattr(self, name, None) for name in ("grad_scale", "found_inf")}  # GradScaler's, for one call
+        scaler = {name: getattr(self, name, None) for name in ("grad_scale", "found_inf")}  # GradScaler sets them
         for group in self.param_groups:
             rule, names, settings = self.rule(group)
             settings |= _common_settings(group) | scaler
             columns = self._columns(group["params"], names)
             settings["rule"] = rule
-            if torch.compiler.is_compiling():  # the whole step, by the user: torch.compile makes its own pieces
+            if torch.compiler.is_compiling():  # the user compiles the whole step: torch.compile makes its own pieces
                 _apply_all(zip(*columns, strict=True), settings)
                 continue
             undecided = group["fused"] is None and group["foreach"] is None
@@ -92,12 +101,12 @@ class Elementwise(Optimizer):
             else:
                 rows = zip(*columns, strict=True)
             rows = list(rows)
-            self._refuse_complex(row[0] for row in rows)  # of a rule without a state
+            self._refuse_complex(row[0] for row in rows)  # _state_column has checked only rules with a state
             _apply_all(rows if group["foreach"] is False else _pieces(rows), settings)
         return loss
 
     def _columns(self, params: list[Any], names: tuple[str, ...]) -> Columns:
-        """The parameters that have a gradient, the gradients and their states; of DTensors, the parts that lie here."""
+        """Return the parameters that have a gradient, their gradients and their states; the local parts of DTensors."""
         pairs = [(param, param.grad) for param in params]
         params, grads = [x for x, grad in pairs if grad is not None], [grad for _, grad in pairs if grad is not None]
         if {grad.layout for grad in grads} - {torch.strided}:
@@ -110,7 +119,7 @@ class Elementwise(Optimizer):
         return columns
 
     def _state_column(self, name: str, params: list[Any], states: list[dict[str, Tensor]]) -> list[Tensor]:
-        """One state tensor of each parameter; they start at 0."""
+        """Return one state tensor of each parameter; make missing ones, which start at 0."""
         try:
             return [state[name] for state in states]
         except KeyError:
@@ -122,17 +131,19 @@ class Elementwise(Optimizer):
             return [state[name] for state in states]
 
     def _refuse_complex(self, params: Iterable[Tensor]) -> None:
+        """Raise RuntimeError if a parameter is complex."""
         if any(map(torch.is_complex, params)):
             raise RuntimeError(f"{type(self).__name__} does not support complex parameters")
 
     def state_scale(self, dtype: torch.dtype) -> float:  # noqa: ARG002 (a subclass's may depend on it)
-        """How many times as large as what it stands for the rule's state is, computed in float32 or float64."""
+        """Return the factor by which the rule's state is scaled when it computes in this type, float32 or float64."""
         return 1.0
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As torch's, which would round the state to the parameter's type: a narrow parameter's is float32."""
+        """Load a state as torch does, but keep the float32 state of narrow parameters, which torch would round."""
         given: dict[str, Any] = {}
-        before = self.register_load_state_dict_pre_hook(lambda _, found: given.update(found))  # after other such hooks
+        # Runs after the user's hooks, as it is registered last.
+        before = self.register_load_state_dict_pre_hook(lambda _, found: given.update(found))
         after = self.register_load_state_dict_post_hook(lambda _: self._convert_state(given), prepend=True)
         try:
             super().load_state_dict(state_dict)
@@ -143,7 +154,7 @@ class Elementwise(Optimizer):
             self.rule(group)
 
     def _convert_state(self, state_dict: dict[str, Any]) -> None:
-        """Take a state anew where torch has rounded it, or the rule's state has another scale."""
+        """Set the state again where torch has rounded it, and where its scale depends on the type."""
         ours = (param for group in self.param_groups for param in group["params"])
         ids = (index for group in state_dict["param_groups"] for index in group["params"])
         for param, index in zip(ours, ids, strict=True):
@@ -159,7 +170,7 @@ class Elementwise(Optimizer):
 
 
 def _local_row(param: Any, grad: Any, *state: Any) -> Row:
-    """Of DTensors the parts that lie here."""
+    """Return the local parts of DTensors."""
     if grad.placements != param.placements:
         grad = grad.redistribute(placements=param.placements)
     return tuple(tensor.to_local() for tensor in (param, grad, *state))
@@ -172,12 +183,15 @@ def check_beta(name: str, beta: float) -> None:
 
 
 def _compute_dtype(param: Tensor) -> torch.dtype:
-    """The type that the rule computes in, and that the state has."""
+    """Return the type that the rule computes in and that the state has."""
     return torch.float32 if param.dtype.itemsize < 4 else param.dtype
 
 
 def _common_settings(group: dict[str, Any]) -> dict[str, Any]:
-    """What _apply takes of every group; no weight decay is None, so that its value need not be compiled in."""
+    """Return the settings of _apply that every group has.
+
+    Without weight decay `shrink` is None, and the multiplication is left out of the compiled rule.
+    """
     lr, decay = (x.reshape(()) if isinstance(x, Tensor) else x for x in (group["lr"], group["weight_decay"]))
     shrink = 1 - lr * decay if decay else None
     return {"lr": lr, "shrink": shrink, "maximize": group["maximize"]}
@@ -195,7 +209,7 @@ def _apply(
     found_inf: Tensor | None = None,
     **settings: Any,
 ) -> None:
-    """One update in place. With found_inf other than 0 everything keeps its value."""
+    """Update the parameter and its state in place; if found_inf is not 0, everything keeps its value."""
     kept = (param, *state)
     new = kept if found_inf is None else tuple(tensor.clone() for tensor in kept)
     wide = new[0].to(_compute_dtype(param))
@@ -214,7 +228,7 @@ def _apply(
     if shrink is not None:
         wide.mul_(shrink)
     if isinstance(lr, Tensor):
-        wide.sub_(update * lr)  # not in place: a rule may return its state
+        wide.sub_(update * lr)  # `update` stays as it is: it may be the rule's state
     else:
         wide.sub_(update, alpha=lr)
     if found_inf is not None:
@@ -225,27 +239,31 @@ def _apply(
 
 
 def _apply_all(pieces: Iterable[Row], settings: dict[str, Any]) -> None:
+    """Update every piece."""
     for piece in pieces:
         _apply(*piece, **settings)
 
 
 def _apply_fused(columns: Columns, settings: dict[str, Any], *, group_id: int, required: bool) -> Iterable[Row]:
-    """Apply the rule to the rows that can be fused, and return the others; where compiling fails these are all."""
+    """Apply the rule to the rows that can be fused and return the others: all rows if compiling fails.
+
+    Raises RuntimeError if compiling fails and fused=True requires it.
+    """
     try:
         return apply_fused(_apply, columns, settings, group_id)
     except CompilerError as error:
         if required:
             raise RuntimeError(
-                "fused=True compiles the update, which failed; it needs a C++ compiler on a CPU and Triton on a GPU. "
-                f"foreach=True needs neither. ({error})"
+                "fused=True: the update could not be compiled. It needs a C++ compiler on a CPU and Triton on a GPU; "
+                f"foreach=True needs neither ({error})"
             ) from error
-        warnings.warn(f"compiling failed, so updates are slower from here on ({error})", stacklevel=3)
+        warnings.warn(f"compiling failed; updates are slower from now on ({error})", stacklevel=3)
         _failed_to_compile.add((columns[0][0].device.type, settings["rule"]))
         return zip(*columns, strict=True)
 
 
 def _pieces(rows: Iterable[Row]) -> Iterator[Row]:
-    """The rows as flat tensors: small ones gathered, as a call costs more than the copies, large ones cut."""
+    """Yield the rows as flat tensors: large ones cut, small ones gathered, as a call costs more than the copies."""
     gathered: dict[Any, list[Row]] = defaultdict(list)
     size: dict[Any, int] = defaultdict(int)
     for row in rows:
@@ -260,7 +278,7 @@ def _pieces(rows: Iterable[Row]) -> Iterator[Row]:
             else:
                 yield flat
         elif count > 0:
-            kind = param.device, *(tensor.dtype for tensor in row)  # of several types cat would make one
+            kind = param.device, *(tensor.dtype for tensor in row)  # torch.cat would turn several types into one
             gathered[kind].append(tuple(tensor if tensor.ndim == 1 else tensor.view(-1) for tensor in row))
             size[kind] += count
             if size[kind] > PIECE_CPU * 3 // 4:
@@ -271,7 +289,7 @@ def _pieces(rows: Iterable[Row]) -> Iterator[Row]:
 
 
 def _gathered(rows: list[Row]) -> Iterator[Row]:
-    """The flat rows as one, whose changes are written back to them when the caller comes for the next."""
+    """Yield the flat rows as one; write its changes back to them when the caller asks for the next piece."""
     if len(rows) == 1:
         yield rows[0]
         return
@@ -280,16 +298,16 @@ def _gathered(rows: list[Row]) -> Iterator[Row]:
     yield tuple(joined)
     sizes = [len(param) for param in columns[0]]
     for index, (column, one) in enumerate(zip(columns, joined, strict=True)):
-        if index != 1:  # the gradients have not changed
+        if index != 1:  # the gradients, which have not changed, are skipped
             torch._foreach_copy_(column, torch.split(one, sizes))
 
 
 def _worth_compiling(params: Sequence[Tensor], rule: Callable[..., Tensor]) -> bool:
-    """Whether compiling does: the parameters are large enough, and there seems to be a compiler for their device."""
+    """Return whether the parameters are large enough and a compiler for their device seems to exist."""
     if sum(map(Tensor.numel, params)) < MIN_COMPILED:
         return False
     kind = params[0].device.type
     return (kind, rule) not in _failed_to_compile and has_compiler(kind)
 
 
-_failed_to_compile: set[Any] = set()  # types of devices for which compiling has failed, and the rules
+_failed_to_compile: set[Any] = set()  # pairs of device type and rule

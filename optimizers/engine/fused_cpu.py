@@ -1,4 +1,4 @@
-"""A recorded rule as one C++ function over all tensors of a step, built by the machine's compiler and kept."""
+"""Turns a recorded rule into one C++ function over all tensors of a step; compiles it on this machine and caches it."""
 
 import contextlib
 import ctypes
@@ -20,10 +20,10 @@ from torch import Tensor
 
 from .recording import CompilerError, Recording, operand_text, translate
 
-ONE_THREAD = 2**15  # coordinates that one thread does sooner than several
+ONE_THREAD = 2**15  # coordinates up to which one thread is faster than several
 
 OPTIONS = ["-O3", "-w", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"]
-NO_JUMP_THREADING = "-fno-thread-jumps"  # or each side of a choice is computed by itself
+NO_JUMP_THREADING = "-fno-thread-jumps"  # else each side of a choice becomes a path of its own
 
 EXPRESSIONS = {
     "add": "{} + {}",
@@ -46,7 +46,8 @@ EXPRESSIONS = {
 }
 TYPES = {torch.float32: "float", torch.float64: "double", torch.bfloat16: "bfloat16", torch.float16: "_Float16"}
 
-# log_2 and exp_2: the C library's cannot be vectorized. Their errors, 1e-7 absolute and 1e-7 relative, are float32's.
+# log_2 and exp_2 replace the C library's functions, which cannot be vectorized. Their errors are those of float32:
+# 1e-7 absolute for log_2, 1e-7 relative for exp_2.
 PRELUDE = """#include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -54,7 +55,7 @@ PRELUDE = """#include <cmath>
 static inline double log_2(double x) { return std::log2(x); }
 static inline double exp_2(double x) { return std::exp2(x); }
 
-static inline float log_2(float x) {  // x = m 2^e with m within [1/sqrt(2), sqrt(2)); of 0 it is -127
+static inline float log_2(float x) {  // x = m 2^e with m in [1/sqrt(2), sqrt(2)); -127 for 0
   int32_t bits;
   std::memcpy(&bits, &x, 4);
   const int32_t e = (bits - 0x3f3504f3) >> 23;
@@ -95,9 +96,9 @@ struct bfloat16 {
 def make_kernel(
     recording: Recording, columns: dict[str, torch.dtype], scalars: Sequence[str]
 ) -> Callable[[Sequence[Sequence[Tensor]], dict[str, float | Tensor]], None]:
-    """What applies a recorded rule to rows of flat tensors, given as columns, and the scalars.
+    """Compile a recorded rule and return a function that takes rows of flat tensors, as columns, and the scalars.
 
-    Raises CompilerError.
+    Raises CompilerError if the rule cannot be compiled.
     """
     step = _build(source(recording, columns, scalars)).step
     number = "d" if torch.float64 in columns.values() else "f"
@@ -118,13 +119,13 @@ def make_kernel(
 
 
 def source(recording: Recording, columns: dict[str, torch.dtype], scalars: Sequence[str]) -> str:
-    """The C++ of a rule: each thread takes its share of the coordinates of all rows.
+    """Return the C++ of a rule, in which each thread takes its share of the coordinates of all rows.
 
-    A table has the sizes of the rows, then the addresses of their first tensors, of their second ones and so on.
-    Numbers are volatile, so that no comparison is turned around: then choices become minima and maxima.
+    The table holds the sizes of the rows, then the addresses of their first tensors, then of their second, and so on.
+    Numbers are volatile so that the compiler does not reverse a comparison: choices then become minima and maxima.
     """
     wide = "double" if torch.float64 in columns.values() else "float"
-    numbers: dict[float, str] = {}  # their names
+    numbers: dict[float, str] = {}  # number -> its name in C++
 
     def number(value: float) -> str:
         return numbers.setdefault(value, f"c{len(numbers)}")
@@ -134,16 +135,16 @@ def source(recording: Recording, columns: dict[str, torch.dtype], scalars: Seque
     stores = [f"of_{name}[i] = {operand_text(value, number)};" for name, value in recording.changed().items()]
     body = "\n        ".join(loads + rule + stores)
     pointers = "\n      ".join(
-        f"{TYPES[dtype]}* __restrict__ of_{name} = ({TYPES[dtype]}*)row[{place} * rows];"
-        for place, (name, dtype) in enumerate(columns.items(), start=1)
+        f"{TYPES[dtype]}* __restrict__ of_{name} = ({TYPES[dtype]}*)row[{index} * rows];"
+        for index, (name, dtype) in enumerate(columns.items(), start=1)
     )
     return f"""{PRELUDE}
 typedef {wide} T;
 static const volatile T numbers[] = {{{", ".join(map(_literal, numbers))}}};
 
 extern "C" void step(const int64_t* table, int64_t rows, int64_t total, int64_t threads, const T* scalars) {{
-  {" ".join(f"const T {name} = scalars[{place}];" for place, name in enumerate(scalars))}
-  {" ".join(f"const T {name} = numbers[{place}];" for place, name in enumerate(numbers.values()))}
+  {" ".join(f"const T {name} = scalars[{index}];" for index, name in enumerate(scalars))}
+  {" ".join(f"const T {name} = numbers[{index}];" for index, name in enumerate(numbers.values()))}
 #pragma omp parallel for num_threads(threads)
   for (int64_t thread = 0; thread < threads; thread++) {{
     int64_t first = total * thread / threads, last = total * (thread + 1) / threads;
@@ -163,21 +164,22 @@ extern "C" void step(const int64_t* table, int64_t rows, int64_t total, int64_t 
 
 
 def _literal(number: float) -> str:
+    """Write a number in C++."""
     if math.isnan(number):
         return "T(NAN)"
     return f"T({number})" if math.isfinite(number) else f"T({'-' if number < 0 else ''}INFINITY)"
 
 
 def is_available() -> bool:
-    """Whether there is a C++ compiler."""
+    """Return whether a C++ compiler is found."""
     return _compiler() is not None
 
 
 def _compiler() -> list[str] | None:
-    """The command of $CXX, or of the first that is found."""
+    """Return the command in $CXX, or else that of the first known compiler on the PATH; None if there is none."""
     try:
         asked = shlex.split(os.environ.get("CXX", ""))
-    except ValueError:  # a quotation that does not end
+    except ValueError:  # a quotation mark is missing
         return None
     for command in [asked] if asked else [["g++"], ["clang++"], ["c++"]]:
         if shutil.which(command[0]):
@@ -187,36 +189,36 @@ def _compiler() -> list[str] | None:
 
 @functools.lru_cache(maxsize=256)
 def _build(text: str) -> ctypes.CDLL:
-    """The library of a source, which an earlier process may have left; raises CompilerError."""
+    """Return the library built from a source, by this process or an earlier one; raise CompilerError if that fails."""
     compiler = _compiler()
     if compiler is None:
-        raise CompilerError("no C++ compiler is on the PATH, or CXX names none that is")
+        raise CompilerError("no C++ compiler is found: CXX must name one, or g++, clang++ or c++ must be on the PATH")
     command = [*compiler, *OPTIONS, *_vector_options()]
     name = f"{hashlib.sha256(repr((command, text)).encode()).hexdigest()[:32]}.so"
     kept = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or "~/.cache/torch_extensions", "optimizers", name).expanduser()
-    with contextlib.suppress(OSError):  # not there, or it cannot be loaded
+    with contextlib.suppress(OSError):  # it does not exist or cannot be loaded
         return ctypes.CDLL(str(kept))
     try:
         with tempfile.TemporaryDirectory() as own:
             built = Path(own, name)
             _compile(command, text, built)
-            with contextlib.suppress(OSError):  # nothing can be kept there, or loaded from there
+            with contextlib.suppress(OSError):  # the folder cannot be written, or not loaded from
                 _keep(built, kept)
                 return ctypes.CDLL(str(kept))
             return ctypes.CDLL(str(built))
     except OSError as error:
-        raise CompilerError(f"what {command[0]} made cannot be loaded: {error}") from error
+        raise CompilerError(f"the library that {command[0]} made cannot be loaded: {error}") from error
 
 
 def _keep(built: Path, kept: Path) -> None:
-    """Copy a file to a place where other processes may do the same."""
+    """Copy a file to a place where other processes may be doing the same."""
     kept.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=kept.parent) as own:
         Path(shutil.copy(built, own)).replace(kept)
 
 
 def _compile(command: list[str], text: str, target: Path) -> None:
-    """Run the compiler, without what it may not know: not every one has OpenMP, and -fno-thread-jumps is GCC's."""
+    """Run the compiler; leave out options that it may lack: not all have OpenMP, and only GCC has -fno-thread-jumps."""
     command = [*command, "-shared", "-fPIC", "-x", "c++", "-", "-o", str(target)]
     try:
         for options in (["-fopenmp", NO_JUMP_THREADING], ["-fopenmp"], [NO_JUMP_THREADING], []):
@@ -230,7 +232,7 @@ def _compile(command: list[str], text: str, target: Path) -> None:
 
 
 def _vector_options() -> list[str]:
-    """Options for the processor's vectors: by name, not "native", as hosts of different kinds may share the folder."""
+    """Return options for vector instructions, by name instead of "native": different hosts may share the cache."""
     found = torch.backends.cpu.get_cpu_capability()
     if platform.machine() not in ("x86_64", "AMD64") or not found.startswith("AVX"):
         return []

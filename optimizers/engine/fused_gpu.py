@@ -1,7 +1,7 @@
-"""A recorded rule as one Triton kernel over all tensors of a step.
+"""Turns a recorded rule into one Triton kernel over all tensors of a step.
 
-One launch for each tensor, as torch.compile makes them, costs more than the update of a small tensor takes. So the
-kernel finds the tensors through a table of their addresses, as torch's own fused optimizers do.
+torch.compile launches one kernel per tensor, which costs more than the update of a small tensor itself. This kernel
+finds all tensors through a table of their addresses, as torch's own fused optimizers do.
 """
 
 import functools
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .recording import CompilerError, Recording, operand_text, translate
 
-BLOCK = 1024  # coordinates of one program
+BLOCK = 1024  # coordinates per program
 OPTIONS = {"num_warps": 8, "enable_fp_fusion": True}
 
 EXPRESSIONS = {
@@ -45,18 +45,18 @@ TYPES = {torch.float32: "tl.float32", torch.bfloat16: "tl.bfloat16", torch.float
 
 
 def is_available() -> bool:
-    """Whether Triton is installed."""
+    """Return whether Triton is installed."""
     return importlib.util.find_spec("triton") is not None
 
 
 def make_kernel(
     recording: Recording, columns: dict[str, torch.dtype], scalars: Sequence[str]
 ) -> Callable[[Sequence[Sequence[Tensor]], dict[str, Any]], None]:
-    """What applies a recorded rule to rows of tensors that can be seen flat, given as columns, and the scalars.
+    """Return a function that takes rows of tensors that can be viewed as flat, as columns, and the scalars.
 
-    Raises CompilerError.
+    The function compiles the rule when it is first called; it raises CompilerError if that fails.
     """
-    steps: dict[tuple[str, ...], Any] = {}  # by the scalars that lie on the device
+    steps: dict[tuple[str, ...], Any] = {}  # by the names of the scalars that are tensors on the device
     launched: set[Any] = set()
 
     def run(tensors: Sequence[Sequence[Tensor]], values: dict[str, Any]) -> None:
@@ -79,7 +79,7 @@ def make_kernel(
             except Exception as error:
                 if (pointers, aligned) in launched:
                     raise
-                reason = (str(error).splitlines() or [""])[0]  # Triton compiles at the first launch
+                reason = (str(error).splitlines() or [""])[0]  # of the first launch, at which Triton compiles
                 raise CompilerError(f"Triton failed: {type(error).__name__}: {reason}") from error
             launched.add((pointers, aligned))
 
@@ -89,10 +89,11 @@ def make_kernel(
 def source(
     recording: Recording, columns: dict[str, torch.dtype], scalars: Sequence[str], pointers: Sequence[str]
 ) -> str:
-    """The Triton of a rule. Whole blocks are apart from a tensor's rest, as a mask would forbid wide loads.
+    """Return the Triton code of a rule.
 
-    A table has the sizes of the rows, then the addresses of their first tensors, of their second ones and so on; chunks
-    has the row of each block, then its number within it.
+    Whole blocks are computed without a mask, which would prevent wide loads; only a tensor's last block has one. The
+    table holds the sizes of the rows, then the addresses of their first tensors, of their second tensors, and so on.
+    Chunks holds the row of each block, then the block's number within its row.
     """
     loads = [f"{name} = tl.load(of_{name} + place, inside).to(tl.float32)" for name in columns]
     rule = [f"{name} = {text}" for name, text in translate(recording, EXPRESSIONS, _literal)]
@@ -101,9 +102,9 @@ def source(
         for name, value in recording.changed().items()
     ]
     addresses = []
-    for place, (name, dtype) in enumerate(columns.items(), start=1):
+    for index, (name, dtype) in enumerate(columns.items(), start=1):
         addresses += [
-            f"of_{name} = tl.load(table + rows * {place} + row).to(tl.pointer_type({TYPES[dtype]}))",
+            f"of_{name} = tl.load(table + rows * {index} + row).to(tl.pointer_type({TYPES[dtype]}))",
             f"if ALIGNED: of_{name} = tl.multiple_of(of_{name}, 16)",
             f"of_{name} += start",
         ]
@@ -132,12 +133,13 @@ def step(table, chunks, rows, programs, {named}ALIGNED: tl.constexpr, BLOCK: tl.
 
 
 def _literal(number: float) -> str:
+    """Write a number in Python, in which Triton's code is written."""
     return repr(number) if math.isfinite(number) else f'float("{number}")'
 
 
 @functools.lru_cache(maxsize=256)
 def _load(text: str) -> Any:
-    """The kernel of a source; Triton reads it again from Python's cache of lines."""
+    """Return the kernel of a source, which Triton reads a second time from Python's linecache."""
     try:
         import triton
         import triton.language as tl
@@ -152,23 +154,24 @@ def _load(text: str) -> Any:
 
 
 def _scalar(value: float | Tensor, device: torch.device) -> float | Tensor:
-    """A scalar: where it lies on the device it stays there, as reading it would wait for all that is queued."""
+    """Return a scalar as a number; a tensor on the device stays there, since reading it waits for all queued work."""
     if isinstance(value, Tensor) and value.device.type == device.type:
         return value.to(device, torch.float32)
     return float(value)
 
 
 def _on_device(make: Callable[[tuple[int, ...]], Tensor], numbers: tuple[int, ...], device: torch.device) -> Tensor:
-    """A table on the device, which mostly is the last step's."""
+    """Return a table on the device; usually it is that of the last step."""
     if not torch.cuda.is_current_stream_capturing():
         return _cached_copy(make, numbers, device, torch.cuda.current_stream().cuda_stream)
     host, table = _copy(make, numbers, device)
-    _captured.append((host, table))  # a graph's replays copy it again
+    _captured.append((host, table))  # kept alive: each replay of the graph copies it again
     return table
 
 
 @functools.lru_cache(maxsize=64)
 def _aligned(addresses: tuple[int, ...]) -> bool:
+    """Return whether all addresses are multiples of 16 bytes."""
     return functools.reduce(operator.or_, addresses) % 16 == 0
 
 
@@ -180,24 +183,27 @@ def _cached_copy(
     make: Callable[[tuple[int, ...]], Tensor],
     numbers: tuple[int, ...],
     device: torch.device,
-    stream: int,  # noqa: ARG001 (the copy is in its queue, and another's would not wait for it)
+    stream: int,  # noqa: ARG001 (the copy is queued on this stream, and other streams would not wait for it)
 ) -> Tensor:
+    """Return a table on the device, copied once per stream."""
     return _copy(make, numbers, device)[1]
 
 
 def _copy(
     make: Callable[[tuple[int, ...]], Tensor], numbers: tuple[int, ...], device: torch.device
 ) -> tuple[Tensor, Tensor]:
+    """Return a table in the host's pinned memory and its copy on the device."""
     host = make(numbers).pin_memory()
     return host, host.to(device, non_blocking=True)
 
 
 def _as_int64(numbers: tuple[int, ...]) -> Tensor:
+    """Return the numbers as a tensor."""
     return torch.tensor(numbers, dtype=torch.int64, device="cpu")
 
 
 def _chunks(sizes: tuple[int, ...]) -> Tensor:
-    """Row and number within it of each block."""
+    """Return the row of each block and the block's number within its row, shape (2, blocks)."""
     counts = (torch.tensor(sizes, device="cpu") + BLOCK - 1) // BLOCK
     rows = torch.arange(len(sizes), device="cpu").repeat_interleave(counts)
     first = (counts.cumsum(0) - counts)[rows]

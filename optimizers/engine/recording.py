@@ -1,4 +1,4 @@
-"""A rule as a list of operations on one coordinate, recorded while it runs, from which a fused kernel is written."""
+"""Records a rule while it runs, as a list of operations on one coordinate, from which fused kernels are generated."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -11,11 +11,11 @@ Operand = str | float  # the name of a value, or a number
 
 
 class CompilerError(RuntimeError):
-    """A rule cannot be compiled here; nothing has changed."""
+    """A rule cannot be compiled here; no tensor has changed."""
 
 
 COMPARISONS = ("eq", "gt", "lt")
-LAYOUT = {"dtype", "layout", "device", "pin_memory", "memory_format"}  # arguments that change no value
+LAYOUT = {"dtype", "layout", "device", "pin_memory", "memory_format"}  # arguments that leave values unchanged
 
 
 class Operation(NamedTuple):
@@ -27,21 +27,21 @@ class Operation(NamedTuple):
 
 
 class Recording(NamedTuple):
-    """The operations in their order, and what each of the inputs holds at their end."""
+    """The operations in order, and the value that each input holds at the end."""
 
     operations: tuple[Operation, ...]
     values: dict[str, Operand]
 
     def changed(self) -> dict[str, Operand]:
-        """What is to be written back."""
+        """Return the inputs that have a new value, and that value."""
         return {name: value for name, value in self.values.items() if value != name}
 
 
 def record(function: Callable[[], None], inputs: Mapping[str, Tensor]) -> Recording:
-    """The operations of a function that changes some of these tensors in place.
+    """Return the operations of a function that changes some of these tensors in place.
 
-    The function runs once, on the tensors as they are; whatever their shape, each element stands for itself. Raises
-    CompilerError for what cannot be told from the operations, such as a tensor from elsewhere.
+    The function runs once, on the tensors as they are. Their shape does not matter: every element is treated by itself.
+    Raises CompilerError for anything that the operations do not show, such as a tensor from elsewhere.
     """
     with _Recorder(inputs) as recorder:
         function()
@@ -49,13 +49,13 @@ def record(function: Callable[[], None], inputs: Mapping[str, Tensor]) -> Record
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes every operation that torch runs; a tensor's value changes its name when it is changed in place."""
+    """Records every operation that torch runs; a tensor that is changed in place gets the name of its new value."""
 
     def __init__(self, inputs: Mapping[str, Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.value: dict[int, Operand] = {id(tensor): name for name, tensor in inputs.items()}
         self.operations: list[Operation] = []
-        self._alive: list[Tensor] = []  # else an id could be given anew
+        self._alive: list[Tensor] = []  # else the id of a freed tensor could be used again
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -68,7 +68,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             or not (kwargs or {}).keys() <= LAYOUT
             or not _keeps_precision(name, changed)
         ):
-            raise CompilerError(f"a rule with such a call of {name} cannot be fused")
+            raise CompilerError(f"a rule with this call of {name} cannot be fused")
         self._alive.append(changed)
         if name == "lerp" and not isinstance(operands[2], str):
             self.value[id(changed)] = self._lerp(operands, changed.dtype)
@@ -77,10 +77,10 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def _add(self, name: str, operands: tuple[Operand, ...]) -> Operand:
-        """The value of an operation: a new one, or one that is known."""
+        """Return the value of an operation: a new one, or a known one if nothing has to be computed."""
         if name in ("clone", "_to_copy", "scalar_tensor"):
             return operands[0]
-        if name == "detach" and not isinstance(operands[0], str):  # of a value it would be the same tensor
+        if name == "detach" and not isinstance(operands[0], str):  # a detached value would share its memory
             return operands[0]
         if name == "copy":
             return operands[1]
@@ -96,7 +96,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self.operations[-1].result
 
     def _lerp(self, operands: tuple[Any, ...], dtype: torch.dtype) -> Operand:
-        """As torch has it: from the nearer end, with a weight of the tensors' type."""
+        """Add torch's own lerp: it starts from the nearer end, and its weight has the tensors' type."""
         start, end, number = operands
         weight = torch.tensor(number, dtype=dtype, device="cpu").item()
         change = self._add("sub", (end, start))
@@ -106,7 +106,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _keeps_precision(name: str, result: Any) -> bool:
-    """Whether a result has the one type that kernels compute in, float32 or float64, or is a comparison's."""
+    """Return whether a result is a comparison, a copy, or has a type that kernels compute in (float32, float64)."""
     if not isinstance(result, Tensor):
         return False
     if result.dtype == torch.bool:
@@ -117,16 +117,25 @@ def _keeps_precision(name: str, result: Any) -> bool:
 def translate(
     recording: Recording, expressions: Mapping[str, str], number: Callable[[float], str]
 ) -> list[tuple[str, str]]:
-    """Each operation's result and its expression in another language; CompilerError for one that it lacks."""
+    """Return each operation's result and its expression in another language.
+
+    Args:
+        recording: the operations.
+        expressions: a format string for each operation's name.
+        number: writes a number in that language.
+
+    Raises:
+        CompilerError: the language lacks an operation.
+    """
     lines = []
     for result, name, operands in recording.operations:
         try:
             lines.append((result, expressions[name].format(*(operand_text(operand, number) for operand in operands))))
         except (KeyError, IndexError) as error:
-            raise CompilerError(f"a rule with such a call of {name} cannot be fused") from error
+            raise CompilerError(f"a rule with this call of {name} cannot be fused") from error
     return lines
 
 
 def operand_text(operand: Operand, number: Callable[[float], str]) -> str:
-    """A value's name, or a number in another language."""
+    """Return a value's name, or a number written in another language."""
     return operand if isinstance(operand, str) else number(float(operand))

@@ -1,4 +1,4 @@
-"""Powers and roots of numbers near 1, several times faster than torch.pow and as exact as float32."""
+"""Powers and roots of numbers near 1: several times faster than torch.pow, and as accurate as float32."""
 
 import math
 from collections.abc import Callable
@@ -15,10 +15,11 @@ Coefficients = tuple[float, ...]
 
 @dataclass(frozen=True)
 class Root:
-    """(base + x)^exponent for x in [0, most] as a fraction, whose division can then be shared with another.
+    """Computes (base + x)^exponent for x in [0, largest] as a fraction, so that one division can serve several roots.
 
-    In float32 the fraction is one of two short polynomials, where such a one is exact enough. On a CPU it costs half of
-    a single polynomial, which needs more coefficients: each of them is loaded anew for every few coordinates.
+    In float32 the fraction consists of two short polynomials if these are accurate enough. On a CPU that costs half as
+    much as a single polynomial, which needs more coefficients, and every coefficient is loaded again for every few
+    coordinates.
     """
 
     base: float
@@ -27,16 +28,16 @@ class Root:
 
     @classmethod
     def of(cls, base: float, exponent: float, largest: float = 1.0) -> "Root":
-        """The root with its polynomials, which take a millisecond."""
+        """Return the root with its polynomials, which take a millisecond to fit."""
         if base < 0.5 or exponent in (0.5, 1):  # a square root is faster
             return cls(base, exponent, None)
         return cls(base, exponent, _fit_fraction(lambda x: (base + x) ** exponent, largest))
 
     def __call__(self, x: Tensor) -> tuple[Tensor | float, Tensor | float]:
-        """Numerator and denominator of each element's root, as new tensors."""
+        """Return the numerator and denominator of each element's root, as new tensors."""
         if self.coefficients is None or x.dtype != torch.float32:
             x = x + self.base
-            if self.base < 0.5:  # a small root is divided by, for its product with another could be 0
+            if self.base < 0.5:  # as a denominator: a product of small numerators could be 0
                 return 1.0, x.clamp_min_(torch.finfo(x.dtype).smallest_normal).pow_(-self.exponent)
             return x.pow_(self.exponent), 1.0
         numerator, denominator = self.coefficients
@@ -44,7 +45,7 @@ class Root:
 
 
 def _polynomial(x: Tensor, coefficients: Coefficients) -> Tensor | float:
-    """Sum of c_k x^k."""
+    """Return the sum of c_k x^k."""
     if len(coefficients) == 1:
         return coefficients[0]
     result = x * coefficients[-1]
@@ -54,15 +55,16 @@ def _polynomial(x: Tensor, coefficients: Coefficients) -> Tensor | float:
 
 
 def _fit_fraction(function: Callable[[float], float], largest: float) -> tuple[Coefficients, Coefficients] | None:
-    """Of the shortest fraction within TOLERANCE of the function on [0, most], exact at 0; None if there is none.
+    """Return the coefficients of the shortest fraction that is within TOLERANCE of the function on [0, largest].
 
-    Plain numbers: an optimizer may be made where tensors have no memory.
+    The fraction is exact at 0. None if no fraction in DEGREES is close enough. Computed with Python's numbers, because
+    an optimizer may be made where tensors have no memory (torch's meta device).
     """
     start = function(0.0)
     test = [(largest * k / 500, function(largest * k / 500)) for k in range(501)]
     for above, below in DEGREES:
         count = above + below
-        nodes = [largest * (1 + math.cos(math.pi * (k + 0.5) / count)) / 2 for k in range(count)]  # Chebyshev's
+        nodes = [largest * (1 + math.cos(math.pi * (k + 0.5) / count)) / 2 for k in range(count)]  # Chebyshev nodes
         # f(0) + Σ a_k x^k = f(x) (1 + Σ b_k x^k) at the nodes
         solved = _solve(
             [
@@ -77,7 +79,7 @@ def _fit_fraction(function: Callable[[float], float], largest: float) -> tuple[C
 
 
 def _solve(rows: list[list[float]]) -> list[float]:
-    """x of A x = b, from the rows of A, each with its element of b at its end: Gauss's elimination."""
+    """Solve A x = b by Gaussian elimination; each row of A has its element of b at its end."""
     if not rows:
         return []
     *others, first = sorted(rows, key=lambda row: abs(row[0]))
@@ -87,18 +89,21 @@ def _solve(rows: list[list[float]]) -> list[float]:
 
 
 def _evaluate(x: float, coefficients: Coefficients) -> float:
-    """_polynomial of one number."""
+    """Return the sum of c_k x^k for one number."""
     return sum(coefficient * x**k for k, coefficient in enumerate(coefficients))
 
 
 def power(x: Tensor, exponent: float) -> Tensor:
-    """x^exponent of x in [0, 1], a new tensor or x changed in place; whole and half exponents by repeated squaring."""
+    """Return x^exponent for x in [0, 1]: a new tensor, or x changed in place.
+
+    Whole and half exponents are computed by repeated squaring.
+    """
     if exponent > 1e30:
-        return torch.zeros_like(x)  # what stands before it is then exactly 1 or does not count
+        return torch.zeros_like(x)  # the root of this order that it goes into is then 1 in any case
     if exponent != int(exponent) and exponent * 2 == int(exponent * 2):
         x, exponent = x.sqrt_(), exponent * 2
     if exponent != int(exponent) or exponent > 4096:
-        return x.log2_().mul_(exponent).exp2_()  # half the time of pow; 0 gives 0
+        return x.log2_().mul_(exponent).exp2_()  # takes half as long as pow; 0 gives 0
     result, rest = None, int(exponent)
     while rest:
         if rest % 2:

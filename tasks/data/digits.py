@@ -1,4 +1,4 @@
-"""Handwritten digits: scikit-learn's 1,797 real 8x8 scans."""
+"""Handwritten digits: the 1,797 real scans of 8x8 pixels in scikit-learn."""
 
 from functools import cache
 
@@ -13,7 +13,7 @@ CLASSES = 10
 
 @cache
 def digits() -> Images:
-    """The scans, one colour, 0 to 16; every fifth is held out."""
+    """Return the scans, one channel with values from 0 to 16; every fifth is held out."""
     pixels, labels = load_digits(return_X_y=True)
     images, labels = pixels.reshape(-1, 1, SIZE, SIZE).astype(np.uint8), labels.astype(np.int64)
     held_out = np.arange(len(images)) % 5 == 0

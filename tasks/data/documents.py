@@ -1,4 +1,4 @@
-"""Documents: plain text files, and through Hugging Face datasets the rows of JSON lines, Parquet and CSV files."""
+"""Reads documents: plain text files, and with Hugging Face datasets the rows of JSON lines, Parquet and CSV files."""
 
 import hashlib
 import itertools
@@ -6,22 +6,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-FORMATS = {".json": "json", ".jsonl": "json", ".ndjson": "json", ".parquet": "parquet", ".csv": "csv"}  # others: text
-END = "<|endoftext|>"  # as GPT-2 names it
-PIECE = 4096  # characters: a text file longer than that is cut at line ends into documents
+# All other files are plain text.
+FORMATS = {".json": "json", ".jsonl": "json", ".ndjson": "json", ".parquet": "parquet", ".csv": "csv"}
+END = "<|endoftext|>"  # GPT-2's token for the end of a document
+PIECE = 4096  # characters: a longer text file is cut into documents, at line ends
 
 
 class Position(NamedTuple):
-    """A place between documents: this many documents of this file have been read."""
+    """A position between documents: `row` documents of file number `file` have been read."""
 
     file: int
     row: int
 
 
 def find_files(names: list[str]) -> list[Path]:
-    """The files that names, folders (all that they hold) and patterns (*.txt) stand for, sorted.
+    """Return the files that these names, folders (with all that they hold) and patterns (*.txt) match, sorted.
 
-    Raises ValueError for a name that stands for no file.
+    Raises ValueError for a name that matches no file.
     """
     found: set[Path] = set()
     for name in names:
@@ -32,21 +33,22 @@ def find_files(names: list[str]) -> list[Path]:
             matches = [path] if path.exists() else list(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
         files = {file.resolve() for file in matches if file.is_file()}
         if not files:
-            raise ValueError(f"files: {name} is no file, no folder with files and no pattern of files")
+            raise ValueError(f"files: {name} is not a file, a folder with files, or a pattern that matches files")
         found |= files
     return sorted(found)
 
 
 def read_documents(files: list[str], column: str | None, start: Position) -> Iterator[tuple[str, Position]]:
-    """The documents from a place on, each with the place after it.
+    """Yield the documents from a position on, each with the position after it.
 
     Args:
         files: paths, or hf:// addresses of files on the Hugging Face hub.
-        column: of the text in files with columns; None: the one named text, or else the only one that holds text.
-        start: where to begin.
+        column: the column with the text, in files with columns. None means the column named text, or else the only
+            column that holds text.
+        start: the position to begin at.
 
     Raises:
-        ValueError: a file that cannot be read, or lacks the column; the message names it.
+        ValueError: a file cannot be read or lacks the column; the message names the file.
     """
     for index in range(start.file, len(files)):
         row = start.row if index == start.file else 0
@@ -58,27 +60,28 @@ def read_documents(files: list[str], column: str | None, start: Position) -> Ite
             raise ValueError(f"{files[index]} is not UTF-8 text: {error.reason} after document {row}") from error
         except _InputError:
             raise
-        except Exception as error:  # the libraries under datasets raise anything for a damaged or unreachable file
+        except Exception as error:  # datasets and its libraries raise anything for a damaged or unreachable file
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise ValueError(f"{files[index]} cannot be read: {reason}") from error
 
 
 def is_held_out(text: str, one_in: int) -> bool:
-    """Whether a document is held out, by a hash of its text: the same text is never in both parts."""
+    """Return whether a document is held out, by a hash of its text: the same text is never in both parts."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) % one_in == 0
 
 
 class _InputError(ValueError):
-    """A mistake that its message tells in full."""
+    """A mistake of the user's, with a complete message."""
 
 
 def format_of(file: str) -> str:
-    """The format of a file, by its name; a compressed one's (.json.gz) by what stands before."""
+    """Return the format of a file by its suffix; a compressed file's (.json.gz) by the suffix before that."""
     path = Path(file)
     return FORMATS.get((path if path.suffix not in (".gz", ".zst") else Path(path.stem)).suffix.lower(), "text")
 
 
 def _read_texts(file: str, column: str | None, start: int) -> Iterator[str]:
+    """Yield the documents of a file after the first `start`."""
     if not file.startswith("hf://") and Path(file).stat().st_size == 0:
         return iter(())
     if format_of(file) == "text":
@@ -87,10 +90,10 @@ def _read_texts(file: str, column: str | None, start: int) -> Iterator[str]:
 
 
 def _read_pieces(file: str) -> Iterator[str]:
-    """A text file, cut at line ends."""
+    """Yield the pieces of a text file, cut at line ends."""
     piece: list[str] = []
     size = 0
-    with open(file, encoding="utf-8-sig", newline="") as lines:  # noqa: PTH123 (its line ends as they are)
+    with open(file, encoding="utf-8-sig", newline="") as lines:  # noqa: PTH123 (newline="" keeps the line ends as they are)
         for line in lines:
             piece.append(line)
             size += len(line)
@@ -102,10 +105,10 @@ def _read_pieces(file: str) -> Iterator[str]:
 
 
 def _read_rows(file: str, column: str | None, start: int) -> Iterator[str]:
-    """The texts in a file with columns; null is an empty text."""
+    """Yield the texts in a file with columns; null is an empty text."""
     import datasets
 
-    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # it logs what it raises
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # it would log the errors that it raises
     data = iter(datasets.load_dataset(format_of(file), data_files=[file], split="train", streaming=True))
     first: dict[str, Any] = next(data, {})
     name = column or _text_column(file, first)
@@ -120,7 +123,8 @@ def _read_rows(file: str, column: str | None, start: int) -> Iterator[str]:
 
 
 def _text_column(file: str, first: dict[str, Any]) -> str:
+    """Return the name of the column that holds the text; raise if it is unclear."""
     texts = [name for name, value in first.items() if isinstance(value, str)]
     if "text" in first or len(texts) == 1:
         return "text" if "text" in first else texts[0]
-    raise _InputError(f"which column of {file} is the text? column must name one of {', '.join(texts or first)}")
+    raise _InputError(f"column is not set, and {file} has no column text; set it to one of {', '.join(texts or first)}")

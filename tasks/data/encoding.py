@@ -1,4 +1,4 @@
-"""Text to token files, chunk by chunk: what an interrupted encoding has done, the next one does not do again."""
+"""Encodes text into token files chunk by chunk, so that an interrupted encoding resumes where it stopped."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from tasks.data.documents import Position
 from tasks.data.prepare import write_whole
 from tasks.data.tokens import ID, PARTS, write_facts
 
-CHUNK = 8 << 20  # characters encoded at once
+CHUNK = 8 << 20  # characters encoded in one call
 PROGRESS_EVERY = 10.0  # seconds between lines of progress
 PROGRESS = "progress.json"
 
@@ -31,29 +31,30 @@ def encode(
     max_tokens: int | None = None,
     files: int,
 ) -> None:
-    """Write train.bin, held_out.bin and facts.json (see tokens.py) into a draft, where an earlier call was left off.
+    """Write train.bin, held_out.bin and facts.json (see tokens.py) into a draft folder, or complete them.
 
-    After each chunk the files are on the disk, and progress.json says how long they were and where the text went on; an
-    interrupted encoding begins there, and ends with the very same files.
+    After each chunk the files are on the disk, and progress.json says how long they are and where the text continues.
+    An interrupted encoding resumes there and ends with exactly the same files.
 
     Args:
-        tokenizer: of the library tokenizers.
-        read: gives the documents from a place on, each with the place after it.
-        is_held_out: of a document and the place after it.
-        end: id that follows each document; None: nothing does.
-        most: ids of training text after which to stop; None: at the end.
-        files: how many there are, for the lines of progress.
+        draft: the folder.
+        tokenizer: a Tokenizer of the library tokenizers.
+        read: yields the documents from a position on, each with the position after it.
+        is_held_out: says whether a document is held out, given its text and the position after it.
+        end: id that is written after each document; None writes nothing.
+        max_tokens: how many ids of training text to write; None writes all.
+        files: how many files there are, for the lines of progress.
 
     Raises:
-        ValueError: there is no text, or none that is held out.
+        ValueError: there is no training text or no held-out text.
     """
     state = _resume(draft)
     printed = time.monotonic()
     with (draft / "train.bin").open("ab") as train, (draft / "held_out.bin").open("ab") as held_out:
         for chunk in _chunks(read(Position(*state["place"]))):
             encodings = tokenizer.encode_batch_fast([text for text, _ in chunk], add_special_tokens=False)
-            for (text, place), encoding in zip(chunk, encodings, strict=True):
-                part = "held_out" if is_held_out(text, place) else "train"
+            for (text, position), encoding in zip(chunk, encodings, strict=True):
+                part = "held_out" if is_held_out(text, position) else "train"
                 ids = encoding.ids if end is None else [*encoding.ids, end]
                 (held_out if part == "held_out" else train).write(np.array(ids, dtype=ID).tobytes())
                 state["documents"][part] += 1
@@ -73,7 +74,7 @@ def encode(
 
 
 def _resume(draft: Path) -> dict[str, Any]:
-    """How far an earlier call came; what it wrote after it had said so is cut off."""
+    """Return how far an earlier call came; cut off what it wrote after it last noted its progress."""
     state: dict[str, Any] = {
         "place": Position(0, 0),
         **{key: dict.fromkeys(PARTS, 0) for key in ("documents", "bytes", "tokens")},
@@ -87,12 +88,12 @@ def _resume(draft: Path) -> dict[str, Any]:
 
 
 def _chunks(documents: Iterator[Document]) -> Iterator[list[Document]]:
-    """The documents that are not empty, so many at a time that they have CHUNK characters."""
+    """Yield the documents that are not empty, in lists of at least CHUNK characters (the last has fewer)."""
     chunk: list[Document] = []
     size = 0
-    for text, place in documents:
+    for text, position in documents:
         if text:
-            chunk.append((text, place))
+            chunk.append((text, position))
             size += len(text)
         if size >= CHUNK:
             yield chunk
@@ -102,11 +103,13 @@ def _chunks(documents: Iterator[Document]) -> Iterator[list[Document]]:
 
 
 def _progress(state: dict[str, Any], files: int) -> str:
+    """Return a line of progress."""
     file, _ = state["place"]
     return f"  file {file + 1} of {files}, {sum(state['tokens'].values()) / 1e6:,.1f} million tokens"
 
 
 def _finish(draft: Path, state: dict[str, Any], tokenizer: Any, max_tokens: int | None) -> None:
+    """Check that there is text, cut the training text to max_tokens, and write facts.json."""
     for part, name in zip(PARTS, ("training", "held-out"), strict=True):
         if not state["tokens"][part]:
             total = sum(state["documents"].values())

@@ -1,4 +1,4 @@
-"""ImageNet (ILSVRC 2012) as a folder of JPEG files: read, cropped and scaled in the processes that make the batches."""
+"""ImageNet (ILSVRC 2012) as a folder of JPEG files, which the worker processes read, crop and resize."""
 
 import hashlib
 import json
@@ -28,26 +28,29 @@ from torchvision.datasets.utils import check_integrity  # isort: skip
 
 CROP = 224  # pixels: side of the images that the model sees
 RESIZE = 256  # held-out images: the shorter side before the central crop
-SCALE = (0.08, 1.0)  # of the area of a training image that is cropped
+SCALE = (0.08, 1.0)  # a crop's share of the area of a training image
 RATIO = (3 / 4, 4 / 3)  # width over height of that crop
-TRIES = 10  # to find a crop that fits
+TRIES = 10  # attempts to find a crop that fits
 EVAL_BATCH = 125  # images
-MEAN = (123.675, 116.28, 103.53)  # of each colour, in bytes, as in torchvision's reference scripts
+MEAN = (123.675, 116.28, 103.53)  # of each colour, in the unit of a byte, as in torchvision's reference scripts
 STD = (58.395, 57.12, 57.375)
 
 
 class ImageNet:
-    """All but the model: a task adds `model()`.
+    """Provides everything but the model: a task adds `model()`.
 
-    Training images are cropped by chance, scaled to 224x224 and mirrored in one case of two (Szegedy et al. 2015);
-    held-out ones, the validation set, are scaled to 256 pixels on the shorter side, of which the middle is taken, as in
-    torchvision's reference scripts. Each epoch has a new order; a batch is a function of seed and step.
+    Training images are cropped at random, resized to 224x224 and mirrored with probability 1/2 (Szegedy et al. 2015).
+    Held out is the validation set: its images are resized to 256 pixels on the shorter side and cropped in the centre,
+    as in torchvision's reference scripts. Each epoch has a new order. A batch depends on seed and step alone.
 
     Args:
-        seed: of the order of the images, the crops and the mirroring.
-        data_dir: holds the folder imagenet, see `listed`.
-        batch: images a step.
-        workers: processes that make the batches.
+        seed: seeds the order of the images, the crops and the mirroring.
+        data_dir: folder that holds the folder imagenet, see `count_images`.
+        batch: images per step, from 1 to the number of training images.
+        workers: processes that make the batches; 0 means the training process.
+
+    Raises:
+        ValueError: `batch` is outside its range, or the data are missing or incomplete.
     """
 
     def __init__(self, seed: int, *, data_dir: str, batch: int, workers: int = 0) -> None:
@@ -61,19 +64,23 @@ class ImageNet:
         self.seed = seed
         self.batch = batch
         self.workers = workers
-        self._epoch = -1  # whose order is kept
+        self._epoch = -1  # the epoch of _order
         self._order = np.empty(0, dtype=np.int64)
 
     def batches(self, start_step: int, rows: slice = slice(None)) -> Iterator[Batch]:
-        """Endless (images, labels), of which `rows` are given: bytes, (n, 3, 224, 224), made numbers in `loss`."""
+        """Yield `rows` of each batch of (images, labels), without end.
+
+        Images are bytes of shape (n, 3, 224, 224); `loss` normalizes them.
+        """
         return batches_by_step(lambda step: self._batch(step, rows), start_step, self.workers)
 
     def _batch(self, step: int, rows: slice) -> Batch:
+        """Return `rows` of the batch of a step."""
         names, labels = self.train
-        epoch, place = divmod(step, len(names) // self.batch)
+        epoch, index = divmod(step, len(names) // self.batch)
         if self._epoch != epoch:
             self._epoch, self._order = epoch, np.random.default_rng([self.seed, 0, epoch]).permutation(len(names))
-        chosen = self._order[place * self.batch : (place + 1) * self.batch]
+        chosen = self._order[index * self.batch : (index + 1) * self.batch]
         images = []
         for row in range(self.batch)[rows]:
             image = read_image(self.root / "train" / os.fsdecode(names[chosen[row]]))
@@ -81,24 +88,25 @@ class ImageNet:
         return torch.from_numpy(np.stack(images)), torch.from_numpy(labels[chosen[rows]])
 
     def _held_out_batch(self, step: int) -> Batch:
+        """Return the held-out images number EVAL_BATCH * step and following."""
         names, labels = (part[step * EVAL_BATCH : (step + 1) * EVAL_BATCH] for part in self.held_out)
         images = [center_crop(read_image(self.root / "val" / os.fsdecode(name))) for name in names]
         return torch.from_numpy(np.stack(images)), torch.from_numpy(labels)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Mean cross-entropy in nats, 0-d."""
+        """Return the mean cross-entropy in nats, 0-d."""
         images, labels = batch
         return F.cross_entropy(model(_normalize(images)), labels)
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Mean cross-entropy in nats and accuracy in [0, 1] on the validation images."""
+        """Return mean cross-entropy in nats and accuracy in [0, 1] on the validation images."""
         device = next(model.parameters()).device
         end = math.ceil(len(self.held_out[0]) / EVAL_BATCH)
         read = batches_by_step(self._held_out_batch, 0, self.workers, end)
         return evaluate_classifier(model, ((_normalize(images.to(device)), labels) for images, labels in read))
 
     def fingerprint(self) -> str:
-        """Of the names and labels of all files; their pixels would take an hour to read."""
+        """Return a digest of the names and labels of all files; reading their pixels would take an hour."""
         digest = hashlib.sha256()
         for part in (*self.train, *self.held_out):
             digest.update(part.tobytes())
@@ -106,11 +114,11 @@ class ImageNet:
 
 
 def count_images(root: Path, folder: Path) -> dict[str, dict[str, int]]:
-    """How many images each class has, by its folder's name, in "train" and in "val", as the devkit says.
+    """Return how many images each class has in "train" and in "val", as the devkit says, by the class's folder name.
 
     Args:
-        root: holds the devkit, ILSVRC2012_devkit_t12.tar.gz, and the folders train and val.
-        folder: keeps what was read from the devkit.
+        root: folder with the devkit, ILSVRC2012_devkit_t12.tar.gz, and the folders train and val.
+        folder: folder that keeps what was read from the devkit.
 
     Raises:
         ValueError: something is missing, or the devkit is not the original one.
@@ -119,11 +127,12 @@ def count_images(root: Path, folder: Path) -> dict[str, dict[str, int]]:
     missing = [part for part in (name, "train", "val") if not (root / part).exists()]
     if missing:
         raise ValueError(
-            f"ImageNet is not whole in {root}: {', '.join(missing)} missing; put there {name} and, unpacked, "
-            "train/<wnid>/*.JPEG and val/<wnid>/*.JPEG, from image-net.org, which asks for a registration"
+            f"ImageNet is incomplete in {root}: {', '.join(missing)} missing; put {name} there and, unpacked, "
+            "train/<wnid>/*.JPEG and val/<wnid>/*.JPEG, from image-net.org (which requires registration)"
         )
 
     def read(draft: Path) -> None:
+        """Read the devkit and write counts.json."""
         if not check_integrity(str(root / name), md5):
             raise ValueError(f"{root / name} is not the original devkit: its MD5 sum differs")
         with tarfile.open(root / name) as archive:
@@ -133,7 +142,7 @@ def count_images(root: Path, folder: Path) -> dict[str, dict[str, int]]:
             held_out = Counter(int(line) for line in truth.read().split())
         counts: dict[str, dict[str, int]] = {"train": {}, "val": {}}
         for synset in synsets:
-            if synset["num_children"].item() == 0:  # others are above the classes
+            if synset["num_children"].item() == 0:  # the others are groups of classes
                 wnid = str(synset["WNID"].item())
                 counts["train"][wnid] = int(synset["num_train_images"].item())
                 counts["val"][wnid] = held_out[int(synset["ILSVRC2012_ID"].item())]
@@ -145,14 +154,14 @@ def count_images(root: Path, folder: Path) -> dict[str, dict[str, int]]:
 
 
 def list_images(folder: Path, counts: dict[str, int]) -> tuple[npt.NDArray[np.bytes_], npt.NDArray[np.int64]]:
-    """The names of all images in the folder, relative to it and sorted, and their labels: places of sorted classes.
+    """Return the sorted names of all images, relative to the folder, and their labels: indices into the sorted classes.
 
-    Raises ValueError unless the folder holds one folder for each class with as many images as `counts` says.
+    Raises ValueError unless the folder holds one folder for each class, with as many images as `counts` says.
     """
-    there = {entry.name for entry in os.scandir(folder) if entry.is_dir()}
-    if there != set(counts):
-        strange, missing = sorted(there - set(counts)), sorted(set(counts) - there)
-        which = f"{strange[0]} is no class" if strange else f"{missing[0]} is missing"
+    present = {entry.name for entry in os.scandir(folder) if entry.is_dir()}
+    if present != set(counts):
+        strange, missing = sorted(present - set(counts)), sorted(set(counts) - present)
+        which = f"{strange[0]} is not a class" if strange else f"{missing[0]} is missing"
         raise ValueError(f"{folder} must hold one folder for each of the {len(counts)} classes of ImageNet: {which}")
     names, labels = [], []
     for label, wnid in enumerate(sorted(counts)):
@@ -167,18 +176,19 @@ def list_images(folder: Path, counts: dict[str, int]) -> tuple[npt.NDArray[np.by
 
 
 def read_image(file: Path) -> Image.Image:
-    """The image in red, green and blue. Raises ValueError that names the file if it is no image or not whole."""
+    """Return an image in red, green and blue; raise ValueError, naming the file, if it is not a complete image."""
     try:
         with Image.open(file) as image:
             return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for bytes that are no image
+    except (OSError, SyntaxError, ValueError) as error:  # raised by Pillow for bytes that are not an image
         raise ValueError(f"{file} cannot be read as an image: {' '.join(str(error).split())}") from error
 
 
 def random_crop(image: Image.Image, random: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """A crop by chance of 8 to 100% of the area, 3:4 to 4:3, scaled to 224x224, in one case of two mirrored.
+    """Return a random crop of an image, resized to 224x224 and mirrored with probability 1/2, shape (3, 224, 224).
 
-    Where ten tries give none that fits, the middle. Returns (3, 224, 224).
+    The crop has 8 to 100% of the area and an aspect ratio from 3:4 to 4:3. If ten attempts give none that fits, it is
+    the middle of the image.
     """
     width, height = image.size
     for _ in range(TRIES):
@@ -195,7 +205,7 @@ def random_crop(image: Image.Image, random: np.random.Generator) -> npt.NDArray[
 
 
 def center_crop(image: Image.Image) -> npt.NDArray[np.uint8]:
-    """The central square, 224/256 of the shorter side, scaled to 224x224: (3, 224, 224)."""
+    """Return the central square, 224/256 of the shorter side, resized to 224x224, shape (3, 224, 224)."""
     width, height = image.size
     side = min(width, height) * CROP / RESIZE
     left, top = (width - side) / 2, (height - side) / 2
@@ -203,11 +213,12 @@ def center_crop(image: Image.Image) -> npt.NDArray[np.uint8]:
 
 
 def _crop_and_resize(image: Image.Image, box: tuple[float, float, float, float]) -> npt.NDArray[np.uint8]:
+    """Return a box of the image, resized to 224x224, shape (3, 224, 224)."""
     scaled = image.resize((CROP, CROP), Image.Resampling.BILINEAR, box)
     return np.asarray(scaled).transpose(2, 0, 1)
 
 
 def _normalize(images: Tensor) -> Tensor:
-    """Bytes as float32 of about unit variance, on their device."""
+    """Return bytes as float32 of about unit variance, on their device."""
     mean, std = (torch.tensor(values, device=images.device).view(-1, 1, 1) for values in (MEAN, STD))
     return images.float().sub_(mean).div_(std)

@@ -1,4 +1,4 @@
-"""Data prepared once: under a lock, resumable, checksummed, and whole or not there at all."""
+"""Prepares data once: under a lock, resumable, with checksums, and either complete or absent."""
 
 import fcntl
 import hashlib
@@ -11,22 +11,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-CHECKSUMS = "sums.json"  # the size and SHA-256 of every other file of a prepared folder; written last
-CHECKED_BYTES = 100 << 20  # files up to this size are summed whenever they are opened, larger ones only measured
+CHECKSUMS = "sums.json"  # size and SHA-256 of every other file in a prepared folder; written last
+CHECKED_BYTES = 100 << 20  # of files up to this size the sum is checked at each use, of larger ones only the size
 
 
 def prepare(folder: Path, make: Callable[[Path], None], *, description: str, needed_bytes: int) -> Path:
-    """The folder of prepared data; made on the first call, by one process while others wait.
+    """Return the folder of prepared data; on the first call one process makes it while others wait.
 
-    `make(draft)` writes into a draft of the folder. If it was interrupted it is called again with the draft as it was
-    left: what it finds there it wrote, and files that it wrote elsewhere and renamed are whole. When it returns, the
-    files are summed and the draft becomes the folder.
+    `make(draft)` writes into a draft of the folder. If it was interrupted, it is called again with the draft as it was
+    left: everything in it was written by `make`, and files that were written under another name and renamed are
+    complete. When it returns, checksums are written and the draft is renamed to the folder.
 
     Args:
-        folder: of the data; its name says all that they depend on.
+        folder: the folder; its name identifies everything that the data depend on.
         make: writes the files.
-        what: the data, in words, for messages.
-        needs: about so many bytes of disk.
+        description: the data in words, for messages.
+        needed_bytes: about how much disk space the data need.
 
     Raises:
         ValueError: the folder cannot be written, the disk is too small, or the data are damaged.
@@ -46,18 +46,19 @@ def prepare(folder: Path, make: Callable[[Path], None], *, description: str, nee
 
 
 def _prepare(folder: Path, make: Callable[[Path], None], description: str, needed_bytes: int) -> None:
+    """Make the folder, while holding its lock."""
     draft = folder.with_name(f".{folder.name}.draft")
     draft.mkdir(exist_ok=True)
-    there = sum(file.stat().st_size for file in draft.iterdir())
+    present = sum(file.stat().st_size for file in draft.iterdir())
     free = shutil.disk_usage(draft).free
-    if free < needed_bytes - there:
+    if free < needed_bytes - present:
         raise ValueError(
             f"{description} needs {format_bytes(needed_bytes)} in {folder.parent}; {format_bytes(free)} are free"
         )
     print(
         f"preparing {description}: about {format_bytes(needed_bytes)} in {folder.parent}", file=sys.stderr, flush=True
     )
-    for file in draft.glob(".*"):  # half written by a process that was killed
+    for file in draft.glob(".*"):  # left incomplete by a process that was killed
         file.unlink()
     make(draft)
     sums = {file.name: {"bytes": file.stat().st_size, "sha256": _sha256(file)} for file in sorted(draft.iterdir())}
@@ -66,18 +67,18 @@ def _prepare(folder: Path, make: Callable[[Path], None], description: str, neede
 
 
 def _check_files(folder: Path, description: str) -> None:
-    """Raise ValueError unless every file is there with its size and, where that is quick, its sum."""
+    """Raise ValueError unless every file has its size and, where checking is quick, its checksum."""
     try:
         for name, known in json.loads((folder / CHECKSUMS).read_text()).items():
             file, size = folder / name, known["bytes"]
             if file.stat().st_size != size or (size <= CHECKED_BYTES and _sha256(file) != known["sha256"]):
-                raise ValueError(f"{name} is not as it was written")
+                raise ValueError(f"{name} has changed since it was written")
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise ValueError(f"the prepared {description} is damaged ({error}); delete {folder} and run again") from error
 
 
 def write_whole(file: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file completely or not at all."""
     draft = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         with draft.open("wb") as out:
@@ -91,7 +92,7 @@ def write_whole(file: Path, content: bytes) -> None:
 
 @contextmanager
 def _locked(lock: Path, description: str) -> Iterator[None]:
-    """Hold a lock; the kernel releases it when the process ends."""
+    """Hold a lock on a file; the kernel releases it if the process dies."""
     with lock.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -102,12 +103,13 @@ def _locked(lock: Path, description: str) -> Iterator[None]:
 
 
 def _sha256(file: Path) -> str:
+    """Return the SHA-256 of a file."""
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def format_bytes(count: int) -> str:
-    """So many bytes, for a message."""
+    """Write a number of bytes for a message."""
     if count < 1e6:
         return f"{math.ceil(count / 1e3)} kB"
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

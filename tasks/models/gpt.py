@@ -1,4 +1,4 @@
-"""A small GPT-2: pre-norm blocks, learned positions, tied embeddings, GPT-2's initialisation."""
+"""Defines a small GPT-2: pre-norm blocks, learned positions, tied embeddings, GPT-2's initialisation."""
 
 import math
 
@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)); x of shape (batch, time, width)."""
+    """Computes x + attention(norm(x)), then x + mlp(norm(x)); x has shape (batch, time, width)."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """Logits of the next token: (batch, time) of token ids to (batch, time, vocab_size)."""
+    """Maps token ids, shape (batch, time), to the logits of the next token, shape (batch, time, vocab_size)."""
 
     def __init__(self, *, vocab_size: int, context: int, width: int, depth: int, heads: int) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class GPT(nn.Module):
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
             elif "norm" not in name:
-                # GPT-2: 0.02; what is added to the residual stream is scaled by its number of additions.
+                # GPT-2: 0.02, divided by the root of the number of additions for what is added to the residual stream.
                 residual = name.endswith(("attention_out.weight", "mlp_out.weight"))
                 nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * depth) if residual else 0.02)
 

@@ -1,16 +1,19 @@
-"""GPT-2 as transformers has it: its modules and initialisation, tied embeddings, logits out."""
+"""Wraps the GPT-2 of transformers: its modules and initialisation, with tied embeddings."""
 
 from torch import Tensor, nn
 
 
 class GPT2(nn.Module):
-    """Logits of the next token: (batch, time) of token ids to (batch, time, vocab_size). No dropout."""
+    """Maps token ids, shape (batch, time), to the logits of the next token, shape (batch, time, vocab_size).
+
+    There is no dropout.
+    """
 
     def __init__(self, *, vocab_size: int, context: int, width: int, depth: int, heads: int) -> None:
         super().__init__()
-        from tasks.models import torchvision_shim  # noqa: F401 (before transformers' models, which import torchvision)
+        from tasks.models import torchvision_shim  # noqa: F401 (before transformers' models: they import torchvision)
 
-        from transformers import (  # isort: skip (seconds: only where a model is made)
+        from transformers import (  # isort: skip (takes seconds, so only when a model is made)
             AttentionInterface,
             AttentionMaskInterface,
             AutoModelForCausalLM,
@@ -18,7 +21,8 @@ class GPT2(nn.Module):
         )
         from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-        # Compiled, transformers gives "sdpa" a mask, which flash attention does not take; without one it is causal.
+        # When compiled, transformers passes "sdpa" a mask, which flash attention does not accept. Without a mask "sdpa"
+        # is causal.
         AttentionInterface.register("causal", ALL_ATTENTION_FUNCTIONS["sdpa"])
         AttentionMaskInterface.register("causal", lambda *_, **__: None)
 
@@ -31,7 +35,7 @@ class GPT2(nn.Module):
             resid_pdrop=0.0,
             embd_pdrop=0.0,
             attn_pdrop=0.0,
-            bos_token_id=0,  # unused; its own lies outside a smaller vocabulary
+            bos_token_id=0,  # unused; GPT-2's own id is outside a smaller vocabulary
             eos_token_id=0,
             use_cache=False,
         )

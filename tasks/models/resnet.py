@@ -1,4 +1,4 @@
-"""Residual networks for small images, of any width, out of torchvision's blocks."""
+"""Builds residual networks of any width for small images, from torchvision's blocks."""
 
 from collections.abc import Sequence
 
@@ -12,19 +12,20 @@ RESNET18 = (2, 2, 2, 2)  # blocks in each stage
 
 
 def resnet(channels: int, classes: int, *, width: int, blocks: Sequence[int]) -> nn.Module:
-    """A residual network with batch normalisation for images of shape (n, channels, height, width), from 8x8 on.
+    """Return a residual network with batch normalisation for images of 8x8 pixels or more.
 
-    With `blocks` RESNET18 and `width` 64 it is ResNet-18 (He et al. 2016) with the beginning that small images need:
-    a 3x3 convolution with stride 1, and no pooling after it. Each stage halves the image and doubles the width.
+    Images have shape (n, channels, height, width). With `blocks` RESNET18 and `width` 64 it is ResNet-18 (He et al.
+    2016) with a first layer for small images: a 3x3 convolution with stride 1, and no pooling after it. Each further
+    stage halves the image and doubles the width.
 
     Args:
-        channels: colours.
-        classes: outputs.
-        width: channels of the first stage.
-        blocks: in each stage.
+        channels: colours of the images.
+        classes: number of outputs.
+        width: channels of the first stage, at least 1.
+        blocks: number of blocks in each stage.
 
     Raises:
-        ValueError: width is below 1.
+        ValueError: `width` is below 1.
     """
     if width < 1:
         raise ValueError(f"width is {width}; it must be at least 1")
@@ -32,8 +33,8 @@ def resnet(channels: int, classes: int, *, width: int, blocks: Sequence[int]) ->
     inside = width
     for stage, count in enumerate(blocks):
         outside = width * 2**stage
-        for place in range(count):
-            stride = 2 if stage and place == 0 else 1
+        for block in range(count):
+            stride = 2 if stage and block == 0 else 1
             shortcut = None
             if inside != outside:
                 convolution = nn.Conv2d(inside, outside, 1, stride=stride, bias=False)

@@ -1,4 +1,4 @@
-"""Two gloo processes under DDP and FSDP2 end where one process ends."""
+"""Two gloo processes under DDP or FSDP2 reach the same parameters as one process."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ WORKER = Path(__file__).with_name("distributed_worker.py")
 
 
 def trained(kind, name, world, folder):
-    """Parameters and state after training in `world` processes."""
+    """Return parameters and state after training in `world` processes."""
     store = str(folder / f"{kind}-{world}")
     command = [sys.executable, "-W", "ignore", str(WORKER), kind, name]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}

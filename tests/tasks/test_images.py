@@ -1,4 +1,4 @@
-"""What the vision tasks claim of their data and models, and what they say of data that are not as they should be."""
+"""The vision tasks: their data and models are what they say, and bad data are named."""
 
 import functools
 import http.server
@@ -54,7 +54,7 @@ def test_the_held_out_fonts_are_of_a_family_that_no_training_image_shows():
     assert not {image.tobytes() for image in train.reshape(-1, 48 * 48)} & {
         image.tobytes() for image in held_out.reshape(-1, 48 * 48)
     }
-    for images in (train, held_out):  # every font has every character, and none is cut off
+    for images in (train, held_out):  # every font has every character, and no character is cut off
         assert len({image.tobytes() for image in images.reshape(-1, 48 * 48)}) == len(images) * 47
         assert not np.concatenate([images[:, :, edge].ravel() for edge in (0, -1)]).any()
         assert not np.concatenate([images[..., edge].ravel() for edge in (0, -1)]).any()
@@ -77,7 +77,7 @@ def test_glyphs_are_distorted_anew_and_balanced():
 
 
 def test_an_undistorted_glyph_is_the_drawn_one_at_two_thirds_of_its_size():
-    class Middle:  # of every range, and no noise
+    class Middle:  # draws the middle of every range, and no noise
         def uniform(self, low, high, size):
             return np.zeros(size)
 
@@ -125,7 +125,7 @@ def test_cifar_is_cropped_and_mirrored(cifar_dir):
     dark = -torch.tensor(task.images.mean) / torch.tensor(task.images.std)
     padded = dark.view(3, 1, 1).expand(200, 3, 40, 40).clone()
     padded[:, :, 4:36, 4:36] = originals
-    windows = padded.unfold(2, 32, 1).unfold(3, 32, 1).movedim(1, 3)  # image, down, right, colours, ...
+    windows = padded.unfold(2, 32, 1).unfold(3, 32, 1).movedim(1, 3)  # (image, down, right, colour, ...)
     plain = (windows == images[:, None, None]).flatten(3).all(3).flatten(1).any(1)
     mirrored = (windows == images.flip(3)[:, None, None]).flatten(3).all(3).flatten(1).any(1)
     assert (plain ^ mirrored).all()
@@ -133,7 +133,7 @@ def test_cifar_is_cropped_and_mirrored(cifar_dir):
 
 
 def test_cifar_that_is_missing_says_what_to_put_where(tmp_path):
-    with pytest.raises(ValueError, match=r"CIFAR-10 is not in .*cifar-10-python.tar.gz.*task.download=true") as error:
+    with pytest.raises(ValueError, match=r"CIFAR-10 is not in .*task.download=true.*cifar-10-python.tar.gz") as error:
         cifar(10, str(tmp_path), False)
     assert "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
@@ -252,14 +252,14 @@ def _remove(path):
     [
         (
             lambda root: _remove(root / "ILSVRC2012_devkit_t12.tar.gz"),
-            "ILSVRC2012_devkit_t12.tar.gz missing; put there",
+            "ILSVRC2012_devkit_t12.tar.gz missing; put ILSVRC2012",
         ),
-        (lambda root: _remove(root / "val"), "ImageNet is not whole in .*: val missing; put there"),
+        (lambda root: _remove(root / "val"), "ImageNet is incomplete in .*: val missing; put ILSVRC2012"),
         (
             lambda root: (root / "train" / "n01000001").rename(root / "gone"),
             "2 classes of ImageNet: n01000001 is missing",
         ),
-        (lambda root: (root / "train" / "cats").mkdir(), "2 classes of ImageNet: cats is no class"),
+        (lambda root: (root / "train" / "cats").mkdir(), "2 classes of ImageNet: cats is not a class"),
         (lambda root: (root / "val" / "n02000002" / "n02000002_0.JPEG").unlink(), "holds 1 JPEG files; ImageNet has 2"),
     ],
 )

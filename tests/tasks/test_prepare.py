@@ -1,4 +1,4 @@
-"""Data prepared once: interrupted, damaged, on a full disk, by two processes at once."""
+"""Preparing data: interrupted, damaged, on a full disk, and by two processes at once."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from tests.tasks.language import text
 
 SMALL = {"width": 16, "depth": 1, "heads": 2, "context": 16, "vocab_size": 300}
 
-# Encodes a few documents at a time, slowly, and says where it began.
+# Encodes a few documents at a time, slowly, and prints where it began.
 SLOW = """
 import os, sys, time
 import tasks.data.encoding, tasks.text_gpt2 as text
@@ -34,7 +34,7 @@ if sys.argv[3] == "slow":
 text.TextGPT2(0, data_dir=sys.argv[1], files=[sys.argv[2]], width=16, depth=1, heads=2, context=16, vocab_size=300)
 """
 
-# Counts how often the data are made; making them lasts until all processes have begun, and a second longer.
+# Notes each time the data are made. Making them takes until all processes have begun, and a second more.
 COUNTED = """
 import os, sys, time
 from pathlib import Path
@@ -51,7 +51,7 @@ def make(draft):
 print(prepare(place / "data", make, description="the data", needed_bytes=1))
 """
 
-# Prepares under a limit on the size of files, in bytes.
+# Prepares the data under a limit on the size of files, in bytes.
 LIMITED = """
 import resource, sys
 limit = int(sys.argv[3])
@@ -78,7 +78,7 @@ def finish(process):
 
 @pytest.fixture
 def corpus(tmp_path):
-    """A folder of 300 documents."""
+    """Return a folder of 300 documents."""
     (tmp_path / "corpus").mkdir()
     for seed in range(300):
         (tmp_path / "corpus" / f"{seed:03d}.txt").write_text(text(seed, 60), encoding="utf-8")
@@ -87,7 +87,7 @@ def corpus(tmp_path):
 
 @pytest.fixture
 def rows(tmp_path):
-    """The same as rows of a file."""
+    """Return a file with the same documents as rows."""
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps({"text": text(seed, 60)}) + "\n" for seed in range(300)), encoding="utf-8")
     return file
@@ -112,7 +112,7 @@ def test_killed_in_the_middle_it_goes_on_and_ends_with_the_same_files(tmp_path, 
         until(lambda least=documents: any(done >= least for done in encoded()), 60, every=0.005)
         process.send_signal(signal.SIGKILL)
         places.append(process.communicate()[0].split()[-1])
-        assert not list(killed.glob("text-*"))  # nothing there that could be taken for whole
+        assert not list(killed.glob("text-*"))  # nothing that could be taken for complete data
     (draft,) = killed.glob(".text-*.draft")
     with (draft / "train.bin").open("ab") as file:
         file.write(b"half a chunk")
