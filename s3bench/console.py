@@ -14,11 +14,16 @@ def readable_size(size: float) -> str:
     return f"{size / 1024**power:,.3g} {('KiB', 'MiB', 'GiB')[power - 1]}"
 
 
+def discard_output() -> None:
+    """Discard whatever this process prints from now on."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 class _PatientConsole(Console):
     """A console whose reader may leave, as head does, without ending the program."""
 
     def on_broken_pipe(self) -> None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
 
 
 def patient_console() -> Console:
