@@ -194,7 +194,7 @@ def test_on_a_signal_a_run_writes_a_checkpoint_and_stops(tmp_path, number):
     assert process.returncode == 128 + number
     (folder,) = record.folders(tmp_path / "r")
     steps = record.steps_so_far(folder)
-    last = f"stopped by {signal.Signals(number).name} at step {steps}; the same command goes on from there"
+    last = f"stopped by {signal.Signals(number).name} at step {steps}; run the same command again to resume"
     assert said.splitlines()[-1] == last
     assert not mistakes
     assert record.state(folder) == "missing"

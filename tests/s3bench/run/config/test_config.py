@@ -333,7 +333,7 @@ def test_a_million_runs_are_counted_before_any_is_composed(monkeypatch):
     experiment = ["experiment=quickstart", "seed=range(0,1000000000000)"]
     with pytest.raises(UserError, match=r"this grid has 40,000,000,000,000 runs; for more than 20,000, --yes says"):
         run_configs(experiment, most=20_000)
-    monkeypatch.setattr("s3bench.config._unresolved", refuse)
+    monkeypatch.setattr("s3bench.run.config.grid.unresolved_config", refuse)
     with pytest.raises(UserError, match="this grid has 1,000,000 runs; for more than 20,000, --yes"):
         run_configs(["seed=range(0,1000)", "lr_multiplier=range(1,11,0.01)"], most=20_000)
     monkeypatch.undo()
