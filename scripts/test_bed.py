@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from s3bench.spikes import find_spikes
-from s3bench.spikes.published import DEFINITIONS, Definition, events
+from s3bench.spikes.published import DEFINITIONS
+from s3bench.spikes.published_rules import Definition, events
 from scripts.detector_bed.bed import MIXTURES, Detector, draw, evaluate
 
 

@@ -1,8 +1,8 @@
-"""The spikes of one loss curve as text, JSON and a picture: what `s3bench spikes` prints."""
+"""The spikes of one loss curve as a table, JSON and a picture: what `s3bench spikes` prints."""
 
-import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from s3bench.errors import UserError
 if TYPE_CHECKING:
     from s3bench.curve_files.reader import Curve
     from s3bench.spikes import Spike
-
+    from s3bench.spikes.detector import DetectorParameters
 
 SPIKE_TABLE = {  # a field of Spike: its width and format
     "onset": (10, ""),
@@ -25,42 +25,44 @@ SPIKE_TABLE = {  # a field of Spike: its width and format
 }
 
 
-def show_spikes(chosen: argparse.Namespace) -> int:
-    from s3bench.console import finite_or_none
-    from s3bench.curve_files.reader import read_curve
-    from s3bench.spikes import find_spikes
+def show_spikes(
+    file: Path,
+    parameters: "DetectorParameters",
+    *,
+    column: str | None = None,
+    step: str | None = None,
+    plot: Path | None = None,
+    as_json: bool = False,
+) -> None:
+    """Print the spikes of the curve in a file, and draw them where a plot is asked for.
 
-    if chosen.plot is not None:
-        check_figure_file("--plot", chosen.plot)
-    curve = read_curve(Path(chosen.file), chosen.column, chosen.step)
-    parameters = {"k": chosen.k, "delta": chosen.delta, "ceiling": chosen.ceiling}
-    try:
-        found = find_spikes(curve.loss, **parameters)
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    Args:
+        file: the curve's file or folder; for this, `column` and `step` see read_curve.
+        parameters: those of the detector.
+        column: the loss.
+        step: the steps.
+        plot: the picture's file; None for no picture.
+        as_json: print JSON instead of a table.
+
+    Raises:
+        UserError: the curve cannot be read, a parameter is out of its range, or the picture cannot be written.
+    """
+    from s3bench.curve_files.reader import read_curve
+
+    if plot is not None:
+        check_figure_file("--plot", plot)
+    curve = read_curve(file, column, step)
+    found = _find(curve, parameters)
     for note in curve.notes:
         print(f"s3bench: {note}", file=sys.stderr)
+    if plot is not None:
+        _draw(plot, curve, found, parameters, title=file.name)
     spikes = [curve.in_steps(spike) for spike in found]
-    if chosen.plot is not None:
-        peaks = [(there.peak, float(curve.loss[spike.peak])) for there, spike in zip(spikes, found, strict=True)]
-        _plot(chosen.plot, curve, peaks, spikes, Path(chosen.file).name, **parameters)
-    if chosen.json:
-        print(json.dumps([{key: finite_or_none(value) for key, value in vars(spike).items()} for spike in spikes]))
-        return 0
-    unit = "steps" if curve.is_consecutive() else "values"
-    rate = 1e4 * len(spikes) / len(curve.loss)
-    count = f"{len(spikes)} spike{'s' if len(spikes) != 1 else ''}"
-    print(f"{curve.column}: {count} in {len(curve.loss)} {unit}, {rate:.2f} per 10,000 {unit}")
-    if unit == "values":
-        print(f"the steps are not consecutive ({curve.spacing()}): what lies between two of them is not seen")
-    if spikes:
-        print("".join(f"{name:>{width}}" for name, (width, _) in SPIKE_TABLE.items()))
-    for spike in spikes:
-        print("".join(f"{getattr(spike, name):>{width}{form}}" for name, (width, form) in SPIKE_TABLE.items()))
-    return 0
+    print(_as_json(spikes) if as_json else _as_table(curve, spikes))
 
 
 def check_figure_file(option: str, file: Path) -> None:
+    """Raise UserError where a figure cannot be written to this file, the value of this option."""
     from s3bench.report.figures.style import SUFFIXES
 
     if file.suffix.lower() not in SUFFIXES:
@@ -69,16 +71,51 @@ def check_figure_file(option: str, file: Path) -> None:
         raise UserError(f"{option} {file}: there is no folder {file.parent}")
 
 
-def _plot(
-    file: Path, curve: "Curve", peaks: "list[tuple[int, float]]", spikes: "list[Spike]", title: str, **parameters: float
+def _find(curve: "Curve", parameters: "DetectorParameters") -> "list[Spike]":
+    """Return the curve's spikes with indices into its losses; raise UserError for a parameter out of its range."""
+    from s3bench.spikes import find_spikes
+
+    try:
+        return find_spikes(curve.loss, **parameters)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _as_json(spikes: "Sequence[Spike]") -> str:
+    from s3bench.console import finite_or_none
+
+    return json.dumps([{key: finite_or_none(value) for key, value in vars(spike).items()} for spike in spikes])
+
+
+def _as_table(curve: "Curve", spikes: "Sequence[Spike]") -> str:
+    """Return the number of spikes and their rate, and a line for each."""
+    unit = "steps" if curve.is_consecutive() else "values"
+    rate = 1e4 * len(spikes) / len(curve.loss)
+    count = f"{len(spikes)} spike{'s' if len(spikes) != 1 else ''}"
+    lines = [f"{curve.column}: {count} in {len(curve.loss)} {unit}, {rate:.2f} per 10,000 {unit}"]
+    if unit == "values":
+        lines.append(f"the steps are not consecutive ({curve.spacing()}): anything between two of them goes unseen")
+    if spikes:
+        lines.append("".join(f"{name:>{width}}" for name, (width, _) in SPIKE_TABLE.items()))
+    for spike in spikes:
+        cells = (f"{getattr(spike, name):>{width}{form}}" for name, (width, form) in SPIKE_TABLE.items())
+        lines.append("".join(cells))
+    return "\n".join(lines)
+
+
+def _draw(
+    file: Path, curve: "Curve", found: "Sequence[Spike]", parameters: "DetectorParameters", *, title: str
 ) -> None:
+    """Draw the curve with its level, its threshold and the spikes found, whose steps are indices into the losses."""
     from s3bench.report.analysis import loss_curve
     from s3bench.report.figures import plots, style
     from s3bench.spikes import baselines
 
     level, threshold = baselines(curve.loss, **parameters)
-    drawn = loss_curve.Curve(curve.steps, curve.loss, level, peaks)
+    spikes = [curve.in_steps(spike) for spike in found]
+    peaks = [(there.peak, float(curve.loss[spike.peak])) for there, spike in zip(spikes, found, strict=True)]
     spans = [(spike.onset, spike.end) for spike in spikes]
+    drawn = loss_curve.Curve(steps=curve.steps, loss=curve.loss, trend=level, peaks=peaks)
     figure = plots.spike_curve(drawn, level + threshold, spans, title=title, ylabel=curve.column)
     try:
         style.save_as(figure, file)

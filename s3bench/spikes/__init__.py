@@ -1,4 +1,4 @@
-"""The spikes of a loss curve. Pure numpy; it works on any curve with one loss per step."""
+"""The spikes of a loss curve. Pure numpy; works on any curve with one loss per step."""
 
 from s3bench.spikes.detector import SpikeMonitor as SpikeMonitor
 from s3bench.spikes.detector import baselines as baselines

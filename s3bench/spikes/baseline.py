@@ -1,4 +1,4 @@
-"""The baseline of a loss: its level and its noise, from calm steps alone, and where an excursion from it begins."""
+"""The baseline of a loss: its level and noise, estimated from calm steps alone, and where an excursion begins."""
 
 import math
 from array import array
@@ -13,37 +13,53 @@ from numpy.lib.stride_tricks import sliding_window_view
 from s3bench.spikes.excursion import Excursion
 from s3bench.spikes.noise import QUARTILE, noise, noise_about
 
-PROOF_DELTAS = 2  # what one step's excess has to be as proof, and what the level has to rise by, in δ
-LOOKS = 5  # in a window: how often the noise is estimated anew
-SPREAD = 2  # windows that σ is estimated from
-LONG = 10  # windows of the levels that a slow rise starts from
-TAIL = 100  # windows that the largest scores are remembered from
-TAIL_STEPS = 35_000  # a fast excursion is to be what the noise reaches less often than once in so many steps
+LEVEL_PART = 4  # the level is the median of the last 1/LEVEL_PART window, and early on of that part of the steps
+LEAST_LEVEL_STEPS = 5  # but of this many steps at least
+LOOKS = 5  # how many times per window a look is taken: σ is estimated, and the level noted
+EARLY_LOOKS = 10  # early on, σ is estimated again after about 1/EARLY_LOOKS of the steps so far
+HISTORY = 3  # windows of losses that σ is estimated from; as long as there are fewer, from their changes alone
+SPREAD = 2  # windows of excesses that σ is estimated from
+PROOF_DELTAS = 2  # how many δ one step's excess has to be as proof, and the level has to rise by
+LEAST_REACH, EARLY_REACH = 1.15, 5  # proof is at least kσ times 1.15 + 5/n: after few steps n, σ is uncertain
+TAIL = 100  # windows from which the largest scores are remembered
+TAIL_STEPS = 35_000  # steps in which the noise alone is to reach the proof of an excursion at most about once
+TAIL_POWER = 4  # the power with which the noise's tail is assumed to fall: heavier than most
+RISE_WINDOWS = 2  # windows of levels that are needed to find a slow rise
+LONG = 10  # windows of levels that a slow rise may start in
 
 Array = npt.NDArray[np.float64]
 
 
 class Baseline:
-    """The level of the last calm steps, the noise around it, and where an excursion begins.
+    """Estimates the level of the last calm steps and the noise about it, and finds where an excursion begins.
 
-    The level is the median of the last quarter window (early on of a quarter of the steps, 5 at least), short enough to
-    follow a falling loss. σ is that of noise.py, estimated anew LOOKS times per window.
+    The level is the median of the last quarter window, short enough to follow a falling loss; early on it is the median
+    of a quarter of the steps, at least 5. σ is estimated as in noise.py, LOOKS times per window.
+
+    Args:
+        k: threshold in σ.
+        delta: smallest threshold δ, in the loss's unit.
+        ceiling: largest threshold, in the loss's unit.
+        window: steps from which σ is estimated.
+        warmup: steps without a verdict at the start.
+        patience: see Excursion.
     """
 
-    def __init__(self, k: float, delta: float, ceiling: float, window: int, warmup: int, patience: int) -> None:
+    def __init__(self, *, k: float, delta: float, ceiling: float, window: int, warmup: int, patience: int) -> None:
         self._k, self._delta, self._ceiling = k, delta, ceiling
         self._window, self._warmup, self._patience = window, warmup, patience
-        self._stride = window // LOOKS
+        self._history = HISTORY * window  # in steps
+        self._stride = window // LOOKS  # in steps, from look to look
         self._count = 0
-        self._steps = array("q")  # of these the last LONG windows at least
-        self._losses = array("d")
-        self._excesses = array("d")  # of these losses above the level
-        self._top = -math.inf  # the largest of them, in σ, since the last look
-        self._tops = array("d")  # and between the looks before
+        self._steps = array("q")  # at least the last LONG windows of calm steps
+        self._losses = array("d")  # their losses
+        self._excesses = array("d")  # the last losses less their level
+        self._top = -math.inf  # the largest excess since the last look, in σ
+        self._tops = array("d")  # the same between earlier looks
         self._levels = array("d")  # at the looks since the last spike
-        self._look_steps = array("q")
-        self._rises = array("d")  # of the level over a window, at the looks
-        self._nearest = SortedWindow()
+        self._look_steps = array("q")  # the steps of those looks
+        self._rises = array("d")  # of the level over a window, at each look
+        self._nearest = SortedWindow()  # the losses whose median is the level
         self._sigma = math.nan
 
     @property
@@ -57,63 +73,75 @@ class Baseline:
         return self._threshold(self._sigma) if self._count >= self._warmup else math.nan
 
     def excursion(self, step: int, loss: float) -> Excursion | None:
-        """What begins at this step, if something does."""
+        """Return the excursion that begins at this step; None if none does."""
         if self._count < self._warmup:
-            return None if math.isfinite(loss) else self._begun(step, 0.0, math.inf, math.inf)
+            if math.isfinite(loss):
+                return None
+            return self._begin(onset=step, level=0.0, threshold=math.inf, proof=math.inf)
         level = self._nearest.median()
         threshold = self._threshold(self._sigma)
         if loss > level + threshold or not math.isfinite(loss):
             proof = max(self._sigma * self._reach(), PROOF_DELTAS * self._delta)
-            return self._begun(step, level, threshold, min(proof, self._ceiling))
+            return self._begin(onset=step, level=level, threshold=threshold, proof=min(proof, self._ceiling))
         if self._count % self._stride == 0 and self._has_risen():
             return self._slow_rise()
         return None
 
     def _reach(self) -> float:
-        """What the noise alone reaches about once in TAIL_STEPS steps, in σ.
+        """Return the excess, in σ, that noise alone is expected to exceed once in TAIL_STEPS steps.
 
-        From the second largest score, which one odd step does not set; as in a tail that falls with the fourth power,
-        which is heavier than most. Early on it is larger, as σ itself is hardly known.
+        It is extrapolated from the second-largest score seen, which a single outlier does not change, assuming a tail
+        that falls with the fourth power. Early on it is larger, as σ itself is uncertain.
         """
-        least = self._k * (1.15 + 5 / self._count)
+        least = self._k * (LEAST_REACH + EARLY_REACH / self._count)
         tops = np.frombuffer(self._tops[-TAIL * LOOKS :])
         if len(tops) < 2:
             return least
-        return max(least, float(np.partition(tops, -2)[-2]) * math.pow(TAIL_STEPS / (len(tops) * self._stride), 0.25))
+        beyond_seen = math.pow(TAIL_STEPS / (len(tops) * self._stride), 1 / TAIL_POWER)
+        return max(least, float(np.partition(tops, -2)[-2]) * beyond_seen)
 
-    def _begun(self, onset: int, level: float, threshold: float, proof: float) -> Excursion:
-        return Excursion(onset, level, self._sigma, threshold, proof, self._window, self._patience)
+    def _begin(self, *, onset: int, level: float, threshold: float, proof: float) -> Excursion:
+        return Excursion(
+            onset=onset,
+            level=level,
+            sigma=self._sigma,
+            threshold=threshold,
+            proof=proof,
+            window=self._window,
+            patience=self._patience,
+        )
 
     def _threshold(self, sigma: float) -> float:
         return min(max(self._k * sigma, self._delta), self._ceiling)
 
     def _has_risen(self) -> bool:
-        """Whether the level itself is above its lowest by the threshold."""
-        if self._count < 3 * self._window or len(self._levels) <= 2 * LOOKS:
+        """Return whether the level itself is above its lowest by more than the thresholds."""
+        if self._count < self._history or len(self._levels) <= RISE_WINDOWS * LOOKS:
             return False
         rise = self._levels[-1] - min(self._levels[-LONG * LOOKS :])
         return rise > self._threshold(self._sigma) and rise > self._slow_threshold()
 
     def _slow_threshold(self) -> float:
-        """What the level has to rise by to be a slow rise, beyond the drift that is usual.
+        """Return how far the level has to rise for a slow rise: by the threshold and 2δ, beyond its usual drift.
 
-        In σ or, if that is more, in what the level usually rises over a window, a normal distribution's quartile. Usual
-        is what came before the lowest level, if anything is known of it: not the rise itself.
+        The threshold takes the level's usual rise over a window (the upper quartile, over that of the normal
+        distribution) instead of σ where that is larger. Usual are the rises before the lowest level, if any are known:
+        the rise itself is not usual.
         """
         since = self._levels[-LONG * LOOKS :][::-1]
         looks = since.index(min(since))
         before = len(self._rises) - looks
         rises = np.frombuffer((self._rises[:before] if before > 0 else self._rises)[-LONG * LOOKS :])
-        drift, often = float(np.median(rises)), float(np.quantile(rises, 0.75)) / QUARTILE
-        threshold = max(self._threshold(max(self._sigma, often)), PROOF_DELTAS * self._delta)
+        drift, usual = float(np.median(rises)), float(np.quantile(rises, 0.75)) / QUARTILE
+        threshold = max(self._threshold(max(self._sigma, usual)), PROOF_DELTAS * self._delta)
         return min(threshold + max(drift, 0.0) * looks / LOOKS, self._ceiling)
 
     def _slow_rise(self) -> Excursion:
-        """The excursion of the level above its lowest, from where it was last within half the threshold."""
+        """Return the excursion of the level above its lowest, from where it was last within half the threshold."""
         levels, steps = self._levels[-LONG * LOOKS :], self._look_steps[-LONG * LOOKS :]
         low, threshold = min(levels), self._slow_threshold()
         onset = max(step for step, level in zip(steps, levels, strict=True) if level <= low + threshold / 2)
-        event = self._begun(onset, low, threshold, threshold)
+        event = self._begin(onset=onset, level=low, threshold=threshold, proof=threshold)
         for step, loss in zip(self._steps, self._losses, strict=True):
             if step >= onset:
                 event.add(step, loss)
@@ -121,7 +149,7 @@ class Baseline:
         return event
 
     def add(self, step: int, loss: float) -> None:
-        """Take a calm step in."""
+        """Add a calm step."""
         if self._count >= self._warmup:
             excess = loss - self._nearest.median()
             self._excesses.append(excess)
@@ -130,24 +158,25 @@ class Baseline:
         self._losses.append(loss)
         self._count += 1
         self._nearest.add(loss, self._level_steps())
-        if self._count >= self._warmup and self._count % min(self._stride, max(1, self._count // 10)) == 0:
+        if self._count >= self._warmup and self._count % min(self._stride, max(1, self._count // EARLY_LOOKS)) == 0:
             self._look(step + 1)
 
     def _level_steps(self) -> int:
-        """Of how many steps the level is the median: an odd number."""
-        return min(self._window // 4, max(5, self._count // 4)) | 1
+        """Return how many steps the level is the median of: an odd number."""
+        return min(self._window // LEVEL_PART, max(LEAST_LEVEL_STEPS, self._count // LEVEL_PART)) | 1
 
     def _look(self, step: int) -> None:
-        """Estimate the noise anew."""
-        losses = np.frombuffer(self._losses[-3 * self._window :])[None]
-        if self._count < 3 * self._window:
+        """Estimate σ from the steps before this one."""
+        losses = np.frombuffer(self._losses[-self._history :])[None]
+        if self._count < self._history:
             (sigma,) = noise(losses, self._window)
         else:
             excesses = np.frombuffer(self._excesses[-SPREAD * self._window :])[None]
             (sigma,) = noise_about(excesses, losses, self._window)
-        self._estimated(step, float(sigma), self._nearest.median())
+        self._take_estimate(step, float(sigma), self._nearest.median())
 
-    def _estimated(self, step: int, sigma: float, level: float) -> None:
+    def _take_estimate(self, step: int, sigma: float, level: float) -> None:
+        """Set σ and, at a look, note the level, its rise over a window, and the largest score."""
         self._sigma = sigma
         if self._count % self._stride == 0:
             self._levels.append(level)
@@ -159,6 +188,7 @@ class Baseline:
             self._trim()
 
     def _trim(self) -> None:
+        """Drop what is too old to be used; each array is cut only when it is twice too long."""
         far = 2 * LONG * self._window
         if len(self._losses) > 2 * far:
             for kept in (self._steps, self._losses, self._excesses):
@@ -171,26 +201,29 @@ class Baseline:
             del self._tops[: -TAIL * LOOKS]
 
     def forget_levels(self) -> None:
-        """A slow rise is one since the last spike."""
+        """Forget the levels so far, so that a slow rise can only start after the last spike."""
         del self._levels[:], self._look_steps[:]
 
     def add_calm(self, step: int, losses: Array) -> int:
-        """Take in the losses before the first that begins an excursion; returns how many. `step` is the first's."""
-        if self._count < 3 * self._window:
-            return self._add_one_by_one(step, losses[: 3 * self._window - self._count])
+        """Add the losses before the first that begins an excursion, and return how many; `step` is that of the first.
+
+        Gives exactly what adding them one by one gives, but estimates everything for all losses at once.
+        """
+        if self._count < self._history:
+            return self._add_one_by_one(step, losses[: self._history - self._count])
         if self.excursion(step, float(losses[0])) is not None:
             return 0
         window, stride, steps, count = self._window, self._stride, self._level_steps(), len(losses)
-        known = np.concatenate([np.frombuffer(self._losses[-3 * window :]), losses])
+        known = np.concatenate([np.frombuffer(self._losses[-self._history :]), losses])
         looks = np.arange(stride - self._count % stride, count + 1, stride)  # after how many of the losses
-        with np.errstate(invalid="ignore"):  # what follows a loss that is not finite will not be used
-            nearest = sliding_window_view(known, steps)[3 * window - steps :]  # before each loss, and after the last
+        with np.errstate(invalid="ignore"):  # what follows a loss that is not finite is not used
+            nearest = sliding_window_view(known, steps)[self._history - steps :]  # before each loss, and after the last
             levels = np.partition(nearest, steps // 2, axis=1)[:, steps // 2]
             excesses = losses - levels[:-1]
             recent = np.concatenate([np.frombuffer(self._excesses[-SPREAD * window :]), excesses])
             last = sliding_window_view(recent, SPREAD * window)[looks]
-            seen = noise_about(last, sliding_window_view(known, 3 * window)[looks], window)
-            sigmas = np.concatenate([[self._sigma], seen])[np.searchsorted(looks, np.arange(count), side="right")]
+            estimates = noise_about(last, sliding_window_view(known, self._history)[looks], window)
+            sigmas = np.concatenate([[self._sigma], estimates])[np.searchsorted(looks, np.arange(count), side="right")]
             thresholds = np.minimum(np.maximum(self._k * sigmas, self._delta), self._ceiling)
             above = (losses > levels[:-1] + thresholds) | ~np.isfinite(losses)
         calm = int(above.argmax()) if above.any() else count
@@ -198,11 +231,11 @@ class Baseline:
         first, start = self._count, 0
         looks = looks[looks <= calm]
         tops = np.maximum.reduceat(scores[: looks[-1]], [0, *looks[:-1]]) if len(looks) else looks
-        for look, sigma, top in zip(looks.tolist(), seen.tolist(), tops.tolist(), strict=False):
+        for look, sigma, top in zip(looks.tolist(), estimates.tolist(), tops.tolist(), strict=False):
             self._count = first + look
             self._top = max(self._top, top)
             start = look
-            self._estimated(step + look, sigma, float(levels[look]))
+            self._take_estimate(step + look, sigma, float(levels[look]))
             if self._has_risen():
                 calm = look
                 break
@@ -227,19 +260,19 @@ class Baseline:
 
 
 class SortedWindow:
-    """The last values, kept sorted."""
+    """Keeps the last values sorted."""
 
     def __init__(self, values: Iterable[float] = ()) -> None:
         self._recent = deque(values)
         self._sorted = sorted(self._recent)
 
     def add(self, value: float, size: int) -> None:
-        """Take a value in, and keep the last `size`."""
+        """Add a value, and keep the last `size` values."""
         self._recent.append(value)
         insort(self._sorted, value)
         while len(self._recent) > size:
             del self._sorted[bisect_left(self._sorted, self._recent.popleft())]
 
     def median(self) -> float:
-        """The middle one; of an even number the upper."""
+        """Return the middle value; of an even number of values, the upper of the two middle ones."""
         return self._sorted[len(self._sorted) // 2]

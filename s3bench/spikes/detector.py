@@ -1,7 +1,10 @@
-"""The spikes of a loss curve: excursions of the loss above its baseline. Pure numpy; for any curve, a loss a step."""
+"""Finds the spikes of a loss curve: excursions of the loss above its baseline. Pure numpy, for one loss per step."""
 
 import math
 from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -10,61 +13,83 @@ from s3bench.spikes.baseline import Baseline
 from s3bench.spikes.excursion import BLIP_STEPS, Excursion, Spike
 
 K, DELTA = 6.0, 0.1  # the usual threshold, in σ, and the smallest one, in the loss's unit
-BLOCK = 2**16  # steps taken together
+SMALLEST_BLOCK, LARGEST_BLOCK = 2**8, 2**16  # steps taken together: after a spike, and when all has long been calm
 
 Array = npt.NDArray[np.float64]
 
 
-def find_spikes(
-    loss: npt.ArrayLike,
-    *,
-    k: float = K,
-    delta: float = DELTA,
-    ceiling: float = math.inf,
-    window: int = 100,
-    warmup: int = 5,
-    settle: int = 5,
-    patience: int = 300,
-) -> list[Spike]:
-    """The spikes of a loss curve, in order.
+class DetectorParameters(TypedDict, total=False):
+    """The detector's parameters; SpikeMonitor has their meaning, ranges and defaults."""
 
-    A step is above if its loss is non-finite or exceeds level + max(k σ, δ), both estimated from the steps before,
-    without spikes (see Baseline), or exceeds level + ceiling. A spike begins at a step that is above, if what follows
-    proves it: an excess, or the sum of n in a row over √n, that the tail of the noise would not give, or beyond the
-    ceiling. It also begins where the level itself has risen as far above its lowest in the last ten windows. Level and
-    σ are frozen while a spike lasts; it ends where `settle` steps in a row are under half the threshold, or where the
-    loss stays at another level.
+    k: float
+    delta: float
+    ceiling: float
+    window: int
+    warmup: int
+    settle: int
+    patience: int
+
+
+def find_spikes(loss: npt.ArrayLike, **parameters: Unpack[DetectorParameters]) -> list[Spike]:
+    """Find the spikes of a loss curve, in order.
+
+    A step is *above* if its loss is not finite, or exceeds level + max(kσ, δ), or exceeds level + ceiling. Level and σ
+    are estimated from the steps before, without the spikes among them (see baseline.py).
+
+    A spike begins at a step that is above if what follows proves it: a loss beyond the ceiling, or an excess that the
+    tail of the noise would not give, or n excesses in a row whose sum over √n it would not give. A spike also begins
+    where the level itself has risen that far above its lowest in the last ten windows.
+
+    While a spike lasts, level and σ are frozen. It ends where `settle` steps in a row are under half the threshold, or
+    where the loss stays at another level.
 
     Args:
-        loss: shape (steps,), one value per step; non-finite values count as above.
-        k: threshold in σ.
-        delta: smallest threshold δ, in the loss's unit.
-        ceiling: largest threshold, in the loss's unit: so far above its level a loss spikes, however noisy it is.
-        window: steps from which σ is estimated.
-        warmup: steps without a verdict at the start.
-        settle: steps in a row that end a spike.
-        patience: steps for which the loss stays at another level before this is its new baseline.
+        loss: shape (steps,), one value per step; a value that is not finite is above.
+        **parameters: k, delta, ceiling, window, warmup, settle and patience, as in SpikeMonitor.
+
+    Returns:
+        The spikes, with steps as indices into `loss`.
 
     Raises:
         ValueError: the loss is not one-dimensional, or a parameter is out of its range.
+
+    Example:
+        >>> loss = [2.0 + 0.01 * (step % 3) for step in range(500)]
+        >>> loss[200:210] = [4.0] * 10
+        >>> [(spike.onset, spike.end, spike.kind) for spike in find_spikes(loss, k=6.0)]
+        [(200, 210, 'recovered')]
     """
     values = np.asarray(loss, dtype=np.float64)
     if values.ndim != 1:
         raise ValueError(f"loss has shape {values.shape}; it must be one-dimensional, one value per step")
-    monitor = SpikeMonitor(
-        k=k, delta=delta, ceiling=ceiling, window=window, warmup=warmup, settle=settle, patience=patience
-    )
+    monitor = SpikeMonitor(**parameters)
     spikes = monitor.extend(values)
     last = monitor.unfinished()
     return spikes if last is None else [*spikes, last]
 
 
-def baselines(loss: npt.ArrayLike, **parameters: float) -> tuple[Array, Array]:
-    """The level and the threshold that each loss is held against, both of shape (steps,), for figures; one by one.
+def baselines(loss: npt.ArrayLike, **parameters: Unpack[DetectorParameters]) -> tuple[Array, Array]:
+    """Return the level and the threshold that each loss is compared with, for figures.
 
-    NaN in the first steps. For the parameters and what they raise see find_spikes.
+    Takes the losses one by one, so it is slower than find_spikes.
+
+    Args:
+        loss: shape (steps,), one value per step.
+        **parameters: as in SpikeMonitor.
+
+    Returns:
+        Two arrays of shape (steps,): the level, and how far above it a loss is above. Both are NaN in the first steps,
+        and frozen while a spike lasts.
+
+    Raises:
+        ValueError: a parameter is out of its range.
+
+    Example:
+        >>> level, threshold = baselines([2.0] * 10)
+        >>> float(level[9]), float(threshold[9])
+        (2.0, 0.1)
     """
-    monitor = SpikeMonitor(**parameters)  # type: ignore[arg-type]
+    monitor = SpikeMonitor(**parameters)
     seen = []
     for value in np.asarray(loss, dtype=np.float64).tolist():
         seen.append((monitor.level, monitor.threshold))
@@ -74,9 +99,27 @@ def baselines(loss: npt.ArrayLike, **parameters: float) -> tuple[Array, Array]:
 
 
 class SpikeMonitor:
-    """Finds the spikes of a curve while it is made: the same ones as find_spikes, which see for the parameters.
+    """Finds the spikes of a curve while it is being made: the same ones as find_spikes.
 
-    Example: ``monitor = SpikeMonitor()``, and in the loop ``if spike := monitor.add(loss.item()): print(spike)``.
+    Args:
+        k: threshold in σ; above 0.
+        delta: smallest threshold δ, in the loss's unit; from 0 to the ceiling.
+        ceiling: largest threshold, in the loss's unit; above 0. A loss this far above its level is a spike, however
+            noisy the curve is.
+        window: steps from which σ is estimated; 20 or more.
+        warmup: steps without a verdict at the start; from 4 to `window`.
+        settle: how many steps in a row under half the threshold end a spike; from 1 to `patience`.
+        patience: for how many steps the loss stays at another level before that becomes its baseline.
+
+    Raises:
+        ValueError: a parameter is out of its range.
+
+    Example:
+        >>> monitor = SpikeMonitor()
+        >>> for loss in [2.0] * 100 + [4.0] * 10 + [2.0] * 5:
+        ...     if spike := monitor.add(loss):
+        ...         print(spike.onset, spike.end, spike.kind)
+        100 110 recovered
     """
 
     def __init__(
@@ -94,34 +137,42 @@ class SpikeMonitor:
         if not (in_range and 4 <= warmup <= window and window >= 20 and 1 <= settle <= patience):
             raise ValueError(
                 f"k {k}, delta {delta}, ceiling {ceiling}, window {window}, warmup {warmup}, settle {settle}, "
-                f"patience {patience}: needed are k > 0, 0 <= delta <= ceiling, ceiling > 0, 4 <= warmup <= window, "
-                "window >= 20, 1 <= settle <= patience"
+                f"patience {patience}: these must satisfy k > 0, 0 <= delta <= ceiling, ceiling > 0, "
+                "4 <= warmup <= window, window >= 20, 1 <= settle <= patience"
             )
-        self._parameters = (float(k), float(delta), float(ceiling), int(window), int(warmup), int(patience))
+        self._new_baseline: Callable[[], Baseline] = partial(
+            Baseline,
+            k=float(k),
+            delta=float(delta),
+            ceiling=float(ceiling),
+            window=int(window),
+            warmup=int(warmup),
+            patience=int(patience),
+        )
         self._window, self._settle = int(window), int(settle)
         self._steps = 0
         self._first = math.nan
         self._last: deque[float] = deque(maxlen=self._settle)
-        self._baseline = Baseline(*self._parameters)
+        self._baseline = self._new_baseline()
         self._event: Excursion | None = None
 
     @property
     def onset(self) -> int | None:
-        """The onset of the spike under way, None if there is none."""
+        """The onset of the spike in progress; None if there is none."""
         return self._event.onset if self._event and self._event.is_proven else None
 
     @property
     def level(self) -> float:
-        """What the next loss is held against, frozen while a spike lasts; NaN in the first steps."""
+        """The level that the next loss is compared with, frozen while a spike lasts; NaN in the first steps."""
         return self._event.level if self._event else self._baseline.level
 
     @property
     def threshold(self) -> float:
-        """How far above the level the next loss is above, max(kσ, δ) or the ceiling; NaN in the first steps."""
+        """How far above the level the next loss is above: max(kσ, δ), at most the ceiling; NaN in the first steps."""
         return self._event.threshold if self._event else self._baseline.threshold
 
     def add(self, loss: float) -> Spike | None:
-        """Take the loss of the next step; returns the spike that ends by it, if one does."""
+        """Add the loss of the next step; return the spike that it ends, or None if it ends none."""
         step = self._steps
         self._note(np.array([loss]))
         if self._event is None:
@@ -140,27 +191,27 @@ class SpikeMonitor:
             return event.spike(step - self._settle + 1) if event.is_proven else None
         if event.stays():
             self._event = None
-            self._baseline = Baseline(*self._parameters)
+            self._baseline = self._new_baseline()
             for new_step, value in event.last(self._window):
                 self._baseline.add(new_step, value)
             return event.spike(step + 1, "level_shift")
         return None
 
     def extend(self, losses: Array) -> list[Spike]:
-        """Take the losses of many steps: the same as add for each, some twenty times faster where all is calm."""
+        """Add the losses of many steps: the same as `add` for each, some twenty times faster where all is calm."""
         spikes = []
-        place, size = 0, 256
-        while place < len(losses):
+        start, size = 0, SMALLEST_BLOCK
+        while start < len(losses):
             if self._event is None:
-                calm = self._baseline.add_calm(self._steps, losses[place : place + size])
+                calm = self._baseline.add_calm(self._steps, losses[start : start + size])
                 if calm:
-                    self._note(losses[place : place + calm])
-                    place += calm
-                    size = min(2 * size, BLOCK)
+                    self._note(losses[start : start + calm])
+                    start += calm
+                    size = min(2 * size, LARGEST_BLOCK)
                     continue
-            size = 256
-            spike = self.add(float(losses[place]))
-            place += 1
+            size = SMALLEST_BLOCK
+            spike = self.add(float(losses[start]))
+            start += 1
             if spike is not None:
                 spikes.append(spike)
         return spikes
@@ -172,7 +223,7 @@ class SpikeMonitor:
         self._last.extend(losses[-self._settle :].tolist())
 
     def unfinished(self) -> Spike | None:
-        """The spike under way, as if the curve ended here."""
+        """Return the spike in progress as if the curve ended here; None if there is none."""
         event = self._event
         if event is None or not event.is_proven:
             return None

@@ -1,23 +1,36 @@
-"""An excursion of a loss above its baseline, under way and ended: what a spike is, how long it lasts, of which kind."""
+"""A spike, and the excursion of a loss above its baseline that may turn out to be one."""
 
 import math
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 
-BLIP_STEPS = 3  # an excursion of at most so many steps is a blip
+BLIP_STEPS = 3  # the length of the longest blip
+BACK = 0.5  # in parts of the threshold: a loss this close to its level is back, medians this close are one level
+LEVEL_CHECKS = 4  # how many times per window an excursion is checked for having settled at another level
+LEVEL_PARTS = 2  # how many parts per window are compared in that check
 
 
 @dataclass(frozen=True)
 class Spike:
-    """One excursion. `onset`, `peak` and `end` are indices into the loss: the first step above the threshold, the step
-    of the largest loss, and the first step that is back (the length of the curve if none is).
+    """One excursion of a loss above its baseline.
 
-    `height` is the peak above the baseline at onset, in the loss's unit, infinite for a non-finite loss; `sigmas` the
-    same in σ; `area` the sum of the finite losses above the baseline from onset to end, in loss × steps. `kind`: "blip"
-    (back within three steps), "recovered", "level_shift" (the loss stays at another level, or is not back when the
-    curve ends) or "diverged" (the curve ends within it, non-finite, or with its last `settle` values above the first).
+    Attributes:
+        onset: the first step above the threshold, an index into the loss.
+        peak: the step of the largest loss.
+        end: the first step that is back; the length of the curve if none is.
+        height: the peak above the baseline at onset, in the loss's unit; infinite for a non-finite loss.
+        kind: "blip" (back within three steps), "recovered" (back later), "level_shift" (the loss stays at another
+            level, or is not back when the curve ends) or "diverged" (the curve ends within the excursion, non-finite or
+            with its last `settle` values above the first).
+        sigmas: the height in σ, the standard deviation of the noise at onset.
+        area: the sum of the finite losses above the baseline from onset to end, in loss × steps.
+
+    Example:
+        >>> spike = Spike(onset=200, peak=203, end=210, height=1.5, kind="recovered")
+        >>> spike.width
+        10
     """
 
     onset: int
@@ -25,34 +38,47 @@ class Spike:
     end: int
     height: float
     kind: str
+    _: KW_ONLY
     sigmas: float = math.nan
     area: float = math.nan
 
     @property
     def width(self) -> int:
-        """Steps from onset to end."""
+        """The number of steps from onset to end."""
         return self.end - self.onset
 
 
 class Excursion:
-    """What may be a spike, under way, with its frozen baseline."""
+    """Follows a loss that has left its baseline, until it is back or stays at another level.
+
+    Level and threshold are frozen while it lasts.
+
+    Args:
+        onset: the first step.
+        level: the level that the loss has left.
+        sigma: the standard deviation of the noise about it.
+        threshold: how far above the level a loss is above.
+        proof: how far above the level the loss must go for the excursion to be a spike.
+        window: steps from which σ is estimated; an excursion this long is a spike however low it is.
+        patience: steps for which the loss stays at another level before this is its new baseline.
+    """
 
     def __init__(
-        self, onset: int, level: float, sigma: float, threshold: float, proof: float, window: int, patience: int
+        self, *, onset: int, level: float, sigma: float, threshold: float, proof: float, window: int, patience: int
     ) -> None:
         self.onset = onset
-        self.calm = 0  # steps in a row under half the threshold
+        self.calm = 0  # how many steps in a row are back
         self.is_proven = False
         self.level, self.threshold = level, threshold
         self._sigma, self._proof = sigma, proof
         self._window, self._patience = window, patience
-        self._recent: deque[tuple[int, float]] = deque(maxlen=max(window, patience))
-        self._above, self._sum = 0, 0.0  # steps in a row above, and their excesses
+        self._recent: deque[tuple[int, float]] = deque(maxlen=max(window, patience))  # steps and their losses
+        self._above, self._sum = 0, 0.0  # how many steps in a row are above, and the sum of their excesses
         self._peak, self._height = onset, -math.inf
-        self._area, self._calm_area = 0.0, 0.0
+        self._area, self._calm_area = 0.0, 0.0  # up to the last step that is not back, and after it
 
     def add(self, step: int, loss: float) -> None:
-        """Take the next step in."""
+        """Add the loss of the next step."""
         excess = loss - self.level if math.isfinite(loss) else math.inf
         self._recent.append((step, loss))
         above = excess > self.threshold
@@ -62,7 +88,7 @@ class Excursion:
             or (above and max(excess, self._sum / math.sqrt(self._above)) > self._proof)
             or step - self.onset + 1 >= self._window
         )
-        self.calm = self.calm + 1 if excess < math.inf and excess <= self.threshold / 2 else 0
+        self.calm = self.calm + 1 if excess < math.inf and excess <= self.threshold * BACK else 0
         finite = excess if excess < math.inf else 0.0
         if self.calm:
             self._calm_area += finite
@@ -72,27 +98,42 @@ class Excursion:
             self._peak, self._height = step, excess
 
     def prove(self) -> None:
-        """Take it for a spike that is not yet back, whatever its first steps look like."""
+        """Mark the excursion as a spike that is not back yet, whatever its steps so far look like."""
         self.is_proven, self.calm = True, 0
 
     def last(self, count: int) -> list[tuple[int, float]]:
-        """The last steps and their losses."""
+        """Return the last `count` steps and their losses."""
         return list(self._recent)[-count:]
 
     def stays(self) -> bool:
-        """Whether the loss has been away for `patience` steps and went neither up nor down over the last of them."""
+        """Return whether the loss has been away for `patience` steps, and over the last of them neither rose nor fell.
+
+        That is so where the medians of half windows differ by at most half the threshold.
+        """
         width = self._recent[-1][0] - self.onset + 1
-        if not self.is_proven or width < self._patience or (width - self._patience) % (self._window // 4):
+        if not self.is_proven or width < self._patience or (width - self._patience) % (self._window // LEVEL_CHECKS):
             return False
         values = np.array([loss for _, loss in self.last(self._patience)])
-        parts = np.array_split(values, max(2, 2 * len(values) // self._window))
-        return bool(np.isfinite(values).all() and np.ptp([np.median(part) for part in parts]) <= self.threshold / 2)
+        parts = np.array_split(values, max(2, LEVEL_PARTS * len(values) // self._window))
+        medians = [np.median(part) for part in parts]
+        return bool(np.isfinite(values).all() and np.ptp(medians) <= self.threshold * BACK)
 
     def spike(self, end: int, kind: str | None = None) -> Spike:
-        """The spike, ended."""
+        """Return the spike that ends before step `end`; its kind is "blip" or "recovered" unless given.
+
+        The area of a spike of a given kind includes the last steps, which may be back.
+        """
+        area = self._area
         if kind is None:
-            kind, area = "blip" if end - self.onset <= BLIP_STEPS else "recovered", self._area
+            kind = "blip" if end - self.onset <= BLIP_STEPS else "recovered"
         else:
-            area = self._area + self._calm_area
-        sigmas = self._height / self._sigma if self._sigma > 0 else math.inf
-        return Spike(self.onset, self._peak, end, self._height, kind, sigmas, area)
+            area += self._calm_area
+        return Spike(
+            onset=self.onset,
+            peak=self._peak,
+            end=end,
+            height=self._height,
+            kind=kind,
+            sigmas=self._height / self._sigma if self._sigma > 0 else math.inf,
+            area=area,
+        )

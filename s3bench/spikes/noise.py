@@ -1,20 +1,30 @@
-"""How noisy a loss curve is, robustly: not misled by a falling loss, by outliers, or by correlated steps."""
+"""Robust estimates of the noise of a loss curve.
+
+A falling loss, outliers and correlation between steps hardly mislead them.
+"""
 
 import math
 
 import numpy as np
 import numpy.typing as npt
 
-QUARTILE, OCTILE = 0.6745, 1.1503  # the upper ones of the normal distribution
-LAG = 8  # steps, over which the noise may be correlated
+QUARTILE, OCTILE = 0.6745, 1.1503  # the upper quartile and octile of the standard normal distribution
+LAG = 8  # steps over which the noise may be correlated
+LAG_PART = 6  # the lag is at most this part of the losses: two thirds of few losses have a second difference
+SECOND_WINDOWS = 2  # windows of second differences, each of which shares losses with four others
+BY_CHANCE = 1.2  # how many times wider the second differences of few losses may spread by chance
+POWER, LARGEST_RATIO = 1.3, 2.0  # what turns the ratio of the spreads into a factor; beyond twofold it is curvature
+LARGEST_EXCESS = 1.5  # the spread about a level that lags behind is at most this many times the noise without a level
+MARGIN, MARGIN_SQUARED = 4, 30  # n changes raise an estimate by MARGIN/n + MARGIN_SQUARED/n²
 
 Array = npt.NDArray[np.float64]
 
 
 def spread(rows: Array, part: int = 4) -> Array:
-    """The distance of the outer quartiles (or octiles) of each row over that of the normal distribution, shape (rows,).
+    """Return a robust standard deviation of each row, shape (rows,).
 
-    A standard deviation. Outliers hardly move the quartiles; of few values the octiles say more.
+    It is the distance between the outer quartiles (`part` 4) or octiles (`part` 8) over that of the standard normal
+    distribution. Outliers hardly move the quartiles; of few values, the octiles say more.
     """
     last = rows.shape[1] - 1
     ranks = [last // part, last - last // part]
@@ -24,44 +34,50 @@ def spread(rows: Array, part: int = 4) -> Array:
 
 
 def noise_about(excesses: Array, losses: Array, window: int) -> Array:
-    """The standard deviation of the noise about the level, shape (rows,).
+    """Return the standard deviation of the noise about the level, shape (rows,).
 
-    The spread of the losses above and below their level, whatever their correlation. A level that follows a fall is
-    late, by a lag that changes as the fall does; the spread then counts at most 1.5 times the noise without a level.
+    It is the spread of the losses about their level, which no correlation between steps distorts. A level that follows
+    a falling loss lags behind it, more or less as the fall changes. The spread therefore counts at most LARGEST_EXCESS
+    times the noise without a level.
 
     Args:
         excesses: shape (rows, steps), losses less their level.
         losses: shape (rows, more steps), up to the same steps.
-        window: as in noise.
+        window: how many changes from step to step are used.
     """
     result = spread(excesses)
-    wide = result > 1.5 * _of_changes(losses, window) * _margin(window)  # beyond that correlation may count
+    wide = result > LARGEST_EXCESS * _of_changes(losses, window) * _margin(window)  # more may be due to correlation
     if wide.any():
-        result[wide] = np.minimum(result[wide], 1.5 * noise(losses[wide], window))
+        result[wide] = np.minimum(result[wide], LARGEST_EXCESS * noise(losses[wide], window))
     return _beyond_rounding(result, losses, window)
 
 
 def noise(rows: Array, window: int) -> Array:
-    """The standard deviation of the noise at the end of each row of losses, without a level, shape (rows,).
+    """Return the standard deviation of the noise at the end of each row of losses, without a level, shape (rows,).
 
-    The spread of the changes from step to step, over √2, which a trend hardly touches. Correlated noise changes little
-    from step to step and wanders far: the bends x_t - 2 x_{t-8} + x_{t-16}, over √6, which no straight trend touches,
-    then spread wider. The ratio of the two, beyond chance, to the power 1.3 is about what the changes fall short by in
-    an autoregression; more than twofold it is the fall's own bend. Few steps may look calm by chance: n changes raise
-    the result by 4/n + 30/n².
+    It is the spread of the changes from step to step, over √2, which a trend hardly affects. These changes
+    underestimate correlated noise, which wanders far in small steps. They are therefore compared with the second
+    differences x_t - 2 x_{t-8} + x_{t-16}, over √6, which ignore any linear trend. How many times wider those spread,
+    beyond what happens by chance, is limited to 2, as more is due to curvature of the fall; to the power 1.3, it is
+    about the factor by which the changes underestimate an autoregressive process.
+
+    Few changes may be small by chance: n of them raise the result by 4/n + 30/n².
     """
     near = _of_changes(rows, window)
-    lag = min(LAG, rows.shape[1] // 6)
+    lag = min(LAG, rows.shape[1] // LAG_PART)
     if lag > 1:
-        bends = (rows[:, 2 * lag :] - 2 * rows[:, lag:-lag] + rows[:, : -2 * lag])[:, -2 * window :]
-        far = spread(bends, 8) / math.sqrt(6) / 1.2
+        second = (rows[:, 2 * lag :] - 2 * rows[:, lag:-lag] + rows[:, : -2 * lag])[:, -SECOND_WINDOWS * window :]
+        far = spread(second, 8) / math.sqrt(6) / BY_CHANCE
         ratio = np.divide(far, near, out=np.ones_like(near), where=near > 0)
-        near = np.where(near > 0, near * np.clip(ratio, 1.0, 2.0) ** 1.3, far)
+        near = np.where(near > 0, near * np.clip(ratio, 1.0, LARGEST_RATIO) ** POWER, far)
     return _beyond_rounding(near * _margin(min(window, rows.shape[1] - 1)), rows, window)
 
 
 def _beyond_rounding(sigma: Array, rows: Array, window: int) -> Array:
-    """Where most losses are the same, the noise is what rounding them hides: half a unit, the smallest change."""
+    """Replace estimates of 0 by the noise that rounding hides: half the smallest change, the unit of the log.
+
+    An estimate is 0 where most losses are equal; it stays 0 where all are. Changes `sigma` in place.
+    """
     same = sigma == 0
     if same.any():
         changes = np.abs(np.diff(rows[same, -window - 1 :]))
@@ -71,9 +87,9 @@ def _beyond_rounding(sigma: Array, rows: Array, window: int) -> Array:
 
 
 def _of_changes(rows: Array, window: int) -> Array:
-    """The standard deviation of noise whose steps are independent, from at most `window` changes."""
+    """Return the standard deviation of noise whose steps are independent, from at most `window` changes."""
     return spread(np.diff(rows[:, -window - 1 :]), 8) / math.sqrt(2)
 
 
 def _margin(changes: int) -> float:
-    return 1 + 4 / changes + 30 / changes**2
+    return 1 + MARGIN / changes + MARGIN_SQUARED / changes**2

@@ -1,6 +1,7 @@
 """From command-line overrides to checked configs: Hydra composes the YAMLs, this file types, checks and names them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import is_dataclass, replace
 from functools import cache
 from typing import Any
@@ -22,11 +23,16 @@ from s3bench.run.config.schema import FILLED_IN, RunConfig, ShockConfig, check_c
 
 def run_config(overrides: list[str]) -> RunConfig:
     """The checked config of the one run that the overrides ask for. Raises UserError."""
+    return _config(one_run(overrides))
+
+
+def one_run(overrides: list[str]) -> list[Override]:
+    """The overrides, parsed. Raises UserError if they ask for several runs."""
     given = parse_overrides(overrides)
     for override in [*given, *experiment_axes([o for o in given if not o.is_sweep_override()])]:
         if override.is_sweep_override():
             raise UserError(f"{override.input_line} asks for several runs; s3bench sweep does that")
-    return _config(given)
+    return given
 
 
 def experiment_axes(fixed: list[Override]) -> list[Override]:
@@ -47,11 +53,8 @@ def experiment_axes(fixed: list[Override]) -> list[Override]:
 @cache
 def _compose(structural: tuple[str, ...]) -> tuple[dict[str, str], dict[str, dict[str, str]], DictConfig]:
     """The experiment's grid, that of each scale, and the typed config that Hydra composes, nothing resolved."""
-    own, *others = catalog.config_dirs()
-    places = ",".join("'file://{}'".format(str(folder).replace("'", r"\'")) for folder in others)
-    search = [f"hydra.searchpath=[{places}]"] if others else []
     try:
-        with initialize_config_dir(version_base="1.3", config_dir=str(own)):
+        with hydra_on_configs() as search:
             composed = compose("run", [*search, *structural], return_hydra_config=True)
         hydra = composed.hydra
         settings = {str(key): composed._get_node(key) for key in composed if key not in ("hydra", "scales")}
@@ -64,6 +67,15 @@ def _compose(structural: tuple[str, ...]) -> tuple[dict[str, str], dict[str, dic
         return dict(hydra.sweeper.params or {}), scales, config
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{' '.join(structural)}: {one_line(error)}") from error
+
+
+@contextmanager
+def hydra_on_configs() -> Iterator[list[str]]:
+    """Have Hydra look in the config folders within the block; yields the override that adds the user's own ones."""
+    own, *others = catalog.config_dirs()
+    places = ",".join("'file://{}'".format(str(folder).replace("'", r"\'")) for folder in others)
+    with initialize_config_dir(version_base="1.3", config_dir=str(own), job_name="s3bench"):
+        yield [f"hydra.searchpath=[{places}]"] if others else []
 
 
 def _config(overrides: Sequence[Override]) -> RunConfig:

@@ -118,17 +118,8 @@ def run_configs(overrides: list[str], most: float = math.inf) -> list[RunConfig]
     A grid of the experiment yields to the command line, key by key. Raises UserError, also for a grid of more than
     `most` points, before it is spanned.
     """
-    given = parse_overrides(overrides)
-    keys = {override.key_or_group for override in given}
-    fixed = [override for override in given if not override.is_sweep_override()]
-    grid = [axis for axis in experiment_axes(fixed) if axis.key_or_group not in keys]
-    for axis in [*grid, *given]:
-        if axis.is_sweep_override() and axis.key_or_group.split(".")[0] in OF_A_SWEEP:
-            raise UserError(f"{axis.input_line}: {axis.key_or_group} is one for the whole sweep")
-    axes = [*grid, *(override for override in given if override.is_sweep_override())]
+    fixed, axes = _axes(overrides)
     points = math.prod(map(axis_length, axes))
-    if not points:
-        raise UserError("the grid is empty: one of its lists has no value")
     if points > most:
         raise UserError(f"this grid has {points:,} runs; for more than {most:,}, --yes says that they are meant")
     configs: dict[str, RunConfig] = {}
@@ -137,6 +128,27 @@ def run_configs(overrides: list[str], most: float = math.inf) -> list[RunConfig]
             asked = " ".join(f"{override.input_line}" for override in point)
             raise UserError(f"{asked} and another point of the grid are one run with two different settings")
     return list(configs.values())
+
+
+def first_point(overrides: list[str]) -> list[Override]:
+    """The overrides of the first run that the overrides ask for. Raises UserError."""
+    fixed, axes = _axes(overrides)
+    return [*fixed, *(axis_points(axis)[0] for axis in axes)]
+
+
+def _axes(overrides: list[str]) -> tuple[list[Override], list[Override]]:
+    """The overrides with one value, and the axes of the grid, none of them empty. Raises UserError."""
+    given = parse_overrides(overrides)
+    keys = {override.key_or_group for override in given}
+    fixed = [override for override in given if not override.is_sweep_override()]
+    grid = [axis for axis in experiment_axes(fixed) if axis.key_or_group not in keys]
+    for axis in [*grid, *given]:
+        if axis.is_sweep_override() and axis.key_or_group.split(".")[0] in OF_A_SWEEP:
+            raise UserError(f"{axis.input_line}: {axis.key_or_group} is one for the whole sweep")
+    axes = [*grid, *(override for override in given if override.is_sweep_override())]
+    if not math.prod(map(axis_length, axes)):
+        raise UserError("the grid is empty: one of its lists has no value")
+    return fixed, axes
 
 
 def _spanned(fixed: list[Override], axes: list[list[Override]]) -> Iterator[tuple[tuple[Override, ...], RunConfig]]:

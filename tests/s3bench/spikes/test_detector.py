@@ -102,7 +102,7 @@ def test_short_and_empty_curves():
 
 @pytest.mark.parametrize("parameters", [{"k": 0}, {"delta": -1}, {"window": 4}, {"settle": 0}, {"patience": 1}])
 def test_a_parameter_out_of_its_range_raises(parameters):
-    with pytest.raises(ValueError, match="needed are"):
+    with pytest.raises(ValueError, match="these must satisfy"):
         find_spikes([1.0], **parameters)
 
 

@@ -2,6 +2,8 @@
 
 import math
 import statistics
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -10,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s3bench.spikes import published
-from s3bench.spikes.published import DEFINITIONS, OF_RECORDS, SPAM, counts, events, pool, scores, spam_scores
+from s3bench.spikes import published_rules as rules
+from s3bench.spikes.published import DEFINITIONS, OF_RECORDS, SPAM, counts, no_counts, pool, scores
+from s3bench.spikes.published_rules import events, spam_scores
 from s3bench.spikes.rolling import trailing_mean_and_sd
 
 NAN, INF = math.nan, math.inf
@@ -129,7 +132,7 @@ def curve(seed, kind):
 def test_a_definition_is_the_loop_that_its_source_describes(name, kind):
     for seed in range(6):
         x = curve(seed, kind)
-        assert getattr(published, name)(x).tolist() == globals()[f"slow_{name}"](x.tolist()), seed
+        assert getattr(rules, name)(x).tolist() == globals()[f"slow_{name}"](x.tolist()), seed
 
 
 def around(kind, seed):
@@ -155,7 +158,7 @@ def test_what_is_skipped_could_not_be_flagged(name, kind):
     for seed in range(40):
         x = around(kind, seed)
         with np.errstate(invalid="ignore"):
-            assert getattr(published, name)(x).tolist() == globals()[f"slow_{name}"](x.tolist()), seed
+            assert getattr(rules, name)(x).tolist() == globals()[f"slow_{name}"](x.tolist()), seed
 
 
 # ------------------------------------------------ by hand
@@ -163,60 +166,60 @@ def test_what_is_skipped_could_not_be_flagged(name, kind):
 
 def test_olmo2_by_hand():
     x = [1.0, 3.0] * 500  # mean 2, sample standard deviation 1.0005
-    assert flagged(published.olmo2, [*x, 9.01]) == [1000]
-    assert flagged(published.olmo2, [*x, 9.0]) == []
-    assert flagged(published.olmo2, [*x, -5.01]) == [1000]  # to either side
-    assert flagged(published.olmo2, [2.0] * 1001) == []  # 0 away is not 7 times 0
-    assert flagged(published.olmo2, [2.0] * 1000 + [2.1]) == [1000]
+    assert flagged(rules.olmo2, [*x, 9.01]) == [1000]
+    assert flagged(rules.olmo2, [*x, 9.0]) == []
+    assert flagged(rules.olmo2, [*x, -5.01]) == [1000]  # to either side
+    assert flagged(rules.olmo2, [2.0] * 1001) == []  # 0 away is not 7 times 0
+    assert flagged(rules.olmo2, [2.0] * 1000 + [2.1]) == [1000]
 
 
 def test_an_outlier_hides_the_next_one_from_olmo2():
     x = np.concatenate([np.tile([1.0, 3.0], 500), [200.0], np.tile([1.0, 3.0], 100), [40.0]])
-    assert flagged(published.olmo2, x) == [1000]
+    assert flagged(rules.olmo2, x) == [1000]
 
 
 def test_olmo_core_by_hand():
     x = [1.0, 3.0] * 64  # mean 2, population standard deviation 1, sample 1.0039
-    assert flagged(published.olmo_core_monitor, [*x, 8.01]) == [128]
-    assert flagged(published.olmo_core_monitor, [*x, 8.0]) == []
-    assert flagged(published.olmo_core_monitor, [*x, -99.0]) == []  # only above
-    assert flagged(published.olmo_core_monitor, [2.0] * 128 + [99.0]) == []  # no spread at all: not judged
-    assert flagged(published.olmo_core_skip, [*x, 8.03]) == [128]
-    assert flagged(published.olmo_core_skip, [*x, 8.01]) == []
-    assert flagged(published.olmo_core_skip, [2.0] * 128 + [99.0]) == [128]
+    assert flagged(rules.olmo_core_monitor, [*x, 8.01]) == [128]
+    assert flagged(rules.olmo_core_monitor, [*x, 8.0]) == []
+    assert flagged(rules.olmo_core_monitor, [*x, -99.0]) == []  # only above
+    assert flagged(rules.olmo_core_monitor, [2.0] * 128 + [99.0]) == []  # no spread at all: not judged
+    assert flagged(rules.olmo_core_skip, [*x, 8.03]) == [128]
+    assert flagged(rules.olmo_core_skip, [*x, 8.01]) == []
+    assert flagged(rules.olmo_core_skip, [2.0] * 128 + [99.0]) == [128]
 
 
 def test_olmo_core_skips_from_the_64th_step_on():
-    assert flagged(published.olmo_core_skip, [2.0] * 63 + [3.0]) == [63]
-    assert flagged(published.olmo_core_skip, [2.0] * 62 + [3.0]) == []
+    assert flagged(rules.olmo_core_skip, [2.0] * 63 + [3.0]) == [63]
+    assert flagged(rules.olmo_core_skip, [2.0] * 62 + [3.0]) == []
 
 
 def test_qwen_by_hand():
     x = np.full(400, 2.0)
     x[200] = 2.11
     x[300] = 2.09
-    assert flagged(published.qwen, x) == [200]
+    assert flagged(rules.qwen, x) == [200]
     x[100:] += 1  # a rise that stays is flagged until it is half of the window
-    assert flagged(published.qwen, x)[:1] == [200]
+    assert flagged(rules.qwen, x)[:1] == [200]
     ramp = np.full(400, 2.0)
     ramp[100:190] += 1
-    assert flagged(published.qwen, ramp) == list(range(100, 190))
+    assert flagged(rules.qwen, ramp) == list(range(100, 190))
 
 
 def test_lightning_by_hand():
-    assert flagged(published.lightning, [1.0] * 10 + [3.0, 1.0]) == [10]
-    assert flagged(published.lightning, [1.0] * 10 + [2.99, 1.0]) == []
-    assert flagged(published.lightning, [1.0] * 10 + [3.0] * 4) == [10, 11, 12, 13]  # flagged ones are not averaged in
-    assert flagged(published.lightning, [1.0, 3.0]) == [1]
-    assert flagged(published.lightning, [NAN, 1.0, NAN, INF, 1.0]) == [2, 3]
+    assert flagged(rules.lightning, [1.0] * 10 + [3.0, 1.0]) == [10]
+    assert flagged(rules.lightning, [1.0] * 10 + [2.99, 1.0]) == []
+    assert flagged(rules.lightning, [1.0] * 10 + [3.0] * 4) == [10, 11, 12, 13]  # flagged ones are not averaged in
+    assert flagged(rules.lightning, [1.0, 3.0]) == [1]
+    assert flagged(rules.lightning, [NAN, 1.0, NAN, INF, 1.0]) == [2, 3]
 
 
 def test_llm_foundry_by_hand():
     x = [1.0] * 100
-    assert flagged(published.llm_foundry, [*x, *[9.0] * 4, 1.0]) == []
+    assert flagged(rules.llm_foundry, [*x, *[9.0] * 4, 1.0]) == []
     # the means before the six steps: 1, 1.08, 1.16, 1.24, 1.32, 1.40
-    assert flagged(published.llm_foundry, [*x, *[9.0] * 6, 1.0]) == [104, 105]
-    assert flagged(published.llm_foundry, [1.0] * 99 + [9.0] * 9) == [104, 105, 106, 107]  # step 99 is not judged
+    assert flagged(rules.llm_foundry, [*x, *[9.0] * 6, 1.0]) == [104, 105]
+    assert flagged(rules.llm_foundry, [1.0] * 99 + [9.0] * 9) == [104, 105, 106, 107]  # step 99 is not judged
 
 
 def test_who_misses_a_nan():
@@ -231,20 +234,20 @@ def test_who_misses_a_nan():
         "Lightning": 1,
         "llm-foundry": 0,
     }
-    assert flagged(published.olmo_core_skip, x) == list(range(2000, 2131))  # and 128 steps more
+    assert flagged(rules.olmo_core_skip, x) == list(range(2000, 2131))  # and 128 steps more
 
 
 def test_a_nan_blinds_for_the_length_of_the_window():
     x = flat()
     x[2000] = NAN
     x[2100] += 50
-    assert flagged(published.olmo2, x) == []
-    assert flagged(published.olmo_core_monitor, x) == []
-    assert flagged(published.qwen, x) == [2100]
+    assert flagged(rules.olmo2, x) == []
+    assert flagged(rules.olmo_core_monitor, x) == []
+    assert flagged(rules.qwen, x) == [2100]
 
 
 def test_a_steep_fall_is_spikes_to_qwen():
-    assert flagged(published.qwen, falling())[:10] == list(range(10))
+    assert flagged(rules.qwen, falling())[:10] == list(range(10))
 
 
 def test_spam_by_hand():
@@ -305,15 +308,25 @@ def test_counts_are_the_scores_in_small_numbers():
     table = scores(loss, norm)
     keys = list(zip(table.definition, table.series, strict=True))
     assert found == dict(zip(keys, table[["flagged", "events", "steps"]].to_numpy().tolist(), strict=True))
-    assert not published.no_counts().any()
-    assert published.no_counts().shape == counts(loss, norm).shape
+    assert not no_counts().any()
+    assert no_counts().shape == counts(loss, norm).shape
 
 
-def test_a_definition_tells_its_rule_and_its_source_in_words():
+def test_a_definition_states_its_rule_and_its_source_in_words():
     for definition in (*DEFINITIONS, SPAM):
-        text = definition.text()
-        assert text[-1].startswith("Source: ")
-        assert not [paragraph for paragraph in text if "\n" in paragraph or "Args:" in paragraph]
+        rule, details, not_finite, source = definition.text()
+        assert rule.startswith(definition.name.split(",")[0])
+        assert (not_finite[:12], source[:8]) == ("Not finite: ", "Source: ")
+        for paragraph in (rule, details, not_finite, source):
+            assert paragraph.endswith(".")
+            assert paragraph == " ".join(paragraph.split())
+
+
+def test_the_rules_in_words_are_there_when_docstrings_are_stripped():
+    code = "from s3bench.spikes.published import DEFINITIONS, SPAM, scores\n"
+    code += "print(scores.__doc__, *(line for one in (*DEFINITIONS, SPAM) for line in one.text()), sep='\\n')"
+    lines = subprocess.run([sys.executable, "-OO", "-c", code], capture_output=True, text=True, check=True).stdout
+    assert lines.splitlines() == ["None", *(line for one in (*DEFINITIONS, SPAM) for line in one.text())]
 
 
 def test_spam_where_the_gradients_are_given():
