@@ -161,7 +161,7 @@ def _answers_config_question(chosen: argparse.Namespace, overrides: list[str], *
         return False
     from s3bench.run.config import show
 
-    asked = show.asked_overrides(overrides, sweep=sweep)
+    asked = show.asked_settings(overrides, sweep=sweep)
     if chosen.cfg is not None:
         print(show.config_yaml(asked, chosen.cfg, chosen.package, resolve=chosen.resolve), end="")
     else:
@@ -215,14 +215,14 @@ def _sweep(chosen: argparse.Namespace) -> int:
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("torchrun starts the processes of one run (s3bench run); a sweep starts its own processes")
-    most = math.inf if chosen.yes else MANY_RUNS
+    max_runs = math.inf if chosen.yes else MANY_RUNS
     if chosen.dry_run:
         from s3bench.run.sweep.dry_run import show
 
-        show(overrides, most)
+        show(overrides, max_runs)
         return 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's SIGTERM stops the workers too, as Ctrl-C
-    return sweep(overrides, most)
+    return sweep(overrides, max_runs)
 
 
 # s3bench status

@@ -32,10 +32,10 @@ class Cost(NamedTuple):
     source: str  # where it was measured
 
 
-def show(overrides: list[str], most: float = math.inf) -> None:
+def show(overrides: list[str], max_runs: float = math.inf) -> None:
     """Print what `s3bench sweep` with these overrides would run. Raises UserError as it does."""
     console = patient_console()
-    configs = run_configs(overrides, most)
+    configs = run_configs(overrides, max_runs)
     folders = [record.folder_of(vars(config)) for config in configs]
     record.refuse_other_version({folder.parent for folder in folders})
     todo = [config for config, folder in zip(configs, folders, strict=True) if record.state(folder) not in record.OVER]

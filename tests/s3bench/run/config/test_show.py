@@ -84,7 +84,7 @@ def test_info_tells_where_the_config_comes_from(s3bench, tmp_path):
         (["run", "seed=0", "--package", "task"], "--resolve and --package only change what --cfg prints"),
         (["run", "horizon=0", "--cfg", "job"], "horizon is 0; it must be at least 1"),
         (["run", "optimizr=s3", "--info"], "unknown key 'optimizr'"),
-        (["run", "experiment=quickstart", "--cfg", "job"], "s3bench sweep does that"),
+        (["run", "experiment=quickstart", "--cfg", "job"], "s3bench sweep trains those"),
         (["sweep", "seed=range(0,0)", "--cfg", "job"], "the grid is empty"),
         (["run", "-m", "seed=0,1"], "--multirun is a command of its own: s3bench sweep"),
         (["run", "seed=0,1", "--multirun"], "--multirun is a command of its own: s3bench sweep"),

@@ -164,7 +164,7 @@ def test_a_launcher_of_ones_own_builds_on_one_that_is_there(tmp_path, monkeypatc
     ("override", "said"),
     [
         ("launcher.partion=gpu", "Did you mean launcher.partition"),
-        ("launcher.timeout_min=long", "launcher.timeout_min=long: it must be like 240"),
+        ("launcher.timeout_min=long", "launcher.timeout_min=long: it must be of the same type as 240"),
         ("launcher.runs_per_job=0", "launcher.runs_per_job is 0; it must be a whole number above 0"),
     ],
 )
