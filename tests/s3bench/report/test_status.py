@@ -127,7 +127,7 @@ def test_status_in_the_terminal_as_json_and_again_until_ctrl_c(s3bench, tmp_path
     for wrong in ("0", "soon"):
         result = s3bench("status", "r", "--watch", wrong)
         assert result.returncode == 2
-        assert f"{wrong!r} is no number of seconds from 0.1 on" in result.stderr
+        assert f"{wrong!r} is not a number of seconds (at least 0.1)" in result.stderr
     slept = []
 
     def sleep(seconds):
