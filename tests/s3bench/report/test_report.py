@@ -310,7 +310,7 @@ def test_a_run_too_short_for_a_definition_has_no_score_and_the_page_says_why(tmp
 
 def test_a_profile_has_bands_from_six_seeds_on(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr("s3bench.drawings.figures.profile", lambda *given: drawn.append(given[2]))
+    monkeypatch.setattr("s3bench.report.figures.plots.profile", lambda *given: drawn.append(given[2]))
     for seeds, named in (([0, 1], set()), ([2, 3, 4, 5], {"s3", "adamw"})):
         for optimizer, seed, multiplier in itertools.product(("s3", "adamw"), seeds, (1, 10)):
             make(tmp_path, optimizer, multiplier, seed, final=0.01 * multiplier)
@@ -338,7 +338,7 @@ def test_many_records_read_by_several_processes_give_the_same_tables(tmp_path, m
         make(tmp_path, seed=seed, spikes=[40])
         make(tmp_path, "adamw", seed=seed, state="failed" if seed else "diverged")
     alone = tables(tmp_path)
-    monkeypatch.setattr("s3bench.runs.MANY", 2)
+    monkeypatch.setattr("s3bench.report.analysis.results_folder.MANY", 2)
     together = tables(tmp_path)
     for name, table in alone.items():
         pd.testing.assert_frame_equal(table, together[name])
@@ -348,7 +348,7 @@ def test_a_damaged_record_among_many_is_named(tmp_path, monkeypatch):
     make(tmp_path)
     folder = make(tmp_path, seed=1)
     (folder / "evals.parquet").write_bytes(b"")
-    monkeypatch.setattr("s3bench.runs.MANY", 2)
+    monkeypatch.setattr("s3bench.report.analysis.results_folder.MANY", 2)
     with pytest.raises(UserError, match=folder.name):
         write_report(tmp_path)
 
