@@ -122,7 +122,11 @@ def test_a_damaged_wandb_file_is_refused(offline_run, tmp_path):
     while begin < len(whole) // 2:
         begin += 7 + int.from_bytes(whole[begin + 4 : begin + 6], "little")
     cases = [("cut short", whole[: begin + 20]), ("cut short", whole[:3]), ("is empty", b"")]
-    for said, content in [*cases, (r"no whole \.wandb file", flipped), (r"no whole \.wandb file", b"step,loss\n0,1\n")]:
+    for said, content in [
+        *cases,
+        (r"not an intact \.wandb file", flipped),
+        (r"not an intact \.wandb file", b"step,loss\n0,1\n"),
+    ]:
         file = tmp_path / "run-x.wandb"
         file.write_bytes(content)
         with pytest.raises(UserError, match=said):
@@ -131,7 +135,9 @@ def test_a_damaged_wandb_file_is_refused(offline_run, tmp_path):
 
 def test_a_reader_that_is_missing_or_old_is_one_line(offline_run, events, monkeypatch):
     monkeypatch.setattr(wandb_file.metadata, "version", lambda _: "0.19.1")
-    with pytest.raises(UserError, match=r"needs wandb 0\.31, here is 0\.19\.1: pip install 'wandb>=0\.31'"):
+    with pytest.raises(
+        UserError, match=r"needs wandb 0\.31 or later, but 0\.19\.1 is installed: pip install 'wandb>=0\.31'"
+    ):
         read_curve(offline_run)
     monkeypatch.setitem(sys.modules, "tensorboard.compat.proto.event_pb2", None)
     with pytest.raises(UserError, match=r"need tensorboard: pip install 's3bench\[tensorboard\]'"):
@@ -169,7 +175,7 @@ def test_tensorboard_files_under_way_and_damaged(events, tmp_path):
     assert "under way or was killed" in curve.notes[0]
     for content in (b"step,loss\n0,1\n", b"short", whole[:24] + bytes(len(whole))):
         file.write_bytes(content)
-        with pytest.raises(UserError, match=r"is no (whole )?TensorBoard event file|has no rows"):
+        with pytest.raises(UserError, match=r"is not an? (intact )?TensorBoard event file|has no rows"):
             read_curve(file)
 
 
@@ -185,7 +191,7 @@ def test_a_history_export_of_wandbs_page_is_read_by_run(tmp_path):
     same(read_curve(two, column="a - loss"), [1, 2, 3, 4], [0, 1, 3, 4])
     same(read_curve(two, column="b - loss"), [5, 6, 7], [1, 2, 4])
     for column in (None, "loss"):
-        with pytest.raises(UserError, match="--column takes one of: a - loss, b - loss"):
+        with pytest.raises(UserError, match="choose one with --column: a - loss, b - loss"):
             read_curve(two, column=column)
 
 
@@ -229,10 +235,10 @@ def test_the_loss_is_found_by_its_name(tmp_path, columns, found):
     [
         (
             "step,train_loss,training_loss",
-            "several columns may be the loss; --column takes one of: train_loss, training",
+            "several columns may be the loss; choose one with --column: train_loss, training",
         ),
-        ("step,nll_loss,aux_loss", "--column takes one of: nll_loss, aux_loss"),
-        ("step,val_loss,lr", "no column is named like a training loss; --column takes one of: step, val_loss, lr"),
+        ("step,nll_loss,aux_loss", "choose one with --column: nll_loss, aux_loss"),
+        ("step,val_loss,lr", "no column is named like a training loss; choose one with --column: step, val_loss, lr"),
         ("loss,loss ,lr", "has two columns named 'loss'"),
     ],
 )
@@ -257,7 +263,7 @@ def test_found_steps_are_those_that_every_loss_has(tmp_path):
     rows = [{"loss": 3, "_step": 0}, {"val": 1, "step": 7, "_step": 1}, {"loss": 2, "_step": 2, "step": 9}]
     file = write(tmp_path / "rows.jsonl", "\n".join(map(json.dumps, rows)))
     same(read_curve(file), [3, 2], [0, 2])
-    with pytest.raises(UserError, match="row 1: there is no step"):
+    with pytest.raises(UserError, match="row 1: the step is missing"):
         read_curve(file, step="step")
 
 
@@ -288,31 +294,31 @@ def test_rows_of_json_without_the_key_are_other_rows(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("a.csv", "step,loss\n0,1\n1,high\n", r"row 2: 'high' is no number \(column 'loss'\)"),
-        ("a.csv", "step,loss\n0,1\n1,True\n", "row 2: 'True' is no number"),
-        ("a.csv", "step,loss\n0,1\n2,1\n1,1\n", r"row 3: step 1 comes after 2 \(--step names another"),
-        ("a.csv", "step,loss\n0,1\n5,1\n5,1\n", "rows 2 and 3: step 5 is there twice"),
-        ("a.csv", "step,loss\n0,1\n1.5,1\n", "row 2: step 1.5 is no whole number"),
-        ("a.csv", "step,loss\n0,1\n1e300,1\n", "row 2: step 1e[+]300 is no whole number"),
-        ("a.csv", "step,loss\n0,1\n,1\n", "row 2: there is no step"),
-        ("a.csv", "step,loss\n0,1\nx,1\n", r"row 2: 'x' is no number \(column 'step'\)"),
+        ("a.csv", "step,loss\n0,1\n1,high\n", r"row 2: 'high' is not a number \(column 'loss'\)"),
+        ("a.csv", "step,loss\n0,1\n1,True\n", "row 2: 'True' is not a number"),
+        ("a.csv", "step,loss\n0,1\n2,1\n1,1\n", r"row 3: step 1 comes after 2 \(--step NAME takes another"),
+        ("a.csv", "step,loss\n0,1\n5,1\n5,1\n", "rows 2 and 3: step 5 appears twice"),
+        ("a.csv", "step,loss\n0,1\n1.5,1\n", "row 2: step 1.5 is not a whole number"),
+        ("a.csv", "step,loss\n0,1\n1e300,1\n", "row 2: step 1e[+]300 is not a whole number"),
+        ("a.csv", "step,loss\n0,1\n,1\n", "row 2: the step is missing"),
+        ("a.csv", "step,loss\n0,1\nx,1\n", r"row 2: 'x' is not a number \(column 'step'\)"),
         ("a.csv", "step,loss,loss\n0,1,2\n1,1,2\n", "has two columns named 'loss'"),
         ("a.csv", 'step,loss, "loss" \n0,1,2\n1,1,2\n', "has two columns named 'loss'"),
-        ("a.csv", "step,loss\n0,1\n1,2,3\n", "is no CSV file that can be read"),
-        ("a.csv", "step,loss\n0,1\n", "has one row with a loss; a curve needs two at least"),
+        ("a.csv", "step,loss\n0,1\n1,2,3\n", "cannot be read as CSV"),
+        ("a.csv", "step,loss\n0,1\n", "has one row with a loss; a curve needs at least two"),
         ("a.csv", "step,loss\n0,\n1,\n", "column 'loss' is empty"),
         ("a.csv", "step,loss\n", "has no rows"),
         ("a.csv", "", "is empty"),
-        ("a.parquet", "step,loss\n0,1\n", "is no Parquet file that can be read"),
+        ("a.parquet", "step,loss\n0,1\n", "cannot be read as Parquet"),
         ("a.parquet", "", "is empty"),
-        ("a.jsonl", '{"loss": 1}\n{"loss": \n', "line 2 is no JSON"),
-        ("a.jsonl", '{"loss": 1}\n3\n', "a line is no object"),
-        ("a.jsonl", '{"loss": 1}\n{"loss": {"a": 1}}\n', "row 2: .* is no number"),
-        ("a.jsonl", '{"loss": 1}\n{"loss": true}\n', "row 2: 'True' is no number"),
-        ("a.jsonl", '{"loss": 1}\n' + "[" * 100_000 + "\n", "line 2 is no JSON"),
+        ("a.jsonl", '{"loss": 1}\n{"loss": \n', "line 2 is not JSON"),
+        ("a.jsonl", '{"loss": 1}\n3\n', "each line must be an object"),
+        ("a.jsonl", '{"loss": 1}\n{"loss": {"a": 1}}\n', "row 2: .* is not a number"),
+        ("a.jsonl", '{"loss": 1}\n{"loss": true}\n', "row 2: 'True' is not a number"),
+        ("a.jsonl", '{"loss": 1}\n' + "[" * 100_000 + "\n", "line 2 is not JSON"),
         ("a.jsonl", "\n", "has no rows"),
-        ("a.txt", "loss\n1\n", r"its suffix '.txt' is none of CSV \(.csv\)"),
-        ("a", "loss\n1\n", "its suffix '' is none of"),
+        ("a.txt", "loss\n1\n", r"suffix '.txt' is not supported; choose from: CSV \(.csv\)"),
+        ("a", "loss\n1\n", "suffix '' is not supported"),
     ],
 )
 def test_what_is_no_curve_is_refused_with_its_place(tmp_path, name, text, said):
@@ -333,7 +339,7 @@ def test_blank_lines_of_a_csv_are_said_and_counted(tmp_path):
     curve = read_curve(write(tmp_path / "a.csv", text))
     same(curve, [3, math.nan, 1], [0, 10, 30])
     assert curve.notes == ("blank lines, left out: 2", "rows without a loss, left out: 1 of 4")
-    with pytest.raises(UserError, match="row 4: 'high' is no number"):
+    with pytest.raises(UserError, match="row 4: 'high' is not a number"):
         read_curve(write(tmp_path / "b.csv", text.replace("nan", "high")))
     one = read_curve(write(tmp_path / "c.csv", 'loss\n1\n\n""\n2\n\n'))  # pandas writes a NaN so
     same(one, [1, math.nan, 2])
@@ -345,7 +351,7 @@ def test_a_truncated_parquet_file_is_refused(tmp_path):
     whole = (tmp_path / "whole.parquet").read_bytes()
     for size in (4, len(whole) // 2, len(whole) - 1):
         (tmp_path / "cut.parquet").write_bytes(whole[:size])
-        with pytest.raises(UserError, match="is no Parquet file"):
+        with pytest.raises(UserError, match="cannot be read as Parquet"):
             read_curve(tmp_path / "cut.parquet")
 
 
@@ -354,17 +360,17 @@ def test_a_parquet_column_of_another_kind_is_no_loss(tmp_path):
     times = pd.to_datetime(["2026-01-01", "2026-01-02"])
     for cells in (times, times - times[0], [True, False], [[1], [2]], [b"1", b"2"], pd.Categorical(["a", "b"])):
         pd.DataFrame({"loss": cells}).to_parquet(file)
-        with pytest.raises(UserError, match=r"row 1: .* is no number \(column 'loss'\)"):
+        with pytest.raises(UserError, match=r"row 1: .* is not a number \(column 'loss'\)"):
             read_curve(file)
     pd.DataFrame({"loss": pd.Categorical(["1.5", "nan"])}).to_parquet(file)
     same(read_curve(file), [1.5, math.nan])
 
 
 def test_a_folder_is_a_run_or_says_where_one_is(tmp_path, events):
-    with pytest.raises(UserError, match=r"is a folder without a \.wandb or events\.out\.tfevents\.\* file$"):
+    with pytest.raises(UserError, match=r"does not contain a \.wandb or events\.out\.tfevents\.\* file$"):
         read_curve(tmp_path)
     (tmp_path / "run").symlink_to(events)
-    with pytest.raises(UserError, match=r"there is in: .*run"):
+    with pytest.raises(UserError, match=r"these folders do: .*run"):
         read_curve(tmp_path)
     for name in ("run-a.wandb", "run-b.wandb"):
         write(tmp_path / name, "x")
