@@ -11,12 +11,7 @@ from hypothesis import strategies as st
 
 from s3bench.run.divergence import has_diverged
 from s3bench.spikes import Spike, SpikeMonitor, baselines, find_spikes
-
-
-def falling(steps=1000, noise=0.03, seed=0):
-    """A power law with noise: no spike."""
-    rng = np.random.default_rng(seed)
-    return 1 + 3 * (np.arange(steps) + 10.0) ** -0.3 + noise * rng.standard_normal(steps)
+from scripts.detector_bed.falling import falling
 
 
 def test_a_spike_in_a_steep_fall_is_seen():
@@ -26,11 +21,11 @@ def test_a_spike_in_a_steep_fall_is_seen():
 
 
 def test_a_clean_curve_has_no_spike():
-    assert sum(len(find_spikes(falling(seed=seed))) for seed in range(20)) == 0
+    assert sum(len(find_spikes(falling(1000, seed=seed))) for seed in range(20)) == 0
 
 
 def test_one_excursion_is_one_spike_with_its_places_and_height():
-    loss = falling()
+    loss = falling(1000)
     loss[600:620] += 1.5 * np.linspace(1, 0.4, 20)
     loss[603] += 1
     (spike,) = find_spikes(loss)
@@ -39,7 +34,7 @@ def test_one_excursion_is_one_spike_with_its_places_and_height():
 
 
 def test_a_few_steps_are_a_blip_and_close_onsets_are_one():
-    loss = falling()
+    loss = falling(1000)
     loss[300] += 1
     loss[500] += 1
     loss[503] += 1
@@ -62,11 +57,11 @@ def test_a_rise_that_stays_is_a_level_shift_and_the_next_spike_is_seen():
 
 
 def test_non_finite_losses_are_a_spike_and_not_skipped():
-    loss = falling()
+    loss = falling(1000)
     loss[700:] = np.nan
     (spike,) = find_spikes(loss)
     assert spike == Spike(700, 700, 1000, math.inf, "diverged", sigmas=math.inf, area=0.0)
-    loss = falling()
+    loss = falling(1000)
     loss[500] = np.inf
     (spike,) = find_spikes(loss)
     assert (spike.onset, spike.end, spike.height, spike.kind) == (500, 501, math.inf, "blip")
@@ -78,7 +73,7 @@ def test_non_finite_losses_are_a_spike_and_not_skipped():
 
 
 def test_a_curve_that_ends_above_its_start_within_a_spike_diverged():
-    loss = falling()
+    loss = falling(1000)
     loss[900:] = 8
     assert [spike.kind for spike in find_spikes(loss)] == ["diverged"]
     loss[900:] = 2.2  # below the first loss of 2.5, but not back
@@ -86,7 +81,7 @@ def test_a_curve_that_ends_above_its_start_within_a_spike_diverged():
 
 
 def test_a_spike_is_seen_whatever_the_unit():
-    loss = falling()
+    loss = falling(1000)
     loss[400:410] += 1
     (spike,) = find_spikes(loss)
     (scaled,) = find_spikes(loss * 1000, delta=100.0)
@@ -166,7 +161,7 @@ def online(loss, **parameters):
 
 def test_a_monitor_knows_of_the_spike_under_way():
     monitor = SpikeMonitor()
-    monitor.extend(falling())
+    monitor.extend(falling(1000))
     assert (monitor.onset, monitor.unfinished()) == (None, None)
     monitor.extend(np.full(10, 9.0))
     assert monitor.onset == 1000
@@ -206,7 +201,7 @@ def test_what_spikes_all_the_time_is_noise_but_for_the_ceiling():
 
 
 def test_a_spikes_width_area_and_sigmas():
-    loss = falling()
+    loss = falling(1000)
     level, sigma = np.median(loss[575:600]), 0.03
     loss[600:620] = level + 1.5
     (spike,) = find_spikes(loss)
@@ -278,7 +273,7 @@ def test_a_finished_spike_does_not_depend_on_what_comes_later(loss, cut):
 
 
 def test_divergence_of_a_whole_run():
-    assert not has_diverged(falling())
+    assert not has_diverged(falling(1000))
     assert not has_diverged([])
     assert has_diverged([2.0, 1.0, math.nan])
     assert has_diverged([2.0] + [3.0] * 50)
@@ -291,7 +286,7 @@ def test_divergence_of_a_whole_run():
 
 
 def test_a_high_last_step_is_a_blip_and_a_nan_diverged():
-    loss = falling()
+    loss = falling(1000)
     loss[-1] += 9
     assert [(spike.onset, spike.end, spike.kind) for spike in find_spikes(loss)] == [(999, 1000, "blip")]
     loss[-1] = math.nan

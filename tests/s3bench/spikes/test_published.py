@@ -16,13 +16,9 @@ from s3bench.spikes import published_rules as rules
 from s3bench.spikes.published import DEFINITIONS, OF_RECORDS, SPAM, counts, no_counts, pool, scores
 from s3bench.spikes.published_rules import events, spam_scores
 from s3bench.spikes.rolling import trailing_mean_and_sd
+from scripts.detector_bed.falling import falling
 
 NAN, INF = math.nan, math.inf
-
-
-def falling(steps=3000, noise=0.03, seed=0):
-    rng = np.random.default_rng(seed)
-    return 1 + 3 * (np.arange(steps) + 10.0) ** -0.3 + noise * rng.standard_normal(steps)
 
 
 def flat(steps=3000):
@@ -115,7 +111,7 @@ def slow_llm_foundry(x):
 def curve(seed, kind):
     """300 to 1600 steps with spikes, a plateau, and what is not finite."""
     rng = np.random.default_rng(seed)
-    x = falling(int(rng.integers(300, 1600)), rng.uniform(0, 0.05), seed)
+    x = falling(int(rng.integers(300, 1600)), noise=rng.uniform(0, 0.05), seed=seed)
     for _ in range(4):
         onset, length = int(rng.integers(len(x))), int(rng.integers(1, 40))
         x[onset : onset + length] += rng.exponential(2.0)
@@ -247,7 +243,7 @@ def test_a_nan_blinds_for_the_length_of_the_window():
 
 
 def test_a_steep_fall_is_spikes_to_qwen():
-    assert flagged(rules.qwen, falling())[:10] == list(range(10))
+    assert flagged(rules.qwen, falling(3000))[:10] == list(range(10))
 
 
 def test_spam_by_hand():
@@ -272,7 +268,7 @@ def test_events_are_runs_with_short_gaps_closed():
 
 
 def test_scores_are_in_the_units_of_their_definitions():
-    loss = falling(2000, 0.01)
+    loss = falling(2000, noise=0.01)
     loss[1500:1510] += 4
     table = scores(loss, np.ones(2000)).set_index(["definition", "series"])
     assert len(table) == 11  # six on the loss, five on the gradient norm
