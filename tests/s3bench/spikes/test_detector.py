@@ -1,5 +1,6 @@
 """The detector: curves whose spikes are known."""
 
+import doctest
 import math
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s3bench.run.divergence import has_diverged
-from s3bench.spikes import Spike, SpikeMonitor, baselines, find_spikes
+from s3bench.spikes import Spike, SpikeMonitor, baselines, detector, excursion, find_spikes
 from scripts.detector_bed.falling import falling
 
 
@@ -24,7 +25,7 @@ def test_a_clean_curve_has_no_spike():
     assert sum(len(find_spikes(falling(1000, seed=seed))) for seed in range(20)) == 0
 
 
-def test_one_excursion_is_one_spike_with_its_places_and_height():
+def test_one_excursion_is_one_spike_with_its_steps_and_height():
     loss = falling(1000)
     loss[600:620] += 1.5 * np.linspace(1, 0.4, 20)
     loss[603] += 1
@@ -92,7 +93,7 @@ def test_a_spike_is_seen_whatever_the_unit():
 def test_short_and_empty_curves():
     assert find_spikes([]) == []
     assert find_spikes([1.0]) == []
-    assert find_spikes([1.0, 50.0, 1.0]) == []  # no verdict without a baseline
+    assert find_spikes([1.0, 50.0, 1.0]) == []  # there is no verdict without a baseline
 
 
 @pytest.mark.parametrize("parameters", [{"k": 0}, {"delta": -1}, {"window": 4}, {"settle": 0}, {"patience": 1}])
@@ -134,7 +135,7 @@ def test_online_gives_the_same_as_offline(loss):
     st.sampled_from([0.5, 2.0, math.inf]),
     st.lists(st.integers(1, 2500)),
 )
-def test_online_gives_the_same_as_offline_for_long_curves_however_they_are_cut(seed, correlation, noise, ceiling, cuts):
+def test_online_gives_the_same_as_offline_however_a_long_curve_is_cut(seed, correlation, noise, ceiling, cuts):
     rng = np.random.default_rng(seed)
     loss = falling(3000, noise=0.02, seed=seed)
     loss[1:] += noise * np.sqrt(1 - correlation) * np.convolve(rng.standard_t(3, 3000), [1, correlation], "same")[1:]
@@ -152,14 +153,14 @@ def test_online_gives_the_same_as_offline_for_long_curves_however_they_are_cut(s
 
 
 def online(loss, **parameters):
-    """What a monitor finds step by step."""
+    """Return what a monitor finds step by step."""
     monitor = SpikeMonitor(**parameters)
     found = [spike for value in loss if (spike := monitor.add(value)) is not None]
     last = monitor.unfinished()
     return found + [last] * (last is not None)
 
 
-def test_a_monitor_knows_of_the_spike_under_way():
+def test_a_monitor_knows_the_spike_in_progress():
     monitor = SpikeMonitor()
     monitor.extend(falling(1000))
     assert (monitor.onset, monitor.unfinished()) == (None, None)
@@ -178,14 +179,14 @@ def test_a_monitor_knows_of_the_spike_under_way():
     ],
     ids=["line", "constant", "alternating", "steps"],
 )
-def test_a_loss_without_noise_has_only_the_spike_that_it_has(loss):
+def test_a_loss_without_noise_has_no_spike_but_the_added_one(loss):
     assert find_spikes(loss) == []
     loss[400:405] += 20
     (spike,) = find_spikes(loss)
     assert (spike.onset, spike.end, spike.kind) == (400, 405, "recovered")
 
 
-def test_what_spikes_all_the_time_is_noise_but_for_the_ceiling():
+def test_constant_spiking_counts_as_noise_unless_a_ceiling_is_set():
     rng = np.random.default_rng(0)
     loss = falling(2000)
     high = np.flatnonzero(rng.random(2000) < 0.3)
@@ -222,7 +223,7 @@ def test_a_slow_rise_is_one_spike(rise):
     assert [spike.kind for spike in find_spikes(loss)] == ["recovered", "level_shift"]
 
 
-def test_a_loss_that_diverges_and_creeps_on_upwards_is_one_spike():
+def test_a_loss_that_diverges_and_keeps_creeping_up_is_one_spike():
     rng = np.random.default_rng(0)
     loss = falling(8000)
     since = np.arange(6000)
@@ -230,7 +231,7 @@ def test_a_loss_that_diverges_and_creeps_on_upwards_is_one_spike():
     assert [spike.onset for spike in find_spikes(loss)] == [2000]
 
 
-def test_losses_rounded_to_more_than_their_noise_are_no_spikes():
+def test_losses_rounded_more_coarsely_than_their_noise_are_not_spikes():
     rng = np.random.default_rng(0)
     exact = 20 + np.linspace(0.5, 0, 5000) + 0.02 * rng.standard_normal(5000)
     loss = np.round(8 * exact) / 8  # as a bfloat16 of this size
@@ -249,7 +250,7 @@ def test_a_level_that_wanders_far_has_few_slow_rises():
     assert found <= 2
 
 
-def test_drops_growing_correlated_and_heavy_tailed_noise_are_at_most_one_spike_in_40_000_steps():
+def test_difficult_noise_and_drops_give_at_most_one_spike_in_40_000_steps():
     steps = np.arange(10_000)
     curve = 2 + 3 * (steps + 10.0) ** -0.3 + np.where(steps < 3000, 0.5, np.where(steps < 6000, 0.2, 0))
     found = 0
@@ -296,3 +297,14 @@ def test_a_high_last_step_is_a_blip_and_a_nan_diverged():
 def test_the_detector_needs_numpy_alone():
     code = "import sys, s3bench.spikes; sys.exit(bool({'torch', 'pandas', 'scipy', 'hydra'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("module", [detector, excursion], ids=lambda module: module.__name__)
+def test_the_examples_in_the_docstrings_hold(module):
+    found = doctest.testmod(module)
+    assert found.attempted
+    assert not found.failed
+
+
+def test_a_spike_can_be_built_by_its_five_positions():
+    assert Spike(3, 4, 6, 1.0, "blip") == Spike(onset=3, peak=4, end=6, height=1.0, kind="blip")
