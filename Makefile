@@ -1,10 +1,13 @@
-# make quickstart and make test each do everything on a fresh machine: virtual environment, install, run.
+# make quickstart and make test are self-contained: each creates a virtual environment, installs, and runs.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup quickstart reproduce test test-all reference lint bench clean
+.PHONY: help setup quickstart reproduce test test-all reference lint docs bench clean
 
-setup: .venv/installed
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+setup: .venv/installed ## install everything into .venv; PYTHON=python3.12 chooses another Python
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -12,41 +15,45 @@ setup: .venv/installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-quickstart: setup ## 80 runs and their report, about six minutes on two cores
+quickstart: setup ## train 80 small models and write their report, about six minutes on two cores
 	$(BIN)/s3bench sweep experiment=quickstart; ended=$$?; $(BIN)/s3bench report results/quickstart && exit $$ended
 
 SCALE ?= laptop
 EXPERIMENTS := tuned lr_sensitivity half_steps ten_times same_beta update_size ablation rate shock
 
-reproduce: setup ## the experiments behind the paper's claims, the shocks, and the verdicts; again: only what is missing
+reproduce: setup ## run the experiments on the paper's claims and judge them; run it again to resume
 	failed=0; for one in $(EXPERIMENTS); do \
 	    $(BIN)/s3bench sweep experiment=$$one scale=$(SCALE) results_dir=results/$(SCALE) $(ARGS); ended=$$?; \
 	    test $$ended -le 1 || exit $$ended; test $$ended -eq 0 || failed=1; \
 	done; \
 	$(BIN)/s3bench report results/$(SCALE) && exit $$failed
 
-test: setup ## all tests but the slow ones
+test: setup ## run all tests but the slow ones
 	$(BIN)/pytest -n auto
 
-test-all: setup ## all tests
+test-all: setup ## run all tests
 	$(BIN)/pytest -n auto -m 'slow or not slow'
 
 EXPERIMENT ?= quickstart
 
-reference: ## keep the last tables, verdicts and smaller pictures of results/$(EXPERIMENT): README and docs show them
+reference: ## copy the tables, verdicts and smaller pictures of results/$(EXPERIMENT) to results/reference
 	rm -rf results/reference/$(EXPERIMENT)
 	mkdir -p results/reference/$(EXPERIMENT)/figures
 	cp -r results/$(EXPERIMENT)/report/tables results/reference/$(EXPERIMENT)/
 	find results/$(EXPERIMENT)/report/figures -name '*.png' -size -500k -exec cp {} results/reference/$(EXPERIMENT)/figures/ ';'
 	cp results/$(EXPERIMENT)/report/claims.json results/$(EXPERIMENT)/report/claims.md results/reference/$(EXPERIMENT)/
 
-lint: setup ## style, format, types, and who imports whom
+lint: setup ## check style, format, types, and who imports whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: setup ## speed: of the harness, the optimizers and the small GPT as ratios within one run, of a sweep, of a report in seconds
+docs: setup ## build docs/ into docs/_build/html; a broken link is an error
+	$(BIN)/python -m sphinx -E -W --keep-going -q docs docs/_build/html
+	@echo docs/_build/html/index.html
+
+bench: setup ## measure speed: optimizers, harness and small GPT as ratios; a sweep and a report in seconds
 	KINETO_LOG_LEVEL=5 $(BIN)/python scripts/bench_optimizers.py
 	$(BIN)/python scripts/bench_overhead.py
 	$(BIN)/python scripts/bench_tracking.py
@@ -57,5 +64,5 @@ bench: setup ## speed: of the harness, the optimizers and the small GPT as ratio
 	$(BIN)/python scripts/bench_sweep.py --runs 10000
 	$(BIN)/python scripts/bench_local.py
 
-clean: ## all that make made, but no results
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+clean: ## remove all that make made, but keep results
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis docs/_build

@@ -1,7 +1,10 @@
-"""Update rules that torch does not have. They know torch and nothing of the benchmark: take the folder, use it."""
+"""Update rules that torch does not have: S3, SignSGD (with momentum: Signum) and Muon.
 
-from optimizers.muon import Muon
-from optimizers.s3 import S3
-from optimizers.signsgd import SignSGD
+They need torch and nothing of the benchmark, so this folder can be copied into another project.
+"""
+
+from .muon import Muon
+from .s3 import S3
+from .signsgd import SignSGD
 
 __all__ = ["S3", "Muon", "SignSGD"]

@@ -1,4 +1,4 @@
-"""Muon for matrices and AdamW for all else, torch's own of each, behind one torch.optim.Optimizer."""
+"""Muon for matrices and AdamW for all other parameters, both torch's own, in one torch.optim.Optimizer."""
 
 from typing import Any
 
@@ -8,28 +8,37 @@ from torch.optim import Optimizer
 
 
 class Muon(Optimizer):
-    r"""Orthogonalised momentum for parameters of exactly two dimensions, AdamW for all others.
+    r"""Updates parameters of exactly two dimensions by orthogonalised momentum, and all others by AdamW.
 
-    Muon (Jordan et al. 2024): M_t = μ M_{t-1} + g_t, O_t = NewtonSchulz(g_t + μ M_t) ≈ U Vᵀ of the SVD,
-    x_t = x_{t-1} - lr (0.2 √(larger side) O_t + weight_decay x_{t-1}). The factor gives the update the RMS of AdamW's
-    (Liu et al., arXiv 2502.16982), so that both go with one learning rate. Newton-Schulz iterates in bfloat16.
+    Muon (Jordan et al. 2024), with U Vᵀ of the singular value decomposition:
 
-    The rule is by dimensions alone: convolutions, learned positions, norms and biases get AdamW. By convention
-    embeddings and the output layer do too, but they are matrices: put them into a parameter group with
-    ``"matrices": False``, and AdamW takes the whole group.
+        M_t = μ M_{t-1} + g_t
+        O_t = NewtonSchulz(g_t + μ M_t) ≈ U Vᵀ
+        x_t = x_{t-1} - lr (0.2 √(larger side) O_t + weight_decay x_{t-1})
+
+    The factor 0.2 √(larger side) gives the update the RMS of AdamW's (Liu et al., arXiv 2502.16982), so that one
+    learning rate suits both. Newton-Schulz iterates in bfloat16.
+
+    The number of dimensions alone decides: convolutions, a vision transformer's learned positions, norms and biases get
+    AdamW. By convention embeddings and the output layer get AdamW too, but they are matrices: put them into a parameter
+    group with ``"matrices": False``, and AdamW takes the whole group.
 
     Args:
-        params: parameters or parameter groups. A group with parameters of both kinds becomes two.
-        lr: learning rate of both.
-        momentum, nesterov, ns_steps: of Muon: decay μ, look-ahead, and Newton-Schulz iterations.
-        betas: of AdamW.
-        eps: of both: of AdamW's denominator and of the norm that Newton-Schulz divides by.
-        weight_decay: decoupled weight decay of both.
+        params: parameters or parameter groups. A group with parameters of both kinds becomes two groups.
+        lr: learning rate of both, finite and at least 0.
+        momentum: Muon's decay μ, in [0, 1).
+        nesterov: whether Muon looks ahead, as above; without it O_t = NewtonSchulz(M_t).
+        ns_steps: Muon's Newton-Schulz iterations, from 1 to 99.
+        betas: AdamW's decays, both in [0, 1).
+        eps: added to AdamW's denominator, and the least norm that Newton-Schulz divides by; finite and at least 0.
+        weight_decay: decoupled weight decay of both, finite and at least 0.
 
     Raises:
-        ValueError: an argument outside its range. RuntimeError: a torch before 2.9, which has no Muon.
+        ValueError: an argument is outside its range.
+        RuntimeError: torch is older than 2.9, which brought Muon.
 
-    Example: ``muon = Muon(model.parameters(), lr=1e-3)``
+    Example:
+        >>> muon = Muon(model.parameters(), lr=1e-3)
     """
 
     def __init__(
@@ -49,28 +58,28 @@ class Muon(Optimizer):
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "matrices": True, **muon, **adamw})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group's matrices and its other parameters, each as a group of its own; or raise and change nothing."""
+        """Add a group's matrices and its other parameters as a group each; if it raises, nothing has changed."""
         _check({**self.defaults, **param_group})
-        super().add_param_group({**param_group})  # for torch's checks
+        super().add_param_group({**param_group})  # runs torch's checks
         group = self.param_groups.pop()
         groups = []
         for matrices in (True, False):
-            places = [i for i, x in enumerate(group["params"]) if (x.ndim == 2 and bool(group["matrices"])) is matrices]
-            if places:
+            chosen = [i for i, x in enumerate(group["params"]) if (x.ndim == 2 and bool(group["matrices"])) is matrices]
+            if chosen:
                 lists = {key: group[key] for key in ("params", "param_names") if key in group}
-                own: dict[str, Any] = {key: [values[i] for i in places] for key, values in lists.items()}
+                own: dict[str, Any] = {key: [values[i] for i in chosen] for key, values in lists.items()}
                 groups.append({**group, **own, "matrices": matrices})
-        self._parts = self._made(self.param_groups + groups)
+        self._parts = self._build_parts(self.param_groups + groups)
         self.param_groups += groups
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)  # new groups and a new state, of a state_dict or a pickle
-        self._parts = self._made(self.param_groups)
+        super().__setstate__(state)  # a state_dict or a pickle brings new groups and a new state
+        self._parts = self._build_parts(self.param_groups)
 
-    def _made(self, all_groups: list[dict[str, Any]]) -> list[Optimizer]:
-        """The two optimizers, anew, on these groups and this one's state."""
+    def _build_parts(self, all_groups: list[dict[str, Any]]) -> list[Optimizer]:
+        """Make torch's two optimizers, which work on these groups and share this optimizer's state."""
         if not hasattr(torch.optim, "Muon"):
-            raise RuntimeError(f"Muon came with torch 2.9; this is torch {torch.__version__}")
+            raise RuntimeError(f"Muon needs torch 2.9 or later; this is torch {torch.__version__}")
         parts: list[Optimizer] = []
         for kind, matrices in ((torch.optim.Muon, True), (torch.optim.AdamW, False)):
             groups = [group for group in all_groups if group["matrices"] is matrices]
@@ -81,22 +90,24 @@ class Muon(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        """Apply one update; returns the closure's loss, if a closure is given."""
+        """Apply one update; return the closure's loss if a closure is given."""
         with torch.enable_grad():
             loss = closure() if closure is not None else None
         for part in self._parts:
             hooked: Any = type(part).step
-            hooked.__wrapped__(part)  # torch's hooks of every optimizer's step are called for this one already
+            hooked.__wrapped__(part)  # without torch's global step hooks, which have been called for this optimizer
         return loss
 
 
 def _check(group: dict[str, Any]) -> None:
-    """Raise ValueError for an argument outside its range."""
+    """Raise ValueError if an argument is outside its range."""
     for name in ("lr", "eps", "weight_decay"):
         if not 0 <= group[name] < float("inf"):
             raise ValueError(f"{name} is {group[name]}; it must be at least 0 and finite")
     momentum, betas = group["momentum"], tuple(group["betas"])
-    if not (0 <= momentum < 1 and len(betas) == 2 and all(0 <= beta < 1 for beta in betas)):
-        raise ValueError(f"momentum is {momentum} and betas {betas}; each must be in [0, 1)")
+    if not 0 <= momentum < 1:
+        raise ValueError(f"momentum is {momentum}; it must be in [0, 1)")
+    if not (len(betas) == 2 and all(0 <= beta < 1 for beta in betas)):
+        raise ValueError(f"betas is {betas}; it must be two numbers in [0, 1)")
     if not 1 <= group["ns_steps"] < 100:
         raise ValueError(f"ns_steps is {group['ns_steps']}; it must be from 1 to 99")

@@ -1,4 +1,4 @@
-"""S3 (SoftSignSGD), Peng et al., arXiv 2507.06464: momentum over the running p-norm of the gradient, in [-1, 1]."""
+"""S3 (SoftSignSGD; Peng et al., arXiv 2507.06464): momentum over the running p-norm of the gradient, in [-1, 1]."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optimizers.elementwise import Elementwise, check_beta
-from optimizers.roots import Root, power
+from .engine.elementwise import Elementwise, check_beta
+from .engine.roots import Root, power
 
 
 class S3(Elementwise):
-    r"""The SoftSignSGD optimizer: a soft sign of the gradient whose every coordinate stays within [-1, 1].
+    r"""Takes steps along a soft sign of the gradient, each coordinate in [-1, 1] (Peng et al., arXiv 2507.06464).
 
         m_t = β m_{t-1} + (1-β) g_t                    s_t = β s_{t-1} + (1-β) |g_t|^p
         n_t = β m_t + (1-β) g_t                        b_t = (β s_t + (1-β) |g_t|^p)^{1/p}
@@ -22,16 +22,21 @@ class S3(Elementwise):
 
     Args:
         params: parameters or parameter groups.
-        lr: learning rate, a float or a 0-d tensor.
-        beta: decay β of both averages, in [0, 1).
-        p: order of the norm, from 1 to infinity; β = 0 gives SignSGD for every p.
-        nesterov: the look-ahead in n and b; without it n_t = m_t and b_t = s_t^{1/p}.
-        denominator_beta: another β for s and b, None for the same one. Only the same one keeps |n/b| ≤ 1.
-        weight_decay: decoupled weight decay λ.
+        lr: learning rate, finite and at least 0; a float or a tensor of one element.
+        beta: decay β of both averages, in [0, 1); 0 gives SignSGD for every p.
+        p: order of the norm, from 1 to infinity.
+        nesterov: look ahead in n and b; without it n_t = m_t and b_t = s_t^{1/p}.
+        denominator_beta: the β of s and b, in [0, 1); None means `beta`. Only equal decays keep |n/b| ≤ 1.
+        weight_decay: decoupled weight decay, finite and at least 0.
         maximize: ascend instead of descend.
         foreach, fused, capturable: see Elementwise.
 
-    Raises ValueError for an argument outside its range, RuntimeError for a sparse or complex gradient.
+    Raises:
+        ValueError: an argument is outside its range.
+        RuntimeError: a gradient is sparse or a parameter complex (raised by `step`).
+
+    Example:
+        >>> optimizer = S3(model.parameters(), lr=1e-3, weight_decay=0.1)
     """
 
     def __init__(
@@ -49,22 +54,12 @@ class S3(Elementwise):
         fused: bool | None = None,
         capturable: bool = False,
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "beta": beta,
-            "p": p,
-            "nesterov": nesterov,
-            "denominator_beta": denominator_beta,
-            "weight_decay": weight_decay,
-            "maximize": maximize,
-            "foreach": foreach,
-            "fused": fused,
-            "capturable": capturable,
-        }
-        super().__init__(params, defaults)
+        rule = {"beta": beta, "p": p, "nesterov": nesterov, "denominator_beta": denominator_beta}
+        flags = {"maximize": maximize, "foreach": foreach, "fused": fused, "capturable": capturable}
+        super().__init__(params, {"lr": lr, **rule, "weight_decay": weight_decay, **flags})
 
     def check(self, group: dict[str, Any]) -> None:
-        """Raise ValueError for an argument outside its range."""
+        """Raise ValueError if an argument is outside its range."""
         check_beta("beta", group["beta"])
         if group["denominator_beta"] is not None:
             check_beta("denominator_beta", group["denominator_beta"])
@@ -72,29 +67,29 @@ class S3(Elementwise):
             raise ValueError(f"p is {group['p']}; it must be at least 1 (math.inf included)")
 
     def state_scale(self, dtype: torch.dtype) -> float:
-        """S of _rule."""
+        """Return the S of _rule."""
         return 2 / torch.finfo(dtype).eps
 
     def rule(self, group: dict[str, Any]) -> tuple[Callable[..., Tensor], tuple[str, ...], dict[str, Any]]:
-        """S3's rule, see _rule."""
+        """Return _rule, the names of its state, and its settings."""
         beta, other = group["beta"], group["denominator_beta"]
         key = (beta, beta if other is None else other, group["p"], group["nesterov"])
-        if key not in _settings_of:
-            if len(_settings_of) >= 256:  # a schedule may change them at each step
-                del _settings_of[next(iter(_settings_of))]
-            _settings_of[key] = _settings(*key)
-        return _rule, ("exp_avg", "norm"), dict(_settings_of[key])
+        if key not in _settings_cache:
+            if len(_settings_cache) >= 256:  # a schedule may change them at each step
+                del _settings_cache[next(iter(_settings_cache))]
+            _settings_cache[key] = _rule_settings(*key)
+        return _rule, ("exp_avg", "norm"), dict(_settings_cache[key])
 
 
-_settings_of: dict[tuple[float, float, float, bool], dict[str, Any]] = {}  # functools.cache stops torch.compile
+_settings_cache: dict[tuple[float, float, float, bool], dict[str, Any]] = {}  # functools.cache stops torch.compile
 
 
-def _settings(beta: float, denominator_beta: float, p: float, nesterov: bool) -> dict[str, Any]:
-    """What _rule takes."""
-    bound: float | None = 1e30  # of |n/b|, for float32
+def _rule_settings(beta: float, denominator_beta: float, p: float, nesterov: bool) -> dict[str, Any]:
+    """Return the keyword arguments of _rule."""
+    bound: float | None = 1e30  # on |n/b|, so that float32 holds it
     if beta == denominator_beta:
-        # n of a tiny β may be a denormal number, and rounding adds up over p/(1-β) steps: 1.7e-4 at β = 0.999, 7e-6
-        # at 0.98. In between there is none, as it costs some 4% of a fused step on a CPU.
+        # A tiny β can make n a denormal number. With β near 1, rounding adds up over p/(1-β) steps: to 1.7e-4 at 0.999,
+        # 7e-6 at 0.98. In between nothing is clamped, which would cost some 4% of a fused step on a CPU.
         bound = None if 0.5 <= beta <= 0.98 else 1.0
     return {
         "beta": beta,
@@ -122,25 +117,28 @@ def _rule(
     grow: Root,
     look_ahead: Root | None,
 ) -> Tensor:
-    """n_t / b_t from the gradient and the state, which becomes that of step t.
+    """Return n_t / b_t, and update the state to step t.
 
-    |g|^p leaves float32's range at once: at p = 5 a gradient of 1e-9 gives 1e-45. So the state is not (m, s) but
+    |g|^p leaves float32's range quickly: at p = 5 a gradient of 1e-9 gives 1e-45. So the state is not (m, s) but
 
         exp_avg = S m and norm = S s^{1/p}, with S = 2^24 (2^53 in float64),
 
-    both as large as the gradients, and S makes a normal number of nearly every denormal one. At the other end gradients
-    beyond ±2^100 = 1.3e30 count as that. Sums of powers are taken relative to their larger term,
-    s_t = larger^p (1 + share), share = (smaller / larger)^p within [0, 1], and b_t^p = larger^p (β (1 + share) + the
-    gradient's term), so that a power that vanishes would not count and both roots are of numbers in [β, 1 + 2β]. The
-    norm stays above 2^-124: where the gradient has stopped exp_avg falls far below, and where none ever was it is 0.
+    which are of the gradients' own size; S turns nearly every denormal number into a normal one. Gradients beyond
+    ±2^100 = 1.3e30 count as that value. Sums of powers are computed relative to their larger term:
+
+        s_t = larger^p (1 + share), with share = (smaller / larger)^p in [0, 1],
+        b_t^p = larger^p (β (1 + share) + the gradient's term).
+
+    So a power that underflows is one that would not count, and both roots are of numbers in [β, 1 + 2β]. The norm stays
+    above 2^-124: where the gradient has stopped, exp_avg falls far below that, and where there never was one it is 0.
     """
     limits = torch.finfo(grad.dtype)
     scale, least = 2 / limits.eps, 4 * limits.smallest_normal
-    most = 0.25 / limits.smallest_normal / scale
-    grad = torch.where(grad > most, most, grad)  # where: when compiled, clamp costs more
-    grad = torch.where(grad < -most, -most, grad)
+    ceiling = 0.25 / limits.smallest_normal / scale
+    grad = torch.where(grad > ceiling, ceiling, grad)  # torch.where, because clamp costs more when compiled
+    grad = torch.where(grad < -ceiling, -ceiling, grad)
     m, n = _averages(exp_avg, grad, scale, beta)
-    old = norm * keep if keep < 0.5 else norm - norm * (1 - keep)  # (β s_{t-1})^{1/p}; the latter rounds less
+    old = norm * keep if keep < 0.5 else norm - norm * (1 - keep)  # (β s_{t-1})^{1/p}; the second form rounds less
     new = grad.abs() * (scale * add)  # ((1-β) |g|^p)^{1/p}
     falls = old > new
     larger, smaller = torch.where(falls, old, new), torch.where(falls, new, old)
@@ -161,10 +159,10 @@ def _rule(
 
 
 def _averages(m: Tensor, grad: Tensor, scale: float, beta: float) -> tuple[Tensor, Tensor]:
-    """m_t = β m + (1-β) g and n_t = β m_t + (1-β) g for g = scale grad."""
+    """Return m_t = β m + (1-β) g and n_t = β m_t + (1-β) g for g = scale grad."""
     if beta < 0.5:
         share = grad * (scale * (1 - beta))
         new = m * beta + share
         return new, new * beta + share
-    change = grad * scale - m  # β near 1 is rounded; 1-β less so
+    change = grad * scale - m  # β near 1 is rounded more than 1-β
     return m + change * (1 - beta), m + change * (1 - beta**2)

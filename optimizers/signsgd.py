@@ -1,4 +1,4 @@
-"""SignSGD and Signum, Bernstein et al., arXiv 1802.04434: the sign of the gradient, or of its running average."""
+"""SignSGD and Signum (Bernstein et al., arXiv 1802.04434): the sign of the gradient, or of its running average."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,26 +6,34 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optimizers.elementwise import Elementwise, check_beta
+from .engine.elementwise import Elementwise, check_beta
 
 
 class SignSGD(Elementwise):
-    r"""Steps of one size: m_t = μ m_{t-1} + (1-μ) g_t, x_t = x_{t-1} - lr (sign(m_t) + weight_decay x_{t-1}), m_0 = 0.
+    r"""Takes steps of one size along the sign of the gradient (SignSGD) or of its running average (Signum).
 
-    Momentum 0 is SignSGD and keeps no state; above 0 it is Signum, with one state tensor per parameter, ``exp_avg``.
-    A NaN in the gradient is one in the parameter too.
+    The rule of Bernstein et al., arXiv 1802.04434:
+
+        m_t = μ m_{t-1} + (1-μ) g_t
+        x_t = x_{t-1} - lr (sign(m_t) + weight_decay x_{t-1})
+
+    with m_0 = 0. Momentum 0 is SignSGD and keeps no state. Above 0 it is Signum, with one state tensor per parameter,
+    ``exp_avg``. A NaN in the gradient becomes a NaN in the parameter.
 
     Args:
         params: parameters or parameter groups.
-        lr: learning rate, the size of each coordinate's step; a float or a 0-d tensor.
+        lr: learning rate, the size of each step, finite and at least 0; a float or a tensor of one element.
         momentum: decay μ of the average, in [0, 1).
-        weight_decay: decoupled weight decay λ.
+        weight_decay: decoupled weight decay, finite and at least 0.
         maximize: ascend instead of descend.
         foreach, fused, capturable: see Elementwise.
 
-    Raises ValueError for an argument outside its range, RuntimeError for a sparse or complex gradient.
+    Raises:
+        ValueError: an argument is outside its range.
+        RuntimeError: a gradient is sparse or a parameter complex (raised by `step`).
 
-    Example: ``signum = SignSGD(model.parameters(), lr=1e-4, momentum=0.95)``
+    Example:
+        >>> signum = SignSGD(model.parameters(), lr=1e-4, momentum=0.95)
     """
 
     def __init__(
@@ -40,31 +48,25 @@ class SignSGD(Elementwise):
         fused: bool | None = None,
         capturable: bool = False,
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "momentum": momentum,
-            "weight_decay": weight_decay,
-            "maximize": maximize,
-            "foreach": foreach,
-            "fused": fused,
-            "capturable": capturable,
-        }
-        super().__init__(params, defaults)
+        flags = {"maximize": maximize, "foreach": foreach, "fused": fused, "capturable": capturable}
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, **flags})
 
     def check(self, group: dict[str, Any]) -> None:
-        """Raise ValueError for an argument outside its range."""
+        """Raise ValueError if an argument is outside its range."""
         check_beta("momentum", group["momentum"])
 
     def rule(self, group: dict[str, Any]) -> tuple[Callable[..., Tensor], tuple[str, ...], dict[str, Any]]:
-        """The sign of the gradient, or of the average."""
+        """Return the sign of the gradient without momentum, of its average with momentum."""
         if group["momentum"] == 0:
             return _sign, (), {}
         return _sign_of_average, ("exp_avg",), {"momentum": group["momentum"]}
 
 
 def _sign(grad: Tensor) -> Tensor:
-    return torch.where(grad == grad, grad.sign(), grad)  # the sign of NaN would be 0
+    """Return the sign of every coordinate; NaN stays NaN."""
+    return torch.where(grad == grad, grad.sign(), grad)  # torch's sign of NaN is 0
 
 
 def _sign_of_average(grad: Tensor, exp_avg: Tensor, *, momentum: float) -> Tensor:
+    """Update the running average of the gradient and return its sign."""
     return _sign(exp_avg.lerp_(grad, 1 - momentum))

@@ -1,4 +1,4 @@
-"""Where the YAML files are and what they are called: the package's own, and those of the folder one stands in."""
+"""Finds the YAML files that can be named on the command line: the package's own, and those in ./configs."""
 
 from pathlib import Path
 
@@ -8,27 +8,31 @@ GROUPS = ("task", "optimizer", "schedule", "tracker", "launcher", "experiment")
 
 
 def config_dirs() -> list[Path]:
-    """The package's configs folder, then ./configs where it exists: there users put YAMLs of their own."""
+    """Return the package's configs folder, then ./configs if it exists, where users put YAML files of their own."""
     package = Path(__file__).parent
-    inside, beside = package / "configs", package.parent / "configs"  # in a wheel; in a checkout
-    own = inside if inside.is_dir() else beside
+    in_wheel, in_checkout = package / "configs", package.parent / "configs"
+    own = in_wheel if in_wheel.is_dir() else in_checkout
     here = Path.cwd() / "configs"
     return [own] if here.resolve() == own.resolve() or not here.is_dir() else [own, here]
 
 
 def choices(group: str) -> dict[str, Path]:
-    """The YAML file of each name in a config group, sorted by name. Raises UserError: two files of one name differ."""
+    """Return the YAML file of each name in a config group, sorted by name.
+
+    Raises:
+        UserError: a file in ./configs has the name of one of the package's own, but other content.
+    """
     files: dict[str, Path] = {}
     for folder in config_dirs():
         for file in (folder / group).glob("*.yaml"):
             first = files.setdefault(file.stem, file)
             if first.read_bytes() != file.read_bytes():
-                raise UserError(f"{file} has the name of one of s3bench's own {group} files; give it another")
+                raise UserError(f"{file} has the name of one of s3bench's own {group} files; give it another name")
     return dict(sorted(files.items()))
 
 
 def about(file: Path) -> str:
-    """What a YAML file says of itself: its first comment that is no Hydra directive and no command."""
+    """Return a YAML file's description: its first comment that is neither a Hydra directive nor a command."""
     for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
         text = line.lstrip("# ").strip()
         if line.startswith("#") and not text.startswith(("@package", "s3bench ")):

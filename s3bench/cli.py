@@ -6,15 +6,12 @@ import math
 import os
 import signal
 import sys
-import traceback
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
 
-from s3bench import __version__, catalog
+from s3bench import __version__, catalog, completion
 from s3bench.errors import UserError, one_line
-from s3bench.report.one_curve import check_figure_file, show_spikes
 
-RUN_HELP = "what to run, as key=value: task=source_gpt optimizer=s3 lr_multiplier=10 (any key of configs/run.yaml)"
 KINDS = {
     "tasks": "task",
     "optimizers": "optimizer",
@@ -22,47 +19,50 @@ KINDS = {
     "launchers": "launcher",
     "experiments": "experiment",
 }
+INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")  # Hydra's names
 
-MANY_RUNS = 20_000  # of a sweep, for more than which --yes is asked
+MANY_RUNS = 20_000  # a sweep of more runs needs --yes
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, with mistakes on one line."""
+    """Reports mistakes on one line."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message} (see {self.prog} --help)")
 
 
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # what a command adds its parser to
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0 done, 1 a run failed, 2 a mistake of the user's, 130 interrupted."""
+    """Run a command and return its exit code: 0 done, 1 a run failed, 2 a user's mistake, 130 interrupted."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal may lack σ and ▼
     try:
         chosen = parse(arguments)
-        sys.path.append(str(Path.cwd()))  # for optimizers and tasks of one's own; last, so that it shadows nothing
+        sys.path.append(str(Path.cwd()))  # for the user's own optimizers and tasks; last, so that it shadows nothing
         return int(chosen.command(chosen))
     except UserError as error:
-        if os.environ.get("S3BENCH_DEBUG"):
-            traceback.print_exc()
-        print(f"s3bench: {one_line(error)}", file=sys.stderr)
+        _print_error(error)
         return 2
     except KeyboardInterrupt:
-        print("\ns3bench: stopped; the same command goes on with what is missing", file=sys.stderr)
+        print("\ns3bench: stopped; run the same command again to resume", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader, such as head, has seen enough
-        _silence()
+        from s3bench.console import silence_stdout
+
+        silence_stdout()
         return 0
     except OSError as error:
-        if os.environ.get("S3BENCH_DEBUG"):
-            traceback.print_exc()
-        print(f"s3bench: {one_line(error)}", file=sys.stderr)
+        _print_error(error)
         return 1
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The parsed command line; overrides may stand before and after options. Raises UserError."""
+    """Return the parsed command line. Overrides may come before and after options. Raises UserError."""
     parser = _parser()
+    completion.answer_shell(parser)
     chosen, rest = parser.parse_known_args(arguments)
     if any(text.startswith("-") for text in rest) or (rest and not hasattr(chosen, "overrides")):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -71,83 +71,59 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return chosen
 
 
-def _silence() -> None:
-    """Send what is still printed nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def _parser() -> Parser:
     parser = Parser(prog="s3bench", description="The loss-spike benchmark for deep-learning optimizers.")
     parser.add_argument("--version", action="version", version=f"s3bench {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-
-    run = commands.add_parser("run", help="one run")
-    run.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=RUN_HELP)
-    run.set_defaults(command=_run)
-
-    sweep = commands.add_parser("sweep", help="many runs; again: only what is missing runs")
-    sweep.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help=f"{RUN_HELP}; lists span a grid: seed=0,1,2; experiment=NAME"
-    )
-    sweep.add_argument("--jobs", type=_count, metavar="N", help="runs at a time (default: one per core)")
-    sweep.add_argument("--dry-run", action="store_true", help="say what would run, how long and on how much disk")
-    sweep.add_argument("--yes", action="store_true", help="so many runs are meant")
-    sweep.set_defaults(command=_sweep)
-
-    status = commands.add_parser("status", help="states, progress and failures of the runs in a results folder")
-    status.add_argument("results", metavar="RESULTS", help="such as results/quickstart")
-    shown = status.add_mutually_exclusive_group()
-    every = "show it anew every so many seconds (10), until Ctrl-C"
-    shown.add_argument("--watch", nargs="?", const=10.0, type=_seconds, metavar="SECONDS", help=every)
-    shown.add_argument("--json", action="store_true", help="print JSON")
-    status.set_defaults(command=_status)
-
-    report = commands.add_parser("report", help="tables, figures and report/index.html of a results folder")
-    report.add_argument("results", metavar="RESULTS", help="such as results/quickstart")
-    report.set_defaults(command=_report)
-
-    figure = commands.add_parser("figure", help="one figure of a results folder: its files and its caption")
-    figure.add_argument("name", nargs="?", metavar="NAME", help="such as fig2; without one: which there are")
-    figure.add_argument("results", metavar="RESULTS", help="such as results/update_size")
-    figure.add_argument("--output", type=Path, metavar="FILE", help="write this file alone: .png, .svg or .pdf")
-    figure.set_defaults(command=_figure)
-
-    spikes = commands.add_parser("spikes", help="the spikes of any loss curve: CSV, Parquet, JSON, wandb, TensorBoard")
-    spikes.add_argument("file", metavar="FILE", help="a file, or the folder of a wandb run or of TensorBoard events")
-    spikes.add_argument("--column", metavar="NAME", help="the loss (default: the one named like a training loss)")
-    spikes.add_argument("--step", metavar="NAME", help="the steps (default: one named like it); none: count rows")
-    spikes.add_argument("--k", type=float, default=6.0, help="threshold in σ (default: 6)")
-    spikes.add_argument("--delta", type=float, default=0.1, help="smallest height, in the loss's unit (default: 0.1)")
-    spikes.add_argument("--ceiling", type=float, default=math.inf, help="largest threshold, likewise (default: none)")
-    spikes.add_argument("--plot", type=Path, metavar="FILE", help="draw the curve and its spikes: .png, .svg or .pdf")
-    spikes.add_argument("--json", action="store_true", help="print JSON")
-    spikes.set_defaults(command=_spikes)
-
-    calibrate = commands.add_parser(
-        "calibrate", help="the detector's parameters for a task, from runs at low learning rates"
-    )
-    calibrate.add_argument("results", metavar="RESULTS", help="a results folder with runs at lr_multiplier up to 0.3")
-    calibrate.set_defaults(command=_calibrate)
-
-    tune = commands.add_parser(
-        "tune", help="measure a task's base learning rate, targets and detector parameters into its YAML"
-    )
-    tune.add_argument("task", metavar="TASK", help="such as source_gpt")
-    tune.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="where it runs: device=cuda data_dir=DIR")
-    tune.add_argument("--jobs", type=_count, metavar="N", help="runs at a time (default: one per core)")
-    tune.set_defaults(command=_tune)
-
-    listing = commands.add_parser(
-        "list", help="the names that task=, optimizer=, schedule=, launcher= and experiment= take"
-    )
-    listing.add_argument("kind", choices=list(KINDS))
-    listing.set_defaults(command=_list)
+    commands: Commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for add_command in (
+        _add_run,
+        _add_sweep,
+        _add_status,
+        _add_report,
+        _add_figure,
+        _add_spikes,
+        _add_calibrate,
+        _add_tune,
+        _add_list,
+        _add_completion,
+    ):
+        add_command(commands)
     return parser
+
+
+def _print_error(error: Exception) -> None:
+    if os.environ.get("S3BENCH_DEBUG"):
+        import traceback
+
+        traceback.print_exc()
+    print(f"s3bench: {one_line(error)}", file=sys.stderr)
+
+
+# Arguments that several commands have
+
+
+def _add_overrides(command: Parser, text: str) -> None:
+    argument = command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=text)
+    completion.complete_with(argument, completion.overrides)
+
+
+def _add_results(command: Parser, text: str) -> None:
+    argument = command.add_argument("results", metavar="RESULTS", help=text)
+    completion.complete_with(argument, completion.results)
+
+
+def _add_jobs(command: Parser) -> None:
+    command.add_argument("--jobs", type=_count, metavar="N", help="how many runs train at once (default: one per core)")
+
+
+def _jobs(chosen: argparse.Namespace) -> list[str]:
+    """Return --jobs as the override that it stands for."""
+    return [] if chosen.jobs is None else [f"launcher.jobs={chosen.jobs}"]
 
 
 def _count(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
     return int(text)
 
 
@@ -157,68 +133,109 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = 0.0
     if not 0.1 <= seconds < 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0.1 on")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds (at least 0.1)")
     return seconds
 
 
+def _add_config_questions(command: Parser, which: str) -> argparse._MutuallyExclusiveGroup:
+    """Add Hydra's options that print a config and train nothing; returns the group of those that exclude each other."""
+    group = command.add_mutually_exclusive_group()
+    text = (
+        f"print the config of {which} as YAML and exit: job (the run's), hydra (Hydra's own) or all; "
+        "interpolations are printed as they are written"
+    )
+    group.add_argument("--cfg", "-c", choices=("job", "hydra", "all"), help=text)
+    text = "print where the config comes from and exit: Hydra's search path, defaults list, ... (default: all)"
+    group.add_argument("--info", "-i", nargs="?", const="all", choices=INFO, help=text)
+    text = "with --cfg: resolve interpolations; the config is then as the record's config.yaml will hold it"
+    command.add_argument("--resolve", action="store_true", help=text)
+    command.add_argument("--package", "-p", metavar="KEY", help="with --cfg: print this part alone, such as task.build")
+    return group
+
+
+def _answers_config_question(chosen: argparse.Namespace, overrides: list[str], *, sweep: bool) -> bool:
+    """Print what --cfg or --info asks for; returns whether one of them was given. Raises UserError."""
+    if chosen.cfg is None and (chosen.resolve or chosen.package is not None):
+        raise UserError("--resolve and --package only change what --cfg prints: add --cfg job")
+    if chosen.cfg is None and chosen.info is None:
+        return False
+    from s3bench.run.config import show
+
+    asked = show.asked_settings(overrides, sweep=sweep)
+    if chosen.cfg is not None:
+        print(show.config_yaml(asked, chosen.cfg, chosen.package, resolve=chosen.resolve), end="")
+    else:
+        show.print_info(asked, chosen.info)
+    return True
+
+
+# s3bench run
+
+
+def _add_run(commands: Commands) -> None:
+    run = commands.add_parser("run", help="train one run")
+    _add_overrides(
+        run, "the run, as key=value: task=source_gpt optimizer=s3 lr_multiplier=10 (any key of configs/run.yaml)"
+    )
+    questions = _add_config_questions(run, "the run")
+    questions.add_argument("--multirun", "-m", action="store_true", help=argparse.SUPPRESS)  # as Hydra users know it
+    run.set_defaults(command=_run)
+
+
 def _run(chosen: argparse.Namespace) -> int:
-    from s3bench import record
-    from s3bench.record import lease
-    from s3bench.run.config.compose import run_config
-    from s3bench.run.distributed import of_torchrun
-    from s3bench.run.one_run import run
-    from s3bench.run.signals import Stop, Stopped
+    if chosen.multirun:
+        raise UserError("run trains one run; --multirun is a command of its own: s3bench sweep")
+    if _answers_config_question(chosen, chosen.overrides, sweep=False):
+        return 0
+    from s3bench.run.foreground import run_in_foreground
 
-    stop = Stop()
-    stop.listen()
-    config, processes = run_config(chosen.overrides), of_torchrun()
-    folder = Path(config.results_dir) / config.run_id
+    return run_in_foreground(chosen.overrides)
 
-    def say(line: str) -> None:
-        try:
-            print(line, flush=True)
-        except OSError:  # nobody reads any more, or the disk is full; the run goes on
-            _silence()
 
-    try:
-        try:
-            state = run(config, say, stop)
-        except record.Busy:
-            say(f"{lease.owner(record.lease_place(folder))} is at the run {folder}; does it live?")
-            dead = lease.wait_for_death(record.lease_place(folder))
-            state = run(config, say, stop, dead)
-        code = 1 if state == record.FAILED else 0
-        line = f"{record.outcome(folder)}; the record is {folder}"
-    except record.Busy as error:
-        raise UserError(f"another process is at the run {folder}") from error
-    except Stopped as stopped:
-        code = 128 + stopped.number
-        line = f"stopped by {stopped} at step {record.steps_so_far(folder)}; the same command goes on from there"
-    if processes.rank == 0:
-        say(line)
-    if processes.size > 1:
-        os._exit(code)  # gloo's threads at times abort a process that Python takes down in its own order
-    return code
+# s3bench sweep
+
+
+def _add_sweep(commands: Commands) -> None:
+    sweep = commands.add_parser("sweep", help="train many runs; repeated, it trains only those that are missing")
+    _add_overrides(
+        sweep, "the runs, as for s3bench run; a list such as seed=0,1,2 spans a grid; experiment=NAME is a saved grid"
+    )
+    _add_jobs(sweep)
+    questions = _add_config_questions(sweep, "the sweep's first run")
+    questions.add_argument("--dry-run", action="store_true", help="print what would run, how long, on how much disk")
+    sweep.add_argument("--yes", action="store_true", help=f"do not ask before starting more than {MANY_RUNS:,} runs")
+    sweep.set_defaults(command=_sweep)
 
 
 def _sweep(chosen: argparse.Namespace) -> int:
+    overrides = [*chosen.overrides, *_jobs(chosen)]
+    if _answers_config_question(chosen, overrides, sweep=True):
+        return 0
     from s3bench.run.sweep.sweep import sweep
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError("torchrun starts the processes of one run: s3bench run; a sweep starts its own")
-    most = math.inf if chosen.yes else MANY_RUNS
+        raise UserError("torchrun starts the processes of one run (s3bench run); a sweep starts its own processes")
+    max_runs = math.inf if chosen.yes else MANY_RUNS
     if chosen.dry_run:
         from s3bench.run.sweep.dry_run import show
 
-        show([*chosen.overrides, *_jobs(chosen)], most)
+        show(overrides, max_runs)
         return 0
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's end is the user's: stop the workers too
-    return sweep([*chosen.overrides, *_jobs(chosen)], most)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's SIGTERM stops the workers too, as Ctrl-C
+    return sweep(overrides, max_runs)
 
 
-def _jobs(chosen: argparse.Namespace) -> list[str]:
-    """--jobs as the override that it stands for."""
-    return [] if chosen.jobs is None else [f"launcher.jobs={chosen.jobs}"]
+# s3bench status
+
+
+def _add_status(commands: Commands) -> None:
+    status = commands.add_parser("status", help="show states, progress and failures of the runs in a results folder")
+    _add_results(status, "such as results/quickstart")
+    form = status.add_mutually_exclusive_group()
+    text = "update the display every SECONDS (default: 10) until Ctrl-C"
+    form.add_argument("--watch", nargs="?", const=10.0, type=_seconds, metavar="SECONDS", help=text)
+    form.add_argument("--json", action="store_true", help="print JSON")
+    status.set_defaults(command=_status)
 
 
 def _status(chosen: argparse.Namespace) -> int:
@@ -233,6 +250,15 @@ def _status(chosen: argparse.Namespace) -> int:
     return 0
 
 
+# s3bench report, figure and spikes
+
+
+def _add_report(commands: Commands) -> None:
+    report = commands.add_parser("report", help="write tables, figures and report/index.html of a results folder")
+    _add_results(report, "such as results/quickstart")
+    report.set_defaults(command=_report)
+
+
 def _report(chosen: argparse.Namespace) -> int:
     from s3bench.report.write import write_report
 
@@ -240,7 +266,16 @@ def _report(chosen: argparse.Namespace) -> int:
     return 0
 
 
+def _add_figure(commands: Commands) -> None:
+    figure = commands.add_parser("figure", help="write one figure of a results folder, and print its caption")
+    figure.add_argument("name", nargs="?", metavar="NAME", help="such as fig2 (default: list the figures)")
+    _add_results(figure, "such as results/update_size")
+    figure.add_argument("--output", type=Path, metavar="FILE", help="write only this file: .png, .svg or .pdf")
+    figure.set_defaults(command=_figure)
+
+
 def _figure(chosen: argparse.Namespace) -> int:
+    from s3bench.report.one_curve import check_figure_file
     from s3bench.report.write import figure_names, write_figures
 
     if chosen.name is None:
@@ -253,7 +288,26 @@ def _figure(chosen: argparse.Namespace) -> int:
     return 0
 
 
+def _add_spikes(commands: Commands) -> None:
+    spikes = commands.add_parser("spikes", help="find spikes in any loss curve: CSV, Parquet, JSON, wandb, TensorBoard")
+    spikes.add_argument("file", metavar="FILE", help="a file, or the folder of a wandb run or of TensorBoard events")
+    text = "the column with the loss (default: the one named like a training loss)"
+    spikes.add_argument("--column", metavar="NAME", help=text)
+    text = "the column with the steps (default: one named like it); none: count the rows"
+    spikes.add_argument("--step", metavar="NAME", help=text)
+    spikes.add_argument("--k", type=float, default=6.0, help="the threshold in σ (default: 6)")
+    text = "the smallest height of a spike, in the loss's unit (default: 0.1)"
+    spikes.add_argument("--delta", type=float, default=0.1, help=text)
+    text = "the largest threshold, in the loss's unit (default: none)"
+    spikes.add_argument("--ceiling", type=float, default=math.inf, help=text)
+    spikes.add_argument("--plot", type=Path, metavar="FILE", help="draw the curve and its spikes: .png, .svg or .pdf")
+    spikes.add_argument("--json", action="store_true", help="print JSON")
+    spikes.set_defaults(command=_spikes)
+
+
 def _spikes(chosen: argparse.Namespace) -> int:
+    from s3bench.report.one_curve import show_spikes
+
     show_spikes(
         Path(chosen.file),
         {"k": chosen.k, "delta": chosen.delta, "ceiling": chosen.ceiling},
@@ -263,6 +317,17 @@ def _spikes(chosen: argparse.Namespace) -> int:
         as_json=chosen.json,
     )
     return 0
+
+
+# s3bench calibrate and tune
+
+
+def _add_calibrate(commands: Commands) -> None:
+    calibrate = commands.add_parser(
+        "calibrate", help="estimate the detector's parameters for a task from runs at low learning rates"
+    )
+    _add_results(calibrate, "a results folder with runs at lr_multiplier up to 0.3")
+    calibrate.set_defaults(command=_calibrate)
 
 
 def _calibrate(chosen: argparse.Namespace) -> int:
@@ -275,12 +340,34 @@ def _calibrate(chosen: argparse.Namespace) -> int:
     return 0
 
 
+def _add_tune(commands: Commands) -> None:
+    tune = commands.add_parser(
+        "tune", help="measure a task's base learning rate, targets and detector parameters, and write them to its YAML"
+    )
+    task = tune.add_argument("task", metavar="TASK", help="such as source_gpt")
+    completion.complete_with(task, completion.tasks)
+    _add_overrides(tune, "where the runs train: device=cuda data_dir=DIR")
+    _add_jobs(tune)
+    tune.set_defaults(command=_tune)
+
+
 def _tune(chosen: argparse.Namespace) -> int:
     from s3bench.tune import tune
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as for a sweep
     print(f"wrote {tune(chosen.task, [*chosen.overrides, *_jobs(chosen)])}")
     return 0
+
+
+# s3bench list and completion
+
+
+def _add_list(commands: Commands) -> None:
+    listing = commands.add_parser(
+        "list", help="list the names that task=, optimizer=, schedule=, launcher= and experiment= accept"
+    )
+    listing.add_argument("kind", choices=list(KINDS))
+    listing.set_defaults(command=_list)
 
 
 def _list(chosen: argparse.Namespace) -> int:
@@ -288,6 +375,24 @@ def _list(chosen: argparse.Namespace) -> int:
     width = max(map(len, files), default=0)
     for name, file in files.items():
         print(f"{name:<{width}}  {catalog.about(file)}")
+    return 0
+
+
+def _add_completion(commands: Commands) -> None:
+    command = commands.add_parser(
+        "completion",
+        help="print the script that completes this command line in a shell",
+        description=(
+            'bash: eval "$(s3bench completion bash)"; zsh, after compinit: eval "$(s3bench completion zsh)"; '
+            "fish: s3bench completion fish | source"
+        ),
+    )
+    command.add_argument("shell", choices=completion.SHELLS)
+    command.set_defaults(command=_completion)
+
+
+def _completion(chosen: argparse.Namespace) -> int:
+    print(completion.script(chosen.shell), end="")
     return 0
 
 

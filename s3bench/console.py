@@ -1,38 +1,47 @@
-"""What both wings print with: a console whose reader may leave, durations and sizes in words."""
+"""What both wings use to print: a console whose reader may leave, the time left, durations, numbers in JSON."""
 
 import math
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from rich.console import Console
 
-
-def readable_size(size: float) -> str:
-    """Bytes as people say them."""
-    power = min(3, int(math.log(max(size, 1024), 1024)))
-    return f"{size / 1024**power:,.3g} {('KiB', 'MiB', 'GiB')[power - 1]}"
+PIPE_WIDTH = 250  # characters of a line where no terminal has a width: enough for every table
 
 
 class _PatientConsole(Console):
-    """A console whose reader may leave, as head does, without ending the program."""
+    """A console whose reader may leave, as `head` does, without ending the program."""
 
     def on_broken_pipe(self) -> None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence_stdout()
 
 
 def patient_console() -> Console:
-    """For lines and tables of any width, also into a pipe."""
-    return _PatientConsole(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 250)
+    """Return a console for lines and tables of any width whose reader may leave."""
+    return _PatientConsole(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+
+
+def silence_stdout() -> None:
+    """Discard everything that this process prints from now on."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def seconds_left(
     known: Sequence[tuple[str, float, int]], left: Sequence[tuple[str, int]], at_once: int
 ) -> float | None:
-    """The seconds that the steps left will take; None while nothing is known.
+    """Estimate how long the remaining steps take.
 
-    `known` has (task, seconds, steps) of what was done, `left` (task, steps) of each run that is not over. A task's
-    seconds per step are its own, or those of all tasks together while it has none.
+    The seconds per step of a task are measured on its own runs, or on the runs of all tasks if it has none yet.
+
+    Args:
+        known: (task, seconds, steps) of what was done so far.
+        left: (task, steps) of each run that is not over.
+        at_once: how many runs are trained at a time.
+
+    Returns:
+        Seconds, or None while no step has been measured.
     """
     seconds = 0.0
     for task in {task for task, _ in left}:
@@ -47,9 +56,14 @@ def seconds_left(
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as people say them."""
+    """Write a number of seconds the way people say it, such as "2 h 1 min"; "?" for None."""
     if seconds is None:
         return "?"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def finite_or_none(value: Any) -> Any:
+    """Return the value, or None for a number that JSON does not have."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

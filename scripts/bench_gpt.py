@@ -1,8 +1,8 @@
-"""source_gpt's speed: its training steps against a bare loop over transformers' GPT-2 of the same size.
+"""Compares source_gpt's training speed with a bare loop over transformers' GPT-2 of the same size.
 
-Prints the ratio of tokens per second (above 1: source_gpt is quicker): the median over interleaved pairs, with the
-extremes, and how long a process takes to import and build the task when its text is prepared. Exits with 1 if a median
-misses its target.
+Prints the ratio of tokens per second (above 1: source_gpt is faster), as the median over interleaved pairs with the
+extremes. Also prints how long a process takes to import and build the task once its text is prepared. Exits with 1 if a
+median misses its target.
 """
 
 import argparse
@@ -15,18 +15,17 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from s3bench.run.build import build_parts
+from s3bench.run.build import Task, build_parts
 from s3bench.run.config.compose import run_config
-from tasks.gpt2 import GPT2
-from tasks.source_gpt import SourceGPT
+from tasks.models.gpt2 import GPT2
 
 TARGET = 1.0  # ratio, at least
 SET_UP_TARGET = 3.0  # seconds, at most
 SET_UP = "import sys; from tasks.source_gpt import SourceGPT; SourceGPT(0, data_dir=sys.argv[1]).model()"
 
 
-def task_seconds(task: SourceGPT, model: nn.Module, steps: int) -> float:
-    """Seconds of the task's own batches, loss and gradient, with AdamW."""
+def task_seconds(task: Task, model: nn.Module, steps: int) -> float:
+    """Return the seconds that steps with the task's own batches, loss and gradient take, with AdamW."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     batches = task.batches(0)
     began = time.perf_counter()
@@ -39,7 +38,7 @@ def task_seconds(task: SourceGPT, model: nn.Module, steps: int) -> float:
 
 
 def bare_seconds(model: nn.Module, windows: torch.Tensor, steps: int) -> float:
-    """Seconds of the same on windows that lie in memory."""
+    """Return the seconds that the same steps take on windows that are in memory already."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     began = time.perf_counter()
     for step in range(steps):
@@ -52,14 +51,14 @@ def bare_seconds(model: nn.Module, windows: torch.Tensor, steps: int) -> float:
 
 
 def set_up_seconds(data_dir: str) -> float:
-    """Seconds of a process that imports and builds the task, its model included."""
+    """Return the seconds that a process takes to import and build the task and its model."""
     began = time.perf_counter()
     subprocess.run([sys.executable, "-c", SET_UP, data_dir], check=True)
     return time.perf_counter() - began
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, print, and exit with 1 if a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=15)
     parser.add_argument("--steps", type=int, default=100)

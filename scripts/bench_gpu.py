@@ -1,8 +1,10 @@
-"""The harness on a GPU: training in bf16 beside a bare loop over the same model, and beside the GPU's matrix rate.
+"""Compares the harness on a GPU, in bf16, with a bare loop over the same model and with the GPU's matrix rate.
 
-python -m scripts.bench_gpu                         all, from the repository's root
+Run it from the repository's root:
+
+python -m scripts.bench_gpu                         everything
 python -m scripts.bench_gpu --only gpt workers=1    one part; overrides as for s3bench run
-python -m scripts.bench_gpu --small                 a try-out on a CPU, whose numbers say nothing
+python -m scripts.bench_gpu --small                 a trial on a CPU, whose numbers mean nothing
 """
 
 import argparse
@@ -25,38 +27,38 @@ from s3bench.run.build import build_parts
 from s3bench.run.config.compose import run_config
 from s3bench.run.config.schema import RunConfig, as_dict
 from s3bench.run.one_run import run
-from s3bench.run.tracking import Tracker
+from s3bench.run.tracking import NoTracker
 from tests.tasks import image_data
 
-Spans = list[tuple[int, float]]  # steps and their seconds
+Spans = list[tuple[int, float]]  # numbers of steps, and the seconds they took
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-PARTS = 3  # in which a bare loop and a loader are timed
-WARM_UP = 5  # steps of a bare loop that are not counted, compilation among them
+PARTS = 3  # parts in which a bare loop and a loader are timed
+WARM_UP = 5  # steps of a bare loop that are not timed, because they include compilation
 SIZE = "task.build."
 IMAGES = "precision=bf16 channels_last=true optimizer=adamw_95 workers=8"
-TASKS = {  # settings, steps that are timed, and what --small makes of them
+TASKS = {  # settings, and how many steps are timed
     "gpt": ("task=source_gpt2 precision=bf16 compile=true", 120),
     "cifar": (f"task=cifar10_resnet18 {IMAGES}", 360),
     "imagenet": (f"task=imagenet_resnet50 {IMAGES}", 24),
 }
-SMALL = {
+SMALL = {  # the same for --small: further settings, and how many steps are timed
     "gpt": (f"{SIZE}vocab_size=512 {SIZE}context=64 {SIZE}width=48 {SIZE}depth=2 {SIZE}heads=4", 12),
     "cifar": (f"{SIZE}width=8 {SIZE}batch=16 workers=2", 6),
     "imagenet": (f"{SIZE}batch=2 precision=float32 workers=2", 3),
 }
 NOTES = """
-- In brackets: the extremes of n parts. A harness row is the second half of a whole run with its record, in the blocks
-  in which its rows were fetched.
-- Bare loop: the same model, loss, precision and memory format; batches that lie on the device already; torch's fused
+- In brackets: the extremes of n parts. A harness row is the second half of a whole run with its record; its parts are
+  the groups of rows that were fetched together.
+- Bare loop: the same model, loss, precision and memory format; batches that are on the device already; torch's fused
   AdamW; no record, no gradient norm.
 - TFLOP/s: 6 for each parameter in a matrix product (the tied output layer is in one, positions are not) + 12 × layers ×
   width × context, for each token: PaLM, arXiv 2204.02311, appendix B. Attention counts in full, though half is masked.
-- Images are random, in the true formats on disk: ImageNet's 500×375 and 100 kB each. A run begins with up to 4 batches
-  of each worker ready; a long one goes no faster than its loader alone."""
+- Images are random, in the real formats on disk: ImageNet's are 500×375 and 100 kB each. A run begins with up to 4
+  batches of each worker ready; a long run is no faster than its loader alone."""
 
 
-class Clock(Tracker):
-    """Times the blocks of rows from step `first` on, where there is an evaluation; each has waited for the device."""
+class Clock(NoTracker):
+    """Times the groups of rows from step `first` on, where the run evaluates. Each group has waited for the device."""
 
     spans: ClassVar[Spans] = []
 
@@ -75,7 +77,7 @@ class Clock(Tracker):
 
 
 def harness(overrides: list[str], steps: int) -> Spans:
-    """A run of twice as many steps: its second half."""
+    """Time the second half of a run with twice as many steps."""
     torch.compiler.reset()
     with tempfile.TemporaryDirectory() as folder:
         config = run_config([*overrides, f"horizon={2 * steps}", f"eval_every={steps}", f"results_dir={folder}"])
@@ -87,10 +89,12 @@ def harness(overrides: list[str], steps: int) -> Spans:
 
 
 def bare(config: RunConfig, batches: list[tuple[Tensor, ...]], steps: int) -> Spans:
-    """A bare loop over the task's model."""
+    """Time a bare loop over the task's model."""
     torch.compiler.reset()
     task = build_parts(config).task
-    model = task.model().to(DEVICE, memory_format=torch.channels_last if config.channels_last else None)
+    model = task.model().to(DEVICE)
+    if config.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     loss_of = torch.compile(task.loss) if config.compile else task.loss
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), fused=True)
 
@@ -100,7 +104,7 @@ def bare(config: RunConfig, batches: list[tuple[Tensor, ...]], steps: int) -> Sp
             optimizer.zero_grad()
             with torch.autocast(DEVICE.type, torch.bfloat16, enabled=config.precision == "bf16"):
                 loss = loss_of(model, batches[step % len(batches)])
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         wait()
         return time.perf_counter() - began
@@ -110,7 +114,7 @@ def bare(config: RunConfig, batches: list[tuple[Tensor, ...]], steps: int) -> Sp
 
 
 def loading(config: RunConfig) -> Spans:
-    """The task's own loader, for which nothing else waits, over whole rounds of its workers."""
+    """Time the task's own loader while nothing else waits for it, over whole rounds of its workers."""
     batches, spans = build_parts(config).task.batches(0), Spans()
     every = max(1, config.workers)
     for _ in range(every):  # past the start of the processes
@@ -125,7 +129,7 @@ def loading(config: RunConfig) -> Spans:
 
 
 def matrix_rates(size: int) -> list[float]:
-    """TFLOP/s of products of two random bf16 matrices of size × size: ten times over five products."""
+    """Return ten rates, in TFLOP/s, each over five products of two random bf16 matrices of size × size."""
     left, right = (torch.randn(size, size, device=DEVICE, dtype=torch.bfloat16) for _ in range(2))
     rates = []
     for _ in range(12):
@@ -145,7 +149,7 @@ def wait() -> None:
 
 
 def token_flops(model: nn.Module, build: dict[str, Any]) -> int:
-    """FLOPs that GPT-2 needs to train on a token: 6 × parameters in matrix products + 12 × layers × width × context.
+    """Return the FLOPs to train GPT-2 on a token: 6 × parameters in matrix products + 12 × layers × width × context.
 
     The tied output layer is in a product, positions are not. Source: PaLM, arXiv 2204.02311, appendix B.
     """
@@ -156,7 +160,7 @@ def token_flops(model: nn.Module, build: dict[str, Any]) -> int:
 def show(
     what: str, unit: str, size: int, spans: Spans, base: float = 0.0, tera: float = 0.0, peak: float = 1.0
 ) -> float:
-    """Print a row of the table; returns its rate: `size` units a step, each of `tera` TFLOP."""
+    """Print a row of the table, and return its rate for `size` units a step; a unit takes `tera` TFLOP."""
     rates = [size * steps / seconds for steps, seconds in spans]
     steps, seconds = sum(steps for steps, _ in spans), sum(seconds for _, seconds in spans)
     rate = size * steps / seconds
@@ -190,7 +194,7 @@ def measure(part: str, overrides: list[str], steps: int, peak: float) -> None:
 
 
 def write_data(part: str, data_dir: str, cifar_images: int) -> None:
-    """Random images for a task, in each of CIFAR's files so many; two for each class of ImageNet, ten held out."""
+    """Write random images: `cifar_images` per file of CIFAR; for ImageNet two per class, and ten held out."""
     image_data.ignore_sums(SimpleNamespace(setattr=setattr, setitem=dict.__setitem__))  # type: ignore[no-untyped-call]
     if part == "cifar":
         image_data.write_cifar(data_dir, each=cifar_images)  # type: ignore[no-untyped-call]
@@ -198,7 +202,7 @@ def write_data(part: str, data_dir: str, cifar_images: int) -> None:
         return
     root, random, files = Path(data_dir, "imagenet"), np.random.default_rng(0), 32
     root.mkdir()
-    for number in range(files):  # enlarged, they are about as hard to read as photographs
+    for number in range(files):  # enlarged, they take about as long to decode as photographs
         pixels = random.integers(256, size=(141, 188, 3), dtype=np.uint8)
         Image.fromarray(pixels).resize((500, 375)).save(root / f"{number}.jpg", quality=85)
     image_data.WNIDS = {f"n{number:08d}": (number, 2, int(number <= 10)) for number in range(1, 1001)}
@@ -211,7 +215,7 @@ def write_data(part: str, data_dir: str, cifar_images: int) -> None:
 
 
 def overrides_of(part: str, small: bool, data_dir: str, given: list[str]) -> list[str]:
-    """The settings of a task, those given last."""
+    """Return the settings of a task as overrides; those given win."""
     texts = [*TASKS[part][0].split(), *(SMALL[part][0].split() if small else [])]
     texts += [] if part == "gpt" else [f"data_dir={data_dir}"]
     return [f"{key}={value}" for key, value in dict(text.split("=", 1) for text in [*texts, *given]).items()]
@@ -221,9 +225,9 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=TASKS, help="one part")
-    parser.add_argument("--steps", type=int, help="that are timed, of each part")
-    parser.add_argument("--small", action="store_true", help="small sizes, to try it out")
-    parser.add_argument("overrides", nargs="*", help="of the runs, such as workers=16")
+    parser.add_argument("--steps", type=int, help="how many steps of each part are timed")
+    parser.add_argument("--small", action="store_true", help="small sizes, for a trial")
+    parser.add_argument("overrides", nargs="*", help="settings of the runs, such as workers=16")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
@@ -232,7 +236,7 @@ def main() -> None:
         for part in [chosen.only] if chosen.only else TASKS:
             asked[part] = overrides_of(part, chosen.small, folder, chosen.overrides)
             write_data(part, folder, 200 if chosen.small else 2000)
-            build_parts(run_config(asked[part]))  # prepares the data, and says so
+            build_parts(run_config(asked[part]))  # prepares the data, and prints that it does
         gpu = torch.cuda.get_device_name() if DEVICE.type == "cuda" else f"no GPU ({platform.machine()})"
         print(f"torch {torch.__version__}, {gpu}, Python {platform.python_version()}, {os.cpu_count()} CPU cores\n")
         print("| what | a second (of its parts) | ms a step | steps | TFLOP/s | of the matrix rate | / bare |")

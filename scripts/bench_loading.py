@@ -1,7 +1,8 @@
-"""How much faster one process loads batches than one thread trains on them, for each task whose data need no download.
+"""Measures how much faster one process loads batches than one thread trains on them.
 
-Prints one line per task: batches per second of one loader process over steps per second of a bare loop with AdamW, the
-median of interleaved pairs, with the extremes. Exits with 1 if a median is below the target.
+Prints one line per task whose data need no download: batches per second of one loader process over steps per second of
+a bare loop with AdamW, as the median of interleaved pairs with the extremes. Exits with 1 if a median is below the
+target.
 """
 
 import argparse
@@ -16,48 +17,49 @@ from s3bench import catalog
 from s3bench.errors import UserError
 from s3bench.run.build import build_parts
 from s3bench.run.config.compose import run_config
-from tasks.loading import PREFETCH
+from tasks.data.loading import PREFETCH
 
 TARGET = 1.5
 
 
 def loading_rate(name: str, seconds: float) -> float:
-    """Batches per second that one loader process makes while nothing else waits for it."""
+    """Return how many batches per second one loader process makes while nothing else waits for it."""
     batches = build_parts(run_config([f"task={name}", "workers=1"])).task.batches(0)
-    for _ in range(2 * PREFETCH):  # past the start of the process, and the batches that it had made ahead
+    for _ in range(2 * PREFETCH):  # past the start of the process and the batches that it made ahead
         next(batches)
     began = time.perf_counter()
     for count in itertools.count(1):
         next(batches)
         if (passed := time.perf_counter() - began) > seconds:
             return count / passed
-    raise AssertionError("batches have no end")
+    raise AssertionError("itertools.count does not end")
 
 
 def training_rate(name: str, seconds: float) -> float:
-    """Steps per second of a bare loop on one batch that is there already."""
+    """Return how many steps per second a bare loop makes on one batch that is in memory already."""
     config = run_config([f"task={name}", "optimizer=adamw"])
-    task, optimizer_class, _, _ = build_parts(config)
+    parts = build_parts(config)
+    task = parts.task
     torch.manual_seed(0)
     model, batch = task.model(), next(task.batches(0))
-    optimizer = optimizer_class(model.parameters(), lr=config.task.lr)
+    optimizer = parts.optimizer(model.parameters(), lr=config.task.lr)
     began = time.perf_counter()
     for count in itertools.count():  # the first step is not counted
         if count == 1:
             began = time.perf_counter()
         optimizer.zero_grad()
-        task.loss(model, batch).backward()
+        task.loss(model, batch).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if count > 1 and (passed := time.perf_counter() - began) > seconds:
             return count / passed
-    raise AssertionError("a count has no end")
+    raise AssertionError("itertools.count does not end")
 
 
 def main() -> None:
-    """Measure each task."""
+    """Measure and print each task, and exit with 1 if one is too slow."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement, at least")
+    parser.add_argument("--seconds", type=float, default=1.0, help="minimum length of each measurement")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)

@@ -1,8 +1,8 @@
-"""The harness's own cost: a run's training time over that of a bare loop on the same task, optimizer and steps.
+"""Measures the harness's own cost: a run's training time over that of a bare loop.
 
-Prints one line per task: the median over interleaved pairs of (harness seconds / bare seconds), with the extremes. The
-bare loop is what one writes by hand: it trains, reads the loss of each step, and evaluates as often as the harness. It
-records nothing.
+Prints one line per task and optimizer: the median over interleaved pairs of (harness seconds / bare seconds), with the
+extremes. The bare loop is written by hand, for the same task, optimizer and steps: it trains, reads the loss of each
+step, and evaluates as often as the harness. It records nothing.
 """
 
 import argparse
@@ -20,11 +20,12 @@ from s3bench.run.one_run import run
 
 
 def bare_seconds(config: RunConfig) -> float:
-    """Seconds of a hand-written loop."""
-    task, optimizer_class, schedule, _ = build_parts(config)
+    """Return the seconds that a hand-written loop takes."""
+    parts = build_parts(config)
+    task = parts.task
     torch.manual_seed(config.seed)
     model = task.model()
-    optimizer = optimizer_class(model.parameters(), lr=config.task.lr)
+    optimizer = parts.optimizer(model.parameters(), lr=config.task.lr)
     batches = task.batches(0)
     losses = []
     began = time.perf_counter()
@@ -32,10 +33,10 @@ def bare_seconds(config: RunConfig) -> float:
         if step % config.eval_every == 0:
             task.evaluate(model)
         for group in optimizer.param_groups:
-            group["lr"] = config.task.lr * config.lr_multiplier * schedule(step, horizon=config.horizon)
+            group["lr"] = config.task.lr * config.lr_multiplier * parts.schedule(step, horizon=config.horizon)
         loss = task.loss(model, next(batches))
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         losses.append(loss.item())
     task.evaluate(model)
@@ -43,7 +44,7 @@ def bare_seconds(config: RunConfig) -> float:
 
 
 def harness_seconds(config: RunConfig) -> float:
-    """Seconds of the same in the harness: the loop with all it records, to the last evaluation."""
+    """Return the seconds that the harness's loop takes, with all that it records, up to the last evaluation."""
     with tempfile.TemporaryDirectory() as folder:
         config.results_dir = folder
         run(config)
@@ -51,7 +52,7 @@ def harness_seconds(config: RunConfig) -> float:
 
 
 def main() -> None:
-    """Measure each task."""
+    """Measure and print each task and optimizer."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("--steps", type=int, default=300)

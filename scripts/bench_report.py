@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from s3bench import record
+from s3bench.report.analysis.results import gather
 from s3bench.report.analysis.results_folder import MANY, read_runs
 from s3bench.report.analysis.tables import make_tables
 from s3bench.report.write import write_report
@@ -106,8 +107,8 @@ def measure(folder: str) -> None:
     processes = (os.cpu_count() or 1) if len(runs) >= MANY else 0
     print(f"{len(runs)} runs by {max(1, processes)} processes; at most {largest_mib(processes):.0f} MiB in all so far")
     with timed("tables"):
-        make_tables(runs)
-    some = [record.step_arrays(run.row["folder"], ["loss", "grad_norm"]) for run in runs[:20]]
+        make_tables(gather(runs))
+    some = [record.step_arrays(run.folder, ["loss", "grad_norm"]) for run in runs[:20]]
     for name, function in (
         ("find_spikes", lambda: [find_spikes(one["loss"]) for one in some]),
         ("published definitions", lambda: [published.counts(one["loss"], one["grad_norm"]) for one in some]),

@@ -1,6 +1,6 @@
-"""What the wandb mirror, offline, costs a run: the share of its training loop's time that is spent in the tracker.
+"""Measures what the offline wandb mirror costs a run: the share of the training loop's time spent in the tracker.
 
-Prints one line per task: the median over runs, with the extremes. wandb's own process beside it is not counted.
+Prints one line per task: the median over runs, with the extremes. Time in wandb's own process is not counted.
 """
 
 import argparse
@@ -19,13 +19,13 @@ LOGS = ("log_steps", "log_eval", "log_spike")
 
 
 class Clock:
-    """Sums up the seconds within functions."""
+    """Adds up the seconds spent in functions."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
 
     def timed(self, function: Callable[..., None]) -> Callable[..., None]:
-        """The function, timed."""
+        """Return the function with its time added up."""
 
         def call(*arguments: Any) -> None:
             began = time.perf_counter()
@@ -36,7 +36,7 @@ class Clock:
 
 
 def share(task: str, steps: int) -> tuple[float, float]:
-    """The tracker's share of the loop's seconds, evaluations and records included, and those seconds."""
+    """Return the tracker's share of the loop's seconds (evaluations and recording included), and those seconds."""
     clock = Clock()
     originals = {name: getattr(WandbTracker, name) for name in LOGS}
     for name, function in originals.items():
@@ -50,7 +50,7 @@ def share(task: str, steps: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Measure each task."""
+    """Measure and print each task."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--steps", type=int, default=500)

@@ -1,7 +1,7 @@
 """Makes a Weights & Biases workspace and a report for runs of tracker=wandb; docs/dashboards.md shows them.
 
 python scripts/wandb_dashboard.py --entity TEAM --project s3bench --experiment quickstart
-python scripts/wandb_dashboard.py --experiment quickstart --json dashboard.json    nothing is sent
+python scripts/wandb_dashboard.py --experiment quickstart --json dashboard.json    sends nothing
 """
 
 import argparse
@@ -23,25 +23,23 @@ except ModuleNotFoundError:
     print("a dashboard needs wandb-workspaces: pip install 's3bench[dashboards]'", file=sys.stderr)
     raise SystemExit(2) from None
 
-GROUPING = ("names.task", "names.optimizer", "lr_multiplier")  # of the runs; what is left in a group are the seeds
-MOST = 100  # groups that a panel shows; wandb's own 10 are fewer than a sweep has
-COLUMNS = 3  # panels beside each other in the workspace; the package sets as many in the report
+GROUPING = ("names.task", "names.optimizer", "lr_multiplier")  # of the runs; a group then holds the seeds
+MAX_GROUPS = 100  # groups or runs that a panel shows; wandb's default of 10 is too few for a sweep
+COLUMNS = 3  # panels side by side in the workspace, as many as the package puts in a report
 
 
 def sections() -> dict[str, list[Any]]:
-    """The panels by section; where a panel names no grouping of its own, it follows that of the runs."""
+    """Return the panels by section. A panel without a grouping of its own follows that of the runs."""
     return {
         "Training loss": [
             _lines("Loss: median and range of the seeds", "train/loss"),
-            _lines("Least and largest loss of ten steps", "train/loss_min", "train/loss_max"),
-            _lines(
-                "Loss by optimizer, all multipliers that are shown", "train/loss", groupby=wr.Config("names.optimizer")
-            ),
+            _lines("Smallest and largest loss of ten steps", "train/loss_min", "train/loss_max"),
+            _lines("Loss by optimizer, all multipliers shown", "train/loss", groupby=wr.Config("names.optimizer")),
         ],
         "Spike rates": [
             _bars("Spikes per 10,000 steps", "spikes_per_10k"),
             _bars(
-                "Spikes per 10,000 steps by optimizer, all multipliers that are shown",
+                "Spikes per 10,000 steps by optimizer, all multipliers shown",
                 "spikes_per_10k",
                 groupby=wr.Config("names.optimizer"),
             ),
@@ -65,7 +63,7 @@ def sections() -> dict[str, list[Any]]:
 
 
 def workspace(entity: str, project: str, experiment: str | None) -> ws.Workspace:
-    """The panels as a workspace: beside them is the table of the runs, where their grouping and filter are changed."""
+    """Return the panels as a workspace, with the table of the runs beside them to change grouping and filter."""
     return ws.Workspace(
         entity=entity,
         project=project,
@@ -79,16 +77,16 @@ def workspace(entity: str, project: str, experiment: str | None) -> ws.Workspace
             )
             for title, panels in sections().items()
         ],
-        settings=ws.WorkspaceSettings(x_axis="step", max_runs=MOST),
+        settings=ws.WorkspaceSettings(x_axis="step", max_runs=MAX_GROUPS),
         runset_settings=ws.RunsetSettings(filters=_filters(experiment), groupby=[ws.Config(key) for key in GROUPING]),
     )
 
 
 def report(entity: str, project: str, experiment: str | None) -> wr.Report:
-    """The panels as a report: a page for somebody else, each section with its own table of the runs."""
+    """Return the panels as a report: a page to share, with a table of the runs in each section."""
     blocks: list[Any] = []
     for title, panels in sections().items():
-        runs = wr.Runset(  # without a project of its own: the report's
+        runs = wr.Runset(  # without a project: the report's
             name=experiment or "Runs",
             filters=_filters(experiment),
             groupby=[f"config.{key}" for key in GROUPING],
@@ -102,23 +100,23 @@ def _name(experiment: str | None) -> str:
 
 
 def _filters(experiment: str | None) -> list[Any]:
-    """The runs of an experiment: tracking.py names their group after it."""
+    """Return the filter for the runs of an experiment, after which the tracker names their group."""
     if experiment is None:
         return []
-    if not re.fullmatch(r"[\w./-]+", experiment):  # the package writes it into an expression, unescaped
-        raise UserError(f"--experiment is {experiment!r}; a name has letters, digits and _ - . / alone")
+    if not re.fullmatch(r"[\w./-]+", experiment):  # the package puts it into an expression, unescaped
+        raise UserError(f"--experiment is {experiment!r}; a name may have only letters, digits and _ - . /")
     return [ws.Metric("Group") == experiment]
 
 
 def specification(view: Any) -> dict[str, Any]:
-    """What is sent for a workspace or report, by the package's own model of it; the ids are new each time."""
+    """Return what is sent for a workspace or report, by the package's own model of it. Its ids are new at each call."""
     model = view._to_model()
     spec = model.spec.model_dump_json(by_alias=True, exclude_none=True)
     return {"displayName": model.display_name, "spec": json.loads(spec)}
 
 
 def _lines(title: str, *metrics: str, log_y: bool = True, **settings: Any) -> wr.LinePlot:
-    """Metrics over the steps; no smoothing, and of many points the extremes stay, for a spike must not vanish."""
+    """Return a panel of metrics over the steps. Extremes are kept and nothing is smoothed, or spikes would vanish."""
     return wr.LinePlot(
         title=title,
         x="step",
@@ -128,33 +126,33 @@ def _lines(title: str, *metrics: str, log_y: bool = True, **settings: Any) -> wr
         groupby_rangefunc="minmax",
         smoothing_type="none",
         point_visualization_method="bucketing-gorilla",
-        max_runs_to_show=MOST,
+        max_runs_to_show=MAX_GROUPS,
         **settings,
     )
 
 
 def _bars(title: str, metric: str, **settings: Any) -> wr.BarPlot:
-    """The mean of a summary's value over a group, and its range."""
+    """Return a panel with the mean and the range of a summary's value in each group."""
     return wr.BarPlot(
         title=title,
         metrics=[metric],
         groupby_aggfunc="mean",
         groupby_rangefunc="minmax",
-        max_runs_to_show=MOST,
-        max_bars_to_show=MOST,
+        max_runs_to_show=MAX_GROUPS,
+        max_bars_to_show=MAX_GROUPS,
         **settings,
     )
 
 
 def _against_multiplier(title: str, metric: str, log_y: bool = False) -> wr.ScatterPlot:
-    """A point for each run."""
+    """Return a panel with a point for each run."""
     return wr.ScatterPlot(
         title=title, x=wr.Config("lr_multiplier"), y=wr.SummaryMetric(metric), log_x=True, log_y=log_y
     )
 
 
 def _sensitivity() -> wr.ParallelCoordinatesPlot:
-    """A line for each run, from its settings to what came of it."""
+    """Return a panel with a line for each run, from its settings to its results."""
     return wr.ParallelCoordinatesPlot(
         title="From optimizer, multiplier and seed to loss and spikes",
         columns=[
@@ -168,7 +166,7 @@ def _sensitivity() -> wr.ParallelCoordinatesPlot:
 
 
 def _picture(number: int) -> wr.LinePlot:
-    """The loss around a spike of each run, not grouped: they lie at different steps."""
+    """Return a panel with the loss around one spike of each run, not grouped: the spikes are at different steps."""
     return wr.LinePlot(
         title=f"Spike {number} of each run",
         x=f"spikes/{number}/step",
@@ -182,25 +180,27 @@ def _picture(number: int) -> wr.LinePlot:
 
 
 def save(chosen: argparse.Namespace, views: dict[str, Any]) -> None:
-    """Send both; the package prints where they are. Raises UserError where the server has no such project."""
+    """Send both views; the package prints their addresses. Raises UserError if the server does not have the project."""
     projects = [project.name for project in wandb.Api().projects(chosen.entity)]
-    if chosen.project not in projects:  # the package would make a new one
+    if chosen.project not in projects:  # the package would create it
         raise unknown("project", chosen.project, projects)
     for view in views.values():
         view.save()
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code 0 when it is made, 1 when wandb refuses, 2 for a mistake of the user's."""
+    """Make the views; return the exit code: 0 when done, 1 if wandb refuses, 2 for a user's mistake."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--entity", help="account or team whose project it is")
+    parser.add_argument("--entity", help="account or team that owns the project")
     parser.add_argument("--project", default="s3bench", help="as in tracker.project (default: %(default)s)")
-    parser.add_argument("--experiment", help="the runs of this one only")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the specification there, send nothing")
+    parser.add_argument("--experiment", help="show only the runs of this experiment")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the specification to this file, and send nothing"
+    )
     chosen = parser.parse_args(arguments)
     try:
         if chosen.entity is None and chosen.json is None:
-            raise UserError("--entity is missing: the account or team whose project it is (wandb.ai/ENTITY/PROJECT)")
+            raise UserError("--entity is missing: the account or team that owns the project (wandb.ai/ENTITY/PROJECT)")
         views = {
             "workspace": workspace(chosen.entity or "", chosen.project, chosen.experiment),
             "report": report(chosen.entity or "", chosen.project, chosen.experiment),
@@ -210,7 +210,7 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             text = json.dumps({name: specification(view) for name, view in views.items()}, indent=2)
             chosen.json.write_text(text + "\n", encoding="utf-8")
-    except Exception as error:  # wandb's errors have no base class in common
+    except Exception as error:  # wandb's errors share no base class
         if os.environ.get("S3BENCH_DEBUG"):
             raise
         print(f"wandb_dashboard: {one_line(error)}", file=sys.stderr)

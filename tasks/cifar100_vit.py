@@ -1,26 +1,31 @@
-"""CIFAR-100 with a vision transformer for small images."""
+"""Trains a vision transformer for small images on CIFAR-100."""
 
 from torch import nn
 
-from tasks.cifar import CROP, SIZE, cifar
-from tasks.images import ImageTask
-from tasks.vit import ViT
+from tasks.data.cifar import CROP, SIZE, cifar
+from tasks.data.images import ImageTask
+from tasks.models.vit import ViT
 
 
 class Cifar100ViT(ImageTask):
-    """By default of the shape of ViT-Lite-7/4 (Hassani et al. 2021); random crops and mirror images.
+    """Classifies CIFAR-100 with torchvision's VisionTransformer, on random crops and mirror images.
 
-    The model is torchvision's VisionTransformer.
+    The defaults give the shape of ViT-Lite-7/4 (Hassani et al. 2021).
 
     Args:
-        seed: of the order of the images, the crops and the mirroring.
+        seed: seeds the order of the images, the crops and the mirroring.
         data_dir: folder of the data.
-        download: whether data that are missing may be downloaded.
-        batch: images a step.
-        patch: side of a patch, in pixels.
-        width, depth, heads: of the transformer.
-        hidden: of its hidden layers, in widths.
-        workers: processes that make the batches.
+        download: whether missing data may be downloaded.
+        batch: images per step, from 1 to 50,000.
+        patch: side of a patch, in pixels; it must divide 32.
+        width: width of the transformer.
+        depth: number of blocks, at least 1.
+        heads: attention heads; they must divide `width`.
+        hidden: width of each block's hidden layer, in units of `width`; at least 1.
+        workers: processes that make the batches; 0 means the training process.
+
+    Raises:
+        ValueError: an argument is outside its range, or the data are missing or damaged.
     """
 
     def __init__(
@@ -42,5 +47,5 @@ class Cifar100ViT(ImageTask):
         self.vit = ViT(size=SIZE, channels=3, classes=100, **shape)
 
     def model(self) -> nn.Module:
-        """The transformer, for images of shape (n, 3, 32, 32)."""
+        """Return a new transformer, for images of shape (n, 3, 32, 32)."""
         return self.vit.model()

@@ -1,22 +1,27 @@
-"""CIFAR-10 with ResNet-18."""
+"""Trains ResNet-18 on CIFAR-10."""
 
 from torch import nn
 
-from tasks.cifar import CROP, cifar
-from tasks.images import ImageTask
-from tasks.resnet import RESNET18, resnet
+from tasks.data.cifar import CROP, cifar
+from tasks.data.images import ImageTask
+from tasks.models.resnet import RESNET18, resnet
 
 
 class Cifar10ResNet18(ImageTask):
-    """ResNet-18 with the beginning that small images need; random crops and mirror images (He et al. 2016).
+    """Classifies CIFAR-10 with ResNet-18, on random crops and mirror images (He et al. 2016).
+
+    The network's first layer is that for small images, see `resnet`.
 
     Args:
-        seed: of the order of the images, the crops and the mirroring.
+        seed: seeds the order of the images, the crops and the mirroring.
         data_dir: folder of the data.
-        download: whether data that are missing may be downloaded.
-        batch: images a step.
-        width: channels of the first stage; ResNet-18 has 64.
-        workers: processes that make the batches.
+        download: whether missing data may be downloaded.
+        batch: images per step, from 1 to 50,000.
+        width: channels of the first stage, at least 1; ResNet-18 has 64.
+        workers: processes that make the batches; 0 means the training process.
+
+    Raises:
+        ValueError: an argument is outside its range, or the data are missing or damaged.
     """
 
     def __init__(
@@ -35,5 +40,5 @@ class Cifar10ResNet18(ImageTask):
         self.width = width
 
     def model(self) -> nn.Module:
-        """The network, for images of shape (n, 3, 32, 32)."""
+        """Return a new network, for images of shape (n, 3, 32, 32)."""
         return resnet(3, 10, width=self.width, blocks=RESNET18)

@@ -1,4 +1,4 @@
-"""Handwritten digits, all of them at every step, with a small multilayer perceptron."""
+"""Trains a small multilayer perceptron on handwritten digits, all of them at every step."""
 
 import itertools
 from collections.abc import Iterator
@@ -6,20 +6,24 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from tasks.digits import CLASSES, SIZE, digits
-from tasks.images import ImageTask
-from tasks.loading import Batch
+from tasks.data.digits import CLASSES, SIZE, digits
+from tasks.data.images import ImageTask
+from tasks.data.loading import Batch
 
 
 class DigitsMLP(ImageTask):
-    """Ten classes, gradient descent without noise: every batch is the whole of the training images, unchanged.
+    """Classifies handwritten digits without gradient noise: every batch holds all training images, unchanged.
 
-    The training loss falls by orders of magnitude, and late in training it jumps up by orders of magnitude, as adaptive
-    optimizers do at the edge of stability (Cohen et al. 2022, "Adaptive gradient methods at the edge of stability").
+    The training loss falls by orders of magnitude, and late in training it jumps up by orders of magnitude, as it does
+    with adaptive optimizers at the edge of stability (Cohen et al. 2022, "Adaptive gradient methods at the edge of
+    stability").
 
     Args:
-        seed: without effect on the data, which know no chance.
-        width: of the two hidden layers.
+        seed: without effect on the data, which are not random.
+        width: width of the two hidden layers, at least 1.
+
+    Raises:
+        ValueError: `width` is below 1.
     """
 
     def __init__(self, seed: int, *, width: int = 64) -> None:
@@ -29,18 +33,21 @@ class DigitsMLP(ImageTask):
         self.width = width
 
     def batches(self, start_step: int, rows: slice = slice(None)) -> Iterator[Batch]:
-        """Endless (images, labels), the same at every step, of which `rows` are given; see ImageTask."""
+        """Yield `rows` of the batch (images, labels), the same at every step, without end; see ImageTask."""
         del start_step
         return itertools.repeat(self._batch(0, rows))
 
     def model(self) -> nn.Module:
-        """The perceptron, for images of shape (n, 1, 8, 8)."""
+        """Return a new perceptron, for images of shape (n, 1, 8, 8)."""
         width = self.width
         layers = [nn.Linear(SIZE * SIZE, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()]
         return nn.Sequential(nn.Flatten(), *layers, nn.Linear(width, CLASSES))
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Also the training loss: it alone says how far the optimizer came, for the held-out loss rises in the end."""
+        """Return the training loss as well.
+
+        It alone shows how far the optimizer came, because the held-out loss rises in the end.
+        """
         batch = tuple(tensor.to(next(model.parameters()).device) for tensor in next(self.batches(0)))
         return {**super().evaluate(model), "train_loss": self.loss(model, batch).item()}

@@ -1,23 +1,24 @@
-"""Handwritten digits with a small vision transformer."""
+"""Trains a small vision transformer on handwritten digits."""
 
 from torch import nn
 
-from tasks.digits import CLASSES, SIZE, digits
-from tasks.images import ImageTask
-from tasks.vit import ViT
+from tasks.data.digits import CLASSES, SIZE, digits
+from tasks.data.images import ImageTask
+from tasks.models.vit import ViT
 
 
 class DigitsViT(ImageTask):
-    """Ten classes; training images are shifted, so that the model cannot merely memorise them.
-
-    The model is torchvision's VisionTransformer.
+    """Classifies handwritten digits with torchvision's VisionTransformer; shifts keep it from simply memorising images.
 
     Args:
-        seed: of the order of the images and of their shifts.
-        batch: images a step.
-        shift, patch: largest shift in each direction and side of a patch, in pixels.
-        width, depth, heads: of the transformer; its hidden layers are 4 widths wide.
-        workers: processes that make the batches.
+        seed: seeds the order of the images and their shifts.
+        batch: images per step, from 1 to 1,437.
+        shift, patch: largest shift in each direction (0 to 7) and side of a patch (it must divide 8), in pixels.
+        width, depth, heads: of the transformer; heads must divide width, and hidden layers are 4 times as wide.
+        workers: processes that make the batches; 0 means the training process.
+
+    Raises:
+        ValueError: an argument is outside its range.
     """
 
     def __init__(
@@ -36,5 +37,5 @@ class DigitsViT(ImageTask):
         self.vit = ViT(size=SIZE, channels=1, classes=CLASSES, patch=patch, width=width, depth=depth, heads=heads)
 
     def model(self) -> nn.Module:
-        """The transformer, for images of shape (n, 1, 8, 8)."""
+        """Return a new transformer, for images of shape (n, 1, 8, 8)."""
         return self.vit.model()

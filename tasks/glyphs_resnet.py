@@ -1,19 +1,22 @@
-"""Distorted characters with a narrow ResNet-18."""
+"""Trains a narrow ResNet-18 on distorted characters."""
 
 from torch import nn
 
-from tasks.glyphs import CHARACTERS, Glyphs
-from tasks.resnet import RESNET18, resnet
+from tasks.data.glyphs import CHARACTERS, Glyphs
+from tasks.models.resnet import RESNET18, resnet
 
 
 class GlyphsResNet(Glyphs):
-    """ResNet-18 for small images, `width` channels in its first stage: 64 is ResNet-18 itself.
+    """Classifies distorted characters with a ResNet-18 for small images.
 
     Args:
-        seed: of the characters, fonts and distortions.
-        batch: images a step.
-        width: channels of the first stage.
-        workers: processes that make the batches.
+        seed: seeds the characters, fonts and distortions.
+        batch: images per step, at least 1.
+        width: channels of the first stage, at least 1; ResNet-18 itself has 64.
+        workers: processes that make the batches; 0 means the training process.
+
+    Raises:
+        ValueError: an argument is outside its range, or a font cannot be read.
     """
 
     def __init__(self, seed: int, *, batch: int = 32, width: int = 8, workers: int = 0) -> None:
@@ -23,5 +26,5 @@ class GlyphsResNet(Glyphs):
         self.width = width
 
     def model(self) -> nn.Module:
-        """The network, for images of shape (n, 1, 32, 32)."""
+        """Return a new network, for images of shape (n, 1, 32, 32)."""
         return resnet(1, len(CHARACTERS), width=self.width, blocks=RESNET18)

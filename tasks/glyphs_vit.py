@@ -1,20 +1,25 @@
-"""Distorted characters with a small vision transformer."""
+"""Trains a small vision transformer on distorted characters."""
 
 from torch import nn
 
-from tasks.glyphs import CHARACTERS, SIZE, Glyphs
-from tasks.vit import ViT
+from tasks.data.glyphs import CHARACTERS, SIZE, Glyphs
+from tasks.models.vit import ViT
 
 
 class GlyphsViT(Glyphs):
-    """The model is torchvision's VisionTransformer.
+    """Classifies distorted characters with torchvision's VisionTransformer.
 
     Args:
-        seed: of the characters, fonts and distortions.
-        batch: images a step.
-        patch: side of a patch, in pixels.
-        width, depth, heads: of the transformer; its hidden layers are 4 widths wide.
-        workers: processes that make the batches.
+        seed: seeds the characters, fonts and distortions.
+        batch: images per step, at least 1.
+        patch: side of a patch, in pixels; it must divide 32.
+        width: width of the transformer; its hidden layers are 4 times as wide.
+        depth: number of blocks, at least 1.
+        heads: attention heads; they must divide `width`.
+        workers: processes that make the batches; 0 means the training process.
+
+    Raises:
+        ValueError: an argument is outside its range, or a font cannot be read.
     """
 
     def __init__(
@@ -33,5 +38,5 @@ class GlyphsViT(Glyphs):
         self.vit = ViT(size=SIZE, channels=1, classes=classes, patch=patch, width=width, depth=depth, heads=heads)
 
     def model(self) -> nn.Module:
-        """The transformer, for images of shape (n, 1, 32, 32)."""
+        """Return a new transformer, for images of shape (n, 1, 32, 32)."""
         return self.vit.model()

@@ -1,4 +1,4 @@
-"""A noisy quadratic with a known optimum: milliseconds a run, for tests and for seeing an update rule bare."""
+"""Minimises a noisy quadratic with a known optimum: a run takes milliseconds, for tests and to study an update rule."""
 
 import hashlib
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class Point(nn.Module):
-    """A model that is one vector."""
+    """Holds one vector as its only parameter."""
 
     def __init__(self, x: Tensor) -> None:
         super().__init__()
@@ -17,28 +17,34 @@ class Point(nn.Module):
 
 
 class Quadratic:
-    """loss(x) = 1/2 Σ h_i (x_i - z_i)², z ~ N(0, noise²) anew at each step, h spaced evenly in the logarithm.
+    """Minimises loss(x) = 1/2 Σ h_i (x_i - z_i)², with z ~ N(0, noise²) drawn at each step.
+
+    The curvatures h_i are evenly spaced in the logarithm.
 
     Args:
-        seed: of the noise.
-        dim: number of parameters.
-        condition: largest over smallest curvature; the largest is 1.
-        noise: standard deviation of each batch's optimum around 0, in the unit of x; x starts at N(0, 1).
+        seed: seeds the noise.
+        dim: number of parameters, at least 1.
+        condition: ratio of the largest to the smallest curvature, at least 1; the largest is 1.
+        noise: standard deviation of each batch's optimum around 0, at least 0, in the unit of x; x starts at N(0, 1).
+
+    Raises:
+        ValueError: an argument is outside its range.
     """
 
     def __init__(self, seed: int, *, dim: int = 32, condition: float = 100.0, noise: float = 0.1) -> None:
-        if dim < 1 or condition < 1 or noise < 0:
-            raise ValueError(f"dim {dim}, condition {condition}, noise {noise}; they must be at least 1, 1 and 0")
+        for name, value, least in (("dim", dim, 1), ("condition", condition, 1), ("noise", noise, 0)):
+            if value < least:
+                raise ValueError(f"{name} is {value}; it must be at least {least}")
         self.seed = seed
         self.noise = noise
         self.curvatures = torch.logspace(0, -float(np.log10(condition)), dim)
 
     def model(self) -> Point:
-        """A model whose one parameter is x, shape (dim,)."""
+        """Return a model with one parameter x, shape (dim,)."""
         return Point(torch.randn(len(self.curvatures)))
 
     def batches(self, start_step: int) -> Iterator[tuple[Tensor]]:
-        """Endless (z,), z of shape (dim,)."""
+        """Yield (z,) without end; z has shape (dim,)."""
         step = start_step
         while True:
             z = self.noise * np.random.default_rng([self.seed, step]).standard_normal(len(self.curvatures))
@@ -46,14 +52,14 @@ class Quadratic:
             step += 1
 
     def loss(self, model: Point, batch: tuple[Tensor]) -> Tensor:
-        """The batch's loss, 0-d."""
+        """Return the loss of a batch, 0-d."""
         return 0.5 * (self.curvatures.to(batch[0]) * (model.x - batch[0]) ** 2).sum()
 
     def evaluate(self, model: Point) -> dict[str, float]:
-        """The loss without noise, and the distance ‖x‖ to the optimum."""
+        """Return the loss without noise and the distance ‖x‖ to the optimum."""
         x = model.x.detach().cpu()
         return {"loss": float(0.5 * (self.curvatures * x**2).sum()), "distance": float(x.norm())}
 
     def fingerprint(self) -> str:
-        """Of the curvatures and the noise."""
+        """Return a digest of the curvatures and the noise."""
         return hashlib.sha256(self.curvatures.numpy().tobytes() + repr(self.noise).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""The source of Python's standard library (about 11 MB on every machine that runs Python) with a small GPT."""
+"""Trains a small GPT on the source of Python's standard library: about 11 MB on every machine that runs Python."""
 
 import hashlib
 import os
@@ -10,28 +10,34 @@ from typing import ClassVar
 import numpy as np
 from torch import nn
 
-from tasks.gpt import GPT
-from tasks.prepare import prepared
-from tasks.tokens import ID, PARTS, TokenTask, check_sizes, write_facts
+from tasks.data.prepare import prepare
+from tasks.data.tokens import ID, PARTS, TokenTask, check_sizes, write_facts
+from tasks.models.gpt import GPT
 
-# Not the language's own library, or not on every installation.
+# Folders that do not belong to the standard library, or are not part of every installation.
 LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idlelib", "__pycache__"}
 
 
 class SourceGPT(TokenTask):
-    """Predicts the next token of Python source, in windows of `context` tokens at random places.
+    """Predicts the next token of Python source, in windows of `context` tokens at random positions.
 
     The text is encoded once by byte-pair encoding, kept under `data_dir` and memory-mapped. One file in twenty, chosen
-    by its name, is held out. The text is that of the Python that runs: its fingerprint stands in every record.
+    by a hash of its name, is held out. The text is the library of the running Python; its fingerprint is in every
+    record.
 
     Args:
-        seed: of the places of the windows.
+        seed: seeds the positions of the windows.
         data_dir: folder for the encoded text.
-        vocab_size: tokens of the encoding; 256 is plain bytes.
-        batch: windows a step.
-        context: tokens a window.
-        width, depth, heads: of the transformer.
-        workers: processes that make the batches.
+        vocab_size: size of the encoding's vocabulary, from 256 (plain bytes) to 65,536.
+        batch: windows per step, at least 1.
+        context: tokens per window, at least 1.
+        width: width of the transformer.
+        depth: number of blocks, at least 1.
+        heads: attention heads; they must divide `width`.
+        workers: processes that make the batches; 0 means the training process.
+
+    Raises:
+        ValueError: an argument is outside its range, or the text is missing, damaged or cannot be written.
     """
 
     network: ClassVar[type[nn.Module]] = GPT
@@ -63,31 +69,32 @@ class SourceGPT(TokenTask):
 
 
 def encoded_source(data_dir: Path, vocab_size: int) -> Path:
-    """The folder with the encoded source (see tokens.py); made on the first call.
+    """Return the folder with the encoded source (see tokens.py); the first call makes it.
 
-    Raises ValueError if this Python has no source of its library, or the folder cannot be made.
+    Raises ValueError if this Python lacks its library's source, or the folder cannot be made.
     """
     library = Path(sysconfig.get_path("stdlib"))
     files = []
-    for place, folders, names in os.walk(library):
-        folders[:] = set(folders) - LEFT_OUT  # not descended into
-        files += [Path(place, name) for name in names if name.endswith(".py")]
+    for folder, subfolders, names in os.walk(library):
+        subfolders[:] = set(subfolders) - LEFT_OUT  # os.walk does not enter those
+        files += [Path(folder, name) for name in names if name.endswith(".py")]
     files.sort()
     if not files:
-        raise ValueError(f"no Python source in {library}; source_gpt needs a Python with its library's source")
+        raise ValueError(f"there is no Python source in {library}; use a Python that has the source of its library")
     sizes = {file: file.stat().st_size for file in files}
     listing = "".join(f"{file.relative_to(library)} {size}\n" for file, size in sizes.items())
     identity = hashlib.sha256(f"vocab_size {vocab_size}\n{listing}".encode()).hexdigest()[:16]
-    return prepared(
+    return prepare(
         data_dir / f"python-source-{vocab_size}-{identity}",
         lambda draft: _encode(files, library, vocab_size, draft),
-        what=f"Python source in {vocab_size} tokens",
-        needs=ID.itemsize * sum(sizes.values()),
+        description=f"Python source in {vocab_size} tokens",
+        needed_bytes=ID.itemsize * sum(sizes.values()),
     )
 
 
 def _encode(files: list[Path], library: Path, vocab_size: int, folder: Path) -> None:
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # else it warns when the loader's workers fork
+    """Train the byte-pair encoding and write the encoded files into a folder."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # otherwise it warns when the workers are forked
     from tokenizers import ByteLevelBPETokenizer
 
     texts: dict[str, list[str]] = {part: [] for part in PARTS}

@@ -1,4 +1,4 @@
-"""The README and the docs: every command composes, every Python block runs, every example file works."""
+"""The README, the docs and their like: commands compose, Python blocks run, examples work, links lead somewhere."""
 
 import itertools
 import re
@@ -6,9 +6,12 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from s3bench import catalog
 from s3bench.cli import parse
@@ -18,7 +21,8 @@ from s3bench.run.config.grid import run_configs
 from scripts import spikes_by_seed
 from tests.conftest import ROOT
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+ROOT_PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+PAGES = [*(ROOT / name for name in ROOT_PAGES), *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def blocks(page, language):
@@ -26,7 +30,8 @@ def blocks(page, language):
 
 
 def commands(page):
-    lines = [line.split(" #")[0].strip() for block in blocks(page, "bash") for line in block.splitlines()]
+    text = "\n".join(blocks(page, "bash")).replace("\\\n", " ")
+    lines = [line.split(" #")[0].strip() for line in text.splitlines()]
     return [shlex.split(line)[1:] for line in lines if line.startswith("s3bench ")]
 
 
@@ -93,10 +98,53 @@ def test_an_optimizer_of_ones_own_is_put_against_the_field_as_the_docs_say(tmp_p
         assert "my_optimizer" in set(pd.read_csv(tables / f"{name}.csv").optimizer)
 
 
-def test_links_lead_somewhere():
-    for page in PAGES:
-        for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+def anchors(page):
+    """The anchors of a page's headings, as a Git host makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target, anchor in re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", page.read_text(encoding="utf-8")):
+        file = page.parent / target if target else page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), f"{target}#{anchor}"
+
+
+def test_the_docs_build_without_a_warning(tmp_path):
+    build = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", ROOT / "docs", tmp_path / "html"]
+    result = subprocess.run(build, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "find_spikes" in (tmp_path / "html" / "api" / "spikes.html").read_text(encoding="utf-8")
+
+
+def test_make_help_names_every_target():
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert [line.split()[1] for line in shown.splitlines()] == targets
+
+
+def test_the_citation_and_the_changelog_have_the_packages_version():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert citation["version"] == version
+    assert re.findall(r"^## (\S+)", changelog, flags=re.MULTILINE)[0] == version
+
+
+@pytest.mark.parametrize("form", ["new_task", "new_optimizer", "doubtful_verdict"])
+def test_every_issue_form_asks_for_the_version(form):
+    file = ROOT / ".github" / "ISSUE_TEMPLATE" / f"{form}.yml"
+    fields = yaml.safe_load(file.read_text(encoding="utf-8"))["body"]
+    assert "version" in [field.get("id") for field in fields if field.get("validations") == {"required": True}]
+
+
+def test_the_hooks_are_tools_of_the_environment():
+    (local,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    for hook in local["hooks"]:
+        assert hook["language"] == "system"  # needs no network
+        assert Path(sys.executable).with_name(hook["entry"].split()[0]).exists()
 
 
 def test_the_readmes_table_is_the_measured_one():

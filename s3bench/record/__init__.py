@@ -1,4 +1,7 @@
-"""The record: all that passes between the run and the report. Outside of this package nothing knows its files."""
+"""The record: everything that passes between a run and a report. No code outside of this package knows its files.
+
+Other rooms import from here, or the submodules identity, lease and targets.
+"""
 
 from s3bench.record.config_file import load_config as load_config
 from s3bench.record.files import DIVERGED as DIVERGED

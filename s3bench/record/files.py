@@ -1,30 +1,31 @@
-"""The files of a run: the only code that knows their names, how they are written, and how they are read back.
+"""The files of a run: their names, and how they are written. No other code knows them.
 
     results/<experiment>/<run_id>/
-        config.yaml     the resolved config; its presence makes the folder a record; its first line is a comment with
-                        the names and axes of the run, for those who look at many
+        config.yaml     the resolved config; a folder that has one is a record; its first line is a comment with the
+                        names and axes of the run, for code that looks at many runs
         steps.parquet   one row per step: step, loss, lr, grad_norm and, on measured steps, update_rms, update_max,
                         update_above_1 and param_max
         evals.parquet   one row per evaluation: step, loss and the task's metrics
-        summary.json    state, steps, versions, ...; written last and atomically: where it is, the run is over
+        summary.json    state, steps, versions, ...; written last and atomically: where it exists, the run is over
         error.txt       of a failed run: the cause on the first line, then the traceback
         log.txt         what the run printed, if it printed anything
 
 While a run is under way:
 
-        lease.N              who trains it, see lease.py; N counts the processes that have
-        steps.N.jsonl, evals.N.jsonl   the rows of the Nth process; the first line says from which step it went on
-        checkpoint.STEP.pt   the last two, see checkpoint.py; .unfit those that did not fit the model or optimizer
+        lease.N              the process that trains it, see lease.py; N counts the processes that have done so
+        steps.N.jsonl, evals.N.jsonl   the rows of the Nth process; the first line holds the step from which it trained
+        checkpoint.STEP.pt   the last two, see s3bench/run/checkpoint.py; .unfit: did not fit the model or optimizer
 
-Rows are only ever appended, each process to files of its own: rows from the step on at which a later process went on
-do not count.
+Rows are only ever appended, by each process to files of its own. Where a later process resumed from an earlier step,
+the rows of the processes before it count up to that step.
 """
 
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from s3bench.errors import UserError
 from s3bench.record import identity
@@ -34,78 +35,86 @@ STEPS, EVALS, ROWS = "steps", "evals", ".jsonl"
 
 MISSING, RUNNING, FINISHED, DIVERGED, FAILED = "missing", "running", "finished", "diverged", "failed"
 STATES = (FINISHED, DIVERGED, FAILED, RUNNING, MISSING)
-OVER = (FINISHED, DIVERGED)  # states with a result
+OVER = (FINISHED, DIVERGED)  # the states that have a result
+
+ERROR_LENGTH = 200  # characters of a library's error in a message of one line
 
 
 def folder_of(config: dict[str, Any]) -> Path:
-    """Where the record of a run is, or would be."""
+    """Return the folder of a run's record, whether it exists or not."""
     return Path(config["results_dir"], config["run_id"])
 
 
-def refuse_other_version(places: Iterable[Path]) -> None:
-    """Raise UserError if a results folder has a record of another version of s3bench, to be seen by its name."""
-    for place in places:
-        for name in folder_names(place):
-            if identity.WITHOUT_CODE.fullmatch(name) and (place / name / CONFIG).exists():
-                raise other_version(place / name)
+def refuse_other_version(results_dirs: Iterable[Path]) -> None:
+    """Raise UserError if a results folder has a record of another version of s3bench, as its name shows."""
+    for results_dir in results_dirs:
+        for name in folder_names(results_dir):
+            if identity.WITHOUT_CODE.fullmatch(name) and (results_dir / name / CONFIG).exists():
+                raise other_version(results_dir / name)
 
 
 def other_version(folder: Path) -> UserError:
+    """Return the error for a record of another version of s3bench."""
     return UserError(
-        f"the record {folder} is of another version of s3bench and cannot stand beside new ones; "
+        f"the record {folder} was made by another version of s3bench and cannot be used beside new ones; "
         "sweep into another results_dir, or move it away"
     )
 
 
 def lease_place(folder: Path) -> Path:
-    """Where the leases on a record lie, for lease.py."""
+    """Return the path of the leases on a record without their number, as lease.py wants it."""
     return folder / LEASE
 
 
 def size(folder: Path) -> int:
-    """The bytes of a record's files."""
+    """Return how many bytes a record's files have in all."""
     return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
 
 
-def folder_names(place: Path) -> list[str]:
+def folder_names(results_dir: Path) -> list[str]:
+    """Return the names of the folders in a results folder; none if it does not exist."""
     try:
-        with os.scandir(place) as entries:
+        with os.scandir(results_dir) as entries:
             return [entry.name for entry in entries if entry.is_dir()]
     except FileNotFoundError:
         return []
 
 
 def rows_file(folder: Path, name: str, number: int) -> Path:
+    """Return the file of the rows of one table that the process of that number writes."""
     return folder / f"{name}.{number}{ROWS}"
 
 
 def row_files(folder: Path) -> list[Path]:
-    """The files of rows of a run under way, those of one table in the order of the processes that wrote them."""
+    """Return the files of rows of a run under way, those of one table in the order of the processes that wrote them."""
     parts = (file.name.split(".") for file in folder.glob(f"*{ROWS}"))
     kept = sorted((name, int(number)) for name, number, *_ in parts if name in (STEPS, EVALS) and number.isdigit())
     return [rows_file(folder, name, number) for name, number in kept]
 
 
 def last_number(folder: Path) -> int:
-    """The highest number of a process that has written rows; -1 if there is none."""
+    """Return the highest number of a process that has written rows; -1 if there is none."""
     return max((int(file.name.split(".")[1]) for file in row_files(folder)), default=-1)
 
 
 def damaged_record(folder: Path, name: str, error: Exception) -> UserError:
-    what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    """Return the error for a record one of whose files cannot be read."""
+    what = " ".join(f"{type(error).__name__}: {error}".split())[:ERROR_LENGTH]
     return UserError(f"the record {folder} is damaged, in {name} ({what}); delete that folder and sweep again")
 
 
 def first_line(file: Path) -> str:
+    """Return the first line of a text file."""
     return file.read_text(encoding="utf-8", errors="replace").split("\n", 1)[0]
 
 
-def write_whole(file: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    draft = draft_of(file)
+@contextmanager
+def whole(file: Path) -> Iterator[BinaryIO]:
+    """Open a file for writing that appears at the end of the block, whole and on the disk, or not at all."""
+    draft = file.with_name(f".{file.name}.{uuid.uuid4().hex}.draft")
     try:
-        with draft.open("w", encoding="utf-8") as out:
-            out.write(text)
+        with draft.open("wb") as out:
+            yield out
             out.flush()
             os.fsync(out.fileno())
         draft.replace(file)
@@ -113,5 +122,7 @@ def write_whole(file: Path, text: str) -> None:
         draft.unlink(missing_ok=True)
 
 
-def draft_of(file: Path) -> Path:
-    return file.with_name(f".{file.name}.{uuid.uuid4().hex}.draft")
+def write_text(file: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    with whole(file) as out:
+        out.write(text.encode())

@@ -1,6 +1,6 @@
-"""When two runs are one: what of a config can change a run's result, and the run_id that is made of it.
+"""When two runs are the same: the part of a config that can change a run's result, and the run_id made of it.
 
-A run_id is TASK-OPTIMIZER-xMULTIPLIER-sSEED-DIGEST-CODE, with a digest of the settings and one of the code.
+A run_id is TASK-OPTIMIZER-xMULTIPLIER-sSEED-DIGEST-CODE. DIGEST is that of the settings, CODE that of the code.
 """
 
 import hashlib
@@ -9,19 +9,19 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-# What cannot change a run's result: places, mirrors, names, the device, and what a report does with the record.
+# What cannot change a run's result: paths, mirrors, names, the device, and what a report does with the record.
 NOT_DECISIVE = {"tracker", "launcher", "device", "parallel", "workers", "results_dir", "data_dir", "names", "run_id"}
 NOT_DECISIVE |= {"checkpoint_every", "retries", "fail_fast", "scale"}
-NOT_DECISIVE_OF_TASK = {"targets", "spikes", "download", "horizon", "eval_every"}  # the run has the last two itself
-NOT_DECISIVE_OF_BUILD = {"data_dir", "workers", "download"}  # the task's arguments
+NOT_DECISIVE_OF_TASK = {"targets", "spikes", "download", "horizon", "eval_every"}  # the run itself has the last two
+NOT_DECISIVE_OF_BUILD = {"data_dir", "workers", "download"}  # arguments of the task
 
-BEGINNING = r".+-x[^-]+(-\d+)?-s\d+-[0-9a-f]{10}"  # of a run_id, up to the digest of the code
+BEGINNING = r".+-x[^-]+(-\d+)?-s\d+-[0-9a-f]{10}"  # of a run_id: all but the digest of the code
 RUN_ID = re.compile(BEGINNING + "(-[0-9a-f]{6})?")
-WITHOUT_CODE = re.compile(BEGINNING)
+WITHOUT_CODE = re.compile(BEGINNING)  # the run_id of a version of s3bench that did not digest the code
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a resolved config that can change the result of the run; a shock only where there is one."""
+    """Return the part of a resolved config that can change the run's result; it has a shock only if there is one."""
     part = {key: value for key, value in config.items() if key not in NOT_DECISIVE}
     if shock(config) is None:
         part.pop("shock", None)
@@ -32,13 +32,13 @@ def settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def shock(config: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The shock of a resolved config, None of an undisturbed run and of one from before there were shocks."""
+    """Return the shock of a resolved config; None for an undisturbed run, and for one older than shocks."""
     given: dict[str, Any] = config.get("shock") or {"kind": "none"}
     return None if given["kind"] == "none" else given
 
 
 def run_id(config: Mapping[str, Any], task: str, optimizer: str) -> str:
-    """The run_id of a resolved config, with the names of its task and optimizer."""
+    """Return the run_id of a resolved config whose task and optimizer have these names."""
     decisive = settings(config)
     code = decisive.pop("code")
     readable = f"{task}-{optimizer}-x{config['lr_multiplier']:g}-s{config['seed']}"
@@ -46,7 +46,7 @@ def run_id(config: Mapping[str, Any], task: str, optimizer: str) -> str:
 
 
 def without_code(name: str) -> str:
-    """A run_id without the digest of the code; any other name with a /, so that it is like none."""
+    """Return a run_id without the digest of the code; for any other name the name with a "/", which no run_id has."""
     return name.rpartition("-")[0] if RUN_ID.fullmatch(name) else f"{name}/"
 
 
@@ -55,7 +55,7 @@ def _digest(value: Any, length: int) -> str:
 
 
 def _numbers_as_floats(value: Any) -> Any:
-    """The value with 3 as 3.0, so that p=3 and p=3.0 are one run."""
+    """Return the value with every int as a float, so that p=3 and p=3.0 are one run."""
     if isinstance(value, dict):
         return {key: _numbers_as_floats(item) for key, item in value.items()}
     if isinstance(value, list):

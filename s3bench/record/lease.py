@@ -1,9 +1,10 @@
-"""Who trains a run: one process at a time, of this machine or of another that shares the folder.
+"""Leases: one process at a time trains a run, on this machine or on another that shares the folder.
 
-A lease is a file PLACE.N, created only if it is not there yet; the highest N holds. Its owner rewrites it every few
-seconds. It is taken over, as N + 1, when its owner is dead: its process is gone from this machine, or, of a process
-elsewhere, the heartbeat has stood still for a minute of the looker's own clock. No file's time is compared with any
-clock, so a clock that is wrong or jumps changes nothing. An owner that was only asleep finds that it was taken over.
+A lease is a file PLACE.N that is created only if it does not exist yet; the highest N is valid. Its owner rewrites it
+every few seconds, which is its heartbeat. Another process takes the lease over, as N + 1, once the owner is dead: its
+process no longer exists on this machine, which is seen at once, or its heartbeat has not changed for a minute by the
+observer's own clock. No file's time is compared with a clock to decide this, so a clock that is wrong or jumps changes
+nothing. An owner that was only asleep finds out that its lease was taken over.
 """
 
 import json
@@ -14,30 +15,37 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 BEAT = 5.0  # seconds between heartbeats
-PATIENCE = 60.0  # seconds without one, after which an owner elsewhere is dead
+DEAD_AFTER = 60.0  # seconds without a heartbeat, after which an owner counts as dead
+ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)  # its parent has not asked for its exit code yet
+CONTENT = {"host": str, "where": str, "pid": int}  # types of what a lease must hold, beside "started" and "beats"
 
 
 class Busy(Exception):
-    """Another process is at this run."""
+    """Another process trains this run."""
 
 
 class Lease:
-    """A lease that this process holds, from its creation until `release`. Raises Busy if another process has it.
+    """Holds a lease from its creation until `release`.
 
     Args:
-        place: where leases lie: PLACE.N.
-        least: the lowest number it may have.
-        dead: the number of a lease that `Watch` found dead.
+        place: where the leases lie: PLACE.N.
+        least: the lowest number that the lease may have.
+        dead: the number of a lease whose owner `Watch` found dead.
+
+    Raises:
+        Busy: another process holds the lease.
     """
 
     def __init__(self, place: Path, least: int = 0, dead: int | None = None) -> None:
         others = numbers(place)
-        if others and others[-1] != dead and not _is_gone(_read(place, others[-1])):
+        if others and others[-1] != dead and _lives(_read(place, others[-1])) is not False:
             raise Busy(place)
         self.number = max(least, *(number + 1 for number in others), 0)
         self._place, self._file = place, _file(place, self.number)
-        self._beats = 0
+        self._owner, self._beats = _this_process(), 0
         try:
             descriptor = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         except FileExistsError as error:
@@ -51,7 +59,7 @@ class Lease:
         self._thread.start()
 
     def check(self) -> None:
-        """Raise Busy if another process has taken the run over, as it does when this one was not seen for long."""
+        """Raise Busy if another process has taken the run over, as it does when this one shows no sign of life."""
         if numbers(self._place) != [self.number]:
             raise Busy(self._place)
 
@@ -65,15 +73,15 @@ class Lease:
         while not self._released.wait(BEAT):
             try:
                 self._beat()
-            except FileNotFoundError:  # taken over, which `check` will say
+            except FileNotFoundError:  # taken over; `check` raises Busy
                 return
             except OSError:
-                continue  # a file system that is away for a while
+                continue  # the file system is away for a while
 
     def _beat(self) -> None:
         self._beats += 1
-        content = json.dumps({**_me(), "beats": f"{self._beats:09d}"}).encode()
-        descriptor = os.open(self._file, os.O_WRONLY)  # opened anew: a shared file system then shows it to others
+        content = json.dumps({**self._owner, "beats": f"{self._beats:09d}"}).encode()  # always of the same length
+        descriptor = os.open(self._file, os.O_WRONLY)  # reopened each time: a shared file system then shows the change
         try:
             os.pwrite(descriptor, content, 0)
         finally:
@@ -81,34 +89,37 @@ class Lease:
 
 
 class Watch:
-    """Tells which leases are dead, of those that it is asked about again and again."""
+    """Tells which leases are dead when it is asked about the same places again and again."""
 
     def __init__(self) -> None:
         self._seen: dict[Path, tuple[int, dict[str, Any], float]] = {}  # number, content, since when
 
     def dead(self, place: Path) -> int | None:
-        """The number of the lease at a place if it is dead; None if it lives, is not known yet to be dead, or gone."""
+        """Return the number of the lease at a place if its owner is dead; None if there is no lease, or it may live."""
         others = numbers(place)
         if not others:
             return None
         number, content, now = others[-1], _read(place, others[-1]), time.monotonic()
-        if _is_gone(content):
+        if _lives(content) is False:
             return number
         before = self._seen.get(place)
         if before is None or before[:2] != (number, content):
             self._seen[place] = (number, content, now)
             return None
-        return number if now - before[2] > PATIENCE else None
+        return number if now - before[2] > DEAD_AFTER else None
 
 
 def wait_for_death(place: Path) -> int | None:
-    """The number of the lease at a place if its owner turns out to be dead, None if it lives.
+    """Wait until it is known whether the owner of a lease lives.
 
-    Of a process of this machine that is known at once, of one elsewhere after a minute without a heartbeat.
+    That is known at once for a process of this machine, and after a minute without a heartbeat for one elsewhere.
+
+    Returns:
+        The number of the lease if its owner is dead, None if it lives.
     """
     watch, held = Watch(), numbers(place)
     content = _read(place, held[-1]) if held else {}
-    while numbers(place) == held and _read(place, held[-1]) == content and not _is_here(content):
+    while numbers(place) == held and _read(place, held[-1]) == content and not _lives(content):
         if (dead := watch.dead(place)) is not None:
             return dead
         time.sleep(BEAT / 5)
@@ -116,27 +127,27 @@ def wait_for_death(place: Path) -> int | None:
 
 
 def numbers(place: Path) -> list[int]:
-    """The numbers of the leases at a place, ascending."""
+    """Return the numbers of the leases at a place, ascending."""
     ends = (file.name.removeprefix(f"{place.name}.") for file in place.parent.glob(f"{place.name}.*"))
     return sorted(int(end) for end in ends if end.isdigit())
 
 
 def is_held(place: Path) -> bool:
-    """Whether a lease seems to be alive: to be shown. Of a process elsewhere, by the age of its last heartbeat."""
+    """Tell, for display only, whether a lease seems to be alive; for an owner elsewhere by the age of its heartbeat."""
     held = numbers(place)
     if not held:
         return False
-    content = _read(place, held[-1])
-    if _is_here(content):
-        return not _is_gone(content)
+    lives = _lives(_read(place, held[-1]))
+    if lives is not None:
+        return lives
     try:
-        return time.time() - _file(place, held[-1]).stat().st_mtime < PATIENCE
+        return time.time() - _file(place, held[-1]).stat().st_mtime < DEAD_AFTER
     except OSError:
         return False
 
 
 def owner(place: Path) -> str:
-    """Who holds the lease at a place, for people."""
+    """Name the process that holds the lease at a place, for people."""
     held = numbers(place)
     content = _read(place, held[-1]) if held else {}
     return f"process {content['pid']} on {content['host']}" if content else "another process"
@@ -147,40 +158,75 @@ def _file(place: Path, number: int) -> Path:
 
 
 def _read(place: Path, number: int) -> dict[str, Any]:
-    """What a lease says; nothing if it cannot be read, as just after its creation."""
+    """Return the content of a lease; empty if it cannot be read, as just after its creation."""
     try:
         content = json.loads(_file(place, number).read_bytes())
-        return content if isinstance(content, dict) and {"host", "pid", "where", "started"} <= set(content) else {}
     except (OSError, ValueError):
         return {}
+    valid = isinstance(content, dict) and all(isinstance(content.get(key), kind) for key, kind in CONTENT.items())
+    return content if valid else {}
 
 
-def _me() -> dict[str, Any]:
-    return {"host": socket.gethostname(), "where": _where(), "pid": os.getpid(), "started": _started(os.getpid())}
+def _this_process() -> dict[str, Any]:
+    """Return what a lease says about this process; `where` is "" if this system cannot tell processes apart."""
+    try:
+        where, started = _where(), _started(os.getpid())
+    except (psutil.Error, OSError, RuntimeError):
+        where, started = "", 0.0
+    return {"host": socket.gethostname(), "where": where, "pid": os.getpid(), "started": started}
 
 
 def _where() -> str:
-    """This boot of this machine, and among its containers this one: where a process number means one process."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:  # not Linux
-        return ""
+    """Name the place where a process number means one process: this boot of this machine and, on Linux, its container.
+
+    The first word is the format: leases of s3bench 0.1.0 have none, and so count as elsewhere, as these do for 0.1.0.
+    """
+    if not psutil.LINUX:  # where the clock has been set since, it names another place, and the heartbeat decides
+        return f"host {socket.gethostname()} {psutil.boot_time()}"
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"boot {boot} {Path('/proc/self/ns/pid').readlink()}"
 
 
-def _started(pid: int) -> str | None:
-    """When a process began, in the kernel's count; None if there is none of that number, or it has ended."""
+def _started(pid: int) -> float:
+    """Return when a process started, in seconds after the boot; on Linux exact, whatever happens to the clock.
+
+    psutil adds the boot time to the kernel's count. The clock moves that boot time, so it is taken off again.
+
+    Raises:
+        psutil.Error: there is no such process, or it is hidden from us.
+    """
+    while True:
+        boot = psutil.boot_time()
+        started = psutil.Process(pid).create_time() - boot
+        if psutil.boot_time() == boot:
+            return round(started, 2)  # the kernel counts in hundredths of a second
+
+
+def _lives(content: dict[str, Any]) -> bool | None:
+    """Tell whether the owner of a lease lives; None if only its heartbeat can tell."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
+        if not content or content["where"] != _where():
+            return None
+        started = _started(content["pid"])
+        if psutil.Process(content["pid"]).status() in ENDED:
+            return False
+    except psutil.ZombieProcess:
+        return False
+    except psutil.NoSuchProcess:
+        return None if _is_hidden(content["pid"]) else False
+    except (psutil.AccessDenied, OSError, RuntimeError):
         return None
-    return None if fields[0] in "ZX" else fields[19]
+    if started == content.get("started"):
+        return True
+    return False if psutil.LINUX else None  # other systems count from a boot time that the clock moves
 
 
-def _is_here(content: dict[str, Any]) -> bool:
-    return bool(content) and bool(content["where"]) and content["where"] == _where()
-
-
-def _is_gone(content: dict[str, Any]) -> bool:
-    """Whether the owner was a process of this machine that is no more."""
-    return _is_here(content) and _started(content["pid"]) != content["started"]
+def _is_hidden(pid: int) -> bool:
+    """Tell whether a process that psutil does not see exists: another user's, where /proc is mounted with hidepid."""
+    try:
+        os.kill(pid, 0)  # sends nothing
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it exists
+        pass
+    return True

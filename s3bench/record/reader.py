@@ -1,7 +1,8 @@
-"""Reads records back, as pandas tables or as arrays."""
+"""Reads records back, as pandas tables, dicts or arrays."""
 
 import zlib
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,100 +28,207 @@ from s3bench.record.files import (
     first_line,
     folder_names,
 )
-from s3bench.record.progress import has_result, progress, read_rows, read_summary, state
+from s3bench.record.progress import Progress, has_result, read_progress, read_rows, read_summary, state
 
-NEEDED = {STEPS: {"step", "loss", "lr", "grad_norm"}, EVALS: {"step", "loss"}}  # columns
+NEEDED = {STEPS: {"step", "loss", "lr", "grad_norm"}, EVALS: {"step", "loss"}}  # columns that each table must have
 
 Columns = dict[str, npt.NDArray[Any]]  # by name
 
 
 def folders(results_dir: str | Path) -> list[Path]:
-    """The records in a results folder, sorted by run_id; what else lies there is left alone.
+    """Return the folders of the records in a results folder, sorted by run_id; anything else in it is left alone.
 
-    Raises UserError if there is no such folder, or no record.
+    Args:
+        results_dir: the results folder, such as results/quickstart.
+
+    Raises:
+        UserError: there is no such folder, or no record in it.
     """
-    place = Path(results_dir)
-    if not place.is_dir():
-        raise UserError(f"there is no results folder {place}; s3bench sweep makes one")
-    found = [place / name for name in sorted(folder_names(place)) if _is_record(place / name)]
+    results = Path(results_dir)
+    if not results.is_dir():
+        raise UserError(f"there is no results folder {results}; s3bench sweep creates one")
+    found = [results / name for name in sorted(folder_names(results)) if _is_record(results / name)]
     if not found:
-        raise UserError(f"{place} holds no records; a results folder is one such as results/quickstart")
+        raise UserError(f"{results} contains no records; name a results folder such as results/quickstart")
     return found
 
 
 def _is_record(folder: Path) -> bool:
-    """Whether a folder is a run's, by its name or by what its config begins with: others too may hold a config.yaml."""
+    """Tell whether a folder is a run's, by its name or by the first line of its config.yaml, which others have too."""
     if identity.RUN_ID.fullmatch(folder.name):
         return (folder / CONFIG).exists()
     return read_head(folder) is not None
 
 
 def load_records(results_dir: str | Path) -> pd.DataFrame:
-    """One row per run: its names, axes, state and summary; `config` and `summary` as dicts, `folder` as a Path.
+    """Return the records of a results folder as a table, one row per run, sorted by run_id.
 
-    Columns: run_id, experiment, task, optimizer, lr_multiplier, lr, seed, horizon, state, steps, first_step, began,
-    cause, seconds, train_seconds, parameters, fingerprint, device, folder, config, summary. Runs that are missing,
-    running or failed have a row too, with None where there is nothing to say; first_step is where a run under way went
-    on last, and began when that was. `load_steps` and `load_evals` read a run's rows.
+    Runs that are missing, running or failed have a row too. `load_steps` and `load_evals` read a run's rows.
+
+    Args:
+        results_dir: the results folder, such as results/quickstart.
+
+    Returns:
+        A table with these columns; what is unknown is missing, as None or NaN:
+
+        - run_id, experiment, task, optimizer (str), lr_multiplier, lr (float), seed, horizon (int): names and axes; lr
+          is the task's learning rate times the multiplier, horizon a number of steps.
+        - state (str): finished, diverged, failed, running or missing.
+        - steps (int): the steps trained, or written so far.
+        - first_step (int): the step from which the run's last process trained; 0 for a run that is over.
+        - began (float): when that process began, in seconds since the epoch; only for a run that is not over.
+        - cause (str): the first line of error.txt; only for a failed run.
+        - seconds, train_seconds (float): the time of the whole run, and of its training loop; only for a run that is
+          over, as the next three.
+        - parameters (int): how many the model has.
+        - fingerprint (str): of the data.
+        - device (str): the device that the run was trained on.
+        - folder (Path): the record.
+        - summary (dict): the content of summary.json; empty unless the run is over.
+        - config (dict): the resolved config.
+
+        A run is over when it has finished or diverged.
 
     Raises:
-        UserError: no such folder, no record in it, or a damaged one (named).
+        UserError: there is no such folder, no record in it, or a damaged one, which the message names.
+
+    Example:
+        >>> runs = load_records("results/quickstart")
+        >>> runs[runs.state == "diverged"].groupby("optimizer").lr_multiplier.min()
     """
     return pd.DataFrame([load_record(folder) for folder in folders(results_dir)])
 
 
 def load_rows(results_dir: str | Path) -> list[dict[str, Any]]:
-    """The rows of `load_records` without `config`, read in a fraction of the time. Raises UserError likewise."""
+    """Return the rows of `load_records` as dicts without `config`, read in a fraction of the time.
+
+    Args:
+        results_dir: the results folder, such as results/quickstart.
+
+    Raises:
+        UserError: there is no such folder, no record in it, or a damaged one, which the message names.
+
+    Example:
+        >>> sum(row["steps"] for row in load_rows("results/quickstart"))
+    """
     return [
-        _standing(folder, read_head(folder) or head_names(folder, load_config(folder)))
-        for folder in folders(results_dir)
+        _row(folder, read_head(folder) or head_names(folder, load_config(folder))) for folder in folders(results_dir)
     ]
 
 
-def load_steps(folder: str | Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """The rows of every step of a run, from step 0; those so far if it is not over. Raises UserError if damaged.
+def load_record(folder: Path) -> dict[str, Any]:
+    """Return one row of `load_records` as a dict.
 
     Args:
-        folder: of the run.
-        columns: those to read, of a run that is over; one that the record lacks is left out.
+        folder: the record.
+
+    Raises:
+        UserError: the record is damaged, or was made by another version of s3bench.
+
+    Example:
+        >>> load_record(folders("results/quickstart")[0])["state"]
+    """
+    config = load_config(folder)
+    return {**_row(folder, head_names(folder, config)), "config": config}
+
+
+def load_steps(folder: str | Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Return a table of a run with one row per step, from step 0; of the steps so far if the run is not over.
+
+    Args:
+        folder: the record.
+        columns: the columns to read, for a run that is over; one that the record lacks is left out. None reads all.
+
+    Returns:
+        A table with these columns:
+
+        - step (int64): the updates applied so far.
+        - loss (float64): on the training batch, before update `step`.
+        - lr (float64): the learning rate of update `step`.
+        - grad_norm (float64): the norm of the gradient before clipping.
+        - update_rms, update_max, update_above_1 (float64): the root mean square and the largest absolute value of the
+          update u = (x_t - x_{t-1}) / lr_t over all coordinates, weight decay included, and the share of coordinates
+          with abs(u) > 1; NaN on steps that were not measured, and no column if none was.
+        - param_max (float64): the largest absolute value of a parameter before the update; NaN or absent likewise.
+
+    Raises:
+        UserError: the record is damaged, or the folder is not the folder of a run.
+
+    Example:
+        >>> loss = load_steps(folders("results/quickstart")[0]).loss
     """
     return _load(Path(folder), STEPS, columns)
 
 
 def load_evals(folder: str | Path) -> pd.DataFrame:
-    """The rows of every evaluation of a run; those so far if it is not over. Raises UserError if damaged."""
+    """Return a table of a run with one row per evaluation; of the evaluations so far if the run is not over.
+
+    Args:
+        folder: the record.
+
+    Returns:
+        A table with the columns step (int64, the updates applied so far), loss (float64, on held-out data) and one for
+        each of the task's metrics (float64).
+
+    Raises:
+        UserError: the record is damaged, or the folder is not the folder of a run.
+
+    Example:
+        >>> last = load_evals(folders("results/quickstart")[0]).iloc[-1]
+    """
     return _load(Path(folder), EVALS)
 
 
 def step_arrays(folder: Path, columns: Sequence[str]) -> Columns:
-    """The columns of `load_steps` as arrays, of a run that is over: faster, where there are many runs."""
+    """Return columns of `load_steps` as arrays, for a run that is over: faster where there are many runs.
+
+    Args:
+        folder: the record.
+        columns: the columns to read; one that the record lacks is left out.
+
+    Returns:
+        Arrays of shape (steps,) by column, with the dtypes of `load_steps`.
+
+    Raises:
+        UserError: the record is damaged, or the run is not over.
+
+    Example:
+        >>> loss = step_arrays(folders("results/quickstart")[0], ["loss"])["loss"]
+    """
     return _columns(folder, STEPS, columns)
 
 
 def eval_arrays(folder: Path) -> Columns:
-    """The columns of `load_evals` as arrays, of a run that is over."""
+    """Return the columns of `load_evals` as arrays, for a run that is over.
+
+    Args:
+        folder: the record.
+
+    Returns:
+        Arrays of shape (evaluations,) by column, with the dtypes of `load_evals`.
+
+    Raises:
+        UserError: the record is damaged, or the run is not over.
+    """
     return _columns(folder, EVALS)
 
 
-def load_record(folder: Path) -> dict[str, Any]:
-    """One row of `load_records`. Raises UserError if the record is damaged."""
-    config = load_config(folder)
-    return {**_standing(folder, head_names(folder, config)), "config": config}
-
-
-def _standing(folder: Path, names: dict[str, Any]) -> dict[str, Any]:
-    """A row: what a run is and where it stands."""
-    now = None if has_result(folder) else state(folder)
-    summary = read_summary(folder) if now is None or now in OVER else {}
-    row = {**names, "state": summary.get("state", now)}
-    row["steps"], row["first_step"], row["began"] = (summary["steps"], 0, None) if summary else progress(folder)
-    row["cause"] = first_line(folder / ERROR) if row["state"] == FAILED else None
+def _row(folder: Path, names: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of `load_records` without the config, of a run with these names and axes."""
+    summary = read_summary(folder) if has_result(folder) else {}
+    reached = summary["state"] if summary else state(folder)
+    if reached in OVER and not summary:  # it has ended in between
+        summary = read_summary(folder)
+    progress = Progress(steps=summary["steps"]) if summary else read_progress(folder)
+    row = {**names, "state": reached, **asdict(progress)}
+    row["cause"] = first_line(folder / ERROR) if reached == FAILED else None
     for key in ("seconds", "train_seconds", "parameters", "fingerprint", "device"):
         row[key] = summary.get(key)
     return {**row, "folder": folder, "summary": summary}
 
 
 def _load(folder: Path, name: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Return a table of a run, from its Parquet file or from the rows so far."""
     if (folder / SUMMARY).exists():
         return pd.DataFrame(_columns(folder, name, columns))
     try:
@@ -132,15 +240,16 @@ def _load(folder: Path, name: str, columns: Sequence[str] | None = None) -> pd.D
 
 
 def _columns(folder: Path, name: str, columns: Sequence[str] | None = None) -> Columns:
+    """Return columns of a table's Parquet file, checked against its CRC-32 in the summary."""
     path = folder / f"{name}.parquet"
     try:
         content = path.read_bytes()
         if zlib.crc32(content) != read_summary(folder)["crc32"][path.name]:
-            raise ValueError("its CRC-32 is not the one in the summary")
+            raise ValueError(f"its CRC-32 differs from the one in {SUMMARY}")
         with pq.ParquetFile(pa.BufferReader(content)) as file:
             there = file.schema_arrow.names
             if absent := NEEDED[name] - set(there):
-                raise ValueError(f"no column {', '.join(sorted(absent))}")
+                raise ValueError(f"it has no column {', '.join(sorted(absent))}")
             wanted = there if columns is None else [column for column in there if column in ("step", *columns)]
             table = file.read(wanted, use_threads=False)
         arrays = {column: table[column].to_numpy() for column in wanted}
@@ -151,12 +260,12 @@ def _columns(folder: Path, name: str, columns: Sequence[str] | None = None) -> C
 
 
 def _check(columns: Columns) -> None:
-    """Raise ValueError unless there are rows, all numbers, in the order of their steps."""
+    """Raise ValueError unless there are rows, all of them numbers, in ascending order of their steps."""
     if not len(columns["step"]):
-        raise ValueError("no rows")
+        raise ValueError("it has no rows")
     for name, values in columns.items():
         if values.dtype.kind not in "iufb":
-            raise ValueError(f"the column {name} holds no numbers")
+            raise ValueError(f"its column {name} does not hold numbers")
     back = np.flatnonzero(np.diff(columns["step"]) <= 0)
     if len(back):
-        raise ValueError(f"step {columns['step'][back[0] + 1]} after step {columns['step'][back[0]]}")
+        raise ValueError(f"step {columns['step'][back[0] + 1]} comes after step {columns['step'][back[0]]}")

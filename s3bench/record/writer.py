@@ -1,4 +1,4 @@
-"""Writes records: plans them, appends rows while a run trains, and closes the record at its end."""
+"""Writes records: plans them, appends rows while a run trains, and closes them when it ends."""
 
 import json
 import os
@@ -25,67 +25,87 @@ from s3bench.record.files import (
     MISSING,
     STEPS,
     SUMMARY,
-    draft_of,
     folder_names,
     folder_of,
     last_number,
     lease_place,
     row_files,
     rows_file,
-    write_whole,
+    whole,
+    write_text,
 )
 from s3bench.record.lease import Busy, Lease
 from s3bench.record.progress import has_result, read_rows, state
 
-PLANNED_AT_ONCE = 16
+PLANNED_AT_ONCE = 16  # records
 
 
 def plan(config: dict[str, Any]) -> Path:
-    """The folder of a run, made with its config if it is not there: from now on the run is known to be missing."""
+    """Create the record of a run with its config unless it exists, so that the run counts as missing from now on.
+
+    Returns:
+        The folder of the record.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
     folder = folder_of(config)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / CONFIG).exists():
-            write_whole(folder / CONFIG, config_text(config))
+            write_text(folder / CONFIG, config_text(config))
     except OSError as error:
         raise UserError(f"{folder} cannot be written: {error.strerror}") from error
     return folder
 
 
 def plan_all(configs: Sequence[dict[str, Any]]) -> list[Path]:
-    """`plan` for many runs: the disk writes several at once faster than one after the other."""
+    """Call `plan` for many runs; the disk writes several records at once faster than one after the other."""
     with ThreadPoolExecutor(PLANNED_AT_ONCE) as pool:
         return list(pool.map(plan, configs))
 
 
 def superseded(folders: Iterable[Path]) -> list[Path]:
-    """Records without result or checkpoint, made with other code than planned runs which are the same but for it.
+    """Return the records that planned runs replace: they differ in code alone, and have no result and no checkpoint.
 
-    A run_id ends with the digest of the code, so that nothing has to be read but the names of the folders.
+    A run_id ends with the digest of the code, so that the names of the folders tell all but the state.
+
+    Args:
+        folders: the records of the planned runs.
     """
     planned = {(folder.parent, folder.name) for folder in folders}
-    cells = {(place, identity.without_code(name)) for place, name in planned}
-    there = [(place, name) for place in {place for place, _ in planned} for name in folder_names(place)]
+    cells = {(results, identity.without_code(name)) for results, name in planned}
+    found = [(results, name) for results in {results for results, _ in planned} for name in folder_names(results)]
     return [
-        Path(place, name)
-        for place, name in there
-        if (place, name) not in planned and (place, identity.without_code(name)) in cells and _may_go(Path(place, name))
+        Path(results, name)
+        for results, name in found
+        if (results, name) not in planned
+        and (results, identity.without_code(name)) in cells
+        and _may_be_removed(Path(results, name))
     ]
 
 
-def _may_go(folder: Path) -> bool:
+def _may_be_removed(folder: Path) -> bool:
     kept = has_result(folder) or checkpoints(folder)
     return (folder / CONFIG).exists() and not kept and state(folder) in (FAILED, MISSING)
 
 
 def remove(folder: Path) -> None:
-    """Remove the record of a run."""
+    """Delete the record of a run."""
     shutil.rmtree(folder)
 
 
 @contextmanager
 def leased(folder: Path, dead: int | None = None) -> Iterator[Lease]:
-    """Hold the lease on a record. Raises Busy if another process has it; `dead`: the number of one that has died."""
+    """Hold the lease on a record in the block.
+
+    Args:
+        folder: the record.
+        dead: the number of a lease whose owner has died.
+
+    Raises:
+        Busy: another process holds the lease.
+    """
     held = Lease(lease_place(folder), 1 + last_number(folder), dead)
     try:
         yield held
@@ -94,22 +114,22 @@ def leased(folder: Path, dead: int | None = None) -> Iterator[Lease]:
 
 
 class Writer:
-    """Writes one record: rows as they come, the rest at the end. For a process that holds its lease.
+    """Writes one record, for the process that holds its lease: the rows as they come, everything else at the end.
 
     Args:
-        folder: the record's.
-        config: the run's.
-        number: of the lease.
-        first_step: from which step on this process trains; the rows before it are those that are there.
+        folder: the record.
+        config: the resolved config of the run.
+        number: the number of the lease.
+        first_step: the step from which this process trains; the rows before it must exist already.
 
-    Raises Busy where another process has used the number.
+    Raises:
+        Busy: another process has written rows under this number.
     """
 
     def __init__(self, folder: Path, config: dict[str, Any], number: int = 0, first_step: int = 0) -> None:
         self.folder = folder
-        write_whole(folder / CONFIG, config_text(config))
-        for name in (SUMMARY, ERROR, f"{STEPS}.parquet", f"{EVALS}.parquet"):
-            (folder / name).unlink(missing_ok=True)
+        write_text(folder / CONFIG, config_text(config))
+        _remove_outcome(folder)
         try:
             self._files = {n: rows_file(folder, n, number).open("x", encoding="utf-8") for n in (STEPS, EVALS)}
         except FileExistsError as error:
@@ -133,22 +153,22 @@ class Writer:
         self._append(EVALS, [row])
 
     def sync(self) -> None:
-        """See to it that the rows so far outlast the machine."""
+        """Make sure that the rows so far are on the disk, and outlast the machine."""
         for file in self._files.values():
             os.fsync(file.fileno())
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Close the record of a finished or diverged run."""
+        """Close the record of a run that has finished or diverged."""
         for file in self._files.values():
             file.close()
         steps, evals = (_by_column(read_rows(self.folder, name)) for name in (STEPS, EVALS))
         write_result(self.folder, steps, evals, summary)
-        (self.folder / ERROR).unlink(missing_ok=True)  # of another process's try
+        (self.folder / ERROR).unlink(missing_ok=True)  # another process may have failed at this run meanwhile
         for done in [*self.folder.glob("checkpoint.*"), *row_files(self.folder)]:
             done.unlink(missing_ok=True)
 
     def fail(self, cause: str, traceback: str) -> None:
-        """Close the record of a failed run; its rows so far stay."""
+        """Close the record of a failed run; its rows so far are kept."""
         write_error(self.folder, cause, traceback)
 
     def _append(self, name: str, rows: list[dict[str, Any]]) -> None:
@@ -157,29 +177,33 @@ class Writer:
         file.flush()
 
 
+def _remove_outcome(folder: Path) -> None:
+    """Remove what an earlier try of a run left: its result or its error, but not its rows and checkpoints."""
+    for name in (SUMMARY, ERROR, f"{STEPS}.parquet", f"{EVALS}.parquet"):
+        (folder / name).unlink(missing_ok=True)
+
+
 def write_checkpoint(folder: Path, step: int, write: Callable[[BinaryIO], None]) -> None:
-    """Have the checkpoint before a step written, whole or not at all, and keep the one before it."""
-    file = folder / f"checkpoint.{step:012d}.pt"
-    draft = draft_of(file)
-    try:
-        with draft.open("wb") as out:
-            write(out)
-            out.flush()
-            os.fsync(out.fileno())
-        draft.replace(file)
-    finally:
-        draft.unlink(missing_ok=True)
+    """Write the checkpoint before a step, whole or not at all, and keep only the one before it beside it.
+
+    Args:
+        folder: the record.
+        step: the step from which a run resumes with this checkpoint.
+        write: writes the checkpoint to an open file.
+    """
+    with whole(folder / f"checkpoint.{step:012d}.pt") as out:
+        write(out)
     for old in checkpoints(folder)[2:]:
         old.unlink(missing_ok=True)
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints of a run, the newest first."""
+    """Return the checkpoints of a run, the newest first."""
     return sorted(folder.glob("checkpoint.*.pt"), reverse=True)
 
 
 def set_checkpoints_aside(folder: Path) -> None:
-    """Have a run go on from none of its checkpoints; they are kept until it is over."""
+    """Rename the checkpoints of a run so that it resumes from none of them; they are kept until it is over."""
     for file in checkpoints(folder):
         file.replace(file.with_suffix(".unfit"))
 
@@ -187,7 +211,14 @@ def set_checkpoints_aside(folder: Path) -> None:
 def write_result(
     folder: Path, steps: Mapping[str, Sequence[Any]], evals: Mapping[str, Sequence[Any]], summary: dict[str, Any]
 ) -> None:
-    """Write what makes a planned record that of a run that is over: the columns of both tables, then the summary."""
+    """Turn a planned record into that of a run that is over: write both tables, then the summary.
+
+    Args:
+        folder: the record.
+        steps: the columns of steps.parquet.
+        evals: the columns of evals.parquet.
+        summary: the content of summary.json, to which the CRC-32 of both tables is added.
+    """
     sums = {}
     for name, columns in ((STEPS, steps), (EVALS, evals)):
         types = {key: pa.int64() if key == "step" else pa.float64() for key in columns}
@@ -195,14 +226,20 @@ def write_result(
         file = folder / f"{name}.parquet"
         pq.write_table(table, file, compression="zstd", use_dictionary=False)
         sums[file.name] = zlib.crc32(file.read_bytes())
-    write_whole(folder / SUMMARY, json.dumps({**summary, "crc32": sums}, indent=1))
+    write_text(folder / SUMMARY, json.dumps({**summary, "crc32": sums}, indent=1))
 
 
 def _by_column(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    """Rows as columns, None where a row lacks one."""
+    """Return rows as columns, with None where a row lacks one."""
     return {key: [row.get(key) for row in rows] for key in dict.fromkeys(key for row in rows for key in row)}
 
 
 def write_error(folder: Path, cause: str, details: str = "") -> None:
-    """Mark a run as failed."""
-    write_whole(folder / ERROR, f"{cause}\n\n{details}")
+    """Mark a run as failed.
+
+    Args:
+        folder: the record.
+        cause: one line.
+        details: such as a traceback.
+    """
+    write_text(folder / ERROR, f"{cause}\n\n{details}")

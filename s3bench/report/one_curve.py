@@ -1,11 +1,10 @@
 """The spikes of one loss curve as a table, JSON and a picture: what `s3bench spikes` prints."""
 
 import json
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from s3bench.errors import UserError
 
@@ -83,7 +82,9 @@ def _find(curve: "LoggedCurve", parameters: "DetectorParameters") -> "list[Spike
 
 
 def _as_json(spikes: "Sequence[Spike]") -> str:
-    return json.dumps([{key: _finite(value) for key, value in vars(spike).items()} for spike in spikes])
+    from s3bench.console import finite_or_none
+
+    return json.dumps([{key: finite_or_none(value) for key, value in vars(spike).items()} for spike in spikes])
 
 
 def _as_table(curve: "LoggedCurve", spikes: "Sequence[Spike]") -> str:
@@ -120,8 +121,3 @@ def _draw(
         style.save_as(figure, file)
     except OSError as error:
         raise UserError(f"{file} cannot be written: {error.strerror}") from error
-
-
-def _finite(value: Any) -> Any:
-    """Return the value, or None for a number that JSON does not have."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,4 +1,4 @@
-"""The report page: one file that opens without a network."""
+"""Makes the report page: one file that opens without a network."""
 
 import base64
 import hashlib
@@ -15,9 +15,10 @@ import pandas as pd
 from s3bench import __version__, record
 from s3bench.report.analysis import comparisons
 from s3bench.report.analysis.loss_curve import TREND_STEPS
+from s3bench.report.analysis.results import Results
 from s3bench.report.analysis.runs import JUDGE, Run, grouped
 from s3bench.report.analysis.shock_tables import shock_facts
-from s3bench.report.analysis.tables import part
+from s3bench.report.analysis.tables import rows_with
 from s3bench.report.formatting import format_table
 from s3bench.report.page_data import curve_data
 from s3bench.report.stats.censored import IN_A_ROW
@@ -32,17 +33,17 @@ TEMPLATES = resources.files("s3bench.report") / "templates"
 
 def page(
     results_dir: str,
-    runs: Sequence[Run],
+    results: Results,
     tables: Mapping[str, pd.DataFrame],
     images: Mapping[str, tuple[str, Sequence[Path]]],
     claims: Sequence[Mapping[str, Any]] = (),
 ) -> str:
-    """The page: everything in one file, and everything escaped.
+    """Make the page: everything in one file, and everything escaped.
 
     Args:
-        results_dir: as the commands on the page name it.
-        runs: of read_runs.
-        tables: of make_tables.
+        results_dir: the folder, as the commands on the page name it.
+        results: the runs and what they share.
+        tables: those of make_tables.
         images: the caption of each figure and its files, the first as SVG, the second as PNG, by name.
         claims: the verdicts, with the keys of report/claims.json; all but `id` and `verdict` may be missing.
     """
@@ -54,55 +55,79 @@ def page(
     )
     environment.filters["digest"] = _digest
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
-    states = pd.Series([run.row["state"] for run in runs]).value_counts()
-    with_result = [run for run in runs if run.has_result]
-    early = [s for run in with_result for s in run.spikes if s.onset < EARLY * run.row["horizon"]]
-    tasks = {task: _facts(group) for task, group in grouped(with_result, "task").items()}
-    overview = tables["overview"]
     return environment.get_template("report.html").render(
         version=__version__,
         results_dir=results_dir,
-        states={state: int(states[state]) for state in record.STATES if state in states},
-        runs=len(runs),
-        tasks=tasks,
-        overviews={task: format_table("overview", part(overview, task=task)).drop(columns="task") for task in tasks},
-        tables={name: format_table(name, table) for name, table in tables.items()},
-        published={task: _published(part(tables["published"], task=task)) for task in tasks},
-        definitions=published.DEFINITIONS,
-        spam=published.SPAM,
-        shocks=shock_facts(tables["shocks"]),
-        early=len(early),
-        trend_steps=TREND_STEPS,
-        in_a_row=IN_A_ROW,
-        baselines=comparisons.BASELINES,
-        pairs_needed=pairs_needed(),
-        smallest_p=smallest_p,
+        commands=_commands(results_dir, results.runs),
         images={name: (caption, _embedded(*files[:2])) for name, (caption, files) in images.items()},
         ablated=any(name.startswith("fig5_") for name in images),
-        commands=_commands(results_dir, runs),
-        judged=sorted({f"{run.row['config']['names']['task']}: {what}" for run in runs for what in run.row["measure"]}),
-        judge=JUDGE,
         verdicts=claims,
         verdict_table=_verdict_table(claims),
-        curves=curve_data(runs, tables),
+        curves=curve_data(results),
+        **_about_runs(results),
+        **_about_tables(results, tables),
+        **_constants(),
         style=_text("uplot/uPlot.min.css") + _text("report.css"),
         scripts=[f"/*\n{_text('uplot/LICENSE')}*/\n{_text('uplot/uPlot.iife.min.js')}", _text("report.js")],
     )
 
 
-def _facts(runs: Sequence[Run]) -> dict[str, Any]:
-    """What the page says of a task, from its runs that have a result."""
+def _about_runs(results: Results) -> dict[str, Any]:
+    """Return what the page tells about the runs: states, tasks, early spikes, and what judge.yaml replaced."""
+    states = pd.Series([run.state for run in results.runs]).value_counts()
+    early = [spike for run in results.with_result for spike in run.spikes if spike.onset < EARLY * run.horizon]
     return {
-        "parameters": runs[0].row["parameters"],
-        "horizon": runs[0].row["horizon"],
-        "seeds": sorted({run.row["seed"] for run in runs}),
+        "runs": len(results.runs),
+        "states": {state: int(states[state]) for state in record.STATES if state in states},
+        "tasks": {task: _facts(group) for task, group in grouped(results.with_result, "task_label").items()},
+        "early": len(early),
+        "judged": sorted({f"{run.task}: {what}" for run in results.runs for what in run.judged_by}),
+    }
+
+
+def _about_tables(results: Results, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+    """Return the tables as the page shows them, those of single tasks apart."""
+    tasks = list(grouped(results.with_result, "task_label"))
+    return {
+        "tables": {name: format_table(name, table) for name, table in tables.items()},
+        "overviews": {task: _overview(rows_with(tables["overview"], task=task)) for task in tasks},
+        "published": {task: _published(rows_with(tables["published"], task=task)) for task in tasks},
+        "shocks": shock_facts(tables["shocks"]),
+    }
+
+
+def _constants() -> dict[str, Any]:
+    """Return what the page tells about the methods: definitions, and the numbers in them."""
+    return {
+        "definitions": published.DEFINITIONS,
+        "spam": published.SPAM,
+        "trend_steps": TREND_STEPS,
+        "in_a_row": IN_A_ROW,
+        "references": comparisons.REFERENCES,
+        "pairs_needed": pairs_needed(),
+        "smallest_p": smallest_p,
+        "judge": JUDGE,
+    }
+
+
+def _overview(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a task's overview as the page shows it."""
+    return format_table("overview", table).drop(columns="task")
+
+
+def _facts(runs: Sequence[Run]) -> dict[str, Any]:
+    """Return what the page tells about a task, from its runs with a result."""
+    return {
+        "parameters": runs[0].parameters,
+        "horizon": runs[0].horizon,
+        "seeds": sorted({run.seed for run in runs}),
         "paired": _paired_seeds(runs),
-        "spikes": runs[0].row["config"]["task"]["spikes"],
+        "spikes": runs[0].detector,
     }
 
 
 def _published(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """A task's published definitions as the page shows them, by series."""
+    """Return a task's published definitions as the page shows them, by series."""
     return {
         str(series): format_table("published", group).drop(columns=["task", "series"])
         for series, group in table.groupby("series", sort=False)
@@ -110,13 +135,13 @@ def _published(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def _paired_seeds(runs: Sequence[Run]) -> int:
-    """How many seeds every optimizer has a result for."""
-    seeds = [{run.row["seed"] for run in group} for group in grouped(runs, "optimizer").values()]
+    """Count the seeds that every optimizer has a result for."""
+    seeds = [{run.seed for run in group} for group in grouped(runs, "optimizer_label").values()]
     return len(set.intersection(*seeds))
 
 
 def _embedded(svg: Path, png: Path) -> str:
-    """A figure as an address that holds it: as SVG, or as PNG where the SVG is large."""
+    """Return a figure as a data URL: SVG, or PNG where the SVG is large."""
     kind, file = ("svg+xml", svg) if svg.stat().st_size <= LARGEST_SVG else ("png", png)
     return f"data:image/{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"
 
@@ -126,12 +151,12 @@ def _text(name: str) -> str:
 
 
 def _digest(script: str) -> str:
-    """Of a script that the page may run; it runs no other."""
+    """Return the SHA-256 digest of a script: the page's content policy allows only scripts with these digests."""
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def _verdict_table(claims: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """The numbers of the verdicts as the page shows them."""
+    """Return the numbers of the verdicts as the page shows them."""
     rows = []
     for claim in claims:
         low, high = claim.get("interval") or (None, None)
@@ -142,12 +167,12 @@ def _verdict_table(claims: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def _commands(results_dir: str, runs: Sequence[Run]) -> list[str]:
-    """What makes the records again, and the report: a sweep per experiment, a grid per task for runs by hand."""
+    """Return the commands that repeat the sweeps, one per experiment or per task for grids by hand, and the report."""
     grids: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
-        names = run.row["config"]["names"]
-        by_hand = (f"task={names['task']}", f"schedule={names['schedule']}", f"horizon={run.row['horizon']}")
-        scale = run.row["config"].get("scale")
+        names = run.config["names"]
+        by_hand = (f"task={names['task']}", f"schedule={names['schedule']}", f"horizon={run.horizon}")
+        scale = run.config.get("scale")
         named = (f"experiment={names['experiment']}", *([f"scale={scale}"] if scale else []))
         key = by_hand if names["experiment"] == ADHOC else named
         grids.setdefault(key, []).append(run)
@@ -157,10 +182,10 @@ def _commands(results_dir: str, runs: Sequence[Run]) -> list[str]:
 
 
 def _axes(key: tuple[str, ...], runs: Sequence[Run]) -> list[str]:
-    """The lists of a grid; none of an experiment's, whose YAML has them."""
+    """Return the lists of a grid; none for an experiment, whose YAML has them."""
     if key[0].startswith("experiment="):
         return []
-    values = {"optimizer": sorted({run.row["config"]["names"]["optimizer"] for run in runs})}
+    values = {"optimizer": sorted({run.optimizer for run in runs})}
     for axis in ("lr_multiplier", "seed"):
-        values[axis] = [f"{value:g}" for value in sorted({run.row[axis] for run in runs})]
+        values[axis] = [f"{value:g}" for value in sorted({getattr(run, axis) for run in runs})]
     return [f"{axis}={','.join(listed)}" for axis, listed in values.items()]

@@ -1,9 +1,11 @@
-"""Where a sweep stands: the states of its runs, progress, speed, time left, spikes, failures."""
+"""Shows how far a sweep is: the states of its runs, progress, speed, time left, spikes and failures."""
 
 import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +19,42 @@ from s3bench.console import duration, patient_console, seconds_left
 from s3bench.record import identity
 from s3bench.spikes import find_spikes
 
-LISTED = 20  # runs under way, and failures, at most in one snapshot of --watch
+LISTED_BY_WATCH = 20  # running runs, and failures, at most in one snapshot of --watch
 
-Row = dict[str, Any]
+Row = dict[str, Any]  # of record.load_rows
 
 
 def show(results_dir: str | Path) -> None:
-    """Print states by task and optimizer, steps, speed, time left, spikes and causes of failures. Raises UserError."""
+    """Print the states by task and optimizer, steps, speed, time left, spikes and the causes of failures.
+
+    Raises:
+        UserError: as `snapshot`.
+    """
     console = patient_console()
-    standing = snapshot(results_dir)
-    console.print(_table(standing))
-    print("\n".join(_lines(standing)))  # rich would take seconds for thousands of failures
+    status = snapshot(results_dir)
+    console.print(_table(status))
+    print("\n".join(_lines(status)))  # rich would take seconds for thousands of failures
 
 
 def show_json(results_dir: str | Path) -> None:
-    """Print one JSON object, the one that `snapshot` returns."""
+    """Print what `snapshot` returns as one JSON object.
+
+    Raises:
+        UserError: as `snapshot`.
+    """
     print(json.dumps(snapshot(results_dir)))
 
 
 def watch(results_dir: str | Path, seconds: float) -> None:
-    """Show the same anew every so many seconds, until Ctrl-C; without a terminal each snapshot below the last."""
+    """Show the same again and again until Ctrl-C; without a terminal, append each snapshot.
+
+    Args:
+        results_dir: the results folder.
+        seconds: the time between two snapshots.
+
+    Raises:
+        UserError: as `snapshot`.
+    """
     console = patient_console()
     try:
         while not console.is_terminal:
@@ -52,56 +70,64 @@ def watch(results_dir: str | Path, seconds: float) -> None:
         return
 
 
-def _short(standing: Mapping[str, Any]) -> Group:
-    """What --watch shows of a snapshot."""
-    return Group(_table(standing), *(Text(line) for line in _lines(standing, LISTED)))
+def _short(status: Mapping[str, Any]) -> Group:
+    """Return what --watch shows of a snapshot."""
+    return Group(_table(status), *(Text(line) for line in _lines(status, LISTED_BY_WATCH)))
 
 
 def snapshot(results_dir: str | Path) -> dict[str, Any]:
-    """Where the runs of a results folder stand, as numbers, texts and lists alone; docs/sweeps.md names the keys.
+    """Return how far the runs of a results folder are, as JSON-ready numbers, texts and lists.
 
-    Raises UserError: no such folder, no record in it, or a damaged one.
+    Returns:
+        A dict whose keys docs/sweeps.md describes.
+
+    Raises:
+        UserError: there is no such folder, no record in it, or a damaged one.
     """
     rows = record.load_rows(results_dir)
-    under_way = [_under_way(row) for row in rows if row["state"] == record.RUNNING]
-    groups: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((row["task"], row["optimizer"]), []).append(row)
-    names = {row["run_id"] for row in rows}  # a copied record has the same
-    cells = Counter(map(identity.without_code, names))
+    running = [_running(row) for row in rows if row["state"] == record.RUNNING]
+    cell = itemgetter("task", "optimizer")
+    names = {row["run_id"] for row in rows}  # the copy of a record has the same
+    same_but_for_code = Counter(map(identity.without_code, names))
     return {
         "results": str(results_dir),
         "runs": len(rows),
         "states": _states(rows),
         "steps": sum(row["steps"] for row in rows),
         "horizon": sum(row["horizon"] for row in rows),
-        "seconds_left": _seconds_left(rows, len(under_way)),
+        "seconds_left": _seconds_left(rows, len(running)),
         "groups": [
-            {
-                "task": task,
-                "optimizer": optimizer,
-                "states": _states(group),
-                "steps": sum(row["steps"] for row in group),
-                "horizon": sum(row["horizon"] for row in group),
-                "steps_per_second": _speed(group),
-                "spikes": sum(row["summary"].get("spikes") or 0 for row in group)
-                + sum(run["spikes"] for run in under_way if (run["task"], run["optimizer"]) == (task, optimizer)),
-            }
-            for (task, optimizer), group in sorted(groups.items())
+            _group(list(group), [run for run in running if cell(run) == key])
+            for key, group in groupby(sorted(rows, key=cell), cell)
         ],
-        "running": under_way,
+        "running": running,
         "failed": [{"run_id": row["run_id"], "cause": row["cause"]} for row in rows if row["state"] == record.FAILED],
-        "made_with_other_code": sum(count - 1 for count in cells.values()),
+        "made_with_other_code": sum(count - 1 for count in same_but_for_code.values()),
+    }
+
+
+def _group(rows: Sequence[Row], running: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the part of a snapshot about the runs of one task and optimizer."""
+    of_finished = sum(row["summary"].get("spikes") or 0 for row in rows)
+    return {
+        "task": rows[0]["task"],
+        "optimizer": rows[0]["optimizer"],
+        "states": _states(rows),
+        "steps": sum(row["steps"] for row in rows),
+        "horizon": sum(row["horizon"] for row in rows),
+        "steps_per_second": _speed(rows),
+        "spikes": of_finished + sum(run["spikes"] for run in running),
     }
 
 
 def _states(rows: Sequence[Row]) -> dict[str, int]:
+    """Return how many runs are in each state."""
     counts = Counter(row["state"] for row in rows)
     return {state: counts[state] for state in record.STATES}
 
 
-def _under_way(row: Row) -> dict[str, Any]:
-    """What is said of a run that is trained at present."""
+def _running(row: Row) -> dict[str, Any]:
+    """Return the part of a snapshot about one running run."""
     losses = record.load_steps(row["folder"])
     parameters = record.load_config(row["folder"])["task"]["spikes"]
     spikes = [] if losses.empty else find_spikes(losses.loss, **parameters)
@@ -114,7 +140,7 @@ def _under_way(row: Row) -> dict[str, Any]:
 
 
 def _spent(row: Row) -> tuple[float, int]:
-    """The seconds that a run took so far and the steps that it made in them; none where it is not known."""
+    """Return the seconds that a run has taken and the steps trained in them; zeros where that is unknown."""
     if row["state"] in record.OVER:
         return row["seconds"] or 0.0, row["steps"]
     if row["state"] == record.RUNNING and row["began"] is not None:
@@ -123,14 +149,14 @@ def _spent(row: Row) -> tuple[float, int]:
 
 
 def _speed(rows: Sequence[Row]) -> float | None:
-    """Steps per second of one run, over all of these."""
+    """Return the steps per second of one run, averaged over these; None while unknown."""
     spent = [_spent(row) for row in rows]
     seconds, steps = sum(s for s, _ in spent), sum(n for _, n in spent)
     return steps / seconds if seconds > 0 and steps > 0 else None
 
 
 def _seconds_left(rows: Sequence[Row], at_once: int) -> float | None:
-    """At the present number of runs at a time; None if nothing is under way, or nothing is known."""
+    """Estimate the time left with `at_once` runs at a time; None if nothing is running, or no speed is known."""
     if not at_once:
         return None
     known = [(row["task"], *_spent(row)) for row in rows]
@@ -138,35 +164,35 @@ def _seconds_left(rows: Sequence[Row], at_once: int) -> float | None:
     return seconds_left(known, [(row["task"], row["horizon"] - row["steps"]) for row in waiting], at_once)
 
 
-def _table(standing: Mapping[str, Any]) -> Table:
+def _table(status: Mapping[str, Any]) -> Table:
     table = Table("task", "optimizer", *record.STATES, "steps", "steps/s", "spikes", box=None, pad_edge=False)
-    for group in standing["groups"]:
-        counts = [str(count or "") for count in group["states"].values()]
-        steps = f"{group['steps']:,}/{group['horizon']:,}"
+    for group in status["groups"]:
+        speed = group["steps_per_second"]
         table.add_row(
-            *(group["task"], group["optimizer"], *counts, steps, _rate(group["steps_per_second"])),
+            *(group["task"], group["optimizer"]),
+            *(str(count or "") for count in group["states"].values()),
+            f"{group['steps']:,}/{group['horizon']:,}",
+            "" if speed is None else f"{speed:,.3g}",
             str(group["spikes"] or ""),
         )
     return table
 
 
-def _rate(steps_per_second: float | None) -> str:
-    return "" if steps_per_second is None else f"{steps_per_second:,.3g}"
-
-
-def _lines(standing: Mapping[str, Any], most: int | None = None) -> list[str]:
-    """What stands below the table; of runs under way and of failures the first `most`."""
-    running, failed = standing["running"], standing["failed"]
-    totals = ", ".join(f"{count} {state}" for state, count in standing["states"].items() if count)
-    lines = [f"{standing['runs']} runs: {totals}"]
+def _lines(status: Mapping[str, Any], most: int | None = None) -> list[str]:
+    """Return the lines below the table; of running runs and of failures only the first `most`."""
+    running, failed = status["running"], status["failed"]
+    totals = ", ".join(f"{count} {state}" for state, count in status["states"].items() if count)
+    lines = [f"{status['runs']} runs: {totals}"]
     for run in running[:most]:
         spikes = f"; spikes so far: {run['spikes']}, the last from step {run['last_spike']:,}" if run["spikes"] else ""
         lines.append(f"running: {run['run_id']}, step {run['steps']:,} of {run['horizon']:,}{spikes}")
     lines += [f"failed: {run['run_id']}: {run['cause']}" for run in failed[:most]]
-    if most is not None and max(len(running), len(failed)) > most:
-        lines.append(f"and {len(running[most:])} running, {len(failed[most:])} failed ones more")
-    if count := standing["made_with_other_code"]:
-        lines.append(f"{count} of these runs are there with other code too; a report refuses to mix them")
+    if most is not None:
+        hidden = {record.RUNNING: len(running[most:]), record.FAILED: len(failed[most:])}
+        if any(hidden.values()):
+            lines.append("... and " + ", ".join(f"{count} more {state}" for state, count in hidden.items() if count))
+    if count := status["made_with_other_code"]:
+        lines.append(f"runs that also exist with different code: {count}; a report refuses to mix them")
     if running:
-        lines.append(f"{duration(standing['seconds_left'])} left, {len(running)} runs at a time")
+        lines.append(f"{duration(status['seconds_left'])} left, {len(running)} runs at a time")
     return lines

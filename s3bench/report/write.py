@@ -1,4 +1,4 @@
-"""Records become a report: tables, figures and the page."""
+"""Writes a report: tables, figures, verdicts and the page, from the records of a results folder."""
 
 import multiprocessing
 import os
@@ -8,8 +8,8 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from s3bench.errors import UserError, unknown
-from s3bench.report.analysis.results_folder import MANY, read_all
-from s3bench.report.analysis.shock_tables import paired, shock_tables
+from s3bench.report.analysis.results import read_results
+from s3bench.report.analysis.results_folder import MANY
 from s3bench.report.analysis.tables import make_tables
 from s3bench.report.claims.paper import judge
 from s3bench.report.claims.text import as_json, as_markdown
@@ -26,24 +26,20 @@ def write_report(results_dir: str | Path) -> Path:
     Raises UserError: no records, a damaged one, or records of one task that were not held to the same targets and
     detector parameters or had other data.
     """
-    runs, shocked = read_all(results_dir)
-    pairs = paired(runs, shocked)
-    tables = make_tables(runs)
-    tables |= shock_tables(pairs, tables["holes"])
-    claims = judge(runs, pairs)
-    drawn = drawings(runs, pairs)
+    results = read_results(results_dir)
+    tables, claims, drawn = make_tables(results), judge(results), drawings(results)
     report = Path(results_dir) / "report"
     draft = report.with_name(f".report-{os.getpid()}")
     try:
         shutil.rmtree(draft, ignore_errors=True)
-        saved = _save(drawn, _made(draft / "figures"), apart=len(runs) >= MANY)
+        saved = _save(drawn, _folder(draft / "figures"), apart=len(results.runs) >= MANY)
         images = {name: (drawing.caption, saved[name]) for name, drawing in drawn.items()}
         for name, table in tables.items():
-            table.to_csv(_made(draft / "tables") / f"{name}.csv", index=False)
+            table.to_csv(_folder(draft / "tables") / f"{name}.csv", index=False)
             (draft / "tables" / f"{name}.md").write_text(markdown(format_table(name, table)), encoding="utf-8")
         (draft / "claims.json").write_text(as_json(claims), encoding="utf-8")
         (draft / "claims.md").write_text(as_markdown(claims), encoding="utf-8")
-        text = page(_shown(results_dir), runs, tables, images, [claim.as_dict() for claim in claims])
+        text = page(_shown(results_dir), results, tables, images, [claim.as_dict() for claim in claims])
         (draft / "index.html").write_text(text, encoding="utf-8")
         shutil.rmtree(report, ignore_errors=True)
         draft.rename(report)
@@ -55,17 +51,20 @@ def write_report(results_dir: str | Path) -> Path:
 
 
 def _shown(place: str | Path) -> str:
-    """A path as text, without the bytes that are none."""
+    """Return a path as text, without bytes that are not text."""
     return str(place).encode(errors="replace").decode()
 
 
-def _made(folder: Path) -> Path:
+def _folder(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def _save(drawn: Mapping[str, Drawing], folder: Path, *, apart: bool = False) -> dict[str, list[Path]]:
-    """Draw and write figures, the last first, which are the largest; `apart`: one process per core does."""
+    """Draw and write figures, beginning with the last, which are the largest.
+
+    `apart`: draw in one process per core.
+    """
     jobs = [(drawing, folder / name) for name, drawing in reversed(list(drawn.items()))]
     if not apart:
         return {file.name: _save_one((drawing, file)) for drawing, file in jobs}
@@ -78,22 +77,25 @@ def _save_one(job: tuple[Drawing, Path]) -> list[Path]:
 
 
 def figure_names(results_dir: str | Path) -> list[str]:
-    """The figures that these records allow. Raises UserError, as `write_report` does, and if they allow none."""
-    names = list(_drawings(results_dir))
+    """Return the names of the figures that these records allow.
+
+    Raises UserError as `write_report` does, and if they allow none.
+    """
+    names = list(drawings(read_results(results_dir)))
     if not names:
         raise UserError(f"no run in {results_dir} has a result: there is nothing to draw")
     return names
 
 
 def write_figures(results_dir: str | Path, name: str, output: Path | None = None) -> dict[str, list[Path]]:
-    """Draw the figure of this name, or the one of each task whose name begins with it; returns files by caption.
+    """Draw the figure of this name, or one for each task if it has one per task; return files by caption.
 
     Each is written as SVG, PNG and PDF to <results_dir>/report/figures, or to `output` in the format of its suffix.
-    Raises UserError: no such figure, or one that the records don't allow; and as `write_report` does.
+    Raises UserError for an unknown figure, for one that the records do not allow, and as `write_report` does.
     """
     if not any(name == known or name.startswith(f"{known}_") for known in NEEDS):
         raise unknown("figure", name, NEEDS)
-    allowed = _drawings(results_dir)
+    allowed = drawings(read_results(results_dir))
     drawn = {key: drawing for key, drawing in allowed.items() if key == name or key.startswith(f"{name}_")}
     if not drawn and name in NEEDS:
         raise UserError(f"these records lack what {name} needs: {NEEDS[name]}")
@@ -107,12 +109,7 @@ def write_figures(results_dir: str | Path, name: str, output: Path | None = None
             (drawing,) = drawn.values()
             style.save_as(drawing.draw(), output)
             return {drawing.caption: [output]}
-        saved = _save(drawn, _made(folder))
+        saved = _save(drawn, _folder(folder))
         return {made.caption: saved[key] for key, made in drawn.items()}
     except OSError as error:
         raise UserError(f"{output or folder} cannot be written: {error.strerror}") from error
-
-
-def _drawings(results_dir: str | Path) -> dict[str, Drawing]:
-    runs, shocked = read_all(results_dir)
-    return drawings(runs, paired(runs, shocked))

@@ -1,4 +1,4 @@
-"""Checkpoints: a run that was interrupted goes on from its last one, on a CPU bit for bit as if it had not been."""
+"""Writes and restores checkpoints: a run resumes from its last one, on a CPU bit for bit as if never interrupted."""
 
 import logging
 import pickle
@@ -12,22 +12,23 @@ import torch
 
 from s3bench import record
 from s3bench.errors import one_line
+from s3bench.run.environment import numerics
 from s3bench.run.learner import Learner
 from s3bench.run.signals import Stop
 
 log = logging.getLogger(__name__)
 
-TOGETHER = 20  # steps between the moments at which several processes agree on a checkpoint
+AGREE_EVERY = 20  # steps between those at which several processes agree on whether to write a checkpoint
 
 
 class Checkpoints:
-    """Writes the checkpoints of a run under way, and stops it if it was asked to stop.
+    """Writes the checkpoints of a run while it trains, and stops the run if it was asked to stop.
 
     Args:
-        folder: the record's, which the first process has.
-        every: seconds between two of them.
-        stop: what may ask the run to stop.
-        extra: what else a checkpoint holds: numbers and texts by name.
+        folder: the folder of the record; only the first process has it.
+        every: seconds between two checkpoints.
+        stop: may ask the run to stop.
+        extra: returns what else a checkpoint holds: numbers and texts by name.
     """
 
     def __init__(
@@ -45,24 +46,24 @@ class Checkpoints:
         self._last = time.monotonic()
 
     def is_due(self, step: int) -> bool:
-        """Whether a checkpoint is to be made before this step: it is time, or the run was asked to stop."""
+        """Return whether to write a checkpoint before this step: it is time, or the run was asked to stop."""
         processes = self._learner.processes
-        if processes.size > 1 and step % TOGETHER:
+        if processes.size > 1 and step % AGREE_EVERY:
             return False
         due = self._stop.number is not None or time.monotonic() - self._last > self._every
         return due if processes.size == 1 else processes.any(due)
 
     def save(self, step: int) -> None:
-        """Write the state before step `step`, whose rows are all written. Raises Stopped if that was asked for."""
+        """Write the state before a step. All rows before it must be written. Raises Stopped if a stop was asked for."""
         model, optimizer = _state(self._learner, self._optimizer)
         if self._folder is not None:
             try:
                 state = {"step": step, "model": model, "optimizer": optimizer, **_random_state(), **self._extra()}
                 record.write_checkpoint(self._folder, step, lambda file: torch.save(state, file))
-            except (OSError, RuntimeError) as error:  # the one before it is still there
+            except (OSError, RuntimeError) as error:  # the previous checkpoint is still there
                 if not isinstance(error, OSError) and not isinstance(error.__context__, OSError):
                     raise  # torch wraps the OSError of a full disk
-                log.warning("no checkpoint at step %d (%s); training goes on", step, one_line(error))
+                log.warning("cannot write the checkpoint at step %d (%s); training continues", step, one_line(error))
         asked = self._learner.processes.largest(self._stop.number or 0)
         self._last = time.monotonic()
         if asked:
@@ -70,8 +71,39 @@ class Checkpoints:
             self._stop.raise_if_asked()
 
 
+class History:
+    """Adds up the seconds of a run, and lists the steps at which it resumed, over all attempts that trained it.
+
+    Create it just before training begins.
+
+    Args:
+        device: where this process trains.
+        began: time.monotonic() at the beginning of this attempt.
+        first_step: the step at which this attempt begins to train.
+        saved: the checkpoint that it resumes from; None if there is none.
+    """
+
+    def __init__(self, device: torch.device, began: float, first_step: int, saved: dict[str, Any] | None) -> None:
+        earlier: dict[str, Any] = {"resumed": [], "seconds": 0.0, "train_seconds": 0.0, **(saved or {})}
+        self._device, self._resumed = device, earlier["resumed"]
+        if first_step:
+            exact = earlier.get("numerics") == numerics(device)
+            self._resumed = [*self._resumed, {"step": first_step, "exact": exact}]
+        self._start = began - earlier["seconds"]
+        self._train_start = time.monotonic() - earlier["train_seconds"]
+
+    def summary(self) -> dict[str, Any]:
+        """Return the summary's fields so far: seconds in all, seconds in the training loop, and resumed steps."""
+        now = time.monotonic()
+        return {"seconds": now - self._start, "train_seconds": now - self._train_start, "resumed": self._resumed}
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint holds of it, for the next attempt's History."""
+        return {**self.summary(), "numerics": numerics(self._device)}
+
+
 def newest(folder: Path) -> dict[str, Any] | None:
-    """The newest checkpoint of a run that is whole and whose rows are there; None if there is none."""
+    """Return the newest checkpoint of a run that is intact and whose rows are there; None if there is none."""
     for file in record.checkpoints(folder):
         state = _load(file)
         if state is not None and record.has_rows(folder, state["step"], state["evals"]):
@@ -82,10 +114,11 @@ def newest(folder: Path) -> dict[str, Any] | None:
 def restore(
     folder: Path | None, state: dict[str, Any] | None, learner: Learner, optimizer: torch.optim.Optimizer
 ) -> None:
-    """Put a checkpoint into the model, the optimizer and torch's random numbers. Only the first process has it.
+    """Restore the model, the optimizer and torch's random numbers from a checkpoint. Only the first process has it.
 
-    Raises what torch raises for one that does not fit; the run's checkpoints are then set aside, so that another try
-    begins anew. After any other failure, such as a GPU that others have filled, another try takes them again.
+    Raises what torch raises for a checkpoint that does not fit. The run's checkpoints are then set aside, so that
+    another attempt starts from the first step. After any other failure, such as a GPU that is out of memory, another
+    attempt uses them again.
     """
     try:
         if learner.processes.size == 1:
@@ -103,10 +136,10 @@ def restore(
 
 
 def _load(file: Path) -> dict[str, Any] | None:
-    """A checkpoint; None if it was cut off or damaged."""
+    """Return a checkpoint; None if it is truncated or damaged."""
     try:
         with zipfile.ZipFile(file) as archive:
-            if archive.testzip() is not None:  # compares each part with its sum
+            if archive.testzip() is not None:  # compares each part with its checksum
                 return None
         state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
         return state
@@ -123,7 +156,7 @@ def _load(file: Path) -> dict[str, Any] | None:
 
 
 def _state(learner: Learner, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The states of model and optimizer; of several processes' parts the whole, which the first one gets."""
+    """Return the states of model and optimizer; with several processes, the first one gets the whole state."""
     if learner.processes.size == 1:
         return learner.model.state_dict(), optimizer.state_dict()
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict
@@ -139,7 +172,7 @@ def _restore_spread(state: dict[str, Any] | None, learner: Learner, optimizer: t
         set_optimizer_state_dict,
     )
 
-    # one by one: set_state_dict takes a process without the model's state for one that wants the optimizer's alone
+    # one by one: set_state_dict takes a process without the model's state to want only the optimizer's
     spread = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
     if learner.processes.from_first(any(state["optimizer"]["state"].values()) if state else None):  # SignSGD has none
         set_optimizer_state_dict(learner.model, optimizer, state["optimizer"] if state else {}, options=spread)

@@ -1,4 +1,4 @@
-"""Several processes that train one model, as torchrun starts them: who this one is, and what they tell each other."""
+"""Connects the processes that train one model together, as torchrun starts them."""
 
 import os
 from collections.abc import Iterator
@@ -11,12 +11,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-PATIENCE = timedelta(minutes=10)  # that a process waits for the others
+COLLECTIVE_TIMEOUT = timedelta(minutes=10)  # how long a process waits for the others
 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process, `rank` of `size`, the `local_rank`-th on its host."""
+    """Identifies this process: number `rank` of `size`, and number `local_rank` on its host, all from 0.
+
+    Its methods are collective: every process must call them. They return the same value in all.
+    """
 
     rank: int = 0
     size: int = 1
@@ -24,33 +27,33 @@ class Processes:
 
     @property
     def rows(self) -> slice:
-        """The rows of each batch that are this process's."""
+        """Return the rows of each batch that this process trains on."""
         return slice(self.rank, None, self.size)
 
     def sum(self, value: Tensor) -> Tensor:
-        """The sum over all processes, in place."""
+        """Return the sum over all processes, computed in place."""
         return self._reduce(value, dist.ReduceOp.SUM)
 
     def max(self, value: Tensor) -> Tensor:
-        """The largest of all processes, in place."""
+        """Return the largest value of all processes, computed in place."""
         return self._reduce(value, dist.ReduceOp.MAX)
 
     def from_first(self, value: Any) -> Any:
-        """What the first process has."""
+        """Return the first process's value."""
         values = [value]
         if self.size > 1:
             dist.broadcast_object_list(values, src=0)
         return values[0]
 
     def largest(self, value: int) -> int:
-        """The largest number of all processes."""
+        """Return the largest number of all processes."""
         values = [value] * self.size
         if self.size > 1:
             dist.all_gather_object(values, value)
         return max(values)
 
     def any(self, value: bool) -> bool:
-        """Whether it holds for any process."""
+        """Return whether the value is true in any process."""
         return self.largest(int(value)) > 0
 
     def _reduce(self, value: Tensor, how: Any) -> Tensor:
@@ -63,7 +66,7 @@ ALONE = Processes()
 
 
 def of_torchrun() -> Processes:
-    """This process among those that torchrun started, by its environment variables; ALONE where it started none."""
+    """Return this process's place among those that torchrun started, from the environment; ALONE if there are none."""
     rank, size, local = (
         int(os.environ.get(name, no)) for name, no in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
     )
@@ -72,15 +75,15 @@ def of_torchrun() -> Processes:
 
 @contextmanager
 def joined(processes: Processes, device: torch.device) -> Iterator[None]:
-    """Connected with the others: by NCCL between GPUs, else by gloo."""
+    """Within this context, connect the processes: by NCCL between GPUs, else by gloo."""
     if processes.size == 1:
         yield
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=COLLECTIVE_TIMEOUT)
     try:
         yield
-        dist.barrier()  # one that left early would break the others' last messages off
+        dist.barrier()  # a process that left early would cut off the others' last messages
     finally:
         dist.destroy_process_group()

@@ -1,21 +1,22 @@
-"""One run: a config becomes a record."""
+"""Runs one config: trains its task with its optimizer, and writes the record."""
 
 import sys
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from s3bench import record
 from s3bench.errors import one_line
 from s3bench.run.build import Parts, build_parts, find_device
-from s3bench.run.checkpoint import Checkpoints, newest, restore
+from s3bench.run.checkpoint import Checkpoints, History, newest, restore
 from s3bench.run.config.schema import RunConfig, as_dict
 from s3bench.run.distributed import Processes, joined, of_torchrun
-from s3bench.run.divergence import End
-from s3bench.run.environment import environment, numerics
+from s3bench.run.divergence import EarlyStop
+from s3bench.run.environment import environment
 from s3bench.run.learner import Learner, check_rows
 from s3bench.run.loop import train
 from s3bench.run.recorder import Recorder
@@ -24,7 +25,8 @@ from s3bench.run.signals import Stop, Stopped
 from s3bench.run.weight_decay import parameter_groups
 
 
-class Setup(NamedTuple):
+@dataclass(frozen=True)
+class Setup:
     """What a run is trained with, the same in all its processes."""
 
     config: RunConfig
@@ -37,16 +39,24 @@ class Setup(NamedTuple):
 
 def run(
     config: RunConfig,
-    say: Callable[[str], None] = lambda _: None,
+    log: Callable[[str], None] = lambda _: None,
     stop: Stop | None = None,
-    dead: int | None = None,
+    dead_lease: int | None = None,
 ) -> str:
-    """Train and write the record; returns the state: finished, diverged or failed.
+    """Train the run of a config, write its record, and return its state: finished, diverged or failed.
 
-    A run that is over already is left as it is; one that was interrupted goes on from its last checkpoint. `say` takes
-    a line at each evaluation, and where a spike begins or ends. Of several processes that torchrun started the first
-    one keeps the record. Raises UserError for a mistake that shows before training, record.Busy if another process is
-    at the run (`dead`: the number of a lease known to be dead), and Stopped if `stop` asked for it.
+    A run that is already over is left as it is; an interrupted one resumes from its last checkpoint. If torchrun
+    started several processes, only the first writes the record.
+
+    Args:
+        log: takes a line at each evaluation, and when a spike begins or ends.
+        stop: may ask the run to stop, after a checkpoint.
+        dead_lease: the number of a lease on the record whose owner is known to be dead.
+
+    Raises:
+        UserError: a mistake that shows before training.
+        record.Busy: another process trains this run.
+        Stopped: `stop` asked for it.
     """
     began = time.monotonic()
     torch.set_num_threads(config.threads)
@@ -56,7 +66,7 @@ def run(
     device = find_device(config.device, processes.local_rank)
     parts = build_parts(config)
     check_rows(parts.task, config.names.task, processes, config.accumulate)
-    setup = Setup(config, parts, device, processes, stop, began)
+    setup = Setup(config=config, parts=parts, device=device, processes=processes, stop=stop, began=began)
     with joined(processes, device):
         if processes.rank > 0:
             if not processes.from_first(None):
@@ -65,37 +75,38 @@ def run(
                     _train(setup)
             return record.FINISHED
         folder = record.plan(as_dict(config))
-        with record.leased(folder, dead) as lease, stop.deferred():
+        with record.leased(folder, dead_lease) as lease, stop.deferred():
             if processes.from_first(record.has_result(folder)):
                 return record.state(folder)
             saved = newest(folder)
             first_step = saved["step"] if saved else 0
             stop.raise_if_asked()
             with record.Writer(folder, as_dict(config), lease.number, first_step) as writer:
-                rows = Recorder(config, parts.tracker, writer, lease, say, first_step)
-                return _recorded(setup, saved, rows)
+                recorder = Recorder(config, parts.tracker, writer, lease=lease, log=log, first_step=first_step)
+                return _train_and_record(setup, saved, recorder)
 
 
-def _recorded(setup: Setup, saved: dict[str, Any] | None, rows: Recorder) -> str:
-    """Train, from a checkpoint if there is one, and close the record in one way or another."""
+def _train_and_record(setup: Setup, saved: dict[str, Any] | None, recorder: Recorder) -> str:
+    """Train, from a checkpoint if there is one, close the record whatever happens, and return the state of the run."""
     config, parts = setup.config, setup.parts
     try:
-        parts.tracker.start(as_dict(config), rows.folder, saved["step"] if saved else 0)
-        result, ended_early = _train(setup, saved, rows)
+        parts.tracker.start(as_dict(config), recorder.folder, saved["step"] if saved else 0)
+        result, ended_early = _train(setup, saved, recorder)
+        state = record.DIVERGED if ended_early or recorder.has_diverged() else record.FINISHED
         summary = {
-            "state": record.DIVERGED if ended_early or rows.has_diverged() else record.FINISHED,
+            "state": state,
             **result,
             "fingerprint": parts.task.fingerprint(),
             "processes": setup.processes.size,
             **environment(setup.device, [config.task.build["_target_"], config.optimizer["_target_"]]),
         }
-        rows.finish(summary)
-        return str(summary["state"])
-    except (Stopped, record.Busy):  # to be gone on with, or by another process
+        recorder.finish(summary)
+        return state
+    except (Stopped, record.Busy):  # to be resumed later, or by another process
         parts.tracker.pause()
         raise
-    except Exception as error:  # whatever went wrong with this run, it is reported and the sweep goes on
-        rows.fail(one_line(error), traceback.format_exc())
+    except Exception as error:  # whatever went wrong with this run, it is reported and the sweep continues
+        recorder.fail(one_line(error), traceback.format_exc())
         parts.tracker.fail()
         if setup.processes.size > 1:  # torchrun then ends the others, which wait for this one
             raise
@@ -103,42 +114,26 @@ def _recorded(setup: Setup, saved: dict[str, Any] | None, rows: Recorder) -> str
 
 
 def _train(
-    setup: Setup, saved: dict[str, Any] | None = None, rows: Recorder | None = None
+    setup: Setup, saved: dict[str, Any] | None = None, recorder: Recorder | None = None
 ) -> tuple[dict[str, Any], bool]:
-    """Train the task's model; returns what the summary says of it, and whether a loss was the last (see block.End).
+    """Train the task's model, and return fields of the summary and whether the run ended early (see EarlyStop).
 
-    Only the first process has rows.
+    Only the first process has a checkpoint and a recorder.
     """
-    config, parts, device, processes, stop, began = setup
+    config, parts, processes = setup.config, setup.parts, setup.processes
     torch.manual_seed(config.seed)
-    learner = _learner(setup)
+    learner = Learner.from_config(config, parts.task, setup.device, processes)
 
     def lr(step: int) -> float:
         return float(config.task.lr * config.lr_multiplier * parts.schedule(step, horizon=config.horizon))
 
     optimizer = parts.optimizer(parameter_groups(learner.model, config.decay), lr=lr(0))
-    before: dict[str, Any] = {"step": 0, "resumed": [], "seconds": 0.0, "train_seconds": 0.0, "end": None} | (
-        saved or {}
-    )
-    folder = rows.folder if rows else None
-    first_step, end_state = processes.from_first((before["step"], before["end"]))
+    folder = recorder.folder if recorder else None
+    first_step, early_stop_state = processes.from_first((saved["step"], saved.get("end")) if saved else (0, None))
     if first_step:
         restore(folder, saved, learner, optimizer)
-        before["resumed"] = [
-            *before["resumed"],
-            {"step": first_step, "exact": before.get("numerics") == numerics(device)},
-        ]
-    training = time.monotonic()
-    end = End(config.stop_diverged, end_state)
-
-    def so_far() -> dict[str, Any]:
-        now = time.monotonic()
-        seconds, train_seconds = before["seconds"] + now - began, before["train_seconds"] + now - training
-        return {"seconds": seconds, "train_seconds": train_seconds, "resumed": before["resumed"]}
-
-    def saved_with_it() -> dict[str, Any]:
-        return {**so_far(), "end": end.state, "numerics": numerics(device), **(rows.state() if rows else {})}
-
+    history = History(setup.device, setup.began, first_step, saved)
+    early_stop = EarlyStop(config.stop_diverged, early_stop_state)
     steps = train(
         learner,
         optimizer,
@@ -148,33 +143,18 @@ def _train(
         eval_every=config.eval_every,
         measure_every=config.measure_every,
         clip_norm=config.clip_norm,
-        end=end,
+        early_stop=early_stop,
         checkpoints=Checkpoints(
             folder,
             learner,
             optimizer,
             every=config.checkpoint_every,
-            stop=stop,
-            extra=saved_with_it,
+            stop=setup.stop,
+            extra=lambda: {**history.state(), "end": early_stop.state, **(recorder.state() if recorder else {})},
         ),
-        on_steps=rows.add_steps if rows else lambda _: None,
-        on_eval=rows.add_eval if rows else lambda _: None,
+        on_steps=recorder.add_steps if recorder else lambda _: None,
+        on_eval=recorder.add_eval if recorder else lambda _: None,
         shock=Shock(config.shock, parts.task, config.seed, processes.rank),
     )
-    return {"steps": steps, **so_far(), "parameters": sum(p.numel() for p in learner.params)}, end.is_over
-
-
-def _learner(setup: Setup) -> Learner:
-    """The task's model on its device, in the training options of the config."""
-    config, task = setup.config, setup.parts.task
-    return Learner(
-        task,
-        task.model().to(setup.device),
-        accumulate=config.accumulate,
-        precision=config.precision,
-        compile=config.compile,
-        channels_last=config.channels_last,
-        checkpointing=config.checkpointing,
-        processes=setup.processes,
-        parallel=config.parallel,
-    )
+    parameters = sum(param.numel() for param in learner.params)
+    return {"steps": steps, **history.summary(), "parameters": parameters}, early_stop.stopped

@@ -1,4 +1,4 @@
-"""The rows of a run on their way: into the record, to the tracker, and through the detector."""
+"""Passes the rows of a run on: to the record, to the tracker, and through the spike detector."""
 
 import math
 from collections.abc import Callable
@@ -11,43 +11,49 @@ from s3bench.errors import unknown
 from s3bench.record.lease import Lease
 from s3bench.run.config.schema import RunConfig
 from s3bench.run.divergence import has_diverged
+from s3bench.run.row_buffer import Row
+from s3bench.run.tracking import Tracker
 from s3bench.spikes import Spike, SpikeMonitor
 
 
 class Recorder:
-    """Takes the rows of a run as they come.
+    """Records the rows of a run as they come.
 
     Args:
-        writer: of the record, which already has the rows before first_step if the run goes on.
-        lease: on the record; rows that come after it was lost raise Busy.
-        say: takes a line at each evaluation, and where a spike begins or ends.
+        config: the run's settings.
+        tracker: takes the same rows, and the spikes.
+        writer: writes the record, which already holds the rows before `first_step` if the run is resumed.
+        lease: the lease on the record; adding rows of steps after it was lost raises Busy.
+        log: takes a line at each evaluation, and when a spike begins or ends.
+        first_step: the step at which this process begins to train.
     """
 
     def __init__(
         self,
         config: RunConfig,
-        tracker: Any,
+        tracker: Tracker,
         writer: record.Writer,
+        *,
         lease: Lease,
-        say: Callable[[str], None],
+        log: Callable[[str], None],
         first_step: int,
     ) -> None:
-        self._config, self._tracker, self._writer, self._lease, self._say = config, tracker, writer, lease, say
+        self._config, self._tracker, self._writer, self._lease, self._log = config, tracker, writer, lease, log
         self.folder = writer.folder
         steps, evals = record.rows_before(writer.folder, first_step)
         self.losses: list[float] = [row["loss"] for row in steps]
         self._held_out: list[float] = [row["loss"] for row in evals]
         self._monitor = SpikeMonitor(**config.task.spikes)
         self.spikes = len(self._monitor.extend(np.array(self.losses)))
-        self._onset = self._monitor.onset  # of the last spike said to have begun
+        self._onset = self._monitor.onset  # of the last spike whose beginning was logged
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint says of the rows, all of which outlast the machine from now on."""
+        """Return what a checkpoint holds of the rows, after making sure that all of them are on the disk."""
         self._writer.sync()
         return {"evals": len(self._held_out)}
 
-    def add_steps(self, rows: list[dict[str, Any]]) -> None:
-        """Append rows of steps.parquet."""
+    def add_steps(self, rows: list[Row]) -> None:
+        """Append rows of steps.parquet. Raises Busy if the lease was lost."""
         self._lease.check()
         self._writer.add_steps(rows)
         self._tracker.log_steps(rows)
@@ -57,17 +63,17 @@ class Recorder:
             self._add_spike(spike)
         onset = self._monitor.onset
         if onset is not None and onset != self._onset:
-            self._say(f"step {onset}: the training loss spikes")
+            self._log(f"step {onset}: a spike of the training loss begins")
             self._onset = onset
 
     def _add_spike(self, spike: Spike) -> None:
         self.spikes += 1
         self._tracker.log_spike(spike)
         height = f"+{spike.height:.3g}" if math.isfinite(spike.height) else "not finite"
-        self._say(f"step {spike.onset} to {spike.end}: a spike, {height}, {spike.kind}")
+        self._log(f"step {spike.onset}: spike until step {spike.end}, height {height}, {spike.kind}")
 
-    def add_eval(self, row: dict[str, Any]) -> None:
-        """A row of evals.parquet. Raises UserError for a target of a metric that it lacks."""
+    def add_eval(self, row: Row) -> None:
+        """Append a row of evals.parquet. Raises UserError if it lacks the metric of a target."""
         for target in self._config.task.targets:
             if target["metric"] not in row:
                 raise unknown("metric in task.targets", target["metric"], set(row) - {"step"})
@@ -75,18 +81,18 @@ class Recorder:
         self._writer.add_eval(row)
         self._tracker.log_eval(row)
         values = "  ".join(f"{key} {value:.4g}" for key, value in row.items() if key != "step")
-        self._say(f"step {row['step']}/{self._config.horizon}  {values}")
+        self._log(f"step {row['step']}/{self._config.horizon}  {values}")
 
     def has_diverged(self) -> bool:
-        """Whether the losses or the last evaluation say that the run diverged."""
+        """Return whether the run diverged, by its losses or its last evaluation."""
         return not math.isfinite(self._held_out[-1]) or has_diverged(self.losses)
 
     def fail(self, cause: str, traceback: str) -> None:
-        """The run failed."""
+        """Close the record of a failed run."""
         self._writer.fail(cause, traceback)
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """The run is over."""
+        """Add the number of spikes to the summary, and close the record of a finished or diverged run."""
         if last := self._monitor.unfinished():
             self._add_spike(last)
         summary["spikes"] = self.spikes

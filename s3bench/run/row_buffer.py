@@ -1,58 +1,73 @@
-"""Rows whose scalars are still on the device, so that the training loop does not wait for it at every step."""
+"""Buffers rows whose scalars are still on the device, so that the training loop need not wait for it at every step."""
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from s3bench.run.distributed import ALONE, Processes
-from s3bench.run.divergence import End
+from s3bench.run.divergence import EarlyStop
 
-BLOCK_ROWS = 200  # rows that wait on the device at most
-BLOCK_SECONDS = 1.0  # and for how long, where one process trains; several must end at the same step
-BLOCK_ROWS_OF_SEVERAL = 20
-ROW_SCALARS = 6  # of a step, at most
+Row = dict[str, float]  # a row of steps.parquet or evals.parquet, by column; `step` is an integer
+
+MAX_ROWS = 200  # rows in the buffer
+MAX_SECONDS = 1.0  # between two flushes, in a run of one process
+MAX_ROWS_OF_SEVERAL = 20  # in a run of several processes, which must all flush at the same step
+MAX_SCALARS = 6  # scalars of a row that are on the device
 
 
 class RowBuffer:
-    """Rows whose scalars are still on the device, in one buffer there, fetched together."""
+    """Collects rows whose scalars are in one tensor on the device, and fetches them together.
 
-    def __init__(self, processes: Processes = ALONE, first_step: int = 0, end: End | None = None) -> None:
-        self.steps = first_step  # fetched so far
-        self._end = end or End()
+    Args:
+        on_steps: takes the rows that were fetched.
+        early_stop: decides whether a row is the run's last.
+        processes: those that train the run.
+        first_step: the step at which this process begins.
+
+    Attributes:
+        steps: how many steps of the run were fetched so far, those before `first_step` included.
+    """
+
+    def __init__(
+        self,
+        on_steps: Callable[[list[Row]], None],
+        early_stop: EarlyStop,
+        processes: Processes = ALONE,
+        first_step: int = 0,
+    ) -> None:
+        self.steps = first_step
+        self._on_steps, self._early_stop = on_steps, early_stop
         self._alone = processes.size == 1
-        self._rows: list[tuple[dict[str, Any], list[str]]] = []  # what the host knows, and the names of the scalars
-        self._buffer: Tensor | None = None  # (BLOCK_ROWS, scalars of a row at most)
-        self._is_over = False
-        self._since = time.monotonic()
+        self._rows: list[tuple[Row, list[str]]] = []  # what the host knows, and the names of the scalars on the device
+        self._scalars: Tensor | None = None  # shape (MAX_ROWS, MAX_SCALARS)
+        self._flushed = time.monotonic()
 
-    def add(self, known: dict[str, Any], on_device: dict[str, Tensor]) -> None:
-        """One step: what the host knows, and 0-d tensors."""
+    def add(self, known: Row, on_device: dict[str, Tensor]) -> None:
+        """Add the row of a step: what the host knows, and 0-d tensors."""
         scalars = torch.stack(list(on_device.values()))
-        if self._buffer is None:
-            self._buffer = scalars.new_empty(BLOCK_ROWS, ROW_SCALARS, dtype=torch.float64)
-        self._buffer[len(self._rows), : len(scalars)] = scalars
+        if self._scalars is None:
+            self._scalars = scalars.new_empty(MAX_ROWS, MAX_SCALARS, dtype=torch.float64)
+        self._scalars[len(self._rows), : len(scalars)] = scalars
         self._rows.append((known, list(on_device)))
 
     def is_due(self) -> bool:
-        """Whether the block is full or old."""
+        """Return whether the buffer is full, or its rows have waited long enough."""
         if not self._alone:
-            return len(self._rows) >= BLOCK_ROWS_OF_SEVERAL
-        return len(self._rows) >= BLOCK_ROWS or time.monotonic() - self._since > BLOCK_SECONDS
+            return len(self._rows) >= MAX_ROWS_OF_SEVERAL
+        return len(self._rows) >= MAX_ROWS or time.monotonic() - self._flushed > MAX_SECONDS
 
-    def flush(self, on_steps: Callable[[list[dict[str, Any]]], None]) -> bool:
-        """Hand the rows on, up to the run's last one; whether it goes on."""
-        if self._rows and not self._is_over and self._buffer is not None:
+    def flush(self) -> bool:
+        """Fetch the rows, pass them on up to the run's last one, and return whether the run continues."""
+        if self._rows and not self._early_stop.stopped and self._scalars is not None:
             rows = []
-            values = self._buffer[: len(self._rows)].tolist()
+            values = self._scalars[: len(self._rows)].tolist()
             for (known, names), scalars in zip(self._rows, values, strict=True):
                 rows.append({**known, **dict(zip(names, scalars, strict=False))})
-                self._is_over = self._end.is_at(rows[-1]["loss"])
-                if self._is_over:
+                if self._early_stop.add(rows[-1]["loss"]):
                     break
             self.steps += len(rows)
-            on_steps(rows)
-        self._rows, self._since = [], time.monotonic()
-        return not self._is_over
+            self._on_steps(rows)
+        self._rows, self._flushed = [], time.monotonic()
+        return not self._early_stop.stopped

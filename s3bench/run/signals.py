@@ -1,4 +1,4 @@
-"""A signal that asks a run to stop: at once while nothing can be lost, else at the next step, after a checkpoint."""
+"""Stops a run on a signal: immediately during setup, otherwise at the next step, after writing a checkpoint."""
 
 import os
 import signal
@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)  # the last is what SLURM sends before it preempts a job
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)  # SLURM sends the last before it preempts a job
 
 
 class Stopped(BaseException):
-    """The run was asked to stop; `number` is the signal's."""
+    """Raised where a run stops because a signal asked it to; `number` is the signal's."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -18,20 +18,20 @@ class Stopped(BaseException):
 
 
 class Stop:
-    """Takes the signals of this process from `listen` on; without it nothing ever asks to stop."""
+    """Receives the signals of this process once `listen` is called; until then nothing asks the run to stop."""
 
     def __init__(self) -> None:
-        self.number: int | None = None  # of the signal that came
+        self.number: int | None = None  # of the signal that was received
         self._deferred = False
 
     def listen(self) -> None:
-        """Take SIGTERM, SIGINT (Ctrl-C) and SIGUSR2; a second Ctrl-C ends the process at once."""
+        """Start receiving SIGTERM, SIGINT (Ctrl-C) and SIGUSR2. A second Ctrl-C ends the process at once."""
         for number in SIGNALS:
             signal.signal(number, self._take)
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Within the block a signal waits for `raise_if_asked`."""
+        """Within this context, make signals wait for `raise_if_asked`."""
         self._deferred = True
         try:
             yield
@@ -39,7 +39,7 @@ class Stop:
             self._deferred = False
 
     def raise_if_asked(self) -> None:
-        """Raise Stopped if a signal has come."""
+        """Raise Stopped if a signal was received."""
         if self.number is not None:
             raise Stopped(self.number)
 

@@ -1,4 +1,4 @@
-"""One of two processes of test_distributed.py: trains under DDP or FSDP2 and prints the parameters' sums."""
+"""One of two processes of test_distributed.py: trains under DDP or FSDP2 and saves parameters and state."""
 
 import faulthandler
 import os
@@ -16,7 +16,7 @@ from optimizers import S3, SignSGD
 
 
 def main(kind: str, name: str, rank: int, world: int, store: str) -> None:
-    """Five steps on this process's half of each batch; rank 0 saves the parameters."""
+    """Train five steps on this process's share of each batch; rank 0 saves the parameters and the state."""
     dist.init_process_group("gloo", store=dist.FileStore(store, world), rank=rank, world_size=world)
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 7), nn.Tanh(), nn.Linear(7, 3))
@@ -35,12 +35,12 @@ def main(kind: str, name: str, rank: int, world: int, store: str) -> None:
     state = [v.full_tensor() if isinstance(v, DTensor) else v for s in optimizer.state.values() for v in s.values()]
     if rank == 0:
         torch.save([t.detach().clone() for t in (*full, *state)], store + ".pt")
-    dist.barrier()  # one that left early would break the other's last messages off
+    dist.barrier()  # a process that left early would cut off the other's last messages
     dist.destroy_process_group()
 
 
 if __name__ == "__main__":
-    faulthandler.dump_traceback_later(100, exit=True)  # says where, if they wait for each other for ever
+    faulthandler.dump_traceback_later(100, exit=True)  # shows where, if they wait for each other for ever
     _, kind, name, rank, world, store = sys.argv
     main(kind, name, int(rank), int(world), store)
-    os._exit(0)  # gloo's threads at times abort a process that Python takes down in its own order
+    os._exit(0)  # at Python's usual exit, gloo's threads sometimes abort the process

@@ -1,7 +1,7 @@
-"""Every optimizer's step as its paper writes it, in float64: what each YAML of configs/optimizer is held against.
+"""Every optimizer's step as in its paper, in float64: the tests compare each YAML of configs/optimizer with it.
 
-A step is (state, x, g, lr, decay) -> the new x; state["t"] counts the steps from 1. Where a paper and its authors' code
-differ, as in a first value or a bias correction, the code is followed and the comment says so.
+A step maps (state, x, g, lr, decay) to the new x; state["t"] counts the steps from 1. Where a paper and its authors'
+code differ, as in a first value or a bias correction, the step follows the code and its docstring says so.
 """
 
 import math
@@ -9,11 +9,11 @@ import math
 import numpy as np
 
 EPS = 1e-8
-HORIZON = 20  # steps; AdEMAMix plans with it
+HORIZON = 20  # steps; AdEMAMix's settings depend on it
 
 
 def average(state, name, beta, value):
-    """The running average of the values so far, from 0."""
+    """Return the running average of the values so far, which starts at 0."""
     state[name] = beta * state.get(name, 0) + (1 - beta) * value
     return state[name]
 
@@ -29,7 +29,7 @@ def l2(update):
 
 
 def s3(p):
-    """β = 0.95, with look-ahead."""
+    """Return S3's update for β = 0.95, with look-ahead."""
 
     def update(state, g):
         m = average(state, "m", 0.95, g)
@@ -53,7 +53,7 @@ def adam(beta_1, beta_2):
 
 
 def nadam(state, g):
-    """With Dozat's schedule of the momentum, ψ = 0.004."""
+    """Use Dozat's schedule of the momentum, ψ = 0.004."""
 
     def mu(t):
         return 0.9 * (1 - 0.5 * 0.96 ** (0.004 * t))
@@ -67,7 +67,7 @@ def nadam(state, g):
 
 
 def radam(state, g):
-    """Rectified where ρ > 5, as in the authors' code; the paper has 4."""
+    """Rectify where ρ > 5, as in the authors' code; the paper has 4."""
     t, end = state["t"], 2 / (1 - 0.999) - 1
     m = average(state, "m", 0.9, g) / (1 - 0.9**t)
     v = average(state, "v", 0.999, g * g) / (1 - 0.999**t)
@@ -95,7 +95,7 @@ def lion(state, g):
 
 
 def adan(state, g):
-    """With the bias corrections of the authors' code; the first difference is 0."""
+    """Use the bias corrections of the authors' code; the first difference is 0."""
     t, difference = state["t"], g - state.get("last", g)
     state["last"] = g
     m = average(state, "m", 0.98, g) / (1 - 0.98**t)
@@ -105,7 +105,7 @@ def adan(state, g):
 
 
 def ademamix(state, g):
-    """α and β_3 grow over the horizon; β_3 so that the average's half-life grows linearly."""
+    """Let α and β_3 grow over the horizon; β_3 grows so that the average's half-life grows linearly."""
     t, part = state["t"], state["t"] / HORIZON
     first, last = math.log(0.9), math.log(0.9999)
     beta_3 = min(math.exp(first * last / ((1 - part) * last + part * first)), 0.9999)
@@ -115,14 +115,14 @@ def ademamix(state, g):
 
 
 def mars(state, g):
-    """The gradient before the first is 0, as in the authors' code."""
+    """Take 0 for the gradient before the first, as in the authors' code."""
     c = g + 0.025 * 0.95 / (1 - 0.95) * (g - state.get("last", 0))
     state["last"] = g
     return adam(0.95, 0.99)(state, c / max(1, np.linalg.norm(c)))
 
 
 def adafactor(state, x, g, lr, decay):
-    """Algorithm 4 for vectors, 5 for matrices, with the relative step min(lr, 1/√t) and without ε_1."""
+    """Follow algorithm 4 for vectors and 5 for matrices, with the relative step min(lr, 1/√t) and without ε_1."""
 
     def rms(a):
         return math.sqrt(np.mean(a * a))
@@ -140,7 +140,7 @@ def adafactor(state, x, g, lr, decay):
 
 
 def muon(state, x, g, lr, decay):
-    """The Newton-Schulz polynomial acts on the singular values alone; scaled to AdamW's RMS. Vectors: AdamW."""
+    """Apply the Newton-Schulz polynomial to the singular values and scale to AdamW's RMS; vectors get AdamW."""
     if g.ndim != 2:
         return decoupled(adam(0.9, 0.95))(state, x, g, lr, decay)
     state["m"] = 0.95 * state.get("m", 0) + g
@@ -152,9 +152,10 @@ def muon(state, x, g, lr, decay):
 
 
 def soap(state, x, g, lr, decay):
-    """Algorithm 3, the bases renewed every second step; the first step only starts them, as in the authors' code.
+    """Follow algorithm 3, with the bases renewed every second step.
 
-    There, too, the columns of a basis are put in the order of their eigenvalues before they are renewed.
+    As in the authors' code, the first step only initialises the bases, and the columns of a basis are sorted by their
+    eigenvalues before it is renewed.
     """
     matrix = g.reshape(len(g), -1)
     sides = ("left", matrix @ matrix.T), ("right", matrix.T @ matrix)
@@ -181,7 +182,10 @@ def soap(state, x, g, lr, decay):
 
 
 def schedulefree(state, x, g, lr, decay):
-    """x is the paper's y, where gradients are taken. Weighted by the largest lr so far, squared, as in the library."""
+    """Take x for the paper's y, where gradients are computed.
+
+    Steps are weighted by the square of the largest lr so far, as in the library.
+    """
     z, mean = state.get("z", x), state.get("mean", x)
     v = average(state, "v", 0.999, g * g) / (1 - 0.999 ** state["t"])
     z = state["z"] = z - lr * (g / (np.sqrt(v) + EPS) + decay * x)
@@ -192,7 +196,7 @@ def schedulefree(state, x, g, lr, decay):
     return 0.1 * z + 0.9 * mean
 
 
-# name: (step, kind of weight decay)
+# name of the YAML: (step, kind of weight decay)
 STEPS = {
     "s3": (decoupled(s3(3)), "decoupled"),
     "s3_p1": (decoupled(s3(1)), "decoupled"),

@@ -1,4 +1,4 @@
-"""Every YAML of configs/optimizer: steps as in the paper, weight decay, state, arguments, and that it optimizes."""
+"""Every YAML of configs/optimizer: its steps follow the paper, its weight decay, state, arguments, and it optimizes."""
 
 import numpy as np
 import pytest
@@ -11,15 +11,16 @@ from s3bench.run.config.compose import run_config
 from s3bench.run.one_run import run
 from tests.optimizers.formulas import HORIZON, STEPS
 
-SETTINGS = {"soap": ["optimizer.precondition_frequency=2"]}  # so that a few steps see its bases renewed
-TOLERANCE = {("muon", 2): 0.01}  # of matrices: torch's Newton-Schulz iterates in bfloat16
-# On a quadratic, in 400 steps: RAdam holds its steps back for a thousand, AdEMAMix remembers the way it came.
+SETTINGS = {"soap": ["optimizer.precondition_frequency=2"]}  # so that its bases are renewed within a few steps
+TOLERANCE = {("muon", 2): 0.01}  # for matrices: torch's Newton-Schulz iterates in bfloat16
+# Loss on a quadratic after 400 steps, relative to the first. RAdam takes small steps for its first thousand, and
+# AdEMAMix keeps old gradients in its slow average.
 REACHED = {"radam": 0.2, "ademamix": 0.4}
-SHAPES = (3, 2), (4,)  # of a matrix and of a vector
+SHAPES = (3, 2), (4,)  # a matrix and a vector
 
 
 def built(name, *overrides, seed=0, dtype=torch.float64):
-    """The optimizer of a YAML, over a matrix and a vector, and these two."""
+    """Return the optimizer of a YAML over a matrix and a vector, and these two parameters."""
     generator = torch.Generator().manual_seed(seed)
     params = [torch.nn.Parameter(torch.randn(shape, generator=generator, dtype=dtype)) for shape in SHAPES]
     config = run_config([f"optimizer={name}", f"horizon={HORIZON}", *overrides])
@@ -27,14 +28,14 @@ def built(name, *overrides, seed=0, dtype=torch.float64):
 
 
 def steps(optimizer, params, times, seed=1):
-    """Steps on random gradients, each at another learning rate, as the harness sets it; yields (gradients, lr)."""
+    """Take steps on random gradients, each at another learning rate set as the harness does; yield (gradients, lr)."""
     generator = torch.Generator().manual_seed(seed)
     for t in times:
         for group in optimizer.param_groups:
             group["lr"] = 0.05 * t
         for param in params:
             param.grad = torch.randn(param.shape, generator=generator, dtype=param.dtype)
-        gradients = [param.grad.numpy().copy() for param in params]  # some optimizers work in the gradient's place
+        gradients = [param.grad.numpy().copy() for param in params]  # some optimizers overwrite the gradient
         optimizer.step()
         yield gradients, 0.05 * t
 
@@ -83,7 +84,7 @@ def test_without_a_gradient_decoupled_weight_decay_shrinks_the_parameter_by_its_
 
 @pytest.mark.parametrize("name", STEPS)
 def test_a_saved_and_loaded_state_goes_on_as_though_undisturbed(name, tmp_path):
-    # In float32, as runs are: loading gives NAdam's mu_product, a float32 of its own, the parameters' dtype.
+    # In float32, like runs: loading converts NAdam's mu_product, which is always float32, to the parameters' dtype.
     optimizer, params = built(name, dtype=torch.float32)
     list(steps(optimizer, params, range(1, 6)))
     torch.save({"params": [param.data for param in params], "optimizer": optimizer.state_dict()}, tmp_path / "state")
@@ -119,7 +120,7 @@ def test_it_reaches_the_quadratics_optimum(name):
 def test_the_harness_trains_with_it_and_measures_its_updates(name, tmp_path):
     short = ["task=digits_vit", "task.build.depth=1", "horizon=13", "measure_every=3", "eval_every=5", "decay=matrices"]
     config = run_config([*short, f"optimizer={name}", f"results_dir={tmp_path}"])
-    assert run(config) != "failed"  # in so few steps it need not learn
+    assert run(config) != "failed"  # it need not learn in so few steps
     measured = record.load_steps(tmp_path / config.run_id).iloc[::3]
     assert len(measured) == 5
     assert np.isfinite(measured[["loss", "grad_norm", "update_rms", "update_max"]]).all(axis=None)

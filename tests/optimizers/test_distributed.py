@@ -1,4 +1,4 @@
-"""Two gloo processes under DDP and FSDP2 end where one process ends."""
+"""Two gloo processes under DDP or FSDP2 reach the same parameters as one process."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ WORKER = Path(__file__).with_name("distributed_worker.py")
 
 
 def trained(kind, name, world, folder):
-    """Parameters and state after training in `world` processes."""
+    """Return parameters and state after training in `world` processes."""
     store = str(folder / f"{kind}-{world}")
     command = [sys.executable, "-W", "ignore", str(WORKER), kind, name]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -34,4 +34,5 @@ def test_two_processes_end_where_one_ends(kind, name, tmp_path):
     one, two = trained("alone", name, 1, tmp_path), trained(kind, name, 2, tmp_path)
     assert len(one) == len(two)
     for tensor, other in zip(one, two, strict=True):
-        assert torch.allclose(tensor, other, atol=1e-6)
+        largest = max(1.0, tensor.abs().max().item())  # S3's state is scaled by 2^24, and so is its rounding
+        assert torch.allclose(tensor, other, atol=1e-6 * largest)

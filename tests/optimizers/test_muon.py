@@ -1,4 +1,4 @@
-"""Muon and AdamW in one optimizer: who gets what."""
+"""Muon and AdamW in one optimizer: which parameters get which."""
 
 import copy
 import math

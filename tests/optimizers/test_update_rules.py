@@ -1,4 +1,4 @@
-"""S3 and SignSGD against the paper's formulas in float64, and the properties that follow from them."""
+"""S3 and SignSGD follow the paper's formulas in float64, and have the properties that follow from them."""
 
 import copy
 import math
@@ -24,7 +24,7 @@ def s3_reference(
     denominator_beta: float | None,
     weight_decay: float,
 ) -> list[float]:
-    """The parameter after each step, as the paper writes the rule, one number in float64."""
+    """Return the parameter after each step of the paper's rule: one number, in float64."""
     beta_2 = beta if denominator_beta is None else denominator_beta
     m = s = 0.0
     trajectory = []
@@ -39,7 +39,7 @@ def s3_reference(
 
 
 def trajectory(optimizer_class, gradients, x=0.5, **arguments):
-    """The parameter after each step, of the real optimizer."""
+    """Return the parameter after each step of the real optimizer."""
     parameter = torch.nn.Parameter(torch.tensor([x]))
     optimizer = optimizer_class([parameter], **arguments)
     values = []
@@ -59,7 +59,7 @@ def test_s3_follows_the_papers_rule_for_100_steps(p, nesterov, denominator_beta,
     arguments = {"lr": 0.01, "beta": 0.95, "p": p, "nesterov": nesterov, "weight_decay": 0.1}
     arguments["denominator_beta"] = denominator_beta
     expected = s3_reference(gradients, 0.5, **arguments)
-    # float32's β is off by 3e-8, a difference that 100 steps add up
+    # β is off by 3e-8 in float32, which adds up over 100 steps
     assert trajectory(S3, gradients, foreach=foreach, **arguments) == pytest.approx(expected, rel=5e-6, abs=3e-6)
 
 
@@ -109,7 +109,7 @@ betas = st.sampled_from([0.0, 0.3, 0.5, 0.9, 0.95, 0.999]) | st.floats(min_value
 
 
 def updates(gradients, **arguments):
-    """The update n/b of each step."""
+    """Return the update n/b of each step."""
     parameter = torch.nn.Parameter(torch.zeros(1))
     optimizer = S3([parameter], lr=1.0, weight_decay=0.0, **arguments)
     values = []
@@ -125,7 +125,7 @@ def updates(gradients, **arguments):
 @given(st.lists(finite, min_size=1, max_size=30), orders, betas, st.booleans())
 @example([4.0, 0.0, 0.0], 1.0, 5.630810080717457e-18, True)  # n becomes a denormal number
 def test_s3s_update_is_within_1_for_every_gradient_sequence(gradients, p, beta, nesterov):
-    assert (np.abs(updates(gradients, p=p, beta=beta, nesterov=nesterov)) <= 1 + 1e-5).all()  # NaN would not be
+    assert (np.abs(updates(gradients, p=p, beta=beta, nesterov=nesterov)) <= 1 + 1e-5).all()  # fails for NaN too
 
 
 @pytest.mark.parametrize("p", [1.0, 2.0, 3.0, 8.0])
@@ -184,7 +184,7 @@ def test_scales_65_orders_of_magnitude_apart_do_not_disturb_each_other_in_one_te
 @pytest.mark.parametrize("p", [1.0, 1.5, 2.0, 3.0, 8.0, math.inf])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_gradients_too_large_for_the_state_count_as_the_largest_that_is_not(p, dtype):
-    # The largest is 2^100 in float32 and 2^967 in float64: what is above goes its way, with its sign.
+    # The largest is 2^100 in float32 and 2^967 in float64; larger ones act like it, with their sign.
     largest = 2.0 ** (100 if dtype == torch.float32 else 967)
     huge = torch.finfo(dtype).max
     signs = np.random.default_rng(4).choice([-1.0, 1.0], size=50)
@@ -217,7 +217,7 @@ def test_float64_parameters_follow_the_rule_in_float64(p):
         optimizer.step()
     arguments = {"lr": 0.01, "beta": 0.95, "p": p, "nesterov": True, "denominator_beta": None, "weight_decay": 0.0}
     if math.isinf(p):
-        arguments["p"] = 2000.0  # as good as infinity here, to 1e-3
+        arguments["p"] = 2000.0  # equals infinity here to 1e-3
     expected = s3_reference((gradients / np.abs(gradients).max()).tolist(), 0.0, **arguments)[-1]
     assert parameter.item() == pytest.approx(expected, abs=1e-3 if math.isinf(p) else 1e-13)
 

@@ -1,4 +1,4 @@
-"""As much of Triton's language as the fused kernels speak, for tensors in the CPU's memory, block by block."""
+"""The part of Triton's language that the fused kernels use, run block by block on tensors in the CPU's memory."""
 
 import ctypes
 import sys
@@ -6,11 +6,11 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import torch
-import torch._dynamo  # looks for Triton when it is imported, and is to find what is there
+import torch._dynamo  # imported first, because it looks for the real Triton
 
 
 class Pointer:
-    """An address of numbers of a type, and the offsets of those that are meant: one, or a block in their order."""
+    """An address of numbers of one type, with offsets: of one number, or of a block of consecutive ones."""
 
     def __init__(self, address, dtype, offsets=0):
         self.address, self.dtype, self.offsets = address, np.dtype(dtype), offsets
@@ -19,7 +19,7 @@ class Pointer:
         return Pointer(self.address, self.dtype, self.offsets + offsets)
 
     def memory(self, inside):
-        """The numbers themselves, the first of a block that are inside."""
+        """Return the numbers themselves; of a block only the first ones, which are inside."""
         count = np.size(self.offsets) if inside is None else np.count_nonzero(inside)
         start = self.address + int(np.ravel(self.offsets)[0]) * self.dtype.itemsize
         pointer = ctypes.cast(start, ctypes.POINTER(np.ctypeslib.as_ctypes_type(self.dtype)))
@@ -27,10 +27,10 @@ class Pointer:
 
 
 class Value(np.ndarray):
-    """What has been loaded."""
+    """Numbers that have been loaded."""
 
     def to(self, kind):
-        """Of another type; of an address, a pointer."""
+        """Convert to another type; an address becomes a pointer."""
         return kind(int(self)) if callable(kind) and not isinstance(kind, type) else self.astype(kind).view(Value)
 
 
@@ -47,7 +47,7 @@ def store(pointer, values, inside=None):
 
 
 class Kernel:
-    """What @triton.jit makes of a function: it can be called by another, or launched for every program of a grid."""
+    """The result of @triton.jit: other kernels can call it, and it can be launched for every program of a grid."""
 
     program = 0
 
@@ -85,7 +85,7 @@ language = SimpleNamespace(
 
 
 def install(monkeypatch):
-    """Let what imports Triton find this instead."""
+    """Put this module in the place of Triton."""
     modules = {name: ModuleType(name) for name in ("triton", "triton.language", "triton.language.extra")}
     modules["triton"].jit = Kernel
     modules["triton"].language = language

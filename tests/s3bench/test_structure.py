@@ -10,7 +10,7 @@ from tests.conftest import ROOT
 
 PACKAGE = ROOT / "s3bench"
 CODE = [file for name in ("s3bench", "optimizers", "tasks") for file in sorted((ROOT / name).rglob("*.py"))]
-WITHOUT_TORCH = ("report", "record", "curve_files", "spikes", "console", "catalog", "errors", "cli")
+WITHOUT_TORCH = ("report", "record", "curve_files", "spikes", "console", "completion", "catalog", "errors", "cli")
 TOP_FILES = 8  # at most, at the top of s3bench/
 MODULE_LINES, FUNCTION_LINES = 400, 60
 EXPLAINED = "# Long"  # begins the comment in a function that says why it is longer

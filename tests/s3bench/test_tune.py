@@ -1,5 +1,6 @@
 """s3bench tune: what it measures is what it writes, and it writes nothing else."""
 
+import io
 import math
 import re
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from s3bench import record, tune
+from s3bench import catalog, record, tune
 from s3bench.errors import UserError
 
 OWN = """# A quadratic of my own
@@ -27,60 +28,110 @@ spikes: {k: 6.0, delta: 0.1}
 LOSS = tune.Metric("loss", 1)
 
 
-def curve(*values, every=100):
+def evaluations(*values, every=100):
     return np.arange(len(values)) * every, np.array(values)
 
 
 def test_targets_are_the_median_end_then_the_ladder_around_it():
-    runs = [curve(9, 5 + x, 3 + x, 2 + x, 1 + x) for x in (0, 0.2, 0.4, 0.6)]
-    lines = yaml.safe_load("\n".join(tune._targets([*runs, None], LOSS, 400)))["targets"]
-    assert [target["at_most"] for target in lines] == [1.4, 3.4, 2.4, 1.2]  # of five runs, one diverged
+    runs = [evaluations(9, 5 + x, 3 + x, 2 + x, 1 + x) for x in (0, 0.2, 0.4, 0.6)]
+    targets, _ = tune.ladder([*runs, None], LOSS, 400)
+    assert [target["at_most"] for target in targets] == [1.4, 3.4, 2.4, 1.2]  # of five runs, one diverged
     with pytest.raises(UserError, match="diverged at its best"):
-        tune._targets([None, None], LOSS, 400)
-    lines = tune._targets([curve(0, -0.5, -0.6, -0.7, -0.9)], tune.Metric("accuracy", -1), 400)
-    assert lines[1] == "  - {metric: accuracy, at_least: 0.9} # the main one: the median of where AdamW (.9, .95) ends"
-    assert lines[2] == "  - {metric: accuracy, at_least: 0.6} # its median at step 200"
+        tune.ladder([None, None], LOSS, 400)
+    targets, comments = tune.ladder([evaluations(0, -0.5, -0.6, -0.7, -0.9)], tune.Metric("accuracy", -1), 400)
+    assert targets[:2] == [{"metric": "accuracy", "at_least": 0.9}, {"metric": "accuracy", "at_least": 0.6}]
+    assert comments[:2] == ["the main one: the median of where AdamW (.9, .95) ends", "its median at step 200"]
 
 
 def test_the_grid_is_widened_while_the_best_is_at_its_edge(monkeypatch):
     asked = []
 
-    def sweep(given, seeds):
+    def train(given, seeds):
         multiplier = float(given[-1].removeprefix("lr_multiplier="))
         asked.append(multiplier)
         return [multiplier] * len(seeds)
 
-    monkeypatch.setattr(tune, "_sweep", sweep)
-    monkeypatch.setattr(tune.Metric, "of", lambda _, multiplier: curve(9, abs(math.log(multiplier / 40))))
-    assert list(tune._grid([], LOSS)) == sorted(asked) == [0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0]
+    def best_at_40(_, multiplier):
+        return evaluations(9, abs(math.log(multiplier / 40)))
+
+    def diverged_above_1(_, multiplier):
+        return None if multiplier > 1 else evaluations(9, 1 / multiplier)
+
+    monkeypatch.setattr(tune, "train", train)
+    monkeypatch.setattr(tune.Metric, "evaluations", best_at_40)
+    assert list(tune.try_learning_rates([], LOSS)) == sorted(asked) == [0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0]
     asked.clear()
-    monkeypatch.setattr(tune.Metric, "of", lambda _, multiplier: None if multiplier > 1 else curve(9, 1 / multiplier))
-    assert list(tune._grid([], LOSS)) == [0.1, 0.3, 1.0, 3.0, 10.0]
+    monkeypatch.setattr(tune.Metric, "evaluations", diverged_above_1)
+    assert list(tune.try_learning_rates([], LOSS)) == [0.1, 0.3, 1.0, 3.0, 10.0]
 
 
-NOTE = [
-    "# Measured on 2026-11-24, cpu (x86_64), torch 2.13.0+cpu, on seeds from 100 on, by `s3bench",
-    "# tune mine`. AdamW (.9, .95) ends at loss 1.33 at lr 0.01, 0.467 at lr",
-    "# 0.03.",
-]
+@pytest.mark.parametrize("name", catalog.choices("task"))
+def test_a_committed_yaml_survives_the_round_trip_byte_for_byte(name):
+    text = catalog.choices("task")[name].read_text(encoding="utf-8")
+    yaml, written = tune.round_trip(text), io.StringIO()
+    yaml.dump(yaml.load(text), written)
+    assert written.getvalue() == text
+
+
+@pytest.mark.parametrize("name", catalog.choices("task"))
+def test_only_the_measured_lines_of_a_committed_yaml_change(tmp_path, name):
+    before, file = catalog.choices("task")[name].read_text(encoding="utf-8"), tmp_path / "copy.yaml"
+    file.write_text(before, encoding="utf-8")
+    tune.write_settings(file, measured(0.5))
+    first = file.read_text(encoding="utf-8")
+    kept = [line for line in first.splitlines() if line not in written_lines(0.5)]
+    without_note = tune.NOTE.sub("", before).splitlines()
+    assert [line for line in without_note if line in kept] == kept  # nothing else is new or moved
+    gone = [line for line in without_note if line not in kept]
+    assert all(re.match(r"lr: |targets:|  - {metric|spikes: ", line) for line in gone), gone
+    old, new = yaml.safe_load(before), yaml.safe_load(first)
+    assert {key: new[key] for key in old if key not in MEASURED} == {
+        key: value for key, value in old.items() if key not in MEASURED
+    }
+    tune.write_settings(file, measured(0.5))
+    assert file.read_text(encoding="utf-8") == first
+
+
+MEASURED = ("lr", "targets", "spikes")
+NOTE = """\
+# Measured on 2026-11-24, cpu (x86_64), torch 2.13.0+cpu, with seeds from 100 up, by `s3bench tune my_own_task`. AdamW
+# (.9, .95) ends at loss 1.33 at lr 0.01, 0.467 at lr 0.03."""
 
 
 def measured(lr):
+    return tune.Measured(
+        note=NOTE.removeprefix("# ").replace("\n# ", " "),
+        lr=lr,
+        targets=[{"metric": "loss", "at_most": lr}, {"metric": "loss", "at_most": 2 * lr}],
+        target_comments=["the main one", "its median at step 50"],
+        spikes={"k": lr, "delta": 0.1},
+        spikes_comment="0 in 33,600 calm steps",
+    )
+
+
+def lines_of(lr):
+    """The lines of each measured key, as they are written."""
     return {
-        "lr": [*NOTE, f"lr: {lr}"],
-        "targets": ["targets:", f"  - {{metric: loss, at_most: {lr}}} # the main one"],
-        "spikes": [f"spikes: {{k: {lr}}}"],
+        "lr": f"{NOTE}\nlr: {lr}",
+        "targets": f"targets:\n  - {{metric: loss, at_most: {lr}}} # the main one\n"
+        f"  - {{metric: loss, at_most: {2 * lr}}} # its median at step 50",
+        "spikes": f"spikes: {{k: {lr}, delta: 0.1}} # 0 in 33,600 calm steps",
     }
 
 
-def test_only_what_was_measured_is_written_anew(tmp_path):
+def written_lines(lr):
+    return [line for lines in lines_of(lr).values() for line in lines.splitlines()]
+
+
+def test_measuring_again_replaces_the_first_note(tmp_path):
     file = tmp_path / "own.yaml"
     file.write_text(OWN)
-    for lr in (0.5, 0.7):  # the second time the first one's note goes
-        tune._write(file, measured(lr))
-        text = OWN.replace("lr: 0.02 # a guess", "\n".join([*NOTE, f"lr: {lr}"]))
-        text = text.replace("at_most: 1.0}", f"at_most: {lr}}} # the main one").replace("6.0, delta: 0.1", f"{lr}")
-        assert file.read_text() == text
+    for lr in (0.5, 0.7):
+        tune.write_settings(file, measured(lr))
+        lines = lines_of(lr)
+        text = OWN.replace("lr: 0.02 # a guess", lines["lr"])
+        text = text.replace("targets:\n  - {metric: loss, at_most: 1.0}", lines["targets"])
+        assert file.read_text() == text.replace("spikes: {k: 6.0, delta: 0.1}", lines["spikes"])
 
 
 @pytest.mark.parametrize(
@@ -103,11 +154,10 @@ def test_only_what_was_measured_is_written_anew(tmp_path):
 def test_a_yaml_keeps_its_other_lines_wherever_build_stands(tmp_path, before, after):
     file = tmp_path / "own.yaml"
     file.write_text(before)
-    own = measured(0.5)
-    for key, lines in own.items():
-        after = after.replace(f"{{{key}}}", "\n".join(lines))
+    for key, lines in lines_of(0.5).items():
+        after = after.replace(f"{{{key}}}", lines)
     for _ in range(2):
-        tune._write(file, own)
+        tune.write_settings(file, measured(0.5))
         assert file.read_text() == after
 
 
@@ -116,23 +166,22 @@ def test_a_yaml_keeps_its_other_lines_wherever_build_stands(tmp_path, before, af
     [("[]", LOSS), ("[{metric: accuracy, at_least: 0.9}]", tune.Metric("accuracy", -1))],
 )
 def test_a_task_without_targets_is_measured_by_its_loss(tmp_path, monkeypatch, targets, metric):
-    task = f"mine_by_{metric.name}"  # composed configs are kept by name
-    file = tmp_path / "configs" / "task" / f"{task}.yaml"
+    file = tmp_path / "configs" / "task" / "mine.yaml"
     file.parent.mkdir(parents=True)
     file.write_text(OWN.replace("targets:\n  - {metric: loss, at_most: 1.0}", f"targets: {targets}"))
     monkeypatch.chdir(tmp_path)
 
-    def grid(_, given):
-        raise UserError(str(given))
+    def refuse(_, metric):
+        raise UserError(str(metric))
 
-    monkeypatch.setattr(tune, "_grid", grid)
+    monkeypatch.setattr(tune, "try_learning_rates", refuse)
     with pytest.raises(UserError, match=re.escape(str(metric))):
-        tune.tune(task, [])
+        tune.tune("mine", [])
 
 
 @pytest.mark.parametrize(
     ("task", "overrides", "message"),
-    [("no_such", [], "quadratic"), ("quadratic", ["horizon=50"], "tune measures what the task's YAML says")],
+    [("no_such", [], "quadratic"), ("quadratic", ["horizon=50"], "tune measures the task as its YAML defines it")],
 )
 def test_a_mistake_changes_nothing(task, overrides, message):
     with pytest.raises(UserError, match=message):
@@ -143,8 +192,8 @@ def test_runs_that_another_process_is_at_are_waited_for(tmp_path, monkeypatch):
     given, seeds = ["task=quadratic", f"results_dir={tmp_path}"], range(100, 101)
     monkeypatch.setattr(tune, "sweep", lambda *_: 0)
     monkeypatch.setattr(record, "state", lambda _: record.RUNNING)
-    with pytest.raises(UserError, match="another process is at some of the runs"):
-        tune._sweep(given, seeds)
+    with pytest.raises(UserError, match="another process is training some of the runs"):
+        tune.train(given, seeds)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Small CIFAR and ImageNet data in their true formats on disk, for tests."""
+"""Writes small CIFAR and ImageNet data in their real formats, for tests."""
 
 import io
 import pickle
@@ -17,7 +17,7 @@ CIFAR = {
 
 
 def write_cifar(data_dir, each=40):
-    """Both archives, unpacked: each training file with `each` images, except CIFAR-100's, which has them all."""
+    """Write both unpacked archives: `each` images per file, but 5 times as many in CIFAR-100's one training file."""
     random = np.random.default_rng(0)
     for folder, names in CIFAR.items():
         place = Path(data_dir, folder)
@@ -34,8 +34,8 @@ def write_cifar(data_dir, each=40):
 
 
 def ignore_sums(monkeypatch):
-    """Let the small files pass as the original ones, whose MD5 sums are known."""
-    from tasks import torchvision_shim  # noqa: F401
+    """Turn off the check of MD5 sums, so that the small files pass as the original ones."""
+    from tasks.models import torchvision_shim  # noqa: F401
     from torchvision import datasets  # isort: skip
 
     for kind in (datasets.CIFAR10, datasets.CIFAR100):
@@ -47,7 +47,7 @@ def ignore_sums(monkeypatch):
 
 
 def write_imagenet(data_dir):
-    """The devkit and the two folders; images are JPEG, but for one PNG and one without colours, as in the original."""
+    """Write the devkit and both folders of JPEG files; as in the original, there are PNG files and grey ones too."""
     root = Path(data_dir, "imagenet")
     random = np.random.default_rng(0)
     for part, which in (("train", 1), ("val", 2)):
@@ -63,7 +63,7 @@ def write_imagenet(data_dir):
 
 
 def write_devkit(file):
-    """meta.mat and the validation images' classes; the last entry stands above the others and is no class."""
+    """Write meta.mat and the validation images' classes; the last entry groups the others and is not a class."""
     kinds = [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O"), ("gloss", "O"), ("num_children", "O")]
     kinds += [("children", "O"), ("wordnet_height", "O"), ("num_train_images", "O")]
     rows = [(number, wnid, "a, b", "c", 0, [], 0, train) for wnid, (number, train, _) in WNIDS.items()]

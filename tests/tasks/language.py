@@ -1,4 +1,4 @@
-"""Small data for the language tasks, in the formats and at the places of the real ones, and settings to match."""
+"""Writes small data for the language tasks, in the real formats and places, with settings that fit them."""
 
 import gzip
 import json
@@ -22,19 +22,19 @@ HUB = {
 
 
 def text(seed, words=200):
-    """Some text; others for other seeds."""
+    """Return a text; each seed gives another one."""
     generator = random.Random(seed)
     return " ".join(generator.choices(WORDS, k=words)) + f" é {seed}.\n"
 
 
 def write_parquet(file, texts):
-    """A Parquet file with a column `text`."""
+    """Write a Parquet file with a column `text`."""
     file.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table({"text": texts}), file)
 
 
 def write_c4(file, texts):
-    """A file as C4 has them."""
+    """Write a file in C4's format."""
     file.parent.mkdir(parents=True, exist_ok=True)
     rows = [{"text": text, "timestamp": "2019-04-25T12:57:54Z", "url": "https://example.com"} for text in texts]
     with gzip.open(file, "wt", encoding="utf-8") as out:
@@ -42,17 +42,17 @@ def write_c4(file, texts):
 
 
 def place_tokenizer(folder):
-    """A tokenizer of 339 tokens in the place of GPT-2's."""
+    """Write a tokenizer of 339 tokens in the place of GPT-2's."""
     tokenizer = ByteLevelBPETokenizer()
     tokenizer.train_from_iterator(map(text, range(40)), vocab_size=338, min_frequency=1, show_progress=False)
-    tokenizer.add_special_tokens(["<|endoftext|>"])  # GPT-2 has it last
+    tokenizer.add_special_tokens(["<|endoftext|>"])  # the last token, as in GPT-2
     place = folder / "openai-community" / "gpt2"
     place.mkdir(parents=True)
     tokenizer.save(str(place / "tokenizer.json"))
 
 
 def place_hub(folder):
-    """The tokenizer and the repositories of the tasks on the hub's text, copied from the hub so to speak."""
+    """Write the tokenizer and the data sets of the tasks on the hub's text, as if copied from the hub."""
     place_tokenizer(folder)
     wikitext = folder / "Salesforce" / "wikitext" / "wikitext-103-raw-v1"
     lines = ["", " = Title = \n", "", *map(text, range(30))]
@@ -70,7 +70,7 @@ def place_hub(folder):
 
 @cache
 def small_data():
-    """A folder with all of it, this process's own."""
+    """Return a folder with all of these data, made once per process."""
     folder = Path(os.environ["S3BENCH_DATA"]) / f"language-{os.getpid()}"
     place_hub(folder)
     (folder / "texts").mkdir()
@@ -80,7 +80,7 @@ def small_data():
 
 
 def overrides(name):
-    """What makes a language task small; nothing for other tasks."""
+    """Return the overrides that make a language task small; none for other tasks."""
     build = dict(MODEL)
     if name == "text_gpt2":
         build["files"] = f"[{small_data()}/texts]"

@@ -1,4 +1,4 @@
-"""What the vision tasks claim of their data and models, and what they say of data that are not as they should be."""
+"""The vision tasks: their data and models are what they say, and bad data are named."""
 
 import functools
 import http.server
@@ -13,13 +13,13 @@ import pytest
 import torch
 from PIL import Image
 
-from tasks import glyphs, imagenet
-from tasks.cifar import cifar
 from tasks.cifar10_resnet18 import Cifar10ResNet18
+from tasks.data import glyphs, imagenet
+from tasks.data.cifar import cifar
 from tasks.digits_mlp import DigitsMLP
 from tasks.glyphs_vit import GlyphsViT
 from tasks.imagenet_resnet50 import ImageNetResNet50
-from tasks.resnet import RESNET18, resnet
+from tasks.models.resnet import RESNET18, resnet
 from tests.tasks import image_data
 
 from torchvision import datasets, models, transforms  # isort: skip
@@ -50,11 +50,11 @@ def test_digits_mlp_sees_every_training_image_at_every_step():
 def test_the_held_out_fonts_are_of_a_family_that_no_training_image_shows():
     assert not any(font.startswith("STIX") for font in glyphs.FONTS)
     assert all(font.startswith("STIX") for font in glyphs.HELD_OUT_FONTS)
-    train, held_out = (glyphs.drawn(tuple(fonts)) for fonts in (glyphs.FONTS, glyphs.HELD_OUT_FONTS))
+    train, held_out = (glyphs.draw_characters(tuple(fonts)) for fonts in (glyphs.FONTS, glyphs.HELD_OUT_FONTS))
     assert not {image.tobytes() for image in train.reshape(-1, 48 * 48)} & {
         image.tobytes() for image in held_out.reshape(-1, 48 * 48)
     }
-    for images in (train, held_out):  # every font has every character, and none is cut off
+    for images in (train, held_out):  # every font has every character, and no character is cut off
         assert len({image.tobytes() for image in images.reshape(-1, 48 * 48)}) == len(images) * 47
         assert not np.concatenate([images[:, :, edge].ravel() for edge in (0, -1)]).any()
         assert not np.concatenate([images[..., edge].ravel() for edge in (0, -1)]).any()
@@ -71,21 +71,21 @@ def test_glyphs_are_distorted_anew_and_balanced():
     assert 50 < counts.min() < counts.max() < 125  # 85 are expected
     assert abs(images.mean().item()) < 0.1
     assert images.std().item() == pytest.approx(1, abs=0.1)
-    held_out, held_out_labels = glyphs.held_out()
+    held_out, held_out_labels = glyphs.held_out_images()
     assert torch.bincount(held_out_labels).tolist() == [20] * 47
     assert len({image.numpy().tobytes() for image in held_out}) == 940
 
 
 def test_an_undistorted_glyph_is_the_drawn_one_at_two_thirds_of_its_size():
-    class Middle:  # of every range, and no noise
+    class Middle:  # draws the middle of every range, and no noise
         def uniform(self, low, high, size):
             return np.zeros(size)
 
         def standard_normal(self, size, dtype):
             return np.zeros(size, dtype=dtype)
 
-    drawn = glyphs.drawn(("DejaVuSans-Bold",))[0]
-    (image,) = glyphs.distorted(drawn, Middle(), slice(10, 11))
+    drawn = glyphs.draw_characters(("DejaVuSans-Bold",))[0]
+    (image,) = glyphs.distort(drawn, Middle(), slice(10, 11))
     ink = (image[0] * glyphs.STD + glyphs.MEAN) / ((1 + glyphs.FAINTEST) / 2)
     small = Image.fromarray(drawn[10]).resize((32, 32), Image.Resampling.BILINEAR)
     assert (ink - torch.from_numpy(np.asarray(small) / 255)).abs().mean() < 0.03
@@ -125,7 +125,7 @@ def test_cifar_is_cropped_and_mirrored(cifar_dir):
     dark = -torch.tensor(task.images.mean) / torch.tensor(task.images.std)
     padded = dark.view(3, 1, 1).expand(200, 3, 40, 40).clone()
     padded[:, :, 4:36, 4:36] = originals
-    windows = padded.unfold(2, 32, 1).unfold(3, 32, 1).movedim(1, 3)  # image, down, right, colours, ...
+    windows = padded.unfold(2, 32, 1).unfold(3, 32, 1).movedim(1, 3)  # (image, down, right, colour, ...)
     plain = (windows == images[:, None, None]).flatten(3).all(3).flatten(1).any(1)
     mirrored = (windows == images.flip(3)[:, None, None]).flatten(3).all(3).flatten(1).any(1)
     assert (plain ^ mirrored).all()
@@ -133,7 +133,7 @@ def test_cifar_is_cropped_and_mirrored(cifar_dir):
 
 
 def test_cifar_that_is_missing_says_what_to_put_where(tmp_path):
-    with pytest.raises(ValueError, match=r"CIFAR-10 is not in .*cifar-10-python.tar.gz.*task.download=true") as error:
+    with pytest.raises(ValueError, match=r"CIFAR-10 is not in .*task.download=true.*cifar-10-python.tar.gz") as error:
         cifar(10, str(tmp_path), False)
     assert "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
@@ -212,7 +212,7 @@ def test_held_out_images_are_scaled_as_in_torchvisions_reference_scripts():
     for size in ((500, 375), (300, 400), (200, 180)):
         image = Image.fromarray(random.integers(256, size=(12, 16, 3), dtype=np.uint8)).resize(size)
         theirs = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224)])(image)
-        difference = imagenet.middle(image).transpose(1, 2, 0).astype(int) - np.asarray(theirs)
+        difference = imagenet.center_crop(image).transpose(1, 2, 0).astype(int) - np.asarray(theirs)
         assert np.abs(difference).mean() < 2
 
 
@@ -220,7 +220,7 @@ def test_training_crops_lie_within_the_image_and_are_mirrored_half_the_time():
     across = np.broadcast_to(np.arange(200, dtype=np.uint8), (100, 200))
     down = np.broadcast_to(np.arange(100, dtype=np.uint8)[:, None], (100, 200))
     image = Image.fromarray(np.stack([across, down, across * 0], axis=2))
-    crops = [imagenet.cropped(image, np.random.default_rng(number)) for number in range(300)]
+    crops = [imagenet.random_crop(image, np.random.default_rng(number)) for number in range(300)]
     width = np.array([float(crop[0].max()) - crop[0].min() + 1 for crop in crops])
     height = np.array([float(crop[1].max()) - crop[1].min() + 1 for crop in crops])
     areas, ratios = width * height / 20000, width / height
@@ -252,14 +252,14 @@ def _remove(path):
     [
         (
             lambda root: _remove(root / "ILSVRC2012_devkit_t12.tar.gz"),
-            "ILSVRC2012_devkit_t12.tar.gz missing; put there",
+            "ILSVRC2012_devkit_t12.tar.gz missing; put ILSVRC2012",
         ),
-        (lambda root: _remove(root / "val"), "ImageNet is not whole in .*: val missing; put there"),
+        (lambda root: _remove(root / "val"), "ImageNet is incomplete in .*: val missing; put ILSVRC2012"),
         (
             lambda root: (root / "train" / "n01000001").rename(root / "gone"),
             "2 classes of ImageNet: n01000001 is missing",
         ),
-        (lambda root: (root / "train" / "cats").mkdir(), "2 classes of ImageNet: cats is no class"),
+        (lambda root: (root / "train" / "cats").mkdir(), "2 classes of ImageNet: cats is not a class"),
         (lambda root: (root / "val" / "n02000002" / "n02000002_0.JPEG").unlink(), "holds 1 JPEG files; ImageNet has 2"),
     ],
 )

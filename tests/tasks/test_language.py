@@ -1,12 +1,9 @@
-"""The language tasks: their model against transformers', their text from every format, and bad input."""
+"""The language tasks: text is read from files of every format and from the hub, and bad input is named."""
 
 import gzip
 import itertools
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -16,17 +13,13 @@ from tokenizers import Tokenizer
 from s3bench.errors import UserError
 from s3bench.run.build import build_parts
 from s3bench.run.config.compose import run_config
-from tasks.documents import PIECE, Place, documents, find_files
-from tasks.gpt import GPT
-from tasks.gpt2 import GPT2
+from tasks.data.documents import PIECE, Position, find_files, read_documents
 from tasks.hub_gpt2 import gpt2_tokenizer
 from tasks.text_gpt2 import TextGPT2
-from tests.conftest import ROOT
 from tests.tasks.language import HUB, MODEL, overrides, place_hub, text, write_parquet
 
 SMALL = {"batch": 4, "context": 16, "width": 16, "depth": 1, "heads": 2, "vocab_size": 400}
-SHAPE = {"vocab_size": 60, "context": 24, "width": 32, "depth": 3, "heads": 4}
-START = Place(0, 0)
+START = Position(0, 0)
 
 
 def text_task(folder, *files, **more):
@@ -34,7 +27,7 @@ def text_task(folder, *files, **more):
 
 
 def hub_task(name, folder, *, download=False, **more):
-    """The task on data at their places in a folder."""
+    """Return a task on data in their places in a folder."""
     build = {**MODEL, **HUB[name], **more}
     given = [f"task={name}", f"data_dir={folder}", f"task.download={download}"]
     return build_parts(run_config(given + [f"task.build.{key}={value}" for key, value in build.items()])).task
@@ -46,95 +39,6 @@ def hub(tmp_path):
     return tmp_path
 
 
-# The models
-
-
-def copy_weights(ours, theirs):
-    """transformers' weights into ours; its linear layers (Conv1D) keep theirs transposed."""
-    names = {
-        "norm_1": "ln_1",
-        "attention_in": "attn.c_attn",
-        "attention_out": "attn.c_proj",
-        "norm_2": "ln_2",
-        "mlp_in": "mlp.c_fc",
-        "mlp_out": "mlp.c_proj",
-    }
-    source = theirs.language_model.state_dict()
-    weights = {"tokens.weight": "wte.weight", "positions.weight": "wpe.weight"}
-    weights |= {"norm.weight": "ln_f.weight", "norm.bias": "ln_f.bias"}
-    for block in range(len(ours.blocks)):
-        for name, other in names.items():
-            for part in ("weight", "bias"):
-                weights[f"blocks.{block}.{name}.{part}"] = f"h.{block}.{other}.{part}"
-    linear = ("attention_in.weight", "attention_out.weight", "mlp_in.weight", "mlp_out.weight")
-    values = {name: source[f"transformer.{other}"] for name, other in weights.items()}
-    ours.load_state_dict({name: value.T if name.endswith(linear) else value for name, value in values.items()})
-
-
-def test_the_small_gpt_is_gpt2():
-    torch.manual_seed(0)
-    ours, theirs = GPT(**SHAPE), GPT2(**SHAPE)
-    for parameter in theirs.parameters():  # far from where biases are 0 and norms 1
-        torch.nn.init.normal_(parameter, std=0.3)
-    copy_weights(ours, theirs)
-    ids = torch.randint(60, (5, 24))
-    assert torch.allclose(ours(ids), theirs(ids), rtol=1e-5, atol=1e-5)
-    losses = []
-    for model in (ours, theirs):
-        loss = torch.nn.functional.cross_entropy(model(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten())
-        loss.backward()
-        losses.append(loss.item())
-    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-    assert torch.allclose(
-        ours.tokens.weight.grad, theirs.language_model.transformer.wte.weight.grad, rtol=1e-4, atol=1e-6
-    )
-
-
-@pytest.mark.parametrize("model_class", [GPT, GPT2])
-def test_initialisation_is_that_of_gpt2(model_class):
-    torch.manual_seed(0)
-    model = model_class(vocab_size=500, context=128, width=64, depth=8, heads=4)
-    count = sum(parameter.numel() for parameter in model.parameters())
-    assert count == 64 * (500 + 128) + 8 * (12 * 64**2 + 13 * 64) + 2 * 64  # the embeddings once: they are tied
-    for name, parameter in model.named_parameters():
-        norm = any(part in name for part in ("norm", "ln_"))
-        if name.endswith("bias") or norm:
-            assert (parameter == float(norm and name.endswith("weight"))).all(), name
-        else:
-            added = name.endswith(("attention_out.weight", "mlp_out.weight", "c_proj.weight"))
-            assert parameter.std().item() == pytest.approx(0.02 / 4 if added else 0.02, rel=0.05), name
-
-
-def test_gpt2_says_nothing_and_drops_nothing(capfd):
-    torch.manual_seed(0)
-    model = GPT2(**SHAPE)
-    ids = torch.randint(60, (2, 24))
-    assert torch.equal(model(ids), model(ids))
-    assert model.language_model.config._attn_implementation == "causal"
-    assert capfd.readouterr() == ("", "")
-
-
-def test_gpt2s_attention_is_causal_without_a_mask_when_compiled_too():
-    """Flash attention takes no mask, and transformers makes one while it is compiled."""
-    found = []
-
-    def backend(graph, _):
-        found.extend(node for node in graph.graph.nodes if "scaled_dot_product" in str(node.target))
-        return graph.forward
-
-    torch.compile(GPT2(**SHAPE), backend=backend)(torch.randint(60, (2, 24)))
-    assert [(node.kwargs["attn_mask"], node.kwargs["is_causal"]) for node in found] == [(None, True)] * SHAPE["depth"]
-
-
-def test_source_gpt_needs_neither_transformers_nor_datasets():
-    code = (
-        "import sys, torch; from tasks.source_gpt import SourceGPT\n"
-        f"task = SourceGPT(0, data_dir={os.environ['S3BENCH_DATA']!r}); task.evaluate(task.model())\n"
-        "sys.exit(bool({'transformers', 'datasets', 'torchvision'} & set(sys.modules)))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
-
-
 def test_evaluation_in_parts_is_the_mean_over_all_windows(tmp_path, monkeypatch):
     for seed in range(60):
         (tmp_path / f"{seed}.txt").write_text(text(seed), encoding="utf-8")
@@ -142,7 +46,7 @@ def test_evaluation_in_parts_is_the_mean_over_all_windows(tmp_path, monkeypatch)
     torch.manual_seed(0)
     model = task.model()
     whole = task.evaluate(model)
-    monkeypatch.setattr("tasks.tokens.EVAL_TOKENS", 16 * 50)  # 50, 50 and 28 windows
+    monkeypatch.setattr("tasks.data.tokens.EVAL_TOKENS", 16 * 50)  # 50, 50 and 28 windows
     assert task.evaluate(model) == pytest.approx(whole, rel=1e-6)
 
 
@@ -151,7 +55,7 @@ def test_evaluation_in_parts_is_the_mean_over_all_windows(tmp_path, monkeypatch)
 
 @pytest.fixture
 def same_text(tmp_path):
-    """The same 80 documents in every format."""
+    """Write the same 80 documents in every format."""
     texts = [text(seed, 40) for seed in range(80)]
     (tmp_path / "txt").mkdir()
     for index, document in enumerate(texts):
@@ -176,10 +80,10 @@ def test_every_format_gives_the_same_tokens(same_text):
 @pytest.mark.parametrize("name", FORMATS)
 def test_reading_goes_on_at_any_place(same_text, name):
     files = [str(file) for file in find_files([str(same_text / name)])] * 2
-    whole = list(documents(files, None, START))
+    whole = list(read_documents(files, None, START))
     assert len(whole) == 160
     for index in (0, 50, 79, 80, 120, 159):
-        assert list(documents(files, None, whole[index][1])) == whole[index + 1 :]
+        assert list(read_documents(files, None, whole[index][1])) == whole[index + 1 :]
 
 
 def test_whole_documents_are_held_out_and_each_ends(same_text):
@@ -202,7 +106,7 @@ def test_whole_documents_are_held_out_and_each_ends(same_text):
 def test_a_long_text_file_is_cut_at_line_ends(tmp_path):
     content = "".join(f"line {number}\r\n" for number in range(5000))
     (tmp_path / "long.txt").write_bytes(content.encode())
-    pieces = [piece for piece, _ in documents([str(tmp_path / "long.txt")], None, START)]
+    pieces = [piece for piece, _ in read_documents([str(tmp_path / "long.txt")], None, START)]
     assert "".join(pieces) == content
     assert all(piece.endswith("\n") and len(piece) <= PIECE + 20 for piece in pieces)
     task = text_task(tmp_path, tmp_path / "long.txt")
@@ -257,12 +161,16 @@ BAD = {
     "cut.json.gz": (gzip.compress(MANY)[:-30], {}, r"cut.json.gz cannot be read"),
     "cut.csv": (b'id,text\n1,"no end', {}, r"cut.csv cannot be read|no held-out text"),
     "column.jsonl": (MANY, {"column": "body"}, r"column.jsonl has no column body; it has text"),
-    "which.jsonl": (b'{"n": 1, "title": "a", "body": "b"}\n', {}, r"which column of .*which.jsonl is .* title, body"),
+    "which.jsonl": (
+        b'{"n": 1, "title": "a", "body": "b"}\n',
+        {},
+        r"which.jsonl has no column text; .* title, body",
+    ),
     "number.jsonl": (rows([1, 2], "number"), {"column": "number"}, r"column number .* holds int, not text, in row 0"),
-    "bytes.jsonl": (MANY, {"vocab_size": 256}, "vocab_size is 256; one more is needed"),
+    "bytes.jsonl": (MANY, {"vocab_size": 256}, "vocab_size is 256; it must be at least 257"),
     "many.jsonl": (MANY, {"vocab_size": 70000}, "vocab_size is 70000; it must be from 256"),
     "width.jsonl": (MANY, {"heads": 3}, "heads must divide width"),
-    "depth.jsonl": (MANY, {"depth": 0}, "depth 0 .* all must be at least 1"),
+    "depth.jsonl": (MANY, {"depth": 0}, "depth is 0; it must be at least 1"),
 }
 
 
@@ -280,7 +188,7 @@ def test_bad_text_is_named_in_one_line(tmp_path, name, capfd):
     ("files", "message"),
     [
         ([], r"files is \[\]; it must be a list"),
-        (["nowhere.txt"], r"nowhere.txt is no file, no folder with files and no pattern"),
+        (["nowhere.txt"], r"nowhere.txt is not a file, a folder with files, or a pattern"),
     ],
 )
 def test_files_must_be_there(tmp_path, files, message):
@@ -395,16 +303,16 @@ def test_a_hub_that_cannot_be_reached_is_one_line(hub, monkeypatch):
 
 
 def test_a_tokenizer_that_does_not_fit_is_refused(hub):
-    with pytest.raises(UserError, match=r"vocab_size is 300; the tokenizer has 339, and it must be"):
+    with pytest.raises(UserError, match=r"vocab_size is 300; it must be at least 339, the tokens of the tokenizer"):
         hub_task("c4_gpt2", hub, vocab_size=300)
-    assert not list(hub.glob("*c4-*"))  # said before the text is encoded
+    assert not list(hub.glob("*c4-*"))  # refused before the text is encoded
     hub_task("c4_gpt2", hub)
-    with pytest.raises(UserError, match=r"vocab_size is 300; the text is encoded with 339 tokens"):
+    with pytest.raises(UserError, match=r"vocab_size is 300; it must be at least 339, the tokens of the encoding"):
         hub_task("c4_gpt2", hub, vocab_size=300)
     file = hub / "openai-community" / "gpt2" / "tokenizer.json"
     file.write_text(file.read_text().replace("<|endoftext|>", "<|end|>"))
     with pytest.raises(UserError, match=r"is not GPT-2's tokenizer: it lacks"):
         hub_task("wikitext_gpt2", hub)
     file.write_text("{}")
-    with pytest.raises(UserError, match=r"tokenizer.json is no tokenizer"):
+    with pytest.raises(UserError, match=r"tokenizer.json is not a tokenizer"):
         hub_task("openwebtext_gpt2", hub)

@@ -1,4 +1,4 @@
-"""Data prepared once: interrupted, damaged, on a full disk, by two processes at once."""
+"""Preparing data: interrupted, damaged, on a full disk, and by two processes at once."""
 
 import json
 import os
@@ -10,19 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from tasks.prepare import SUMS, prepared
+from tasks.data.prepare import CHECKSUMS, prepare
 from tasks.text_gpt2 import TextGPT2
 from tests.conftest import ROOT, flip, until
 from tests.tasks.language import text
 
 SMALL = {"width": 16, "depth": 1, "heads": 2, "context": 16, "vocab_size": 300}
 
-# Encodes a few documents at a time, slowly, and says where it began.
+# Encodes a few documents at a time, slowly, and prints where it began.
 SLOW = """
 import os, sys, time
-import tasks.encoding, tasks.text_gpt2 as text
-tasks.encoding.CHUNK = 3000
-real = tasks.encoding.encode
+import tasks.data.encoding, tasks.text_gpt2 as text
+tasks.data.encoding.CHUNK = 3000
+real = tasks.data.encoding.encode
 def encode(draft, tokenizer, read, *rest, **more):
     def spoken(place):
         print("begins at", *place, flush=True)
@@ -34,11 +34,11 @@ if sys.argv[3] == "slow":
 text.TextGPT2(0, data_dir=sys.argv[1], files=[sys.argv[2]], width=16, depth=1, heads=2, context=16, vocab_size=300)
 """
 
-# Counts how often the data are made; making them lasts until all processes have begun, and a second longer.
+# Notes each time the data are made. Making them takes until all processes have begun, and a second more.
 COUNTED = """
 import os, sys, time
 from pathlib import Path
-from tasks.prepare import prepared
+from tasks.data.prepare import prepare
 place = Path(sys.argv[1])
 (place / f"begun-{os.getpid()}").touch()
 def make(draft):
@@ -48,10 +48,10 @@ def make(draft):
         time.sleep(0.01)
     time.sleep(1)
     (draft / "data").write_bytes(b"1")
-print(prepared(place / "data", make, what="the data", needs=1))
+print(prepare(place / "data", make, description="the data", needed_bytes=1))
 """
 
-# Prepares under a limit on the size of files, in bytes.
+# Prepares the data under a limit on the size of files, in bytes.
 LIMITED = """
 import resource, sys
 limit = int(sys.argv[3])
@@ -78,7 +78,7 @@ def finish(process):
 
 @pytest.fixture
 def corpus(tmp_path):
-    """A folder of 300 documents."""
+    """Return a folder of 300 documents."""
     (tmp_path / "corpus").mkdir()
     for seed in range(300):
         (tmp_path / "corpus" / f"{seed:03d}.txt").write_text(text(seed, 60), encoding="utf-8")
@@ -87,7 +87,7 @@ def corpus(tmp_path):
 
 @pytest.fixture
 def rows(tmp_path):
-    """The same as rows of a file."""
+    """Return a file with the same documents as rows."""
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps({"text": text(seed, 60)}) + "\n" for seed in range(300)), encoding="utf-8")
     return file
@@ -112,7 +112,7 @@ def test_killed_in_the_middle_it_goes_on_and_ends_with_the_same_files(tmp_path, 
         until(lambda least=documents: any(done >= least for done in encoded()), 60, every=0.005)
         process.send_signal(signal.SIGKILL)
         places.append(process.communicate()[0].split()[-1])
-        assert not list(killed.glob("text-*"))  # nothing there that could be taken for whole
+        assert not list(killed.glob("text-*"))  # nothing that could be taken for complete data
     (draft,) = killed.glob(".text-*.draft")
     with (draft / "train.bin").open("ab") as file:
         file.write(b"half a chunk")
@@ -149,7 +149,7 @@ def truncate(file):
     os.truncate(file, file.stat().st_size - 1)
 
 
-@pytest.mark.parametrize("name", ["train.bin", "held_out.bin", "facts.json", "tokenizer.json", SUMS])
+@pytest.mark.parametrize("name", ["train.bin", "held_out.bin", "facts.json", "tokenizer.json", CHECKSUMS])
 @pytest.mark.parametrize("damage", [flip, truncate, Path.unlink])
 def test_damaged_data_are_refused_in_one_line(tmp_path, corpus, damage, name):
     TextGPT2(0, data_dir=str(tmp_path / "data"), files=[str(corpus)], **SMALL)
@@ -176,7 +176,7 @@ def test_a_full_disk_leaves_nothing_that_is_taken_for_whole(tmp_path, corpus, li
 
 def test_too_little_disk_is_said_before(tmp_path):
     with pytest.raises(ValueError, match=r"the data needs 1000000.0 GB in .*; .* are free"):
-        prepared(tmp_path / "data", lambda _: None, what="the data", needs=10**15)
+        prepare(tmp_path / "data", lambda _: None, description="the data", needed_bytes=10**15)
 
 
 def test_what_an_interrupted_preparation_left_counts_as_room(tmp_path, monkeypatch):
@@ -185,9 +185,9 @@ def test_what_an_interrupted_preparation_left_counts_as_room(tmp_path, monkeypat
     (draft / "part").write_bytes(bytes(600))
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=500))
-    assert prepared(tmp_path / "data", lambda _: None, what="the data", needs=1000) == tmp_path / "data"
+    assert prepare(tmp_path / "data", lambda _: None, description="the data", needed_bytes=1000) == tmp_path / "data"
     with pytest.raises(ValueError, match="needs 1 kB"):
-        prepared(tmp_path / "other", lambda _: None, what="the data", needs=1000)
+        prepare(tmp_path / "other", lambda _: None, description="the data", needed_bytes=1000)
 
 
 def test_prepared_data_need_no_right_to_write(tmp_path, corpus):

@@ -1,4 +1,4 @@
-"""The contract of every task, and what each claims of its data."""
+"""Every task keeps its contract, and its data are what it says."""
 
 import itertools
 
@@ -10,13 +10,13 @@ from s3bench import catalog
 from s3bench.run.build import build_parts
 from s3bench.run.config.compose import run_config
 from tasks.digits_vit import DigitsViT
-from tasks.gpt import GPT
+from tasks.models.gpt import GPT
 from tasks.source_gpt import SourceGPT, encoded_source
 from tests.tasks.language import overrides
 
 TASKS = sorted(catalog.choices("task"))
-FULL_BATCH = {"digits_mlp", "regression"}  # whose every batch is all of the data
-SMALLER = {  # where a default takes long on one core
+FULL_BATCH = {"digits_mlp", "regression"}  # every batch holds all of the data
+SMALLER = {  # tasks whose default size takes long on one core
     "cifar10_resnet18": ["task.build.width=8"],
     "imagenet_resnet50": ["task.build.batch=2"],
     "imagenet_vit_b16": ["task.build.batch=2"],
@@ -96,13 +96,13 @@ def test_digits_are_held_out_and_shifted():
     train = torch.from_numpy(task.images.train) / 8.0 - 1
     padded = torch.nn.functional.pad(train, [1] * 4, value=-1.0)
     windows = padded.unfold(2, 8, 1).unfold(3, 8, 1).reshape(-1, 64)
-    assert all((windows == image.reshape(64)).all(1).any() for image in images)  # each is a shift of a real one
+    assert all((windows == image.reshape(64)).all(1).any() for image in images)  # each is a shifted training image
     unshifted = train.reshape(-1, 64)
     assert not all((unshifted == image.reshape(64)).all(1).any() for image in images)
     epoch = torch.cat([batch[1] for batch in take(task.batches(0), 44)])
     assert (
         torch.bincount(epoch) - torch.bincount(torch.from_numpy(task.images.train_labels))
-    ).abs().max() <= 29  # the rest of an epoch
+    ).abs().max() <= 29  # 44 batches of 32 leave out 29 of 1,437 images
 
 
 @pytest.mark.slow
@@ -118,7 +118,7 @@ def test_source_gpt_holds_out_whole_files(tmp_path):
     text = task.train[:].astype(np.int64)
     first = windows[0].numpy()
     places = np.flatnonzero(text[: -len(first)] == first[0])
-    assert any((text[place : place + len(first)] == first).all() for place in places)  # a window is real text
+    assert any((text[place : place + len(first)] == first).all() for place in places)  # a window is part of the text
 
 
 def test_the_gpt_is_causal_and_starts_at_the_uniform_loss():

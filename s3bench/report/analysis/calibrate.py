@@ -1,4 +1,4 @@
-"""The detector's k, δ and ceiling for a task, from runs in which nothing should spike: at low learning rates."""
+"""Measures the detector's k, δ and ceiling for a task from runs in which nothing should spike: at low rates."""
 
 import itertools
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from s3bench.report.stats.rates import poisson_interval
 from s3bench.spikes import baselines, find_spikes
 
 LOW = 0.3  # largest lr_multiplier of a run that should not spike
-FREE = ("optimizer", "decay", "eval_every", "measure_every", "code")  # in one calibration
+FREE = ("optimizer", "decay", "eval_every", "measure_every", "code")  # settings that may differ in one calibration
 CEILING = 2.0  # times the largest loss above its level in these runs
 PER_10K = 1.0  # spikes per 10,000 steps that the runs must rule out, at 95%
 K = (6.0, 7.0, 8.0, 10.0, 12.0, 15.0)
@@ -27,9 +27,9 @@ DELTA = (1.0, 2.0, 3.0, 5.0, 7.0, 10.0, 20.0, 50.0)  # in the smallest height th
 Array = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """The parameters, and what they found in the runs."""
+    """The detector's parameters, and what it finds with them in the runs."""
 
     k: float
     delta: float
@@ -41,14 +41,15 @@ class Calibration:
 
 
 def calibrate(losses: Sequence[Array], smallest: float = SMALLEST) -> Calibration | None:
-    """The pair of k and δ, of those on the grid, with the lowest mean threshold and almost no spike.
+    """Choose the pair of k and δ on the grid with the lowest mean threshold and almost no spike.
 
-    That is, the runs rule out, at 95%, more than one per 10,000 steps (exact one-sided Poisson bound: 30,000 steps
-    without a spike do). None if no pair on the grid is so quiet, or the steps are too few. The ceiling is CEILING times
-    the furthest that any loss of these runs was above its level: beyond it a loss spikes, however noisy it is.
+    "Almost no spike" means that the runs rule out, at 95%, more than one per 10,000 steps (exact one-sided Poisson
+    bound; 30,000 steps without a spike are enough). None if no pair on the grid is so quiet, or there are too few
+    steps. The ceiling is CEILING times the furthest that any loss of these runs was above its level: a loss beyond it
+    spikes, however noisy it is.
 
     Args:
-        losses: of each run, shape (steps,).
+        losses: for each run, shape (steps,).
         smallest: height of a spike that matters, the smallest δ on the grid, in the loss's unit.
     """
     deltas = [float(f"{smallest * factor:.3g}") for factor in DELTA]
@@ -61,22 +62,30 @@ def calibrate(losses: Sequence[Array], smallest: float = SMALLEST) -> Calibratio
         spikes = sum(len(find_spikes(loss, k=k, delta=delta)) for loss in losses)
         if _rate_bound(spikes, steps) <= PER_10K:
             ceiling = max(float(f"{CEILING * highest:.2g}"), delta)
-            return Calibration(k, delta, ceiling, threshold, spikes, steps, len(losses))
+            return Calibration(
+                k=k,
+                delta=delta,
+                ceiling=ceiling,
+                threshold=threshold,
+                spikes=spikes,
+                steps=steps,
+                runs=len(losses),
+            )
     return None
 
 
 def _rate_bound(spikes: int, steps: int) -> float:
-    """The 95% upper bound of spikes per 10,000 steps."""
+    """Return the 95% upper bound of spikes per 10,000 steps."""
     return poisson_interval(spikes, steps, level=0.9)[1]
 
 
 def smallest_height(config: dict[str, Any]) -> float:
-    """Of a spike that matters: SMALLEST, or the δ of the task's YAML where that is smaller."""
+    """Return the smallest height that matters: SMALLEST, or the δ of the task's YAML where that is smaller."""
     return float(min(SMALLEST, config["task"]["spikes"].get("delta", SMALLEST)))
 
 
 def calibrate_tasks(results_dir: str | Path) -> dict[str, Calibration]:
-    """The calibration of each task from its undisturbed records at an lr_multiplier of at most LOW.
+    """Calibrate each task from its undisturbed records at an lr_multiplier of at most LOW.
 
     Raises UserError: no records, a damaged one, none at so low a learning rate, runs of one task with different
     settings, or runs that are too few or not calm.
@@ -92,14 +101,14 @@ def calibrate_tasks(results_dir: str | Path) -> dict[str, Calibration]:
             different = [key for key in given | first if given.get(key) != first.get(key)]
             if different:
                 raise UserError(
-                    f"{results_dir} holds runs of {row['task']} that differ in {', '.join(different)}: "
-                    "calibrate them in folders of their own"
+                    f"{results_dir} has runs of {row['task']} that differ in {', '.join(different)}; "
+                    "calibrate them in separate folders"
                 )
             loss = record.load_steps(row["folder"], ["loss"]).loss.to_numpy()
             losses.setdefault(row["task"], []).append(loss)
             smallest[row["task"]] = smallest_height(row["config"])
     if not losses:
-        raise UserError(f"{results_dir} holds no run that is over at an lr_multiplier of at most {LOW}")
+        raise UserError(f"{results_dir} has no finished or diverged run at an lr_multiplier of at most {LOW}")
     found = {}
     for task, of_task in losses.items():
         calibration = calibrate(of_task, smallest[task])
@@ -107,10 +116,10 @@ def calibrate_tasks(results_dir: str | Path) -> dict[str, Calibration]:
             steps = sum(map(len, of_task))
             too_few = _rate_bound(0, steps) > PER_10K
             why = (
-                "needed are 30,000 or more"
+                "too few to set k and δ (at least 30,000 needed)"
                 if too_few
-                else f"even k = {K[-1]:g} and δ = {smallest[task] * DELTA[-1]:g} find spikes"
+                else f"not calm: even k = {K[-1]:g} and δ = {smallest[task] * DELTA[-1]:g} find spikes"
             )
-            raise UserError(f"{task}: {steps:,} steps of {len(of_task)} runs set no k and δ: {why}")
+            raise UserError(f"{task}: {steps:,} steps in {len(of_task)} runs are {why}")
         found[task] = calibration
     return found

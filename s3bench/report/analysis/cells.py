@@ -1,4 +1,4 @@
-"""The scores of runs, and of cells (task × optimizer × lr_multiplier) over their seeds."""
+"""Scores of cells (task × optimizer × lr_multiplier) over their seeds, and each optimizer's best learning rate."""
 
 import math
 from collections.abc import Sequence
@@ -8,24 +8,33 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from s3bench import record
 from s3bench.report.stats.rates import per_10k, poisson_interval
 
 CELL = ["task", "optimizer", "lr_multiplier"]
-TUNED = 2  # multipliers: of a single one nothing was chosen
+TUNED = 2  # multipliers that an optimizer needs: with a single one nothing was chosen
+
+Array = npt.NDArray[np.float64]
 
 
-def cells(runs: pd.DataFrame, metrics: Sequence[str] = ()) -> pd.DataFrame:
-    """One row per cell from one row per run.
+def cell_table(runs: pd.DataFrame, metrics: Sequence[str] = ()) -> pd.DataFrame:
+    """Return one row per cell from one row per run.
 
-    `runs` has the columns of CELL, state, seed, steps, spikes, final_loss (infinite for a diverged run) and the
-    metrics (final values). `n` counts the runs with a result, of which some `diverged`; `holes` those without one.
-    Means, standard deviations and extremes are over the finished runs alone. Rates have their exact 95% interval, which
-    takes spikes as independent and their rate as constant.
+    Means, standard deviations and extremes are over the finished runs alone. Rates of spikes have their exact 95%
+    interval, which takes spikes as independent and their rate as constant.
+
+    Args:
+        runs: has the columns of CELL, state, seed, steps, spikes, update_max, final_loss (infinite for a diverged run)
+            and the metrics (final values).
+        metrics: names of columns to summarise like final_loss.
+
+    Returns:
+        A table whose `n` counts the runs with a result, of which some `diverged`; `holes` counts those without one.
     """
     rows = []
     for key, group in runs.groupby(CELL, sort=False):
-        results = group[group.state.isin(["finished", "diverged"])]
-        finished = results[results.state == "finished"]
+        results = group[group.state.isin(record.OVER)]
+        finished = results[results.state == record.FINISHED]
         events, steps = int(results.spikes.sum()), int(results.steps.sum())
         low, high = poisson_interval(events, steps)
         row: dict[str, Any] = dict(zip(CELL, key, strict=True))
@@ -40,38 +49,40 @@ def cells(runs: pd.DataFrame, metrics: Sequence[str] = ()) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def picked(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs at each optimizer's own best learning rate, which is never picked on the seed it is reported on.
+def runs_at_best(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs at each optimizer's own best learning rate, which is never chosen on the seed it is reported on.
 
-    For each seed the multiplier is taken at which the fewest of the *other* seeds diverged, and of those the one with
-    the lowest mean final loss of the others (of equals the smallest); the seed's run there is a row. Seeds that lack a
-    result at some multiplier give none, and neither does a single seed.
+    The choice leaves one out: for each seed, the multiplier at which the fewest other seeds diverged; ties go to the
+    lowest mean final loss of the others, then to the smaller multiplier. A seed that lacks a result at some multiplier
+    gives no row, and neither does a single seed.
     """
     parts = [runs.iloc[:0]]
     for _, group in runs.groupby(["task", "optimizer"], sort=False):
-        chosen = group.seed.map(_best_of_the_others(_grid(group).dropna()))
+        chosen = group.seed.map(_best_for_the_others(_final_losses(group).dropna()))
         parts.append(group[group.lr_multiplier == chosen].sort_values("seed", kind="stable"))
     return pd.concat(parts)
 
 
-def tuned(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row per task and optimizer: the final loss at its own best learning rate, see `picked`.
+def best_rates(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per task and optimizer: the final loss at its own best learning rate, see `runs_at_best`.
 
-    `final_loss_mean` and `_sd` are over `n` results, NaN where there are fewer than two; `n` is below `seeds` where
-    some seeds lack a result. `picks` says at which multiplier how many of them are, the most first. `best_multiplier`
-    is the best over all that count, NaN if every one diverged; `edge` says that it is the smallest or the largest of
-    the `grid`, so that a better one may lie outside.
+    Returns:
+        A table with these columns. `final_loss_mean` and `final_loss_sd` are over `n` results, NaN where there are
+        fewer than two; `n` is below `seeds` where some seeds lack a result. `picks` lists how many of them were chosen
+        at which multiplier, the most first. `best_multiplier` is the best over all that count, NaN if every one
+        diverged; `edge` is true if it is the smallest or the largest of the `grid`, so that a better one may lie
+        outside.
     """
     rows = []
-    reported = picked(runs)
+    reported = runs_at_best(runs)
     for (task, optimizer), group in runs.groupby(["task", "optimizer"], sort=False):
-        grid = _grid(group)
+        grid = _final_losses(group)
         whole = grid.dropna()  # seeds with a result at every multiplier
         best = _best(whole)
         multipliers = sorted(set(group.lr_multiplier))
-        of_both = reported[(reported.task == task) & (reported.optimizer == optimizer)]
-        found = dict(zip(of_both.seed, of_both.final_loss, strict=True))
-        counts = of_both.lr_multiplier.value_counts().sort_index().sort_values(ascending=False, kind="stable")
+        own = reported[(reported.task == task) & (reported.optimizer == optimizer)]
+        found = dict(zip(own.seed, own.final_loss, strict=True))
+        counts = own.lr_multiplier.value_counts().sort_index().sort_values(ascending=False, kind="stable")
         losses = [found.get(seed, math.inf) for seed in whole.index if len(whole) > 1]
         rows.append(
             {
@@ -90,61 +101,74 @@ def tuned(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def untuned(runs: pd.DataFrame) -> set[tuple[str, str]]:
-    """The (task, optimizer) with results at fewer than TUNED learning rates."""
+def untuned(runs: pd.DataFrame) -> frozenset[tuple[str, str]]:
+    """Return the (task, optimizer) with results at fewer than TUNED learning rates."""
     counts = runs[runs.final_loss.notna()].groupby(["task", "optimizer"]).lr_multiplier.nunique()
-    return set(counts[counts < TUNED].index)
+    return frozenset(counts[counts < TUNED].index)
 
 
-def sensitivity(final: npt.ArrayLike, initial: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Learning-rate sensitivity of each seed, shape (seeds,), in the loss's unit (Wortsman et al. 2023, 2309.14322):
+def sensitivity(final: npt.ArrayLike, initial: npt.ArrayLike) -> Array:
+    """Return the learning-rate sensitivity of each seed, in the loss's unit (Wortsman et al. 2023, 2309.14322).
 
-    the mean over the grid of min(final loss, loss at initialisation), minus the smallest of these.
+    That is the mean over the grid of min(final loss, loss at initialisation), minus the smallest of these.
 
     Args:
         final: shape (seeds, multipliers), infinite where a run diverged; NaN makes the seed's sensitivity NaN.
         initial: the same shape, the loss before the first step.
+
+    Returns:
+        Shape (seeds,).
     """
     losses = np.minimum(np.asarray(final, dtype=np.float64), np.asarray(initial, dtype=np.float64))
-    best: npt.NDArray[np.float64] = losses.mean(axis=1) - losses.min(axis=1)
-    return best
+    above: Array = losses.mean(axis=1) - losses.min(axis=1)
+    return above
 
 
 def largest_without(multipliers: npt.ArrayLike, events: npt.ArrayLike) -> float:
-    """The largest multiplier up to which no run had an event (a divergence, a spike); NaN if the smallest had one.
+    """Return the largest multiplier up to which no run had an event; NaN if the smallest had one.
 
     Args:
         multipliers: shape (runs,).
-        events: shape (runs,), how many each had.
+        events: shape (runs,), how many events (divergences, spikes) each run had.
     """
     grid, hit = np.asarray(multipliers, dtype=np.float64), np.asarray(events) > 0
     calm = grid[grid < grid[hit].min()] if hit.any() else grid
     return float(calm.max()) if len(calm) else math.nan
 
 
-def _grid(runs: pd.DataFrame) -> pd.DataFrame:
-    """Final losses of one task and optimizer: a row per seed, a column per multiplier, NaN without a result."""
+def _final_losses(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the final losses of one task and optimizer: a row per seed, a column per multiplier, NaN without one."""
     return runs.groupby(["seed", "lr_multiplier"]).final_loss.mean().unstack()
 
 
-def _best_of_the_others(grid: pd.DataFrame) -> dict[Any, float]:
-    """For each row the column with the fewest infinite values in the other rows, of those the one with the lowest mean
-    of their others, of equals the smallest; none of a single row."""
-    losses, infinite = grid.to_numpy(), np.isinf(grid.to_numpy())
+def _best_for_the_others(grid: pd.DataFrame) -> dict[Any, float]:
+    """Return for each seed the multiplier that is best for all other seeds; empty for a single seed."""
     if len(grid) < 2:
         return {}
-    finite, count = np.where(infinite, 0.0, losses), infinite.sum(axis=0) - infinite
-    known = len(grid) - 1 - count
-    means = np.divide(finite.sum(axis=0) - finite, known, out=np.full(losses.shape, math.inf), where=known > 0)
-    best = np.lexsort((means, count))[:, 0]
+    infinite = np.isinf(grid.to_numpy())
+    finite = np.where(infinite, 0.0, grid.to_numpy())
+    best = _fewest_infinite(
+        sums=finite.sum(axis=0) - finite,
+        infinite=infinite.sum(axis=0) - infinite,
+        count=len(grid) - 1,
+    )
     return dict(zip(grid.index, grid.columns.to_numpy(dtype=np.float64)[best], strict=True))
 
 
 def _best(grid: pd.DataFrame) -> float:
-    """The column with the fewest infinite values, of those the one with the lowest mean, of equals the smallest; NaN if
-    all are infinite."""
+    """Return the multiplier that is best for all seeds; NaN if all losses are infinite."""
     infinite = np.isinf(grid.to_numpy())
     if infinite.all():
         return math.nan
-    means = grid.mask(infinite).mean(axis=0).fillna(math.inf).to_numpy()
-    return float(grid.columns[np.lexsort((means, infinite.sum(axis=0)))[0]])
+    sums = np.where(infinite, 0.0, grid.to_numpy()).sum(axis=0)
+    return float(grid.columns[_fewest_infinite(sums=sums, infinite=infinite.sum(axis=0), count=len(grid))])
+
+
+def _fewest_infinite(*, sums: Array, infinite: npt.NDArray[np.int64], count: int) -> Any:
+    """Return the index along the last axis of the fewest infinite losses; ties go to the lowest mean, then the first.
+
+    `sums` are those of the finite ones of `count` losses.
+    """
+    finite = count - infinite
+    means = np.divide(sums, finite, out=np.full(sums.shape, math.inf), where=finite > 0)
+    return np.lexsort((means, infinite))[..., 0]

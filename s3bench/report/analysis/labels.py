@@ -1,51 +1,93 @@
-"""Labels of runs: names that tell different settings under one name apart, and say no more than that needs."""
+"""Labels of runs: names that tell different settings under one name apart, and are no longer than that needs."""
 
 import json
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from s3bench.record import identity
 
 
-def label(rows: Sequence[dict[str, Any]]) -> None:
-    """Give rows of load_record labels that tell different settings under one name apart: "s3 (p=2.5)".
+class Named(Protocol):
+    """What labels are made from: a run, or anything with these three."""
 
-    What else than the optimizer, the learning rate's multiplier and the seed can change a result makes another task.
-    The `ladder` is the task's label without the horizon: the same task at several horizons. A label names what differs
-    from the usual settings of that name, so that an ablation, or shocks on a smaller model, give the rest no longer
-    names: of an optimizer those that stand in more tasks than any others, of a task those of most undisturbed runs. A
-    horizon is always named where there are several.
+    @property
+    def task(self) -> str:
+        """The name of the task's YAML file."""
+
+    @property
+    def optimizer(self) -> str:
+        """The name of the optimizer's YAML file."""
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The resolved config."""
+
+
+class Labels(NamedTuple):
+    """The labels of one run."""
+
+    task_label: str
+    optimizer_label: str
+    ladder: str  # the task's label without the horizon: the same task at several horizons
+
+
+def labels(runs: Sequence[Named]) -> list[Labels]:
+    """Return labels that tell different settings under one name apart: "s3 (p=2.5)".
+
+    Settings that can change a result, apart from the optimizer's, the learning-rate multiplier and the seed, make
+    another task. A label lists only the settings that differ from the usual ones. Usual means: for an optimizer, the
+    settings found on the most tasks; for a task, those of most undisturbed runs. This keeps one ablation, or shocks on
+    a smaller model, from lengthening every other label. The horizon is always listed where there are several.
     """
-    apart = {"code": None, "shock": None}  # other code is refused, and shocked runs stand in tables of their own
-    settings = [flat(identity.settings(row["config"]) | apart) for row in rows]
-    tasks = [tuple(item for item in s.items() if not item[0].startswith("optimizer.")) for s in settings]
-    lone = [None if identity.shock(row["config"]) else index for index, row in enumerate(rows)]
-    for row in rows:
-        row["ladder"] = row["task"]
-    for column, belongs in (
-        ("optimizer", lambda key: key.startswith("optimizer.")),
-        ("ladder", lambda key: not key.startswith("optimizer.") and key != "horizon"),
-        ("task", lambda key: not key.startswith("optimizer.")),
-    ):
-        named: dict[str, list[int]] = {}
-        for index, row in enumerate(rows):
-            named.setdefault(row[column], []).append(index)
-        for name, indices in named.items():
-            own = [{key: text for key, text in settings[index].items() if belongs(key)} for index in indices]
-            places = [tasks[index] if column == "optimizer" else lone[index] for index in indices]
-            for index, detail in zip(indices, _details(own, places), strict=True):
-                rows[index][column] = f"{name} ({detail})" if detail else name
+    apart = {"code": None, "shock": None}  # other code is refused, and shocked runs have tables of their own
+    settings = [flat(identity.settings(run.config) | apart) for run in runs]
+    tasks = [tuple(item for item in s.items() if not _of_optimizer(item[0])) for s in settings]
+    undisturbed = [None if identity.shock(run.config) else index for index, run in enumerate(runs)]
+    task_names, optimizer_names = [run.task for run in runs], [run.optimizer for run in runs]
+    ladders = _labelled(task_names, settings, lambda key: not _of_optimizer(key) and key != "horizon", undisturbed)
+    return [
+        Labels(task_label=task, optimizer_label=optimizer, ladder=ladder)
+        for task, optimizer, ladder in zip(
+            _labelled(task_names, settings, lambda key: not _of_optimizer(key), undisturbed),
+            _labelled(optimizer_names, settings, _of_optimizer, tasks),
+            ladders,
+            strict=True,
+        )
+    ]
 
 
-def _details(own: Sequence[Mapping[str, str]], places: Sequence[Hashable]) -> list[str]:
-    """What is said of each of these settings under one name, which are seen in these places."""
+def _of_optimizer(key: str) -> bool:
+    return key.startswith("optimizer.")
+
+
+def _labelled(
+    names: Sequence[str],
+    settings: Sequence[Mapping[str, str]],
+    belongs: Callable[[str], bool],
+    seen: Sequence[Hashable],
+) -> list[str]:
+    """Return a label for each name: "name (details)", from the settings that belong to it."""
+    found = list(names)
+    places: dict[str, list[int]] = {}
+    for index, name in enumerate(names):
+        places.setdefault(name, []).append(index)
+    for name, indices in places.items():
+        own = [{key: text for key, text in settings[index].items() if belongs(key)} for index in indices]
+        details = _details(own, [seen[index] for index in indices])
+        for index, detail in zip(indices, details, strict=True):
+            found[index] = f"{name} ({detail})" if detail else name
+    return found
+
+
+def _details(own: Sequence[Mapping[str, str]], seen: Sequence[Hashable]) -> list[str]:
+    """Return what tells each of these settings, all under one name, apart; `seen`: where each was found."""
     keys = dict.fromkeys(key for s in own for key in s)
     differing = [key for key in keys if _distinct(own, [key]) > 1]
     trained = [key for key in differing if key not in ("eval_every", "measure_every")]
-    if _distinct(own, trained) == _distinct(own, differing):  # how often one looked need not be said
+    if _distinct(own, trained) == _distinct(own, differing):  # how often a run was evaluated need not be listed
         differing = trained
     counted = [key for key in differing if key != "horizon"]
-    usual = _usual([tuple(s.get(key, "-") for key in counted) for s in own], places)
+    usual = _usual([tuple(s.get(key, "-") for key in counted) for s in own], seen)
     omitted = dict(zip(counted, usual, strict=True)) if usual else {}
     details = [_named(s, differing, omitted) for s in own]
     if len(set(details)) < _distinct(own, differing):
@@ -54,12 +96,12 @@ def _details(own: Sequence[Mapping[str, str]], places: Sequence[Hashable]) -> li
 
 
 def _distinct(settings: Sequence[Mapping[str, str]], keys: Sequence[str]) -> int:
-    """How many different values these keys have together."""
+    """Count the different combinations of values of these keys."""
     return len({tuple(of.get(key) for key in keys) for of in settings})
 
 
 def _named(settings: Mapping[str, str], keys: Sequence[str], omitted: Mapping[str, str]) -> str:
-    """Of these keys those that are there and are not as omitted: "p=2, schedule=constant"."""
+    """List the keys that are set and differ from `omitted`: "p=2, schedule=constant"."""
     parts = []
     for key in keys:
         node, _, name = key.rpartition(".")
@@ -72,7 +114,7 @@ def _named(settings: Mapping[str, str], keys: Sequence[str], omitted: Mapping[st
 
 
 def _usual(settings: Sequence[tuple[str, ...]], seen: Sequence[Hashable]) -> tuple[str, ...] | None:
-    """Of different settings those that are `seen` in more places than any others; None if none are."""
+    """Return the settings found in more places than any others; None if there is a tie."""
     places: dict[tuple[str, ...], set[Hashable]] = {}
     for own, place in zip(settings, seen, strict=True):
         places.setdefault(own, set()).update(() if place is None else (place,))
@@ -81,7 +123,7 @@ def _usual(settings: Sequence[tuple[str, ...]], seen: Sequence[Hashable]) -> tup
 
 
 def flat(settings: Mapping[str, Any], above: str = "") -> dict[str, str]:
-    """Nested settings as {"optimizer.p": "3.0"}, without the axes of a grid."""
+    """Flatten nested settings to {"optimizer.p": "3.0"}, without the axes of a grid."""
     found: dict[str, str] = {}
     for key, value in settings.items():
         if isinstance(value, Mapping):

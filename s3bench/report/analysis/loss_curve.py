@@ -8,12 +8,18 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
-from s3bench.report.analysis import loss_curve
+TREND_STEPS = 25  # window of the running median in the loss curves
+CURVE_POINTS = 1000  # points kept of a run's loss
+
+Array = npt.NDArray[np.float64]
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class Curve:
-    """One run's loss: `steps`, `loss` and its `trend` of shape (n,), `peaks` the step and loss of its spikes' peaks."""
+    """The loss of one run for a figure.
+
+    `steps`, `loss` and its `trend` have shape (n,); `peaks` holds the step and the loss of each spike's peak.
+    """
 
     steps: npt.NDArray[np.integer]
     loss: npt.NDArray[np.floating]
@@ -22,12 +28,8 @@ class Curve:
     diverged: bool = False
 
 
-TREND_STEPS = 25  # window of the running median in the loss curves
-CURVE_POINTS = 1000  # kept of a run's loss for the figures
-
-
-def thinned(loss: npt.NDArray[np.float64], peaks: Sequence[int], diverged: bool) -> Curve:
-    """About CURVE_POINTS losses, among them the smallest and the largest of each stretch, and the peaks of spikes."""
+def thinned(loss: Array, peaks: Sequence[int], diverged: bool) -> Curve:
+    """Keep about CURVE_POINTS losses: the smallest and the largest of each stretch, and the peaks of spikes."""
     kept = np.arange(len(loss))
     if len(loss) > CURVE_POINTS:
         width = math.ceil(len(loss) / (CURVE_POINTS // 2))
@@ -35,22 +37,25 @@ def thinned(loss: npt.NDArray[np.float64], peaks: Sequence[int], diverged: bool)
         begins = np.arange(0, len(loss), width)
         extremes = [begins + stretches.argmin(axis=1), begins + stretches.argmax(axis=1)]
         kept = np.unique([0, *peaks, *np.minimum(np.concatenate(extremes), len(loss) - 1), len(loss) - 1])
-    trends = loss_curve.running_median(kept, loss, TREND_STEPS)
-    with np.errstate(over="ignore"):  # half the memory; what is too large for it is as good as infinite in a figure
+    trends = running_median(kept, loss, TREND_STEPS)
+    with np.errstate(over="ignore"):  # half the memory; a value too large for it is as good as infinite in a figure
         losses, trend = loss[kept].astype(np.float32), trends.astype(np.float32)
     heights = [(peak, float(loss[peak])) for peak in peaks]
     return Curve(steps=kept.astype(np.int32), loss=losses, trend=trend, peaks=heights, diverged=diverged)
 
 
-def running_median(steps: npt.NDArray[np.integer], values: npt.ArrayLike, window: int) -> npt.NDArray[np.float64]:
-    """At each of some steps the median of the last `window` values, non-finite ones left out; NaN if there is none."""
+def running_median(steps: npt.NDArray[np.integer], values: npt.ArrayLike, window: int) -> Array:
+    """Return the median of the last `window` values at each given step; NaN where none of them is finite.
+
+    Non-finite values are left out.
+    """
     before = np.concatenate([np.full(window - 1, np.nan), np.asarray(values, dtype=np.float64)])
     rows = sliding_window_view(before, window)[steps]
     whole = np.isfinite(rows).all(axis=1)
     medians = np.full(len(steps), np.nan)
     medians[whole] = np.median(rows[whole], axis=1)
-    for place in np.flatnonzero(~whole):
-        finite = rows[place][np.isfinite(rows[place])]
+    for index in np.flatnonzero(~whole):
+        finite = rows[index][np.isfinite(rows[index])]
         if len(finite):
-            medians[place] = np.median(finite)
+            medians[index] = np.median(finite)
     return medians

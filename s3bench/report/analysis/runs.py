@@ -1,4 +1,4 @@
-"""Records as runs with their scores: read one at a time, on all cores if many; of its steps a run keeps a curve."""
+"""Reads one record as a run with its scores. Of its steps a run keeps a thinned curve and the steps around spikes."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from s3bench import record
 from s3bench.errors import UserError, unknown
+from s3bench.record import identity
 from s3bench.record.targets import target_name
 from s3bench.report.analysis.loss_curve import Curve, thinned
 from s3bench.report.analysis.spike_onsets import Traces, growth, no_traces, traces
@@ -20,103 +21,199 @@ from s3bench.report.stats.censored import NEVER, Steps, steps_to_target
 from s3bench.spikes import Spike, find_spikes, published
 
 READ = ["loss", "lr", "grad_norm", "update_rms", "update_max", "param_max"]  # columns of the steps
-JUDGE = "judge.yaml"  # in a results folder: other targets and detector parameters than the records'
+JUDGE = "judge.yaml"  # in a results folder: targets and detector parameters that replace those of the records
+
+Array = npt.NDArray[np.float64]
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class Run:
-    """A record with its scores, all empty where it has no result. Of its steps it keeps a curve and those at spikes."""
+    """One record and its scores. Scores are NaN or empty where the record has no result.
 
-    row: dict[str, Any]  # of load_record; `task` and `optimizer` are labels, `ladder` the task's without the horizon
-    scores: dict[str, Any] = field(default_factory=dict)
-    times: dict[str, Steps] = field(default_factory=dict)  # by target
-    spikes: list[Spike] = field(default_factory=list)
-    metrics: list[str] = field(default_factory=list)  # the names of the task's own
+    Attributes:
+        task, optimizer: the names of the YAML files.
+        task_label, optimizer_label: the same, with the settings that differ from the usual ones: "s3 (p=2)".
+        ladder: the task's label without the horizon; the same task at several horizons is one ladder.
+        lr: the base learning rate times the multiplier.
+        config: the resolved config, as it was recorded.
+        summary: of a run with a result, see docs/records.md; else empty.
+        cause: of a failed run, one line.
+        targets, detector: what the run is held to: of the record, or of judge.yaml, which `judged_by` then lists.
+        final_loss, initial_loss: held-out losses; `final_loss` is infinite if the run diverged.
+        metrics: final value of each of the task's metrics; NaN if the run diverged.
+        times: steps to each target, by its name.
+        update_max: the largest update over the learning rate.
+        own_update: the same, less what weight decay and rounding can have added to it.
+        before_spikes: mean logarithm over spikes of the update's size just before the onset over its usual size.
+        smallest_gradient: the smallest norm of the true gradient, of tasks that evaluate it.
+        published: flagged steps, events and steps under each published definition of a spike.
+        traces: updates and loss around the onsets of spikes.
+    """
+
+    folder: Path
+    run_id: str
+    task: str
+    optimizer: str
+    task_label: str
+    optimizer_label: str
+    ladder: str
+    lr_multiplier: float
+    lr: float
+    seed: int
+    horizon: int
+    state: str
+    steps: int
+    config: Mapping[str, Any]
+    summary: Mapping[str, Any]
+    cause: str | None
+    targets: Sequence[Mapping[str, Any]]
+    detector: Mapping[str, Any]
+    judged_by: Sequence[str] = ()
+    final_loss: float = math.nan
+    initial_loss: float = math.nan
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    times: Mapping[str, Steps] = field(default_factory=dict)
+    spikes: Sequence[Spike] = ()
+    update_max: float = math.nan
+    own_update: float = math.nan
+    before_spikes: float = math.nan
+    smallest_gradient: float = math.nan
     published: npt.NDArray[np.int64] = field(default_factory=published.no_counts)
     curve: Curve | None = None
-    traces: Traces = field(default_factory=no_traces)  # of updates and loss around the onsets of its spikes
+    traces: Traces = field(default_factory=no_traces)
 
     @property
     def has_result(self) -> bool:
         """Whether the run is over and did not fail."""
-        return self.row["state"] in record.OVER
+        return self.state in record.OVER
 
     @property
-    def targets(self) -> list[str]:
-        """The names of its task's targets, as the YAML orders them: the main one first."""
-        return [target_name(target) for target in self.row["config"]["task"]["targets"]]
+    def has_diverged(self) -> bool:
+        """Whether the run diverged."""
+        return self.state == record.DIVERGED
+
+    @property
+    def target_names(self) -> list[str]:
+        """The names of its task's targets in the order of the YAML: the main one first."""
+        return [target_name(target) for target in self.targets]
+
+    @property
+    def shock(self) -> dict[str, Any] | None:
+        """The shock of the run, None of an undisturbed one."""
+        return identity.shock(self.config)
+
+    @property
+    def parameters(self) -> int | None:
+        """How many parameters the model has; None without a result."""
+        return self.summary.get("parameters")
+
+    @property
+    def fingerprint(self) -> str | None:
+        """The digest of the task's data; None without a result."""
+        return self.summary.get("fingerprint")
 
 
 def read_run(folder: Path, measures: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> Run:
-    """A record with its scores; `measures`: targets and detector parameters instead of its own, by task."""
-    run = Run(record.load_record(folder))
-    run.row["measure"] = sorted(measures.get(run.row["task"], {}))
-    run.row["config"]["task"] |= measures.get(run.row["task"], {})
-    if not run.has_result:
-        return run
-    columns = [*READ, "update_above_1"] if run.row["config"]["measure_every"] == 1 else READ
-    steps, evals = record.step_arrays(folder, columns), record.eval_arrays(folder)
-    task, loss = run.row["config"]["task"], steps["loss"]
-    try:
-        run.spikes = _without_resumed(find_spikes(loss, **task["spikes"]), run.row["summary"])
-    except (TypeError, ValueError) as error:
-        where = JUDGE if "spikes" in run.row["measure"] else "its config"
-        raise UserError(f"{folder}: the detector parameters in {where} cannot be used ({error})") from error
-    diverged = run.row["state"] == record.DIVERGED
-    run.metrics = [name for name in evals if name not in ("step", "loss")]
-    for target in task["targets"]:
-        if target["metric"] not in evals:
-            what = f"metric of a target in {JUDGE if 'targets' in run.row['measure'] else 'the config of'} {folder}"
-            raise unknown(what, target["metric"], evals.keys() - {"step"})
-        bounds = {key: target[key] for key in ("at_most", "at_least") if key in target}
-        time = NEVER if diverged else steps_to_target(evals["step"], evals[target["metric"]], **bounds)
-        run.times[target_name(target)] = time
-    run.scores = {
-        "final_loss": math.inf if diverged else float(evals["loss"][-1]),
-        "initial_loss": float(evals["loss"][0]),
-        "spikes": len(run.spikes),
-        "update_max": _largest(steps["update_max"]) if "update_max" in steps else math.nan,
-        "own_update": _own_update(steps, known_rule(run.row["config"]["optimizer"])[1].get("weight_decay", 0.0)),
-        "before_spikes": _before_spikes(steps, run.spikes),
-        "smallest_gradient": float(evals["grad_norm"].min()) if "grad_norm" in evals else math.nan,
-        **{name: math.nan if diverged else float(evals[name][-1]) for name in run.metrics},
-        **{name: int(time.high) if time.reached else None for name, time in run.times.items()},
+    """Read a record and score it.
+
+    Args:
+        folder: the record's.
+        measures: targets and detector parameters by task that replace those of the record.
+
+    Raises:
+        UserError: the record is damaged, or its targets or detector parameters cannot be used.
+    """
+    row = record.load_record(folder)
+    config, measure = row["config"], measures.get(row["task"], {})
+    held_to = {"targets": config["task"]["targets"], "spikes": config["task"]["spikes"], **measure}
+    facts: dict[str, Any] = {
+        **{key: row[key] for key in ("folder", "run_id", "task", "optimizer", "lr_multiplier", "lr", "seed")},
+        **{key: row[key] for key in ("horizon", "state", "steps", "config", "summary", "cause")},
+        **{"task_label": row["task"], "optimizer_label": row["optimizer"], "ladder": row["task"]},
+        **{"targets": held_to["targets"], "detector": held_to["spikes"], "judged_by": sorted(measure)},
     }
-    run.published = published.counts(loss, steps["grad_norm"])
+    run = Run(**facts)
+    return Run(**facts, **_scores(run)) if run.has_result else run
+
+
+def _scores(run: Run) -> dict[str, Any]:
+    """Return the fields of a run that its steps and evaluations give."""
+    columns = [*READ, "update_above_1"] if run.config["measure_every"] == 1 else READ
+    steps, evals = record.step_arrays(run.folder, columns), record.eval_arrays(run.folder)
+    spikes = _spikes(run, steps["loss"])
+    onsets, peaks = [spike.onset for spike in spikes], [spike.peak for spike in spikes]
+    decay = known_rule(run.config["optimizer"])[1].get("weight_decay", 0.0)
+    scores = {
+        "final_loss": math.inf if run.has_diverged else float(evals["loss"][-1]),
+        "initial_loss": float(evals["loss"][0]),
+        "metrics": {
+            name: math.nan if run.has_diverged else float(values[-1])
+            for name, values in evals.items()
+            if name not in ("step", "loss")
+        },
+        "times": _times(run, evals),
+        "spikes": tuple(spikes),
+        "update_max": largest(steps["update_max"]) if "update_max" in steps else math.nan,
+        "own_update": _own_update(steps, decay),
+        "before_spikes": _before_spikes(steps, onsets),
+        "smallest_gradient": float(evals["grad_norm"].min()) if "grad_norm" in evals else math.nan,
+        "published": published.counts(steps["loss"], steps["grad_norm"]),
+        "curve": thinned(steps["loss"], peaks, run.has_diverged),
+    }
     if {"update_rms", "update_above_1"} <= set(steps):
-        run.traces = traces(steps, [spike.onset for spike in run.spikes])
-    run.curve = thinned(loss, [spike.peak for spike in run.spikes], diverged)
-    return run
+        scores["traces"] = traces(steps, onsets)
+    return scores
 
 
-def _without_resumed(spikes: list[Spike], summary: dict[str, Any]) -> list[Spike]:
-    """The spikes that do not begin where a run went on from a checkpoint inexactly, on a GPU or another machine."""
-    inexact = {resumed["step"] for resumed in summary.get("resumed", []) if not resumed["exact"]}
-    return [spike for spike in spikes if spike.onset not in inexact]
+def _spikes(run: Run, loss: Array) -> list[Spike]:
+    """Return the spikes, less those that begin where the run resumed from a checkpoint inexactly.
+
+    A resume is inexact on a GPU or on another machine.
+    """
+    try:
+        found = find_spikes(loss, **run.detector)
+    except (TypeError, ValueError) as error:
+        where = JUDGE if "spikes" in run.judged_by else "its config"
+        raise UserError(f"{run.folder}: the detector parameters in {where} cannot be used ({error})") from error
+    inexact = {resumed["step"] for resumed in run.summary.get("resumed", []) if not resumed["exact"]}
+    return [spike for spike in found if spike.onset not in inexact]
 
 
-def _largest(values: npt.NDArray[np.float64]) -> float:
-    """The largest of the steps that were measured; NaN of none."""
+def _times(run: Run, evals: Mapping[str, Array]) -> dict[str, Steps]:
+    """Return the steps to each target. Raises UserError for a target on a metric that was not evaluated."""
+    times = {}
+    for target in run.targets:
+        if target["metric"] not in evals:
+            where = JUDGE if "targets" in run.judged_by else "the config of"
+            raise unknown(f"metric of a target in {where} {run.folder}", target["metric"], evals.keys() - {"step"})
+        bounds = {key: target[key] for key in ("at_most", "at_least") if key in target}
+        reached = steps_to_target(evals["step"], evals[target["metric"]], **bounds)
+        times[target_name(target)] = NEVER if run.has_diverged else reached
+    return times
+
+
+def largest(values: Array) -> float:
+    """Return the largest value of the steps that were measured; NaN if none was."""
     return float(np.fmax.reduce(values, initial=math.nan))
 
 
-def _own_update(steps: Mapping[str, npt.NDArray[np.float64]], decay: float) -> float:
-    """The largest update without what decoupled weight decay, and rounding to float32, can have added to it."""
+def _own_update(steps: Mapping[str, Array], decay: float) -> float:
+    """Return the largest update without what decoupled weight decay, and rounding to float32, can have added."""
     if "param_max" not in steps:
         return math.nan
     added = (decay + 2.0**-23 / steps["lr"]) * steps["param_max"]
-    return _largest(steps["update_max"] - added)
+    return largest(steps["update_max"] - added)
 
 
-def _before_spikes(steps: Mapping[str, npt.NDArray[np.float64]], spikes: Sequence[Spike]) -> float:
-    """The mean over spikes of how much larger updates were just before it, see spike_onsets.py; NaN of none."""
-    logs = growth(steps["update_rms"], [spike.onset for spike in spikes]) if "update_rms" in steps else np.array([])
+def _before_spikes(steps: Mapping[str, Array], onsets: Sequence[int]) -> float:
+    """Return the mean over spikes of spike_onsets.growth; NaN without a spike that it can judge."""
+    logs = growth(steps["update_rms"], onsets) if "update_rms" in steps else np.array([])
     return float(logs.mean()) if len(logs) else math.nan
 
 
 def grouped(runs: Sequence[Run], key: str) -> dict[str, list[Run]]:
-    """The runs by a key of their rows, in their order."""
-    of: dict[str, list[Run]] = {}
+    """Group runs by one of their fields, in their order."""
+    groups: dict[str, list[Run]] = {}
     for run in runs:
-        of.setdefault(run.row[key], []).append(run)
-    return of
+        groups.setdefault(getattr(run, key), []).append(run)
+    return groups

@@ -1,4 +1,4 @@
-"""How large updates are just before a spike begins, next to what they were before, and what goes on around it."""
+"""Update sizes before each spike, relative to their usual size, and traces of the steps around it."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,17 +6,17 @@ import numpy as np
 import numpy.typing as npt
 
 BEFORE = 5  # steps up to the onset: loss[onset] is the first that the update of step onset - 1 has changed
-USUAL = (50, 10)  # steps before the onset, from and to, that say what is usual
-NEEDED = 20  # of them
+USUAL = (50, 10)  # steps before the onset, from and to, over which the usual size is measured
+NEEDED = 20  # measured steps among them
 AROUND = 50  # steps on either side of an onset that are kept for the figures
-KEPT = 50  # spikes of a run for which they are: 60 kB
+KEPT = 50  # spikes of a run for which they are kept: 60 kB
 
 Array = npt.NDArray[np.float64]
 Traces = npt.NDArray[np.float32]
 
 
 def growth(sizes: npt.ArrayLike, onsets: Sequence[int]) -> Array:
-    """log(mean size of the last updates before an onset / median of the usual ones), of each onset that has both.
+    """Return log(mean size of the last updates before an onset / median usual size) of each onset that has both.
 
     Args:
         sizes: shape (steps,), of each step's update; NaN where it was not measured.
@@ -32,11 +32,11 @@ def growth(sizes: npt.ArrayLike, onsets: Sequence[int]) -> Array:
 
 
 def traces(steps: Mapping[str, npt.NDArray[np.float64]], onsets: Sequence[int]) -> Traces:
-    """What went on around the first KEPT onsets that `growth` can judge, shape (onsets, 3, 2 AROUND + 1).
+    """Return traces around the first KEPT onsets that `growth` can judge, shape (onsets, 3, 2 AROUND + 1).
 
-    The three are the update's root mean square over the median of the usual ones, the share of coordinates whose update
-    is above 1, and the loss less the median of the usual ones; from AROUND steps before the onset to AROUND after. The
-    update of step -1 leads to the loss of step 0. NaN where there is no step, or no number.
+    The three rows are the update's root mean square over its usual median, the share of coordinates whose update is
+    above 1, and the loss less its usual median, from AROUND steps before the onset to AROUND after. The update of step
+    -1 leads to the loss of step 0. NaN where there is no step, or no number.
 
     Args:
         steps: the columns update_rms, update_above_1 and loss of a run, shape (steps,).
@@ -55,7 +55,7 @@ def traces(steps: Mapping[str, npt.NDArray[np.float64]], onsets: Sequence[int]) 
 
 
 def no_traces() -> Traces:
-    """Of no onset."""
+    """Return the traces of a run without onsets."""
     return np.empty((0, 3, 2 * AROUND + 1), dtype=np.float32)
 
 
@@ -65,7 +65,7 @@ def _usual(values: Array, onset: int) -> Array:
 
 
 def _measured(sizes: Array, onsets: Sequence[int]) -> list[int]:
-    """The onsets before which enough usual updates and all of the last ones were measured."""
+    """Return the onsets before which enough usual updates and all of the last ones were measured."""
     last = {onset: sizes[max(0, onset - BEFORE) : onset] for onset in onsets}
     return [
         onset
@@ -75,7 +75,7 @@ def _measured(sizes: Array, onsets: Sequence[int]) -> list[int]:
 
 
 def _around(values: Array, step: int) -> Array:
-    """The values from AROUND steps before to AROUND after; NaN outside of the run."""
+    """Return the values from AROUND steps before to AROUND after; NaN outside the run."""
     window = np.full(2 * AROUND + 1, np.nan)
     first, end = max(0, step - AROUND), min(len(values), step + AROUND + 1)
     window[first - step + AROUND : end - step + AROUND] = values[first:end]

@@ -1,6 +1,7 @@
-"""The largest step that an update rule can take on one coordinate, over the learning rate, whatever the gradients.
+"""Identifies known update rules from a record's optimizer settings, and bounds their largest step.
 
-Derived here from each rule's weights; weight decay and ε are left out. With averages n = Σ w_i g_i above and
+The bound is on the step of one coordinate over the learning rate, for all gradients. It is derived from each rule's
+weights; weight decay and ε are left out. With averages n = Σ w_i g_i above and
 b = (Σ u_i |g_i|^p)^{1/p} below, Hölder's inequality gives |n / b| ≤ (Σ (w_i / u_i^{1/p})^q)^{1/q}, 1/p + 1/q = 1, and
 some sequence of gradients reaches it.
 """
@@ -11,9 +12,9 @@ from typing import Any
 
 
 def worst_step(optimizer: Mapping[str, Any], updates: float = math.inf) -> float | None:
-    """The bound of a record's optimizer at its update number `updates`, from 1 on; without a number, of them all.
+    """Return the bound of an optimizer's step at its update number `updates` (from 1), or over all updates.
 
-    None where none is known.
+    None for an optimizer whose bound is not known.
     """
     rule, settings = known_rule(optimizer)
     if rule in ("adam", "adamw"):
@@ -25,9 +26,9 @@ def worst_step(optimizer: Mapping[str, Any], updates: float = math.inf) -> float
 
 
 def adam(beta1: float, beta2: float, updates: float = math.inf) -> float:
-    """Adam's, p = 2: w_i = (1-β1) β1^i / (1-β1^t) and u_i likewise of β2, i = 0 .. t-1.
+    """Return Adam's bound: p = 2, w_i = (1-β1) β1^i / (1-β1^t) and u_i likewise with β2, i = 0 .. t-1.
 
-    In the limit (1-β1) / sqrt((1-β2) (1-β1²/β2)); without bound there if β1² is not below β2.
+    The limit is (1-β1) / sqrt((1-β2) (1-β1²/β2)); it is infinite if β1² is not below β2.
     """
     ratio = beta1**2 / beta2 if beta2 else math.inf if beta1 else 0.0
     if ratio < 1:
@@ -39,7 +40,7 @@ def adam(beta1: float, beta2: float, updates: float = math.inf) -> float:
 
 
 def s3(beta: float, p: float, updates: float = math.inf, *, nesterov: bool = True) -> float:
-    """S3's with one β: w = u, so that the bound is W^{1-1/p}; W = 1-β^{t+1}, without the look-ahead 1-β^t."""
+    """Return S3's bound with one β: w = u, so W^{1-1/p} with W = 1-β^{t+1}, or 1-β^t without the look-ahead."""
     weights: float = 1 - beta ** (updates + nesterov)
     return math.pow(weights, 1 - 1 / p)
 
@@ -54,7 +55,7 @@ RULES = {
     "torch.optim.Adam": "adam",
     "torch.optim.adam.Adam": "adam",
 }
-DEFAULTS: dict[str, dict[str, Any]] = {  # of the classes, for what a YAML leaves out
+DEFAULTS: dict[str, dict[str, Any]] = {  # of the classes, for settings that a YAML leaves out
     "s3": {"beta": 0.95, "p": 3.0, "nesterov": True, "denominator_beta": None, "weight_decay": 0.01},
     "signsgd": {"momentum": 0.0, "weight_decay": 0.01},
     "adamw": {"betas": (0.9, 0.999), "weight_decay": 0.01, "amsgrad": False},
@@ -63,9 +64,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {  # of the classes, for what a YAML leave
 
 
 def known_rule(optimizer: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The rule of a record's optimizer, and its settings with the defaults; ("", its settings) if it is none of these.
+    """Return the rule of an optimizer's config, "" if it is unknown, and its settings with the defaults filled in.
 
-    S3's denominator_beta is a number in any case.
+    The rule is known by the import path, whatever name a YAML gave it. S3's denominator_beta is always a number.
     """
     rule = RULES.get(optimizer["_target_"], "")
     settings = {**DEFAULTS.get(rule, {}), **optimizer}

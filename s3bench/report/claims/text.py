@@ -1,15 +1,15 @@
-"""Verdicts as JSON and as Markdown."""
+"""Writes claims with their verdicts as JSON and as Markdown."""
 
 import json
-import math
 from collections.abc import Sequence
 from typing import Any
 
+from s3bench.console import finite_or_none
 from s3bench.report.claims.verdicts import Claim, in_words
 
 
 def as_json(claims: Sequence[Claim]) -> str:
-    """claims.json; what JSON has no number for is null."""
+    """Return the text of claims.json; a number that JSON does not have is null."""
     return json.dumps(_plain([claim.as_dict() for claim in claims]), indent=1, ensure_ascii=False, allow_nan=False)
 
 
@@ -18,11 +18,11 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return finite_or_none(value)
 
 
 def as_markdown(claims: Sequence[Claim]) -> str:
-    """claims.md: a table of the verdicts, then each claim with its verdict, the rule and all findings."""
+    """Return the text of claims.md: a table of verdicts, then each claim with its rule and all findings."""
     scale = next((claim.scale for claim in claims if claim.scale), "")
     parts = [f"# The paper's claims, at {f'scale {scale}' if scale else 'the scale of these records'}\n"]
     parts += ["| claim | | verdict, and what decides it |", "| --- | --- | --- |"]

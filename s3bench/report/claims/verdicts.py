@@ -1,7 +1,8 @@
-"""From an effect and its interval to a verdict, and from the verdicts of several findings to that of a claim."""
+"""Turns an effect and its interval into a finding, and the findings of a claim into its verdict."""
 
 import math
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,43 +18,43 @@ Array = npt.NDArray[np.float64]
 SUPPORTED, REFUTED, UNDECIDED = "supported", "not supported", "undecided"
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One effect that a claim stands on, in the cells `where`. A claim holds where the effect lies below `limit`."""
+    """One effect that a claim is judged by. The claim holds if the effect is below `limit`."""
 
-    where: str  # in words: task, optimizers, multiplier
-    what: str  # the effect in words: "final loss over adamw's"
+    where: str  # the cells, in words: task, optimizers, multiplier
+    what: str  # the effect, in words: "final loss over adamw's"
     n: int  # seeds, pairs or runs, as `unit` says
     effect: float
     low: float  # of the 95% interval
     high: float
-    p: float  # two-sided, of "the effect is at the limit"; 0 where all is known and nothing estimated
+    p: float  # two-sided, of "the effect is at the limit"; 0 if everything is known and nothing is estimated
     p_against: float  # one-sided, of "the effect is not above `refuting`"
     test: str
-    limit: float  # below it the claim holds,
-    refuting: float  # and above this it does not
-    family: str = ""  # findings of one family share Holm's correction: mostly the task
+    limit: float  # the claim holds below it,
+    refuting: float  # and does not hold above this
+    family: str = ""  # findings of one family share Holm's correction; mostly the task
     unit: str = "seeds"
-    p_holm: float = math.nan  # filled in by judged: p over the family, or p_against over the claim
-    verdict: str = UNDECIDED  # filled in by judged
+    p_holm: float = math.nan  # from with_verdicts: p over the family, or p_against over the claim
+    verdict: str = UNDECIDED  # from with_verdicts
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class Claim:
     """A claim of the paper with its verdict at the scale of the records."""
 
     id: str
     statement: str  # the paper's, in one sentence
-    rule: str  # when it is supported, and when not
-    findings: list[Finding] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)  # what the records lack
-    absent: list[str] = field(default_factory=list)  # comparisons that it names and they lack: no support without them
-    scale: str = ""  # of the experiments: "laptop"; several if they are mixed, none of runs by hand
-    verdict: str = UNDECIDED
-    sentence: str = ""
+    rule: str  # when the claim is supported, and when not
+    findings: Sequence[Finding] = ()
+    missing: Sequence[str] = ()  # what the records lack
+    absent: Sequence[str] = ()  # comparisons that the claim names and the records lack: without them it has no support
+    scale: str = ""  # of the experiments: "laptop"; several if they are mixed, "" for runs by hand
+    verdict: str = UNDECIDED  # from with_verdicts
+    sentence: str = ""  # from with_verdicts: the verdict and what decides it
 
     def as_dict(self) -> dict[str, Any]:
-        """For claims.json: `effect`, `interval`, `n`, `test` and `p` are those of the finding that decides."""
+        """Return the claim for claims.json; its effect, interval, n, test and p are those of the decisive finding."""
         decisive = self.decisive()
         row: dict[str, Any] = {"id": self.id, "statement": self.statement, "verdict": self.verdict}
         row["scale"] = self.scale or None
@@ -71,7 +72,7 @@ class Claim:
         return row | {"findings": [asdict(finding) for finding in self.findings]}
 
     def decisive(self) -> Finding | None:
-        """The finding that decides: the clearest that refutes, else the least certain; None without any."""
+        """Return the finding that decides: the clearest that refutes, else the least certain; None if there is none."""
         refuting = [finding for finding in self.findings if finding.verdict == REFUTED]
         undecided = [finding for finding in self.findings if finding.verdict == UNDECIDED]
         if refuting:
@@ -83,116 +84,141 @@ def _or_one(p: float) -> float:
     return 1.0 if math.isnan(p) else p
 
 
-def of_mean(
+def mean_finding(
     values: npt.ArrayLike, limit: float, refuting: float | None = None, *, ratio: bool = False, **words: Any
 ) -> Finding:
-    """The mean of a value per seed or run, its bootstrap interval, and Wilcoxon's signed ranks against the limit.
+    """Return the mean of a value per seed or run, its bootstrap interval, and Wilcoxon's signed ranks against a limit.
 
     Args:
-        values: shape (n,), finite; logarithms of ratios where `ratio` says so. Effect, interval and limits are then
-            ratios, and the effect is the geometric mean.
-        limit, refuting: below and above which the claim holds and does not; equal if only one is given.
+        values: shape (n,), finite; logarithms of ratios if `ratio`. Effect, interval and limits are then ratios, and
+            the effect is the geometric mean.
+        limit: the claim holds below it.
+        refuting: the claim does not hold above it; by default the limit.
+        ratio: whether the values, the limit and `refuting` are logarithms of ratios.
+        words: `where`, `what` and `family` of the finding.
     """
     numbers = np.asarray(values, dtype=np.float64)
-    out = math.exp if ratio else float
     refuting = limit if refuting is None else refuting
-    low, high = mean_interval(numbers)
-    middle = float(numbers.mean()) if len(numbers) else math.nan
-    ends: dict[str, Any] = {
-        "effect": out(middle),
-        "low": out(low),
-        "high": out(high),
-        "limit": out(limit),
-        "refuting": out(refuting),
-    }
+    estimate: dict[str, Any] = _estimated(numbers) | {"limit": limit, "refuting": refuting}
+    if ratio:
+        estimate = {name: math.exp(value) for name, value in estimate.items()}
     p = signed_rank_p(numbers - limit) if len(numbers) else math.nan
     p_against = signed_rank_p(numbers - refuting, greater=True) if len(numbers) else math.nan
-    return Finding(n=len(numbers), p=p, p_against=p_against, test="Wilcoxon's signed ranks", **ends, **words)
+    return Finding(n=len(numbers), p=p, p_against=p_against, test="Wilcoxon's signed ranks", **estimate, **words)
 
 
-def of_rates(differences: npt.ArrayLike, **words: Any) -> Finding:
-    """The mean of a difference of spike rates per seed, its bootstrap interval, sign flips; below 0 the claim holds."""
+def rate_difference_finding(differences: npt.ArrayLike, **words: Any) -> Finding:
+    """Return the mean difference of spike rates per seed, its bootstrap interval and sign flips; the limit is 0."""
     numbers = np.asarray(differences, dtype=np.float64)
-    low, high = mean_interval(numbers)
-    middle = float(numbers.mean()) if len(numbers) else math.nan
-    ends: dict[str, Any] = {"effect": middle, "low": low, "high": high, "limit": 0.0, "refuting": 0.0}
     p, p_against = sign_flip_p(numbers), sign_flip_p(numbers, greater=True)
-    return Finding(n=len(numbers), p=p, p_against=p_against, test="sign flips", **ends, **words)
+    estimate: dict[str, Any] = _estimated(numbers) | {"limit": 0.0, "refuting": 0.0}
+    return Finding(n=len(numbers), p=p, p_against=p_against, test="sign flips", **estimate, **words)
 
 
-def of_counts(counts: Array, limit: float, **words: Any) -> Finding:
-    """The ratio of two rates of rare events, its exact interval, and two tests of which the larger p counts.
+def _estimated(values: Array) -> dict[str, float]:
+    """Return the mean, NaN without values, and its bootstrap interval."""
+    low, high = mean_interval(values)
+    return {"effect": float(values.mean()) if len(values) else math.nan, "low": low, "high": high}
 
-    The exact test takes events as independent (a binomial share of all of them), the sign flips, over the differences
-    to the limit, a seed as one observation; alone, the former is too sure of events that come in bursts, and the latter
-    of few ones, whose differences are skewed.
+
+def rate_ratio_finding(counts: Array, limit: float, **words: Any) -> Finding:
+    """Return the ratio of two rates of rare events, its exact interval, and the larger p of two tests.
+
+    The exact test assumes independent events (a binomial share of all of them) and is too sure of events that come in
+    bursts. The sign flips, over the differences to the limit, take a seed as one observation, and are too sure of few
+    events, whose differences are skewed.
 
     Args:
-        counts: shape (n, 4): of each seed the events and steps of one, and those of the other.
-        limit: below it the claim holds, and above it not.
+        counts: shape (n, 4): for each seed the events and steps of one optimizer, and those of the other.
+        limit: the claim holds below it, and does not hold above it.
+        words: `where`, `what` and `family` of the finding.
     """
     own, steps, other, other_steps = counts.T
     total, total_steps, others, others_steps = (int(part.sum()) for part in (own, steps, other, other_steps))
     ratio, low, high = rate_ratio(total, total_steps, others, others_steps)
     share = limit * total_steps / (limit * total_steps + others_steps)
-    ends: dict[str, Any] = {"effect": ratio, "low": low, "high": high, "limit": limit, "refuting": limit}
-    ends |= _of_both(total, stats.binom(total + others, share), own / steps - limit * other / other_steps)
-    return Finding(n=len(own), test="exact binomial and sign flips, the larger p", **ends, **words)
+    estimate: dict[str, Any] = {"effect": ratio, "low": low, "high": high, "limit": limit, "refuting": limit}
+    estimate |= _larger_p(total, stats.binom(total + others, share), own / steps - limit * other / other_steps)
+    return Finding(n=len(own), test="exact binomial and sign flips, the larger p", **estimate, **words)
 
 
-def of_rate(events: Array, steps: Array, limit: float, **words: Any) -> Finding:
-    """A rate of rare events per 10,000 steps, its exact Poisson interval, and two tests as those of `of_counts`.
+def rate_finding(events: Array, steps: Array, limit: float, **words: Any) -> Finding:
+    """Return a rate of rare events per 10,000 steps, its exact Poisson interval, and the larger p of two tests.
+
+    The tests are an exact one and sign flips, for the reasons given at `rate_ratio_finding`.
 
     Args:
-        events, steps: shape (n,), of each seed.
-        limit: below it the claim holds, and above it not; per 10,000 steps.
+        events: of each seed, shape (n,).
+        steps: of each seed, shape (n,).
+        limit: per 10,000 steps; the claim holds below it, and does not hold above it.
+        words: `where`, `what` and `family` of the finding.
     """
     total, total_steps = int(events.sum()), int(steps.sum())
     low, high = poisson_interval(total, total_steps)
     rate = per_10k(total, total_steps)
-    ends: dict[str, Any] = {"effect": rate, "low": low, "high": high, "limit": limit, "refuting": limit}
-    ends |= _of_both(total, stats.poisson(limit * total_steps / 1e4), 1e4 * events / steps - limit)
-    return Finding(n=len(events), test="exact Poisson and sign flips, the larger p", **ends, **words)
+    estimate: dict[str, Any] = {"effect": rate, "low": low, "high": high, "limit": limit, "refuting": limit}
+    estimate |= _larger_p(total, stats.poisson(limit * total_steps / 1e4), 1e4 * events / steps - limit)
+    return Finding(n=len(events), test="exact Poisson and sign flips, the larger p", **estimate, **words)
 
 
-def _of_both(events: int, expected: Any, differences: Array) -> dict[str, float]:
-    """The larger p of an exact test on a number of events, of this distribution at the limit, and of sign flips."""
+def _larger_p(events: int, expected: Any, differences: Array) -> dict[str, float]:
+    """Return the larger p of two tests: exact, given the distribution of events at the limit, and by sign flips."""
     at_most, at_least = float(expected.cdf(events)), float(expected.sf(events - 1))
     p = max(min(1.0, 2 * min(at_most, at_least)), sign_flip_p(differences))
     return {"p": p, "p_against": max(at_least, sign_flip_p(differences, greater=True))}
 
 
-def judged(claim: Claim) -> Claim:
-    """The claim with the verdicts of its findings, its own, and its sentence.
+def with_verdicts(claim: Claim) -> Claim:
+    """Return the claim with its verdict, its sentence, and the verdicts of its findings.
 
     A claim is supported if every finding supports it (an intersection-union test: the more findings, the harder) and no
-    comparison that it names is absent, and not supported if one refutes it. A finding supports it if its interval lies
-    below the limit, and p ≤ 0.05 after Holm's correction over its family. It refutes it if its interval lies above
-    `refuting`, and the one-sided p ≤ 0.05 after Holm's correction over all findings of the claim, for any of them would
-    do. Else it is undecided.
+    comparison that it names is absent. It is not supported if one finding refutes it. Otherwise it is undecided.
+
+    A finding supports the claim if its interval is below the limit, and p ≤ 0.05 after Holm's correction over its
+    family. It refutes the claim if its interval is above `refuting`, and the one-sided p ≤ 0.05 after Holm's correction
+    over all findings of the claim, since any of them would do.
     """
-    for family in {finding.family: None for finding in claim.findings}:
-        members = [finding for finding in claim.findings if finding.family == family]
-        for finding, p in zip(members, holm([finding.p for finding in members]), strict=True):
-            finding.p_holm = p
-            if finding.high < finding.limit and p <= ALPHA:
-                finding.verdict = SUPPORTED
-    for finding, p in zip(claim.findings, holm([finding.p_against for finding in claim.findings]), strict=True):
-        if finding.low > finding.refuting and p <= ALPHA:
-            finding.verdict = REFUTED
-        if finding.effect > finding.limit or finding.verdict == REFUTED:
-            finding.p_holm = p
-    verdicts = [finding.verdict for finding in claim.findings]
+    findings = _refuting(_supporting(claim.findings))
+    verdicts = {finding.verdict for finding in findings}
+    verdict = UNDECIDED
     if REFUTED in verdicts:
-        claim.verdict = REFUTED
-    elif verdicts and set(verdicts) == {SUPPORTED} and not claim.absent:
-        claim.verdict = SUPPORTED
-    claim.sentence = _sentence(claim)
-    return claim
+        verdict = REFUTED
+    elif verdicts == {SUPPORTED} and not claim.absent:
+        verdict = SUPPORTED
+    decided = replace(claim, findings=findings, verdict=verdict)
+    return replace(decided, sentence=_sentence(decided))
+
+
+def _supporting(findings: Sequence[Finding]) -> list[Finding]:
+    """Return the findings with p corrected over each family, and those marked that support the claim."""
+    marked = list(findings)
+    for family in {finding.family for finding in findings}:
+        places = [place for place, finding in enumerate(findings) if finding.family == family]
+        for place, p in zip(places, holm([findings[place].p for place in places]), strict=True):
+            supports = findings[place].high < findings[place].limit and p <= ALPHA
+            marked[place] = replace(findings[place], p_holm=p, verdict=SUPPORTED if supports else UNDECIDED)
+    return marked
+
+
+def _refuting(findings: Sequence[Finding]) -> list[Finding]:
+    """Return the findings with those marked that refute the claim.
+
+    `p_holm` becomes the p that speaks against the claim, corrected over all findings, wherever the effect is above the
+    limit.
+    """
+    marked = []
+    for finding, p in zip(findings, holm([finding.p_against for finding in findings]), strict=True):
+        if finding.low > finding.refuting and p <= ALPHA:
+            marked.append(replace(finding, p_holm=p, verdict=REFUTED))
+        elif finding.effect > finding.limit:
+            marked.append(replace(finding, p_holm=p))
+        else:
+            marked.append(finding)
+    return marked
 
 
 def _sentence(claim: Claim) -> str:
-    """The verdict and what decides it, in words."""
+    """Return the verdict and what decides it, in words."""
     decisive = claim.decisive()
     if decisive is None:
         return "Undecided: these records lack what it takes to judge it."
@@ -204,7 +230,7 @@ def _sentence(claim: Claim) -> str:
 
 
 def in_words(finding: Finding) -> str:
-    """Such as "on digits_vit, s3's final loss over adamw's is 0.95 [0.92, 0.98] (n = 8 seeds, p = 0.03)"."""
+    """Return "on digits_vit, s3's final loss over adamw's is 0.95 [0.92, 0.98] (n = 8 seeds, p = 0.03)"."""
     known = math.isnan(finding.low) or finding.low == finding.high  # nothing was estimated
     ends = "" if known else f" [{finding.low:.3g}, {finding.high:.3g}]"
     p = f", p = {finding.p_holm:.2g}" if finding.p_holm > 0 else ""  # 0: there was no test

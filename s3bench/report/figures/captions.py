@@ -87,13 +87,13 @@ def about(runs: Sequence[Run]) -> str:
 
 
 def _about(task: str, runs: Sequence[Run]) -> str:
-    parameters = sorted({run.row["parameters"] for run in runs if run.has_result})
-    horizons = sorted({run.row["horizon"] for run in runs})
-    scales = sorted({scale for run in runs if (scale := run.row["config"].get("scale"))})
+    parameters = sorted({run.parameters for run in runs if run.parameters is not None})
+    horizons = sorted({run.horizon for run in runs})
+    scales = sorted({scale for run in runs if (scale := run.config.get("scale"))})
     facts = [f"{size:,} parameters" for size in parameters]
     facts.append(f"{' to '.join(f'{end:,}' for end in dict.fromkeys((horizons[0], horizons[-1])))} steps")
     facts += [f"scale {', '.join(scales)}"] if scales else []
-    seeds = len({run.row["seed"] for run in runs})
+    seeds = len({run.seed for run in runs})
     return f"{task}, {count(len(runs), 'run')}, {count(seeds, 'seed')} ({', '.join(facts)})"
 
 

@@ -1,4 +1,4 @@
-"""The figures on the paper's claims: those of the paper, and those that it lacks; none of what the records lack."""
+"""The figures on the paper's claims: those of the paper, and some that it lacks. None without the records it needs."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from s3bench.report.analysis import cells, comparisons, loss_curve
+from s3bench.report.analysis.results import Results
 from s3bench.report.analysis.runs import Run, grouped
 from s3bench.report.analysis.spike_onsets import AROUND, Traces
-from s3bench.report.analysis.tables import run_table, tuned_only
 from s3bench.report.claims.evidence import parts, role
 from s3bench.report.figures import plots, style
 from s3bench.report.figures.captions import Drawing, caption, count, file_name
@@ -30,23 +30,22 @@ Looks = Mapping[str, style.Look]
 Part = tuple[float, bool, bool]  # order p, one β for both averages, look-ahead
 
 
-def paper_drawings(runs: Sequence[Run], looks: Looks) -> dict[str, Drawing]:
-    """All that these runs, which have a result, allow."""
-    plain = run_table(runs)
-    made = _fig2(runs, looks) | _horizons(runs, plain, looks) | _rate(runs, plain, looks)
-    made |= _sensitivity(runs, plain, looks) | _ablation(runs, plain)
-    for task, group in grouped(runs, "task").items():
+def paper_drawings(results: Results, looks: Looks) -> dict[str, Drawing]:
+    """Return all figures on the claims that these results allow."""
+    made = _fig2(results, looks) | _horizons(results, looks) | _rate(results, looks)
+    made |= _sensitivity(results, looks) | _ablation(results)
+    for task, group in grouped(results.with_result, "task_label").items():
         made |= _fig5(task, group) | _same_beta(task, group, looks)
     return made
 
 
-def _fig2(runs: Sequence[Run], looks: Looks) -> dict[str, Drawing]:
-    """C2: updates before and at spikes, by task and optimizer, over all learning rates."""
+def _fig2(results: Results, looks: Looks) -> dict[str, Drawing]:
+    """Return C2: updates before and at spikes, by task and optimizer, over all learning rates."""
     panels: dict[str, dict[str, list[plots.Series]]] = {}
     spikes, shown = [], []
-    for task, of_task in grouped([run for run in runs if len(run.traces)], "ladder").items():
+    for task, of_task in grouped([run for run in results.with_result if len(run.traces)], "ladder").items():
         counts = []
-        for optimizer, group in grouped(of_task, "optimizer").items():
+        for optimizer, group in grouped(of_task, "optimizer_label").items():
             traces = np.concatenate([run.traces for run in group])
             panels.setdefault(task, {})[optimizer] = [_quartiles(traces[:, row]) for row in range(len(UPDATES))]
             counts.append(f"{optimizer} {count(len(traces), 'spike')} in {count(len(group), 'run')}")
@@ -59,36 +58,36 @@ def _fig2(runs: Sequence[Run], looks: Looks) -> dict[str, Drawing]:
 
 
 def _quartiles(traces: Traces) -> plots.Series:
-    """Median, first and third quartile at each step around the onset; NaN where half of the spikes have no number."""
+    """Return median and quartiles at each step around the onset; NaN where half of the spikes have no number."""
     known = np.isfinite(traces).mean(axis=0) > 0.5
     low, middle, high = np.full((3, traces.shape[1]), np.nan)
     low[known], middle[known], high[known] = np.nanquantile(traces[:, known], [0.25, 0.5, 0.75], axis=0)
     steps = np.arange(-float(AROUND), AROUND + 1)
-    return plots.Series(*(values.tolist() for values in (steps, middle, low, high)))
+    return plots.Series(x=steps.tolist(), middle=middle.tolist(), low=low.tolist(), high=high.tolist())
 
 
 def _variants(runs: Sequence[Run]) -> dict[Part, list[Run]]:
-    """A task's runs of S3 by their parts, of one label each; none unless each part is there in two ways."""
+    """Return a task's runs of S3 by their parts, of one label each; empty unless each part is there in two ways."""
     found: dict[Part, list[Run]] = {}
-    for group in grouped(runs, "optimizer").values():
-        settings = group[0].row["config"]["optimizer"]
+    for group in grouped(runs, "optimizer_label").values():
+        settings = group[0].config["optimizer"]
         if role(settings) in ("s3", "s3 variant") and len(group) > len(found.get(parts(settings), [])):
             found[parts(settings)] = group
     return found if all(len(set(values)) > 1 for values in zip(*found, strict=True)) else {}
 
 
 def _fig5(task: str, runs: Sequence[Run]) -> dict[str, Drawing]:
-    """C8: the loss curves of every row of the ablation, at the learning rate that is nearest to the paper's."""
+    """Return C8: the loss curves of every row of the ablation, at the learning rate nearest to the paper's."""
     variants = _variants(runs)
     if not variants:
         return {}
-    rates = {run.row["lr_multiplier"]: run.row["lr"] for group in variants.values() for run in group}
+    rates = {run.lr_multiplier: run.lr for group in variants.values() for run in group}
     nearest = min(sorted(rates), key=lambda multiplier: abs(math.log(rates[multiplier] / PAPER_LR)))
     rows: dict[str, dict[str, list[loss_curve.Curve]]] = {}
     shown = []
     for (same, look_ahead), label in VARIANTS.items():
         for p in sorted({part[0] for part in variants}):
-            group = [r for r in variants.get((p, same, look_ahead), []) if r.row["lr_multiplier"] == nearest]
+            group = [r for r in variants.get((p, same, look_ahead), []) if r.lr_multiplier == nearest]
             curves = [run.curve for run in group if run.curve is not None]
             rows.setdefault(label.replace(", ", ",\n"), {})[f"p = {p:g}"] = curves
             shown += group
@@ -97,14 +96,14 @@ def _fig5(task: str, runs: Sequence[Run]) -> dict[str, Drawing]:
     return {f"fig5_{file_name(task)}": Drawing(text, partial(plots.loss_curves, rows, columns, share="all"))}
 
 
-def _ablation(runs: Sequence[Run], plain: pd.DataFrame) -> dict[str, Drawing]:
-    """C8: final losses over the order p, a line for each way to set the other two parts."""
+def _ablation(results: Results) -> dict[str, Drawing]:
+    """Return C8: final losses over the order p, a line for each way to set the other two parts."""
     panels: dict[str, dict[str, plots.Series]] = {}
     shown = []
-    for task, of_task in grouped(runs, "task").items():
+    for task, of_task in grouped(results.with_result, "task_label").items():
         losses: dict[str, dict[float, list[float]]] = {}
         for (p, *others), group in sorted(_variants(of_task).items()):
-            at_best = cells.picked(_rows_of(plain, group)).final_loss.tolist()
+            at_best = cells.runs_at_best(_rows_of(results.table, group)).final_loss.tolist()
             if at_best:
                 losses.setdefault(VARIANTS[others[0], others[1]], {})[p] = at_best
                 shown += group
@@ -117,12 +116,12 @@ def _ablation(runs: Sequence[Run], plain: pd.DataFrame) -> dict[str, Drawing]:
     return {"ablation": Drawing(caption("ablation", shown), draw)}
 
 
-def _rows_of(plain: pd.DataFrame, runs: Sequence[Run]) -> pd.DataFrame:
-    return plain[plain.run_id.isin([run.row["run_id"] for run in runs])]
+def _rows_of(table: pd.DataFrame, runs: Sequence[Run]) -> pd.DataFrame:
+    return table[table.run_id.isin([run.run_id for run in runs])]
 
 
 def _means(values: Mapping[float, Sequence[float]]) -> plots.Series:
-    """The mean and its interval at each place, a gap where a run diverged, and all values as points."""
+    """Return the mean and its interval at each x, a gap where a run diverged, and all values as points."""
     known = [place for place, of_place in values.items() if np.isfinite(of_place).all()]
     ends = [mean_interval(values[place]) for place in known]
     return plots.Series(
@@ -134,11 +133,11 @@ def _means(values: Mapping[float, Sequence[float]]) -> plots.Series:
     )
 
 
-def _ladders(plain: pd.DataFrame, column: str) -> dict[str, dict[str, plots.Series]]:
-    """A column at each horizon of the ladders that have several, at each optimizer's best learning rate for it."""
+def _ladders(results: Results, column: str) -> dict[str, dict[str, plots.Series]]:
+    """Return a column at each horizon of the ladders that have several, at each optimizer's best learning rate."""
     panels = {}
-    at_best = tuned_only(cells.picked(plain[plain[column].notna()]), cells.untuned(plain))
-    for ladder, of_ladder in at_best.groupby("ladder", sort=False):
+    at_best = results.tuned_at_best
+    for ladder, of_ladder in at_best[at_best[column].notna()].groupby("ladder", sort=False):
         if of_ladder.horizon.nunique() > 1:
             panels[str(ladder)] = {
                 str(optimizer): _means({float(str(h)): v.tolist() for h, v in group.groupby("horizon")[column]})
@@ -148,33 +147,34 @@ def _ladders(plain: pd.DataFrame, column: str) -> dict[str, dict[str, plots.Seri
     return {ladder: panel for ladder, panel in panels.items() if panel}
 
 
-def _horizons(runs: Sequence[Run], plain: pd.DataFrame, looks: Looks) -> dict[str, Drawing]:
-    """C5: final losses against the horizon."""
-    panels = _ladders(plain, "final_loss")
+def _horizons(results: Results, looks: Looks) -> dict[str, Drawing]:
+    """Return C5: final losses against the horizon."""
+    panels = _ladders(results, "final_loss")
     if not panels:
         return {}
     draw = partial(plots.over_axis, panels, looks, xlabel="horizon, in steps", ylabel="final held-out loss")
-    return {"horizons": Drawing(caption("horizons", _drawn(runs, panels)), draw)}
+    return {"horizons": Drawing(caption("horizons", _drawn(results, panels)), draw)}
 
 
-def _rate(runs: Sequence[Run], plain: pd.DataFrame, looks: Looks) -> dict[str, Drawing]:
-    """C10: the smallest norm of the true gradient against the horizon."""
-    panels = _ladders(plain, "smallest_gradient")
+def _rate(results: Results, looks: Looks) -> dict[str, Drawing]:
+    """Return C10: the smallest norm of the true gradient against the horizon."""
+    panels = _ladders(results, "smallest_gradient")
     if not panels:
         return {}
     draw = partial(plots.over_axis, panels, looks, xlabel="T, in steps", ylabel="smallest gradient norm", slope=-0.25)
-    return {"rate": Drawing(caption("rate", _drawn(runs, panels)), draw)}
+    return {"rate": Drawing(caption("rate", _drawn(results, panels)), draw)}
 
 
-def _drawn(runs: Sequence[Run], panels: Mapping[str, Mapping[str, plots.Series]]) -> list[Run]:
-    """The runs of the ladders and optimizers in these panels."""
-    return [run for run in runs if run.row["optimizer"] in panels.get(run.row["ladder"], {})]
+def _drawn(results: Results, panels: Mapping[str, Mapping[str, plots.Series]]) -> list[Run]:
+    """Return the runs of the ladders and optimizers in these panels."""
+    return [run for run in results.with_result if run.optimizer_label in panels.get(run.ladder, {})]
 
 
-def _sensitivity(runs: Sequence[Run], plain: pd.DataFrame, looks: Looks) -> dict[str, Drawing]:
-    """C9: the learning-rate sensitivity of the optimizers with a task's longest grid that two of them have."""
+def _sensitivity(results: Results, looks: Looks) -> dict[str, Drawing]:
+    """Return C9: the learning-rate sensitivity of the optimizers with a task's longest grid that two of them have."""
     panels: dict[str, dict[str, plots.Series]] = {}
-    for task, of_task in plain.groupby("task", sort=False):
+    over = results.table[results.table.final_loss.notna()]
+    for task, of_task in over.groupby("task", sort=False):
         grid = _common_grid({str(name): set(group.lr_multiplier) for name, group in of_task.groupby("optimizer")})
         panel = {}
         for optimizer, group in of_task[of_task.lr_multiplier.isin(grid)].groupby("optimizer"):
@@ -182,32 +182,33 @@ def _sensitivity(runs: Sequence[Run], plain: pd.DataFrame, looks: Looks) -> dict
             if values:
                 low, high = mean_interval(values)
                 points = [(0.0, value) for value in values]
-                panel[str(optimizer)] = plots.Series([0.0], [float(np.mean(values))], [low], [high], points)
+                mean = float(np.mean(values))
+                panel[str(optimizer)] = plots.Series(x=[0.0], middle=[mean], low=[low], high=[high], points=points)
         if panel:
             panels[f"{task}: ×{min(grid):g} to ×{max(grid):g}"] = panel
     if not panels:
         return {}
     draw = partial(plots.bars, panels, looks, xlabel="learning-rate sensitivity")
-    return {"sensitivity": Drawing(caption("sensitivity", runs), draw)}
+    return {"sensitivity": Drawing(caption("sensitivity", results.with_result), draw)}
 
 
 def _common_grid(grids: Mapping[str, set[float]]) -> set[float]:
-    """The longest of the grids that at least two optimizers have, or the only optimizer's."""
+    """Return the longest of the grids that at least two optimizers have, or the only optimizer's."""
     shared = [grid for grid in grids.values() if sum(grid <= other for other in grids.values()) > 1 or len(grids) == 1]
     return max(shared, key=lambda grid: (len(grid), sorted(grid)), default=set())
 
 
 def _same_beta(task: str, runs: Sequence[Run], looks: Looks) -> dict[str, Drawing]:
-    """C7: the loss curves of AdamW with equal betas beside those with the usual ones."""
-    of_role = {role(group[0].row["config"]["optimizer"]): group for group in grouped(runs, "optimizer").values()}
+    """Return C7: the loss curves of AdamW with equal betas beside those with the usual ones."""
+    of_role = {role(group[0].config["optimizer"]): group for group in grouped(runs, "optimizer_label").values()}
     if "adamw_same" not in of_role:
         return {}
     shown = [run for name in ADAMS for run in of_role.get(name, []) if run.curve is not None]
     rows: dict[str, dict[str, list[loss_curve.Curve]]] = {}
-    for run in sorted(shown, key=lambda run: float(run.row["lr_multiplier"])):
-        row = rows.setdefault(f"×{run.row['lr_multiplier']:g}", {})
+    for run in sorted(shown, key=lambda run: run.lr_multiplier):
+        row = rows.setdefault(f"×{run.lr_multiplier:g}", {})
         if run.curve is not None:
-            row.setdefault(run.row["optimizer"], []).append(run.curve)
-    order = {name: looks[name] for name in dict.fromkeys(run.row["optimizer"] for run in shown)}
+            row.setdefault(run.optimizer_label, []).append(run.curve)
+    order = {name: looks[name] for name in dict.fromkeys(run.optimizer_label for run in shown)}
     draw = partial(plots.loss_curves, rows, order)
     return {f"same_beta_{file_name(task)}": Drawing(caption("same_beta", shown, task=task), draw)}

@@ -14,16 +14,16 @@ from s3bench.report.figures.captions import Drawing, caption, file_name
 
 
 def shock_drawings(pairs: Sequence[Pair], looks: Mapping[str, style.Look]) -> dict[str, Drawing]:
-    """A figure for each task and multiplier that has responses, by its name."""
+    """Return a figure for each task and multiplier that has responses, by its name."""
     drawn = {}
-    judged = [pair for pair in pairs if pair.response is not None and pair.response.window]
-    for task in dict.fromkeys(pair.run.row["task"] for pair in judged):
-        of_task = [pair for pair in judged if pair.run.row["task"] == task]
-        multipliers = sorted({pair.run.row["lr_multiplier"] for pair in of_task})
+    judged = [pair for pair in pairs if pair.has_response]
+    for task in dict.fromkeys(pair.run.task_label for pair in judged):
+        of_task = [pair for pair in judged if pair.run.task_label == task]
+        multipliers = sorted({pair.run.lr_multiplier for pair in of_task})
         for multiplier in multipliers:
-            group = [pair for pair in of_task if pair.run.row["lr_multiplier"] == multiplier]
+            group = [pair for pair in of_task if pair.run.lr_multiplier == multiplier]
             name = task if len(multipliers) == 1 else f"{task} ×{multiplier:g}"
-            bounds = {pair.run.row["optimizer"]: worst_step(pair.run.row["config"]["optimizer"]) for pair in group}
+            bounds = {pair.run.optimizer_label: worst_step(pair.run.config["optimizer"]) for pair in group}
             drawn[f"shock_{file_name(name)}"] = Drawing(
                 caption("shock", [pair.run for pair in group], task=name),
                 partial(plots.shock_responses, _panel_rows(group), looks, bounds),
@@ -32,7 +32,7 @@ def shock_drawings(pairs: Sequence[Pair], looks: Mapping[str, style.Look]) -> di
 
 
 def _panel_rows(pairs: Sequence[Pair]) -> list[plots.ShockRow]:
-    """Peak and area against the dose, for each kind of shock, and the response to one gradient shock over time."""
+    """Return peak and area against the dose, for each kind of shock, and the response to one shock over time."""
     kinds: dict[str, list[Pair]] = {}
     for group in groups(pairs):
         shock = group[0].shock
@@ -66,12 +66,12 @@ def _by(pairs: Sequence[Pair], key: str) -> dict[Any, list[Pair]]:
 
 
 def _by_optimizer(pairs: Sequence[Pair]) -> dict[str, list[Pair]]:
-    names = grouped([pair.run for pair in pairs], "optimizer")
-    return {name: [pair for pair in pairs if pair.run.row["optimizer"] == name] for name in names}
+    names = grouped([pair.run for pair in pairs], "optimizer_label")
+    return {name: [pair for pair in pairs if pair.run.optimizer_label == name] for name in names}
 
 
 def _series(pairs: Sequence[Pair], x: str, measure: str) -> dict[str, plots.Series]:
-    """Mean, smallest and largest over the seeds by dose, a gap where one diverged; diverged ones as infinite points."""
+    """Return mean, smallest and largest over the seeds by dose; a gap where one diverged, as infinite points."""
     series = {}
     for optimizer, group in _by_optimizer(pairs).items():
         values = {dose: [getattr(pair.response, measure) for pair in of] for dose, of in _by(group, x).items()}
@@ -87,7 +87,7 @@ def _series(pairs: Sequence[Pair], x: str, measure: str) -> dict[str, plots.Seri
 
 
 def _over_time(pairs: Sequence[Pair]) -> dict[str, plots.Series]:
-    """The mean excess of each optimizer's runs that did not diverge, by the steps since the response's first."""
+    """Return the mean excess of each optimizer's runs that did not diverge, by the steps since the response's first."""
     series = {}
     for optimizer, group in _by_optimizer(pairs).items():
         found = [pair.response.excess for pair in group if pair.response and np.isfinite(pair.response.peak)]
@@ -95,5 +95,8 @@ def _over_time(pairs: Sequence[Pair]) -> dict[str, plots.Series]:
             rows = np.stack([excess[: min(map(len, found))] for excess in found])
             steps = np.arange(1.0, rows.shape[1] + 1)
             low, high = rows.min(axis=0), rows.max(axis=0)
-            series[optimizer] = plots.Series(*(part.tolist() for part in (steps, rows.mean(axis=0), low, high)))
+            middle = rows.mean(axis=0)
+            series[optimizer] = plots.Series(
+                x=steps.tolist(), middle=middle.tolist(), low=low.tolist(), high=high.tolist()
+            )
     return series

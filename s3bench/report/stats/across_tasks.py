@@ -1,6 +1,6 @@
-"""Optimizers across tasks: performance profiles and geometric means. Pure functions on arrays.
+"""Compares optimizers across tasks: performance profiles and geometric means, as pure functions on arrays.
 
-Tasks are fixed, seeds are drawn: the intervals say what other seeds would give on these tasks, not on others.
+Tasks are fixed, seeds are drawn: the intervals are about other seeds on these tasks, not about other tasks.
 """
 
 import math
@@ -16,7 +16,7 @@ Array = npt.NDArray[np.float64]
 
 
 def performance_ratios(costs: npt.ArrayLike) -> Array:
-    """Each optimizer's cost over the smallest on the same problem (Dolan and Moré 2002), infinite where it is.
+    """Return each optimizer's cost over the smallest on the same problem (Dolan and Moré 2002); infinite costs stay so.
 
     Args:
         costs: shape (problems, optimizers), such as steps to target; above 0, infinite where not solved.
@@ -34,7 +34,7 @@ def performance_ratios(costs: npt.ArrayLike) -> Array:
 
 
 def performance_profile(ratios: npt.ArrayLike, tasks: Sequence[str], within: npt.ArrayLike) -> Array:
-    """The share of problems that each optimizer solves within a factor of the best: ρ(τ), shape (factors, optimizers).
+    """Return the share of problems solved within a factor of the best: ρ(τ), shape (factors, optimizers).
 
     A problem is a task and a seed; every task weighs the same, however many seeds it has.
 
@@ -48,9 +48,10 @@ def performance_profile(ratios: npt.ArrayLike, tasks: Sequence[str], within: npt
 
 
 def profile_bands(ratios: npt.ArrayLike, tasks: Sequence[str], within: npt.ArrayLike) -> Array:
-    """The 95% intervals of a performance profile, shape (optimizers, factors, 2); of no optimizers if there are none.
+    """Return the 95% intervals of a performance profile, shape (optimizers, factors, 2).
 
-    By bootstrap of the seeds within each task, as for geometric means; none where a task has fewer than six seeds.
+    The bootstrap resamples the seeds within each task, as for geometric means. The result has no optimizers where a
+    task has fewer than six seeds.
     """
     solved = _solved(ratios, tasks, within)
     n = min(map(len, solved))
@@ -66,19 +67,19 @@ def profile_bands(ratios: npt.ArrayLike, tasks: Sequence[str], within: npt.Array
 
 
 def _solved(ratios: npt.ArrayLike, tasks: Sequence[str], within: npt.ArrayLike) -> list[Array]:
-    """Of each task 1 where a seed's ratio is within a factor, else 0: shape (seeds, optimizers, factors)."""
+    """Return for each task 1 where a seed's ratio is within a factor, else 0: shape (seeds, optimizers, factors)."""
     solved = (np.asarray(ratios)[:, :, None] <= np.asarray(within, dtype=np.float64)).astype(np.float64)
     names = np.array(tasks)
     return [solved[names == task] for task in dict.fromkeys(tasks)]
 
 
 def geometric_mean(log_ratios: Sequence[npt.ArrayLike]) -> tuple[float, float, float]:
-    """The geometric mean over tasks of the ratio to a baseline, and its 95% interval: exp(mean of the tasks' means).
+    """Return the geometric mean over tasks of the ratio to a reference, exp(mean of task means), and its interval.
 
-    The interval is by bootstrap of the seeds within each task; NaN where a task has fewer than six.
+    The 95% interval comes from a bootstrap of the seeds within each task; NaN where a task has fewer than six.
 
     Args:
-        log_ratios: of each task, the natural logarithm of the ratio of each pair, shape (pairs,); none is empty.
+        log_ratios: for each task, the natural logarithm of each pair's ratio, shape (pairs,); none is empty.
     """
     tasks = [np.asarray(values, dtype=np.float64) for values in log_ratios]
     if not tasks or not all(np.isfinite(values).all() for values in tasks):
@@ -95,12 +96,12 @@ def geometric_mean(log_ratios: Sequence[npt.ArrayLike]) -> tuple[float, float, f
 
 
 def geometric_mean_bounds(log_ratios: Sequence[npt.ArrayLike]) -> tuple[float, float]:
-    """The bounds of the geometric mean over tasks of each task's median ratio, of ratios known up to bounds.
+    """Return the bounds of the geometric mean over tasks of each task's median ratio, for ratios known up to bounds.
 
     Args:
-        log_ratios: of each task, the bounds of each pair's logarithm, shape (pairs, 2), such as of censored.log_ratios.
+        log_ratios: for each task, the bounds of each pair's logarithm, shape (pairs, 2), see log_step_ratios.
     """
     bounds = np.array([median_bounds(pairs) for pairs in log_ratios])
     with np.errstate(invalid="ignore"):
-        low, high = bounds.mean(axis=0)  # NaN of -∞ and ∞: nothing is known
+        low, high = bounds.mean(axis=0)  # NaN for -∞ and ∞: unknown
     return math.exp(low) if low == low else 0.0, math.exp(high) if high == high else math.inf

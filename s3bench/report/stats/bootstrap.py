@@ -12,9 +12,9 @@ RESAMPLES = 10_000
 
 
 def resample(values: npt.ArrayLike, stream: int = 0) -> Array:
-    """Bootstrap samples of the rows (seeds, or pairs) of an array of shape (n, ...): shape (RESAMPLES, n, ...).
+    """Return bootstrap samples of the rows (seeds, or pairs) of an array of shape (n, ...): shape (RESAMPLES, n, ...).
 
-    For several tasks: one call each, with its own `stream`, so that seeds are drawn within each task; tasks are fixed.
+    For several tasks, call it once per task with its own `stream`: seeds are drawn within each task; tasks are fixed.
     """
     rows = np.asarray(values, dtype=np.float64)
     samples: Array = rows[_drawn(len(rows), stream)]
@@ -22,7 +22,7 @@ def resample(values: npt.ArrayLike, stream: int = 0) -> Array:
 
 
 def resample_weights(n: int, stream: int = 0) -> Array:
-    """The same samples of n values as weights, shape (RESAMPLES, n): times the values they are the samples' means."""
+    """Return the same samples of n values as weights, shape (RESAMPLES, n): weights @ values are the samples' means."""
     places = _drawn(n, stream) + n * np.arange(RESAMPLES)[:, None]
     weights: Array = np.bincount(places.ravel(), minlength=n * RESAMPLES).reshape(RESAMPLES, n) / n
     return weights
@@ -33,16 +33,16 @@ def _drawn(n: int, stream: int) -> npt.NDArray[np.int64]:
 
 
 def interval(samples: npt.ArrayLike, n: int, highs: npt.ArrayLike | None = None) -> tuple[float, float]:
-    """The expanded percentile interval of 95% of a statistic's bootstrap samples (Hesterberg 2015, section 5.3).
+    """Return the expanded 95% percentile interval of a statistic's bootstrap samples (Hesterberg 2015, section 5.3).
 
     The plain percentile interval of n values is too narrow, by the factor sqrt((n-1)/n) and by the normal quantile in
     place of Student's; so the tails are Φ(-sqrt(n/(n-1)) t(0.975, n-1)) each. (NaN, NaN) below six values: not even
     their whole range would cover the median of a distribution with a probability of 0.95.
 
     Args:
-        samples: shape (RESAMPLES,), the statistic of each; its lower bound, where it is known only up to bounds.
-        n: how many values were resampled; the smallest number, of several tasks.
-        highs: its upper bound, where it has another.
+        samples: shape (RESAMPLES,), the statistic of each sample, or its lower bound.
+        n: how many values were resampled; for several tasks, the smallest number.
+        highs: the statistic's upper bound, where it is known only up to bounds.
     """
     if n < pairs_needed():
         return math.nan, math.nan
@@ -53,12 +53,12 @@ def interval(samples: npt.ArrayLike, n: int, highs: npt.ArrayLike | None = None)
 
 
 def expanded_tail(n: int) -> float:
-    """The share of the bootstrap samples of n values beyond each end of the expanded percentile interval."""
+    """Return the share of the bootstrap samples of n values beyond each end of the expanded percentile interval."""
     return float(stats.norm.cdf(-math.sqrt(n / (n - 1)) * stats.t.ppf(1 - ALPHA / 2, n - 1)))
 
 
 def mean_interval(values: npt.ArrayLike) -> tuple[float, float]:
-    """The 95% bootstrap interval of a mean over seeds or paired differences; NaN of fewer than six, or of infinity."""
+    """Return the 95% bootstrap interval of a mean over seeds or pairs; NaN for fewer than six or infinite values."""
     numbers = np.asarray(values, dtype=np.float64)
     if len(numbers) < pairs_needed() or not np.isfinite(numbers).all():
         return math.nan, math.nan
@@ -66,7 +66,7 @@ def mean_interval(values: npt.ArrayLike) -> tuple[float, float]:
 
 
 def median_bounds(bounds: npt.ArrayLike) -> tuple[float, float]:
-    """The bounds of the median of values known up to bounds, shape (n, 2); no more is known. (NaN, NaN) of nothing."""
+    """Return the bounds of the median of values known up to bounds, shape (n, 2); (NaN, NaN) without values."""
     pairs = np.asarray(bounds, dtype=np.float64).reshape(-1, 2)
     if not len(pairs):
         return math.nan, math.nan
@@ -75,9 +75,9 @@ def median_bounds(bounds: npt.ArrayLike) -> tuple[float, float]:
 
 
 def median_interval(bounds: npt.ArrayLike) -> tuple[float, float]:
-    """The 95% bootstrap interval of the median of values known up to bounds, shape (n, 2); NaN below six.
+    """Return the 95% bootstrap interval of the median of values known up to bounds, shape (n, 2); NaN below six.
 
-    Its lower end is of the lower bounds, its upper end of the upper ones: it covers whatever the values are within.
+    The lower end comes from the lower bounds and the upper end from the upper ones, so it holds for all values within.
     """
     pairs = np.asarray(bounds, dtype=np.float64).reshape(-1, 2)
     if len(pairs) < pairs_needed():
@@ -88,7 +88,7 @@ def median_interval(bounds: npt.ArrayLike) -> tuple[float, float]:
 
 
 def _medians(rows: Array, undecided: float) -> Array:
-    """The median of each row; `undecided` where its middle values are -∞ and ∞."""
+    """Return the median of each row; `undecided` where its middle values are -∞ and ∞."""
     ordered = np.sort(rows, axis=1)
     with np.errstate(invalid="ignore"):
         middle = (ordered[:, (rows.shape[1] - 1) // 2] + ordered[:, rows.shape[1] // 2]) / 2

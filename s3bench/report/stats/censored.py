@@ -1,7 +1,7 @@
-"""Steps to a target that some runs never reach. Pure functions on arrays.
+"""Steps to a target that some runs never reach: pure functions on arrays.
 
-A run's steps to a target are known to lie in an interval (low, high]: between two evaluations where it was reached,
-(the last evaluation that missed it, ∞) where it was not, and (∞, ∞) for a diverged run, which never reaches it.
+A run's steps to a target lie in a known interval (low, high]: between two evaluations if the target was reached, (last
+evaluation that missed it, ∞) if it was not, and (∞, ∞) for a diverged run, which never reaches it.
 """
 
 import math
@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-IN_A_ROW = 2  # evaluations in a row at the target: one may be luck
+IN_A_ROW = 2  # evaluations in a row at the target: a single one may be luck
 
 
 class Steps(NamedTuple):
-    """The steps to a target lie above `low` and at most at `high`, infinite where it was not reached."""
+    """Steps to a target: more than `low` and at most `high`, which is infinite where the target was not reached."""
 
     low: float
     high: float
@@ -38,11 +38,11 @@ def steps_to_target(
     at_least: float | None = None,
     in_a_row: int = IN_A_ROW,
 ) -> Steps:
-    """Between which evaluations a target was reached.
+    """Return the evaluations between which a target was reached.
 
-    It is reached where `in_a_row` evaluations in a row are at or beyond it, at the first of these; so the last
-    evaluation alone reaches nothing, and neither does NaN. `low` is the evaluation before (0 if there is none), and
-    where the target was not reached, the last one that missed it.
+    It is reached at the first of `in_a_row` evaluations in a row that are at or beyond it; so the last evaluation alone
+    reaches nothing, and neither does NaN. `low` is the evaluation before (0 if there is none) or, where the target was
+    not reached, the last one that missed it.
 
     Args:
         steps: shape (evaluations,), rising.
@@ -69,7 +69,7 @@ def steps_to_target(
 
 
 def median_steps(times: Sequence[Steps]) -> float:
-    """The median of the steps to target: infinite if at least half of the runs did not reach it, NaN of nothing."""
+    """Return the median of the steps to target: infinite if at least half of the runs missed it, NaN without runs."""
     if not len(times):
         return math.nan
     highs = sorted(time.high for time in times)
@@ -78,11 +78,11 @@ def median_steps(times: Sequence[Steps]) -> float:
 
 
 def expected_running_time(times: Sequence[Steps], spent: Sequence[float]) -> float:
-    """Steps expected until a target is reached if one starts again with another seed whenever a run misses it.
+    """Return the steps expected to reach a target if a run that misses it is followed by one with another seed.
 
     ERT = (steps to target of the runs that reached it + all steps `spent` by the others) / runs that reached it
     (Hansen, Auger, Ros, Mersmann, Tušar and Brockhoff 2021, COCO). A diverged run has spent the steps until it stopped.
-    Infinite if none reached it, NaN of nothing.
+    Infinite if none reached it, NaN without runs.
     """
     if not len(times):
         return math.nan
@@ -92,10 +92,10 @@ def expected_running_time(times: Sequence[Steps], spent: Sequence[float]) -> flo
 
 
 def kaplan_meier(times: Sequence[Steps]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """The share of runs that have reached the target by each step: the Kaplan-Meier estimate, a rising step function.
+    """Estimate the share of runs that have reached the target by each step (Kaplan and Meier 1958).
 
-    A run that did not reach it leaves the count after its `low`; a diverged run never leaves: it stays above for good.
-    Counting it as censored would say that it could have reached the target yet, and flatter the others.
+    A run that did not reach it leaves the count after its `low`. A diverged run never leaves, since it can no longer
+    reach the target: counting it as censored would flatter its optimizer.
 
     Returns:
         Steps, from 0, and the share at and after each of them, both of shape (changes + 1,).
@@ -103,7 +103,7 @@ def kaplan_meier(times: Sequence[Steps]) -> tuple[npt.NDArray[np.float64], npt.N
     reached = [time.high for time in times if time.reached]
     if not reached:
         return np.zeros(1), np.zeros(1)
-    last = max(reached)  # what is censored after it changes nothing, and scipy takes no infinite times
+    last = max(reached)  # a later censored time changes nothing, and scipy does not take infinite times
     missed = [min(time.low, last + 1) for time in times if not time.reached]
     data = stats.CensoredData(uncensored=reached, right=missed)
     curve = stats.ecdf(data).cdf
@@ -111,11 +111,12 @@ def kaplan_meier(times: Sequence[Steps]) -> tuple[npt.NDArray[np.float64], npt.N
     return np.array([0.0, *curve.quantiles[changes]]), np.array([0.0, *curve.probabilities[changes]])
 
 
-def log_ratios(numerator: Sequence[Steps], denominator: Sequence[Steps]) -> npt.NDArray[np.float64]:
-    """The bounds of log(numerator / denominator) of each pair, shape (pairs, 2), natural logarithm.
+def log_step_ratios(numerator: Sequence[Steps], denominator: Sequence[Steps]) -> npt.NDArray[np.float64]:
+    """Return the bounds of log(numerator / denominator) of each pair, shape (pairs, 2), natural logarithm.
 
-    With the baseline's steps as numerator, the log of the speed-up. Both reached: known up to the evaluations' spacing.
-    One reached: bounded on one side. Neither, or both diverged: (-∞, ∞), nothing is known.
+    With the reference's steps as numerator, this is the log of the speed-up. If both reached the target, it is known up
+    to the spacing of evaluations; if one did, it is bounded on one side; if neither did, or both diverged, it is
+    unknown: (-∞, ∞).
     """
     above, below = np.array(numerator, dtype=float).reshape(-1, 2), np.array(denominator, dtype=float).reshape(-1, 2)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -1,4 +1,4 @@
-"""Horizon speed-up: how many steps a baseline needs to end where an optimizer ends, each with its own schedule."""
+"""Horizon speed-up: how many steps the reference needs to end where an optimizer ends, each with its own schedule."""
 
 import math
 
@@ -10,11 +10,11 @@ from s3bench.report.stats.paired_tests import pairs_needed
 
 
 def equal_horizon(horizons: npt.ArrayLike, losses: npt.ArrayLike, loss: float) -> tuple[float, float]:
-    """The horizon at which a ladder of runs, each with its own full schedule, ends at `loss`; as bounds (low, high).
+    """Return the horizon at which a ladder of runs, each with its own full schedule, ends at `loss`, as (low, high).
 
-    The logarithm of the horizon is taken as linear in the loss between two neighbouring horizons; of several crossings
-    the first counts. Outside of the ladder only a bound is known: (0, shortest) if the shortest ends lower already,
-    (longest, ∞) if none gets there. (0, ∞) of a NaN.
+    Between two neighbouring horizons the logarithm of the horizon is taken as linear in the loss; the first crossing
+    counts. Outside the ladder only a bound is known: (0, shortest) if the shortest already ends lower, (longest, ∞) if
+    none ends so low. (0, ∞) for a NaN.
 
     Args:
         horizons: shape (n,), rising, in steps.
@@ -41,16 +41,16 @@ def equal_horizon(horizons: npt.ArrayLike, losses: npt.ArrayLike, loss: float) -
 def horizon_speedup(
     own: npt.ArrayLike, horizon: int, horizons: npt.ArrayLike, losses: npt.ArrayLike
 ) -> tuple[tuple[float, float], tuple[float, float]]:
-    """The baseline's horizon that ends where the optimizer ends, over the optimizer's: above 1 the optimizer is faster.
+    """Return the reference's horizon that ends where the optimizer ends, over the optimizer's; above 1 it is faster.
 
-    Final losses are averaged over seeds before they are compared; the interval is by bootstrap of the seeds, which are
-    the same for all horizons and both optimizers.
+    Final losses are averaged over seeds before they are compared. The interval comes from a bootstrap of the seeds,
+    which are the same for all horizons and both optimizers.
 
     Args:
         own: shape (seeds,), final losses of the optimizer.
         horizon: of the optimizer's runs, in steps.
-        horizons: shape (n,), of the baseline's, rising.
-        losses: shape (seeds, n), the baseline's final losses; infinite where a run diverged.
+        horizons: shape (n,), of the reference's runs, rising.
+        losses: shape (seeds, n), the reference's final losses; infinite where a run diverged.
 
     Returns:
         The bounds of the ratio, equal where it lies within the ladder, and its 95% interval, NaN below six seeds.

@@ -2,12 +2,11 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep, Transformer, ValueType
+from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString, RangeSweep, Transformer
 from hydra.errors import HydraException
 
 from s3bench import catalog
@@ -15,8 +14,25 @@ from s3bench.errors import UserError, one_line, unknown
 from s3bench.run.config.schema import FILLED_IN, RunConfig
 
 
+@dataclass(frozen=True)
+class Setting:
+    """An override with a single value: one of a run's, or one of the values on an axis of a grid."""
+
+    key: str  # a config group, or the path of a value, such as "optimizer.p"
+    value: Any
+    text: str  # the override, as it could be given on the command line
+    is_structural: bool  # whether Hydra composes with it: a choice in a group, or a key added or deleted
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it sets a key to a number or a text, and not to a structure or an interpolation."""
+        is_text = isinstance(self.value, str) and "${" not in self.value and self.value != "???"  # OmegaConf's missing
+        is_scalar = self.value is None or isinstance(self.value, int | float)
+        return (is_scalar or is_text) and not self.is_structural
+
+
 def parse_overrides(overrides: list[str]) -> list[Override]:
-    """The overrides, each key at most once."""
+    """Return the parsed overrides. Raises UserError, also if a key is given twice."""
     given = [parse_override(text) for text in overrides]
     for key, count in Counter(override.key_or_group for override in given).items():
         if count > 1:
@@ -25,68 +41,63 @@ def parse_overrides(overrides: list[str]) -> list[Override]:
 
 
 def parse_override(text: str) -> Override:
-    """An override, checked for a key that is not for setting and an unknown name of a group."""
+    """Return a parsed override. Raises UserError for a key that cannot be set, or an unknown name in a config group."""
     try:
         override = OverridesParser.create().parse_override(text)
     except HydraException as error:
-        hint = "a value with other than simple characters stands in quotes: key='\"value\"'"
-        raise UserError(f"{text!r} is no override such as lr_multiplier=10 ({one_line(error)}); {hint}") from error
+        hint = "a value with special characters must be quoted: key='\"value\"'"
+        raise UserError(f"{text!r} is not an override such as lr_multiplier=10 ({one_line(error)}); {hint}") from error
     group = override.key_or_group
     if group.split(".")[0] in FILLED_IN:
-        raise UserError(f"{group} is not for setting")
+        raise UserError(f"{group} is set automatically and cannot be overridden")
     names = {field.name for field in fields(RunConfig)} | set(catalog.GROUPS)
     if override.is_add() and group.split(".")[0].split("@")[0].split("/")[0] not in names:
         raise unknown("key", group, names - set(FILLED_IN))
     if group == "experiment" and override.is_sweep_override():
-        raise UserError(f"{text}: one experiment at a time")
+        raise UserError(f"{text}: only one experiment can be chosen at a time")
     if group in catalog.GROUPS and not override.is_delete():
-        for choice in axis_points(override):
-            name = choice.value()
-            if not isinstance(name, str) or name not in catalog.choices(group):
-                raise unknown(group, str(name), catalog.choices(group))
+        for choice in settings(override):
+            if not isinstance(choice.value, str) or choice.value not in catalog.choices(group):
+                raise unknown(group, str(choice.value), catalog.choices(group))
     return override
 
 
 def axis_length(axis: Override) -> int:
-    """How many values an override has."""
+    """Return how many values an override has. Raises UserError if they cannot be listed."""
     if not axis.is_sweep_override():
         return 1
     values = axis.value()
     if isinstance(values, ChoiceSweep):
         return len(values.list)
     if isinstance(values, RangeSweep):
-        among = values.range()
-        if isinstance(among, range):
-            return len(among)
-        start, stop, step = map(float, (among.start, among.stop, among.step))
+        numbers = values.range()
+        if isinstance(numbers, range):
+            return len(numbers)
+        start, stop, step = map(float, (numbers.start, numbers.stop, numbers.step))
         return max(0, math.ceil((stop - start) / step))
-    raise UserError(f"{axis.input_line} cannot be listed; needed is a list: 1,2,3")
+    raise UserError(f"{axis.input_line} has no list of values; give one: 1,2,3")
 
 
-def axis_points(axis: Override) -> list[Override]:
-    """A list override (seed=0,1) as one override per value."""
-    if not axis.is_sweep_override():
-        return [axis]
-    axis_length(axis)  # raises for what has none
-    key, as_text = axis.get_key_element(), Transformer.str
-    values: Iterator[Any] = axis.sweep_iterator()
+def settings(override: Override) -> list[Setting]:
+    """Return an override as one setting per value. Raises UserError if its values cannot be listed."""
+    key = override.key_or_group
+    is_structural = key in catalog.GROUPS or override.is_add() or override.is_delete()
+    if not override.is_sweep_override():
+        return [Setting(key, override.value(), str(override.input_line), is_structural)]
+    axis_length(override)  # raises if there is no list
+    begin = override.get_key_element()
     return [
-        replace(axis, value_type=ValueType.ELEMENT, _value=value, input_line=f"{key}={as_text(value)}")
-        for value in values
+        Setting(key, _unquoted(value), f"{begin}={Transformer.str(value)}", is_structural)
+        for value in override.sweep_iterator()
     ]
 
 
-def is_structural(override: Override) -> bool:
-    """Whether Hydra must see the override: a choice in a group, or a key added or deleted. Others are set here."""
-    return override.key_or_group in catalog.GROUPS or override.is_add() or override.is_delete()
-
-
-def input_lines(overrides: Iterator[Override]) -> tuple[str | None, ...]:
-    return tuple(override.input_line for override in overrides)
-
-
-def is_value(override: Override) -> bool:
-    """Whether the override sets a key to a number or a text, and not to a structure or an interpolation."""
-    value = override.value()
-    is_text = isinstance(value, str) and "${" not in value and value != "???"  # ???: OmegaConf's word for none
-    return (value is None or isinstance(value, int | float) or is_text) and not is_structural(override)
+def _unquoted(value: Any) -> Any:
+    """Return a parsed value without Hydra's marks of quotes."""
+    if isinstance(value, QuotedString):
+        return value.text
+    if isinstance(value, list):
+        return [_unquoted(item) for item in value]
+    if isinstance(value, dict):
+        return {_unquoted(key): _unquoted(item) for key, item in value.items()}
+    return value

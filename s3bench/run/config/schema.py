@@ -1,49 +1,101 @@
-"""The typed config of a run, and the ranges of its values."""
+"""The typed config of a run. The range of each value stands beside its field."""
 
 import math
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, get_type_hints
 
 from omegaconf import MISSING
 
 from s3bench.errors import UserError, unknown
 from s3bench.record.targets import check_targets
 
-CHOICES = {
-    "decay": ("all", "matrices"),  # see run/weight_decay.py
-    "precision": ("float32", "bf16"),  # see run/learner.py
-    "parallel": ("ddp", "fsdp2"),
-}
 SHOCKS = ("none", "gradient", "noise", "labels")  # see run/shock.py
-FILLED_IN = ("names", "code", "run_id", "hydra")  # keys that are not for setting
+FILLED_IN = ("names", "code", "run_id", "hydra")  # keys that cannot be overridden
+
+Check = Callable[[str, Any], None]  # takes a key and its value; raises UserError
+Metadata = dict[str, Check]  # of a field: {"check": Check}; None passes every check
+
+
+def _in_range(least: int, most: float = math.inf) -> Metadata:
+    """Return the metadata of a number from `least` to `most`."""
+
+    def check(key: str, value: float) -> None:
+        if not least <= value <= most:
+            allowed = f"at least {least}" if most == math.inf else f"from {least} to {most}"
+            raise UserError(f"{key} is {value}; it must be {allowed}")
+
+    return {"check": check}
+
+
+def _one_of(*allowed: str) -> Metadata:
+    """Return the metadata of a text that must be one of those allowed."""
+
+    def check(key: str, value: str) -> None:
+        if value not in allowed:
+            raise unknown(key, value, allowed)
+
+    return {"check": check}
+
+
+def _check_positive(key: str, value: float) -> None:
+    if not (value > 0 and math.isfinite(value)):
+        raise UserError(f"{key} is {value}; it must be a number above 0")
+
+
+def _check_folder(key: str, value: str) -> None:
+    if not value:
+        raise UserError(f"{key} is empty; it must be a folder")
+
+
+def _check_target(key: str, node: Mapping[str, Any]) -> None:
+    if not isinstance(node.get("_target_"), str):
+        raise UserError(f"{key} has no _target_, the import path of what it builds")
+
+
+def _check_launcher(key: str, launcher: Mapping[str, Any]) -> None:
+    """Raise UserError unless the numbers of runs are positive integers; `jobs` may be null."""
+    for name, may_be_null in {"jobs": True, "runs_per_gpu": False}.items():
+        number = launcher.get(name, 1)
+        is_count = isinstance(number, int) and not isinstance(number, bool) and number >= 1
+        if not is_count and not (number is None and may_be_null):
+            or_null = "null or " if may_be_null else ""
+            raise UserError(f"{key}.{name} is {number!r}; it must be {or_null}a positive integer")
+
+
+POSITIVE: Metadata = {"check": _check_positive}
+FOLDER: Metadata = {"check": _check_folder}
+BUILT: Metadata = {"check": _check_target}  # a node that Hydra instantiates
+LAUNCHER: Metadata = {"check": _check_launcher}
+TARGETS: Metadata = {"check": lambda key, value: check_targets(value, key)}
 
 
 @dataclass
 class TaskConfig:
     """configs/task/: how the task is built, and what its results are held against."""
 
-    build: dict[str, Any] = MISSING  # the task's class (_target_) and its arguments
-    lr: float = MISSING  # tuned base learning rate
+    build: dict[str, Any] = field(default=MISSING, metadata=BUILT)  # the task's class (_target_) and its arguments
+    lr: float = field(default=MISSING, metadata=POSITIVE)  # tuned base learning rate
     horizon: int = MISSING  # steps
     eval_every: int = MISSING  # steps
-    targets: list[dict[str, Any]] = MISSING  # {metric, at_most} or {metric, at_least}, the main one first
+    targets: list[dict[str, Any]] = field(default=MISSING, metadata=TARGETS)  # the main one first
     spikes: dict[str, Any] = MISSING  # the detector's parameters
-    download: bool = False  # whether data that are missing are downloaded, where their library can
+    download: bool = False  # whether missing data are downloaded, if their library can do that
 
 
 @dataclass
 class ShockConfig:
-    """What disturbs a run on purpose, see run/shock.py. Without a kind, the other keys mean nothing."""
+    """A disturbance on purpose, see run/shock.py. If the kind is "none", the other keys have no effect."""
 
-    kind: str = "none"  # one of SHOCKS
-    step: int = 0  # the first that is disturbed
+    kind: str = field(default="none", metadata=_one_of(*SHOCKS))
+    step: int = 0  # the first disturbed step
     length: int = 1  # steps
     dose: float = 1.0  # the factor of kind gradient
 
 
 @dataclass
 class Names:
-    """The YAML files that were chosen; filled in."""
+    """The names of the chosen YAML files; filled in."""
 
     task: str = ""
     optimizer: str = ""
@@ -58,103 +110,82 @@ class RunConfig:
     """configs/run.yaml, typed, and the run's names."""
 
     task: TaskConfig = field(default_factory=TaskConfig)
-    optimizer: dict[str, Any] = MISSING
-    schedule: dict[str, Any] = MISSING
-    tracker: dict[str, Any] = MISSING
-    launcher: dict[str, Any] = MISSING
-    lr_multiplier: float = MISSING
-    seed: int = MISSING
-    horizon: int = MISSING
-    eval_every: int = MISSING
+    optimizer: dict[str, Any] = field(default=MISSING, metadata=BUILT)
+    schedule: dict[str, Any] = field(default=MISSING, metadata=BUILT)
+    tracker: dict[str, Any] = field(default=MISSING, metadata=BUILT)
+    launcher: dict[str, Any] = field(default=MISSING, metadata=LAUNCHER)
+    lr_multiplier: float = field(default=MISSING, metadata=POSITIVE)
+    seed: int = field(default=MISSING, metadata=_in_range(0, 2**63 - 1))
+    horizon: int = field(default=MISSING, metadata=_in_range(1))
+    eval_every: int = field(default=MISSING, metadata=_in_range(1))
     shock: ShockConfig = field(default_factory=ShockConfig)
-    measure_every: int = MISSING
-    stop_diverged: int | None = None
-    clip_norm: float | None = None
-    decay: str = MISSING
-    accumulate: int = MISSING
-    precision: str = MISSING
+    measure_every: int = field(default=MISSING, metadata=_in_range(1))
+    stop_diverged: int | None = field(default=None, metadata=_in_range(1))
+    clip_norm: float | None = field(default=None, metadata=POSITIVE)
+    decay: str = field(default=MISSING, metadata=_one_of("all", "matrices"))  # see run/weight_decay.py
+    accumulate: int = field(default=MISSING, metadata=_in_range(1))
+    precision: str = field(default=MISSING, metadata=_one_of("float32", "bf16"))  # see run/learner.py
     compile: bool = MISSING
     channels_last: bool = MISSING
     checkpointing: bool = MISSING
-    parallel: str = MISSING
-    threads: int = MISSING
+    parallel: str = field(default=MISSING, metadata=_one_of("ddp", "fsdp2"))
+    threads: int = field(default=MISSING, metadata=_in_range(1, 1024))
     device: str = MISSING
-    workers: int = MISSING
-    checkpoint_every: float = MISSING
-    retries: int = MISSING
+    workers: int = field(default=MISSING, metadata=_in_range(0, 1024))
+    checkpoint_every: float = field(default=MISSING, metadata=POSITIVE)
+    retries: int = field(default=MISSING, metadata=_in_range(0, 1024))
     fail_fast: bool = MISSING
     scale: str | None = None
-    results_dir: str = MISSING
+    results_dir: str = field(default=MISSING, metadata=FOLDER)
     data_dir: str = MISSING
     names: Names = field(default_factory=Names)
-    code: dict[str, str] = field(default_factory=dict)  # digests of the task's, optimizer's and schedule's; filled in
+    code: dict[str, str] = field(default_factory=dict)  # code digests of task, optimizer and schedule; filled in
     run_id: str = ""  # filled in
+
+
+TYPES = {part: get_type_hints(part) for part in (RunConfig, TaskConfig, ShockConfig, Names)}  # of all fields
 
 
 def check_config(config: RunConfig) -> None:
     """Raise UserError for a value outside its range."""
-    at_least_1 = {key: getattr(config, key) for key in ("horizon", "eval_every", "measure_every", "accumulate")}
-    if config.stop_diverged is not None:
-        at_least_1["stop_diverged"] = config.stop_diverged
-    for key, value in at_least_1.items():
-        if value < 1:
-            raise UserError(f"{key} is {value}; it must be at least 1")
-    positive = {
-        "lr_multiplier": config.lr_multiplier,
-        "task.lr": config.task.lr,
-        "clip_norm": config.clip_norm,
-        "checkpoint_every": config.checkpoint_every,
-    }
-    for key, number in positive.items():
-        if number is not None and not (number > 0 and math.isfinite(number)):
-            raise UserError(f"{key} is {number}; it must be a number above 0")
-    if not 0 <= config.seed < 2**63:
-        raise UserError(f"seed is {config.seed}; it must be at least 0 and below 2**63")
-    if not config.results_dir:
-        raise UserError("results_dir is empty; it must be a folder")
-    for key, allowed in CHOICES.items():
-        if getattr(config, key) not in allowed:
-            raise unknown(key, getattr(config, key), allowed)
-    for key, least in {"threads": 1, "workers": 0, "retries": 0}.items():
-        if not least <= getattr(config, key) <= 1024:
-            raise UserError(f"{key} is {getattr(config, key)}; it must be from {least} to 1024")
-    for key, may_be_null in {"jobs": True, "runs_per_gpu": False}.items():
-        number = config.launcher.get(key, 1)
-        whole = isinstance(number, int) and not isinstance(number, bool) and number >= 1
-        if not whole and not (number is None and may_be_null):
-            or_null = "null or " if may_be_null else ""
-            raise UserError(f"launcher.{key} is {number!r}; it must be {or_null}a whole number above 0")
-    _check_shock(config.shock, config.horizon)
-    check_targets(config.task.targets, "task.targets")
-    for key, node in (
-        ("task.build", config.task.build),
-        ("optimizer", config.optimizer),
-        ("schedule", config.schedule),
-        ("tracker", config.tracker),
-    ):
-        if not isinstance(node.get("_target_"), str):
-            raise UserError(f"{key} has no _target_, the import path of what it builds")
+    _check_fields(config)
+    if config.shock.kind != "none":
+        _check_shock(config.shock, config.horizon)
+
+
+def _check_fields(node: Any, above: str = "") -> None:
+    for one in fields(node):
+        value = getattr(node, one.name)
+        if type(value) in TYPES:
+            _check_fields(value, f"{above}{one.name}.")
+        elif value is not None and "check" in one.metadata:
+            one.metadata["check"](f"{above}{one.name}", value)
 
 
 def _check_shock(shock: ShockConfig, horizon: int) -> None:
-    """Raise UserError for a shock that there cannot be."""
-    if shock.kind not in SHOCKS:
-        raise unknown("shock.kind", shock.kind, SHOCKS)
-    if shock.kind == "none":
-        return
+    """Raise UserError for a shock that does not fit into the run."""
     if not 0 <= shock.step < horizon:
         raise UserError(f"shock.step is {shock.step}; it must be from 0 to {horizon - 1}, within the horizon")
     if not 1 <= shock.length <= horizon - shock.step:
         raise UserError(
             f"shock.length is {shock.length}; it must be from 1 to {horizon - shock.step}, "
-            f"as the horizon is {horizon} and the shock begins at step {shock.step}"
+            f"because the horizon is {horizon} and the shock begins at step {shock.step}"
         )
-    if not (shock.dose > 0 and math.isfinite(shock.dose)):
-        raise UserError(f"shock.dose is {shock.dose}; it must be a number above 0")
+    _check_positive("shock.dose", shock.dose)
     if shock.kind != "gradient" and shock.dose != 1:
-        raise UserError(f"shock.dose is {shock.dose:g}; a shock of kind {shock.kind} has none, only gradient has")
+        raise UserError(f"shock.dose is {shock.dose:g}; only a shock of kind gradient has a dose, not {shock.kind}")
+
+
+def declared_type(path: Sequence[str]) -> Any:
+    """Return the type that the schema declares for a place in the config; Any for what lies in a dict or a list."""
+    kind: Any = RunConfig
+    for name in path:
+        if kind not in TYPES:
+            return Any
+        kind = TYPES[kind][name]
+    return kind
 
 
 def as_dict(config: RunConfig) -> dict[str, Any]:
-    """The config as plain data, for config.yaml."""
+    """Return the config as plain data, for config.yaml."""
     return asdict(config)

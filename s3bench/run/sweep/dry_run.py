@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rich.filesize import decimal
 from rich.table import Table
 
 from s3bench import record
-from s3bench.console import duration, patient_console, readable_size
+from s3bench.console import duration, patient_console
 from s3bench.errors import UserError
 from s3bench.run.config.grid import run_configs
 from s3bench.run.config.schema import RunConfig
@@ -31,10 +32,10 @@ class Cost(NamedTuple):
     source: str  # where it was measured
 
 
-def show(overrides: list[str], most: float = math.inf) -> None:
+def show(overrides: list[str], max_runs: float = math.inf) -> None:
     """Print what `s3bench sweep` with these overrides would run. Raises UserError as it does."""
     console = patient_console()
-    configs = run_configs(overrides, most)
+    configs = run_configs(overrides, max_runs)
     folders = [record.folder_of(vars(config)) for config in configs]
     record.refuse_other_version({folder.parent for folder in folders})
     todo = [config for config, folder in zip(configs, folders, strict=True) if record.state(folder) not in record.OVER]
@@ -80,7 +81,7 @@ def _costs(todo: Sequence[RunConfig]) -> list[str]:
     if unknown:
         lines.append(f"time: unknown of {', '.join(unknown)}, of which no run is over here or in a folder beside")
     assumed = f"; of {', '.join(unknown)} an estimate, {BYTES_PER_STEP} bytes a step" if unknown else ""
-    lines.append(f"disk: about {readable_size(size)}, {measured if costs else 'not measured'}{assumed}")
+    lines.append(f"disk: about {decimal(round(size))}, {measured if costs else 'not measured'}{assumed}")
     return lines
 
 

@@ -17,14 +17,14 @@ from s3bench.run.sweep.local import Launcher
 from s3bench.run.sweep.workers import Workers
 
 
-def sweep(overrides: list[str], most: float = math.inf) -> int:
+def sweep(overrides: list[str], max_runs: float = math.inf) -> int:
     """Train every run of the grid that is not over yet; returns the exit code: 1 if a run failed or is missing.
 
     Before the first run starts, every task and optimizer of the grid is built once: a mistake shows at once, and data
-    are prepared once. Raises UserError, also for a grid of more than `most` runs.
+    are prepared once. Raises UserError, also for a grid of more than `max_runs` runs.
     """
     console = patient_console()
-    configs = run_configs(overrides, most)
+    configs = run_configs(overrides, max_runs)
     folders = [record.folder_of(vars(config)) for config in configs]
     record.refuse_other_version({folder.parent for folder in folders})
     todo = [config for config, folder in zip(configs, folders, strict=True) if record.state(folder) not in record.OVER]

@@ -68,7 +68,7 @@ def _work(config: RunConfig, folder: Path, dead: int | None) -> None:
     _heed_sigterm()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        run(config, stop=stop, dead=dead)
+        run(config, stop=stop, dead_lease=dead)
     except record.Busy:
         sys.exit(BUSY)
     except Stopped as stopped:

@@ -153,7 +153,7 @@ def test_tensorboard_events_give_back_what_was_logged(events):
         same(curve, logged, range(0, 60, 10))
         assert curve.column == "Loss/train"
     same(read_curve(events, column="new"), logged, range(0, 60, 10))
-    with pytest.raises(UserError, match="There is: Loss/train, Loss/val, new, step"):
+    with pytest.raises(UserError, match="Choose from: Loss/train, Loss/val, new, step"):
         read_curve(events, column="weights")
 
 

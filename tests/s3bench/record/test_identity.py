@@ -1,4 +1,4 @@
-"""Identity: what makes another run, that one cell is trained once, and which records a report refuses to mix."""
+"""Identity: what makes another run, that a cell is trained once, and which records a report refuses to mix."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from s3bench.run.config import code_digest
 from s3bench.run.config.compose import run_config
 from s3bench.run.config.schema import as_dict
 from tests.conftest import ROOT
-from tests.s3bench.report.test_report import make
+from tests.records import make
 
 TASK = """\
 # A comment
@@ -32,9 +32,9 @@ class Mine(Quadratic):
 
 
 def code_of(folder, *overrides):
-    """The digests of a run as a new process in that folder sees it, and that it imported nothing for them."""
+    """Return a run_id and its digests of code as a new process in that folder computes them, importing none of it."""
     program = (
-        "import json, sys; sys.path.append('.'); from s3bench.config import run_config; "
+        "import json, sys; sys.path.append('.'); from s3bench.run.config.compose import run_config; "
         "config = run_config(sys.argv[1:]); print(json.dumps([config.run_id, config.code])); "
         "assert not {'torch', 'tasks', 'optimizers', 'mine'} & set(sys.modules)"
     )
@@ -56,7 +56,7 @@ def test_a_changed_task_file_makes_another_run_and_comments_do_not(tmp_path):
     (tmp_path / "mine.py").write_text(said_otherwise)
     assert code_of(tmp_path, *own)[0] == run_id
 
-    (tmp_path / "helping.py").write_text("import math\nSTRENGTH = 2.0\n")  # of a file that the task's imports
+    (tmp_path / "helping.py").write_text("import math\nSTRENGTH = 2.0\n")  # a file that the task's file imports
     other, of_it = code_of(tmp_path, *own)
     assert other != run_id
     assert identity.without_code(other) == identity.without_code(run_id)
@@ -70,14 +70,14 @@ def test_a_changed_task_file_makes_another_run_and_comments_do_not(tmp_path):
     [
         ("tasks/quadratic.py", {"task"}),
         ("optimizers/s3.py", {"optimizer"}),
-        ("optimizers/roots.py", {"optimizer"}),  # s3.py imports it
+        ("optimizers/engine/roots.py", {"optimizer"}),  # s3.py imports it
         ("optimizers/muon.py", set()),  # another optimizer of the same package
-        ("tasks/vit.py", set()),
+        ("tasks/models/vit.py", set()),
         ("s3bench/schedule.py", {"schedule"}),
-        ("s3bench/record.py", set()),
+        ("s3bench/record/writer.py", set()),
     ],
 )
-def test_the_code_that_counts_is_that_of_the_parts_of_a_run(tmp_path, file, changed):
+def test_only_the_code_of_the_parts_of_a_run_counts(tmp_path, file, changed):
     for package in ("s3bench", "optimizers", "tasks", "configs"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     before = code_of(tmp_path, "task=quadratic", "optimizer=s3")[1]
@@ -87,7 +87,7 @@ def test_the_code_that_counts_is_that_of_the_parts_of_a_run(tmp_path, file, chan
     assert {part for part in before if before[part] != after[part]} == changed
 
 
-def test_a_librarys_code_does_not_count_and_what_is_not_there_says_nothing():
+def test_the_code_of_a_library_does_not_count_and_missing_code_has_no_digest():
     assert run_config(["optimizer=adamw"]).code["optimizer"] == ""
     for target in ("no_such_module.X", "tasks", "json.loads", "__main__.X", "..", "s3bench.record.plan"):
         assert isinstance(code_digest.digest(target), str)
@@ -100,7 +100,7 @@ def test_a_librarys_code_does_not_count_and_what_is_not_there_says_nothing():
 
 
 @pytest.mark.slow
-def test_one_cell_of_two_experiments_that_share_a_folder_is_trained_once(s3bench, tmp_path):
+def test_a_cell_of_two_experiments_that_share_a_folder_is_trained_once(s3bench, tmp_path):
     folder = tmp_path / "configs" / "experiment"
     folder.mkdir(parents=True)
     for name, seeds in (("first", "0,1"), ("second", "1,2")):
@@ -114,7 +114,7 @@ def test_one_cell_of_two_experiments_that_share_a_folder_is_trained_once(s3bench
 
 
 @pytest.mark.slow
-def test_failed_and_missing_runs_of_older_code_are_superseded_and_nothing_else(s3bench, tmp_path):
+def test_only_failed_and_missing_runs_of_older_code_are_superseded(s3bench, tmp_path):
     text = "from tasks.quadratic import Quadratic\n\nclass Mine(Quadratic):\n    def loss(self, model, batch):\n"
     fails = f"{text}        if self.seed: raise RuntimeError('no')\n        return super().loss(model, batch)\n"
     (tmp_path / "mine.py").write_text(fails)
@@ -130,14 +130,14 @@ def test_failed_and_missing_runs_of_older_code_are_superseded_and_nothing_else(s
     of_new = sorted((row["seed"], row["state"]) for name, row in after.items() if name not in before)
     assert of_old == [(0, "finished"), (2, "failed")]  # 2 was not asked for
     assert of_new == [(0, "finished"), (1, "finished")]
-    assert "1 of these runs are there with other code too" in s3bench("status", "r").stdout
+    assert "runs that also exist with different code: 1;" in s3bench("status", "r").stdout
     refused = s3bench("report", "r")
     assert refused.returncode == 2
     assert "differ in their task's code" in refused.stderr
 
 
 def with_code(folder, **parts):
-    """The record with other digests of its code."""
+    """Give a record other digests of its code."""
     text = (folder / "config.yaml").read_text()
     for part, digest in parts.items():
         old = record.load_config(folder)["code"][part]
@@ -146,7 +146,7 @@ def with_code(folder, **parts):
 
 
 def with_versions(folder, **versions):
-    """The record with other versions."""
+    """Give a record other versions."""
     summary = json.loads((folder / "summary.json").read_text())
     (folder / "summary.json").write_text(json.dumps(summary | {"versions": versions}))
 
@@ -165,7 +165,7 @@ def test_optimizers_have_code_of_their_own_in_one_report(tmp_path):
     make(tmp_path, "s3")
     make(tmp_path, "adamw")
     make(tmp_path, "signsgd")
-    assert [run.row["optimizer"] for run in read_runs(tmp_path)] == ["adamw", "s3", "signsgd"]
+    assert [run.optimizer_label for run in read_runs(tmp_path)] == ["adamw", "s3", "signsgd"]
 
 
 def test_a_report_refuses_other_versions_of_torch_and_of_the_optimizers_library(tmp_path):
@@ -173,7 +173,7 @@ def test_a_report_refuses_other_versions_of_torch_and_of_the_optimizers_library(
     other = make(tmp_path, "lion", seed=1)
     with_versions(lion, torch="2.6.0", numpy="1", pytorch_optimizer="3.1")
     with_versions(other, torch="2.6.0+cu124", numpy="2", pytorch_optimizer="3.1")
-    assert len(read_runs(tmp_path)) == 2  # another build of torch, for another device; numpy makes no update
+    assert len(read_runs(tmp_path)) == 2  # another build of torch, for another device; numpy computes no update
     with_versions(other, torch="2.6.0", pytorch_optimizer="3.2")
     with pytest.raises(UserError, match=r"optimizer's library .*pytorch_optimizer 3.1.* and .*pytorch_optimizer 3.2"):
         read_runs(tmp_path)
@@ -198,7 +198,7 @@ def test_a_results_folder_of_another_version_is_one_line(s3bench, tmp_path):
     config = as_dict(run_config(["horizon=20", f"results_dir={tmp_path / 'r'}"]))
     folder = record.plan(config)
     text = "".join((folder / "config.yaml").read_text().splitlines(keepends=True)[1:])  # older ones have no such line
-    old = folder.with_name(identity.without_code(folder.name))  # nor the digest of the code, neither here nor there
+    old = folder.with_name(identity.without_code(folder.name))  # nor a digest of the code, in the name or in the config
     text = text.replace(folder.name, old.name)
     (folder / "config.yaml").write_text(text[: text.index("code:")] + text[text.index("run_id:") :])
     folder.rename(old)
@@ -211,5 +211,5 @@ def test_a_results_folder_of_another_version_is_one_line(s3bench, tmp_path):
         result = s3bench(*command)
         assert result.returncode == 2, result.stdout + result.stderr
         assert result.stderr.count("\n") == 1
-        assert f"the record r/{old.name} is of another version of s3bench" in result.stderr
+        assert f"the record r/{old.name} was made by another version of s3bench" in result.stderr
     assert [file.name for file in (tmp_path / "r").iterdir()] == [old.name]

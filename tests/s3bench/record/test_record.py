@@ -15,29 +15,7 @@ import yaml
 
 from s3bench import record
 from s3bench.errors import UserError
-from s3bench.run.config.compose import run_config
-from s3bench.run.config.schema import as_dict
-
-SUMMARY = {"state": "finished", "steps": 3, "seconds": 1.0, "train_seconds": 0.5, "parameters": 7}
-SUMMARY |= {"fingerprint": "f", "device": "cpu", "versions": {}, "commit": None}
-
-
-def config(tmp_path, *overrides):
-    return as_dict(run_config([f"results_dir={tmp_path}", *overrides]))
-
-
-def rows(start, stop):
-    return [{"step": t, "loss": 1 / (t + 3), "lr": 0.1, "grad_norm": float("nan")} for t in range(start, stop)]
-
-
-def write(tmp_path, *overrides):
-    folder = record.plan(config(tmp_path, *overrides))
-    with record.leased(folder) as lease, record.Writer(folder, config(tmp_path, *overrides), lease.number) as writer:
-        writer.add_steps(rows(0, 2))
-        writer.add_eval({"step": 0, "loss": 2.0, "accuracy": 0.5})
-        writer.add_steps([{**row, "update_rms": 0.25, "update_max": 0.5} for row in rows(2, 3)])
-        writer.finish(SUMMARY)
-    return folder
+from tests.records import SUMMARY, config, rows, write
 
 
 def test_what_was_written_is_read_back_exactly(tmp_path):
@@ -178,31 +156,31 @@ def test_no_flipped_bit_changes_what_is_read(tmp_path, name):
             pd.testing.assert_frame_equal(read, whole)
 
 
-def test_no_folder_and_no_record(tmp_path):
+def test_a_folder_that_is_missing_or_has_no_record_is_a_user_error(tmp_path):
     with pytest.raises(UserError, match="there is no results folder"):
         record.load_records(tmp_path / "none")
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "file").write_text("x")
-    with pytest.raises(UserError, match="holds no records"):
+    with pytest.raises(UserError, match="contains no records"):
         record.load_records(tmp_path)
 
 
-def test_a_folder_that_cannot_be_written_is_the_users_to_mend():
+def test_a_folder_that_cannot_be_written_is_a_user_error():
     with pytest.raises(UserError, match="cannot be written"):
         record.plan(config(Path("/proc/results")))
 
 
 def summarise(folder):
-    """Write the summary of tables that were written by something else."""
+    """Write the summary of tables that other code wrote."""
     sums = {"steps.parquet": zlib.crc32((folder / "steps.parquet").read_bytes()), "evals.parquet": 0}
     (folder / "summary.json").write_text(json.dumps({**SUMMARY, "crc32": sums}))
 
 
 @pytest.mark.parametrize(
     ("column", "values", "said"),
-    [("loss", ["a", "b", "c"], "loss holds no numbers"), ("step", [0, 2, 2], "step 2 after step 2")],
+    [("loss", ["a", "b", "c"], "loss does not hold numbers"), ("step", [0, 2, 2], "step 2 comes after step 2")],
 )
-def test_rows_that_are_no_steps_are_named(tmp_path, column, values, said):
+def test_columns_that_are_not_steps_or_numbers_are_named(tmp_path, column, values, said):
     rows = pd.DataFrame({"step": [0, 1, 2], "loss": [3.0, 2, 1], "lr": [1.0] * 3, "grad_norm": [1.0] * 3})
     rows.assign(**{column: values}).to_parquet(tmp_path / "steps.parquet")
     summarise(tmp_path)
@@ -235,13 +213,13 @@ def test_only_the_columns_asked_for_are_read(tmp_path):
     assert list(record.load_steps(tmp_path, ["loss", "update_max"]).columns) == ["loss"]
 
 
-def test_the_rows_of_a_folder_that_is_no_run_are_a_mistake(tmp_path):
+def test_reading_the_rows_of_a_folder_that_is_not_a_run_is_a_user_error(tmp_path):
     for load in (record.load_steps, record.load_evals):
         with pytest.raises(UserError, match="is not the folder of a run"):
             load(tmp_path / "none")
 
 
-def test_a_record_says_nothing_of_a_clusters_commands(tmp_path):
+def test_a_record_leaves_out_the_commands_of_a_cluster(tmp_path):
     secret = ["launcher=slurm", "+launcher.setup=['export TOKEN=abc']", "launcher.additional_parameters={a: abc}"]
     folder = record.plan(config(tmp_path, *secret))
     assert "abc" not in (folder / "config.yaml").read_text()

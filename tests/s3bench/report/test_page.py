@@ -8,13 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from s3bench.report.analysis.results_folder import read_runs
-from s3bench.report.analysis.shock_tables import shock_tables
+from s3bench.report.analysis.results import read_results
 from s3bench.report.analysis.tables import make_tables
 from s3bench.report.page import page as page_text
 from s3bench.report.write import write_report
 from scripts import bench_report
-from tests.s3bench.report.test_report import make
+from tests.records import make
 
 HOSTILE = '</script><img src=x onerror="window.broken = 1"><!--<script>'
 VERDICT = {
@@ -257,11 +256,10 @@ def test_a_page_of_runs_without_an_end_opens(visit, tmp_path, state):
 
 
 def test_verdicts_stand_first_with_their_numbers(visit, report, tmp_path):
-    runs = read_runs(report.parents[1])
+    results = read_results(report.parents[1])
     file = tmp_path / "index.html"
-    tables = make_tables(runs)
-    tables |= shock_tables([], tables["holes"])
-    file.write_text(page_text("results", runs, tables, {}, [VERDICT, {"id": "C2", "verdict": "undecided"}]))
+    tables = make_tables(results)
+    file.write_text(page_text("results", results, tables, {}, [VERDICT, {"id": "C2", "verdict": "undecided"}]))
     opened = visit(file)
     assert opened.locator("h2").first.inner_text() == "Verdicts"
     assert opened.locator(".verdicts li").first.inner_text().splitlines()[0] == "C1: ✗ not supported"

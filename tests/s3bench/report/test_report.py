@@ -19,63 +19,13 @@ from s3bench import record
 from s3bench.cli import parse
 from s3bench.errors import UserError
 from s3bench.report.analysis.loss_curve import CURVE_POINTS, thinned
-from s3bench.report.analysis.results_folder import read_all, read_runs
-from s3bench.report.analysis.shock_tables import paired, shock_tables
-from s3bench.report.analysis.tables import make_tables
+from s3bench.report.analysis.results import read_results
+from s3bench.report.analysis.results_folder import read_runs
 from s3bench.report.figures.available import drawings
 from s3bench.report.formatting import markdown
 from s3bench.report.write import write_report
-from s3bench.run.config.compose import run_config
 from s3bench.run.config.grid import run_configs
-from s3bench.run.config.schema import as_dict
-
-TARGETS = "task.targets=[{metric: loss, at_most: 0.05}, {metric: loss, at_most: 0.5}]"
-EVALS = (0, 50, 90, 100)
-
-
-def make(
-    results, optimizer="s3", multiplier=1, seed=0, final=0.01, state="finished", spikes=(), overrides=(), horizon=100
-):
-    """A record that falls from 1 to `final`, with spikes of height 1 at some steps."""
-    axes = [f"optimizer={optimizer}", f"lr_multiplier={multiplier}", f"seed={seed}", f"horizon={horizon}"]
-    if not any(override.startswith("task.targets") for override in overrides):
-        axes.append(TARGETS)
-    config = as_dict(run_config([*axes, *overrides, f"results_dir={results}"]))
-    folder = record.plan(config)
-    if state == "missing":
-        return folder
-    loss = np.geomspace(1, final, horizon + 1)
-    loss[list(spikes)] += 1
-    with record.Writer(folder, config) as writer:
-        if state == "failed":
-            writer.fail("RuntimeError: <b>boom</b>", "Traceback")
-            return folder
-        stop = 60 if state == "diverged" else horizon
-        rows = [{"step": t, "loss": loss[t], "lr": 0.1, "grad_norm": 1.0, "update_max": 0.5} for t in range(stop)]
-        if state == "diverged":
-            rows[-1]["loss"] = math.nan
-        writer.add_steps(rows)
-        for t in (*EVALS[:-1], horizon) if horizon >= 100 else (0, horizon):
-            if t <= stop:
-                writer.add_eval({"step": t, "loss": loss[t], "distance": 2.0})
-        summary = {"state": state, "steps": stop, "seconds": 1.0, "train_seconds": 1.0, "parameters": 32}
-        summary |= {"fingerprint": "f", "device": "cpu", "versions": {"torch": "2"}, "commit": None}
-        writer.finish(summary)
-    return folder
-
-
-def tables(results):
-    """All tables; no file is written."""
-    runs, shocked = read_all(results)
-    made = make_tables(runs)
-    return made | shock_tables(paired(runs, shocked), made["holes"])
-
-
-def written(results):
-    """The page that is written, and the tables as they are read back."""
-    page = write_report(results)
-    read = {file.stem: pd.read_csv(file) for file in (page.parent / "tables").glob("*.csv")}
-    return page.read_text(encoding="utf-8"), read
+from tests.records import make, tables, written
 
 
 def test_the_tables_hold_the_truth(tmp_path):
@@ -204,7 +154,7 @@ def test_other_targets_and_another_idea_of_a_spike_need_no_retraining(tmp_path):
         "quadratc: {targets: []}": "unknown task in .*judge.yaml 'quadratc'. Did you mean quadratic",
         "quadratic: {target: []}": r"it must be \{TASK: \{targets",
         "[1]": r"it must be \{TASK: \{targets",
-        "quadratic: {targets: [{metric: loss}]}": "quadratic.targets holds .*; it must be {metric, at_most}",
+        "quadratic: {targets: [{metric: loss}]}": "quadratic.targets has .*; it must be {metric, at_most}",
         "quadratic: {spikes: {kk: 3}}": "the detector parameters in judge.yaml cannot be used",
         "quadratic: {targets: [{metric: los, at_least: 1}]}": "metric of a target in judge.yaml .* 'los'. Did you mean",
         "{": "judge.yaml cannot be read",
@@ -360,12 +310,12 @@ def test_a_run_too_short_for_a_definition_has_no_score_and_the_page_says_why(tmp
 
 def test_a_profile_has_bands_from_six_seeds_on(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr("s3bench.drawings.figures.profile", lambda *given: drawn.append(given[2]))
+    monkeypatch.setattr("s3bench.report.figures.plots.profile", lambda *given: drawn.append(given[2]))
     for seeds, named in (([0, 1], set()), ([2, 3, 4, 5], {"s3", "adamw"})):
         for optimizer, seed, multiplier in itertools.product(("s3", "adamw"), seeds, (1, 10)):
             make(tmp_path, optimizer, multiplier, seed, final=0.01 * multiplier)
             make(tmp_path, optimizer, multiplier, seed, final=0.01 * multiplier, overrides=["schedule.warmup=0.3"])
-        drawings(*read_all(tmp_path))["profile"].draw()
+        drawings(read_results(tmp_path))["profile"].draw()
         assert set(drawn.pop()) == named
 
 
@@ -388,7 +338,7 @@ def test_many_records_read_by_several_processes_give_the_same_tables(tmp_path, m
         make(tmp_path, seed=seed, spikes=[40])
         make(tmp_path, "adamw", seed=seed, state="failed" if seed else "diverged")
     alone = tables(tmp_path)
-    monkeypatch.setattr("s3bench.runs.MANY", 2)
+    monkeypatch.setattr("s3bench.report.analysis.results_folder.MANY", 2)
     together = tables(tmp_path)
     for name, table in alone.items():
         pd.testing.assert_frame_equal(table, together[name])
@@ -398,7 +348,7 @@ def test_a_damaged_record_among_many_is_named(tmp_path, monkeypatch):
     make(tmp_path)
     folder = make(tmp_path, seed=1)
     (folder / "evals.parquet").write_bytes(b"")
-    monkeypatch.setattr("s3bench.runs.MANY", 2)
+    monkeypatch.setattr("s3bench.report.analysis.results_folder.MANY", 2)
     with pytest.raises(UserError, match=folder.name):
         write_report(tmp_path)
 
@@ -423,7 +373,7 @@ def test_an_ablation_on_one_of_two_tasks_leaves_the_optimizers_name_to_the_usual
     make(tmp_path, "s3")
     make(tmp_path, "s3", overrides=["optimizer.p=3"], horizon=200)  # the same as 3.0
     make(tmp_path, "s3", overrides=["optimizer.p=2"], horizon=200)
-    assert sorted({run.row["optimizer"] for run in read_runs(tmp_path)}) == ["s3", "s3 (p=2)"]
+    assert sorted({run.optimizer_label for run in read_runs(tmp_path)}) == ["s3", "s3 (p=2)"]
 
 
 def test_a_tasks_usual_settings_need_no_name_but_a_horizon_does(tmp_path):
@@ -431,7 +381,7 @@ def test_a_tasks_usual_settings_need_no_name_but_a_horizon_does(tmp_path):
         make(tmp_path, seed=seed)
         make(tmp_path, seed=seed, horizon=200)
     make(tmp_path, horizon=50, overrides=["task.build.dim=16", "schedule=constant"])
-    assert {(run.row["ladder"], run.row["task"]) for run in read_runs(tmp_path)} == {
+    assert {(run.ladder, run.task_label) for run in read_runs(tmp_path)} == {
         ("quadratic", "quadratic (horizon=100)"),
         ("quadratic", "quadratic (horizon=200)"),
         ("quadratic (dim=16, schedule=constant)", "quadratic (dim=16, schedule=constant, horizon=50)"),

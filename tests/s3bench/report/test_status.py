@@ -1,4 +1,4 @@
-"""Status and dry runs: where a sweep stands, what it would do, how much time is left."""
+"""Status and dry runs: how far a sweep is, what it would do, how much time is left."""
 
 import json
 import os
@@ -10,11 +10,13 @@ import pytest
 
 from s3bench import cli, record
 from s3bench.console import duration, seconds_left
-from s3bench.report.status import show, snapshot
+from s3bench.record import config_file
+from s3bench.report.status import show, snapshot, watch
 from s3bench.run.config.compose import run_config
 from s3bench.run.config.grid import run_configs
 from s3bench.run.config.schema import as_dict
 from s3bench.run.sweep import dry_run
+from tests.records import summary
 
 
 def test_a_run_under_way_shows_its_step_and_its_spikes_so_far(tmp_path, capsys):
@@ -30,11 +32,11 @@ def test_a_run_under_way_shows_its_step_and_its_spikes_so_far(tmp_path, capsys):
     assert "step 300 of 1,000; spikes so far: 1, the last from step 200\n" in capsys.readouterr().out
 
 
-def test_the_time_left_is_from_each_tasks_own_speed():
+def test_the_time_left_follows_from_the_speed_of_each_task():
     known = [("slow", 20.0, 10), ("fast", 1.0, 100)]
     assert seconds_left(known, [("slow", 5), ("fast", 100)], at_once=1) == 10 + 1
     assert seconds_left(known, [("slow", 5), ("fast", 100)], at_once=2) == 5.5
-    assert seconds_left(known, [("new", 110)], at_once=1) == 21  # at the speed of all together
+    assert seconds_left(known, [("new", 110)], at_once=1) == 21  # at the average speed of all tasks
     assert seconds_left([("slow", 3.0, 0)], [("slow", 5)], at_once=1) is None
     assert seconds_left(known, [], at_once=2) == 0
 
@@ -45,20 +47,19 @@ def test_durations_read_well():
 
 
 def results(tmp_path):
-    """Runs in every state: six of two optimizers."""
+    """Write six runs of two optimizers: finished, diverged, failed, and three missing; return their folders."""
     grid = ["optimizer=s3,adamw", "seed=0,1,2", "horizon=100", f"results_dir={tmp_path / 'r'}"]
     folders = record.plan_all([as_dict(config) for config in run_configs(grid)])
-    summary = {"steps": 100, "seconds": 4.0, "train_seconds": 2.0, "parameters": 1, "fingerprint": "f", "device": "d"}
-    summary |= {"versions": {"torch": "2"}, "commit": None}
     rows = {"step": [0], "loss": [1.0], "lr": [1.0], "grad_norm": [1.0]}
-    record.write_result(folders[0], rows, rows, summary | {"state": "finished", "spikes": 3})
-    record.write_result(folders[1], rows, rows, summary | {"state": "diverged", "steps": 60})  # spikes not counted
+    record.write_result(folders[0], rows, rows, summary("finished", 100, seconds=4.0, train_seconds=2.0, spikes=3))
+    over = summary("diverged", 60, seconds=4.0, train_seconds=2.0)  # without a count of spikes
+    record.write_result(folders[1], rows, rows, over)
     record.write_error(folders[2], "RuntimeError: no", "Traceback")
     return folders
 
 
 def called(folder, monkeypatch, capsys, *arguments):
-    """The command line in this process, in a folder: its exit code, and what it wrote to stdout and stderr."""
+    """Run the command line in this process and in a folder; return its exit code, stdout and stderr."""
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "path", [*sys.path])  # main adds the folder
     capsys.readouterr()
@@ -66,7 +67,7 @@ def called(folder, monkeypatch, capsys, *arguments):
     return code, *capsys.readouterr()
 
 
-def test_where_a_sweep_stands_in_numbers(tmp_path):
+def test_a_snapshot_holds_how_far_a_sweep_is(tmp_path):
     folders = results(tmp_path)
     losses = [2.0 - 0.001 * step + (5 if step == 30 else 0) for step in range(50)]
     under_way = folders[3]
@@ -86,7 +87,7 @@ def test_where_a_sweep_stands_in_numbers(tmp_path):
     assert standing["seconds_left"] > 0
 
 
-def test_status_reads_the_first_line_of_a_config_and_all_of_it_where_that_is_damaged(tmp_path, monkeypatch):
+def test_status_reads_the_first_line_of_a_config_or_all_of_it_if_that_is_damaged(tmp_path, monkeypatch):
     folders = results(tmp_path)
     whole = record.load_rows(tmp_path / "r")
     for folder, damage in zip(
@@ -98,12 +99,12 @@ def test_status_reads_the_first_line_of_a_config_and_all_of_it_where_that_is_dam
     full = [record.load_record(folder) for folder in record.folders(tmp_path / "r")]
     assert [{key: value for key, value in row.items() if key != "config"} for row in full] == whole
     for folder in folders:
-        folder.joinpath("config.yaml").write_text(record._config_text(record.load_config(folder)))
-    monkeypatch.setattr(record, "load_config", None)
+        folder.joinpath("config.yaml").write_text(config_file.config_text(record.load_config(folder)))
+    monkeypatch.setattr("s3bench.record.reader.load_config", None)
     assert record.load_rows(tmp_path / "r") == whole
 
 
-def test_what_else_lies_in_a_results_folder_is_left_alone(tmp_path):
+def test_other_files_in_a_results_folder_are_left_alone(tmp_path):
     folders = results(tmp_path)
     place = tmp_path / "r"
     (place / "notes.txt").write_text("x")
@@ -126,7 +127,7 @@ def test_status_in_the_terminal_as_json_and_again_until_ctrl_c(s3bench, tmp_path
     for wrong in ("0", "soon"):
         result = s3bench("status", "r", "--watch", wrong)
         assert result.returncode == 2
-        assert f"{wrong!r} is no number of seconds from 0.1 on" in result.stderr
+        assert f"{wrong!r} is not a number of seconds (at least 0.1)" in result.stderr
     slept = []
 
     def sleep(seconds):
@@ -135,10 +136,27 @@ def test_status_in_the_terminal_as_json_and_again_until_ctrl_c(s3bench, tmp_path
             raise KeyboardInterrupt
         record.write_error(folders[5], "ValueError: late")
 
-    monkeypatch.setattr("s3bench.status.time.sleep", sleep)
+    monkeypatch.setattr("s3bench.report.status.time.sleep", sleep)
     code, stdout, stderr = called(tmp_path, monkeypatch, capsys, "status", "r", "--watch", "0.2")
     assert (code, stderr, slept) == (0, "", [0.2, 0.2])
     assert "ValueError: late" in stdout
+
+
+def test_a_watch_lists_a_few_runs_and_counts_the_rest(tmp_path, monkeypatch, capsys):
+    def stop(_):
+        raise KeyboardInterrupt
+
+    folders = results(tmp_path)
+    record.write_error(folders[3], "ValueError: late")
+    monkeypatch.setattr("s3bench.report.status.LISTED_BY_WATCH", 1)
+    monkeypatch.setattr("s3bench.report.status.time.sleep", stop)
+    watch(tmp_path / "r", 1.0)
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert sum(line.startswith("failed: ") for line in lines) == 1
+    assert "... and 1 more failed" in lines
+    with record.leased(folders[4]), record.leased(folders[5]):
+        watch(tmp_path / "r", 1.0)
+    assert "... and 1 more running, 1 more failed" in capsys.readouterr().out
 
 
 def test_a_dry_run_says_what_would_run_and_for_how_long_and_writes_nothing(tmp_path, monkeypatch, capsys):
@@ -159,7 +177,7 @@ def test_a_dry_run_says_what_would_run_and_for_how_long_and_writes_nothing(tmp_p
     assert "time: about 27 s with 1 runs at a time, measured in r" in beside
     unknown = said("task=regression", "horizon=1000", "results_dir=q")
     assert "time: unknown of regression, of which no run is over here or in a folder beside" in unknown
-    assert "disk: about 44.4 KiB, not measured; of regression an estimate, 40 bytes a step" in unknown
+    assert "disk: about 45.5 kB, not measured; of regression an estimate, 40 bytes a step" in unknown
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 

@@ -1,4 +1,4 @@
-"""A small wandb server on 127.0.0.1 that keeps what it is sent, and fails in the ways networks fail."""
+"""A small wandb server on 127.0.0.1 that keeps what it is sent, and can fail the way networks fail."""
 
 import contextlib
 import gzip
@@ -6,17 +6,22 @@ import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-LIFE = 120  # seconds: after that a server stops by itself
+LIFE = 120  # seconds after which a server stops by itself
 STATUSES = {"401": 401, "403": 403, "429": 429, "500": 500}
 FAULTS = [*STATUSES, "garbage", "cut", "silent", "drip"]
 
 
 class FakeWandb(ThreadingHTTPServer):
-    """A context manager: the server runs within it.
+    """Serves within its context.
 
-    `runs` has by id what came of each run: config, group, rows (of the history), summary, complete, exit_code,
-    preempting. `views` are the workspaces and reports, as they were sent. `fault` is how it fails, one of FAULTS or
-    "refused", if it does: at once, or once a run has begun (`mid_run`).
+    Args:
+        fault: how the server fails, one of FAULTS or "refused"; None: it does not fail.
+        mid_run: whether it fails only once a run has begun, rather than from the start.
+
+    Attributes:
+        runs: what was received of each run, by id: config, group, rows (of the history), summary, complete, exit_code,
+            preempting.
+        views: the workspaces and reports, as they were sent.
     """
 
     daemon_threads = True
@@ -32,7 +37,7 @@ class FakeWandb(ThreadingHTTPServer):
 
     @property
     def environment(self):
-        """For a process that shall talk to it."""
+        """Return environment variables for a process that is to talk to the server."""
         return {"WANDB_BASE_URL": f"http://127.0.0.1:{self.server_port}", "WANDB_API_KEY": KEY}
 
     def __enter__(self):
@@ -52,7 +57,7 @@ class FakeWandb(ThreadingHTTPServer):
         self.server_close()
 
     def handle_error(self, request, client_address):
-        pass  # a client that gave up
+        pass  # the client gave up
 
 
 KEY = "0123456789" * 4

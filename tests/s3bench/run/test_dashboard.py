@@ -1,4 +1,4 @@
-"""The dashboard: each panel shows what track.py really logs, and what --json writes is what a server gets."""
+"""Each panel of the dashboard shows what a run really logs, and --json writes what a server receives."""
 
 import json
 import os
@@ -22,7 +22,7 @@ SCRIPT = ROOT / "scripts" / "wandb_dashboard.py"
 
 
 def dashboard(*arguments, before=(str(SCRIPT),), **environment):
-    """The script in a process of its own, without what other tests have set of wandb's variables."""
+    """Run the script in a process of its own, without the wandb variables that other tests have set."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
     return subprocess.run(
         [sys.executable, *before, *arguments],
@@ -37,7 +37,7 @@ def dashboard(*arguments, before=(str(SCRIPT),), **environment):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """The specification for the experiment adhoc."""
+    """Return the specification for the experiment adhoc."""
     file = tmp_path_factory.mktemp("dashboard") / "dashboard.json"
     result = dashboard("--experiment", "adhoc", "--json", str(file))
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
@@ -46,19 +46,19 @@ def made(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def logged(tmp_path_factory):
-    """A real offline run with a spike, as wandb reads it back: its config, summary, group, and rows of the history."""
+    """Return a real offline run with a spike, as wandb reads it back: config, summary, group and history."""
     results = tmp_path_factory.mktemp("results")
     blows_up = ["optimizer=sgd", "task.lr=0.01", "lr_multiplier=400"]
     assert run(run_config(["tracker=wandb", *blows_up, "horizon=100", f"results_dir={results}"])) == "finished"
     (file,) = results.glob("wandb/offline-run-*/*.wandb")
     records = [json.loads(line) for line in read_back(results).splitlines()]
     (group,) = {record["run"]["run_group"] for record in records if record["type"] == "run"}
-    whole = json.loads(read_back(results, "--summary"))
-    return {**whole, "group": group, "rows": read_history(file)[0]}
+    summary = json.loads(read_back(results, "--summary"))
+    return {**summary, "group": group, "rows": read_history(file)[0]}
 
 
 def panels(view):
-    """The panels of a workspace or report, as they are sent."""
+    """Return the panels of a workspace or report, as they are sent."""
     if "section" in view["spec"]:
         return [
             panel for section in view["spec"]["section"]["panelBankConfig"]["sections"] for panel in section["panels"]
@@ -68,7 +68,7 @@ def panels(view):
 
 
 def run_sets(view):
-    """The choices and groupings of runs."""
+    """Return the run sets of a workspace or report: their filters and groupings."""
     if "section" in view["spec"]:
         return view["spec"]["section"]["runSets"]
     return [
@@ -80,7 +80,7 @@ def run_sets(view):
 
 
 def config_value(config, path):
-    """What wandb's path names: a.value.b is b within a."""
+    """Return what wandb's path names: a.value.b is b within a."""
     first, value, *rest = path.split(".")
     assert value == "value"
     found = config[first]
@@ -90,7 +90,7 @@ def config_value(config, path):
 
 
 def check_column(name, logged):
-    """That a column config:… or summary:… is there and has one value."""
+    """Check that a column config:… or summary:… exists and has one value."""
     kind, _, key = name.partition(":")
     value = config_value(logged["config"], key) if kind == "config" else {"summary": logged["summary"]}[kind][key]
     assert isinstance(value, int | float | str)
@@ -162,13 +162,13 @@ def test_no_two_panels_of_the_report_overlap(made):
 
 
 def without_ids(value):
-    """The same without the ids, which the package draws anew for each panel and each choice of runs."""
+    """Return a specification without its ids, which the package creates afresh for each panel and run set."""
     if isinstance(value, dict):
         return {key: without_ids(item) for key, item in value.items() if key not in ("__id__", "id")}
     return [without_ids(item) for item in value] if isinstance(value, list) else value
 
 
-def test_what_the_server_gets_is_what_json_writes(made):
+def test_the_server_receives_what_json_writes(made):
     with FakeWandb() as server:
         result = dashboard("--entity", "me", "--experiment", "adhoc", **server.environment)
         assert result.returncode == 0, result.stderr
@@ -187,11 +187,11 @@ def test_without_an_experiment_all_runs_are_shown(tmp_path):
         assert {len(chosen["filters"]["filters"]) for chosen in run_sets(view)} == {0}
 
 
-def test_an_unknown_project_is_named_and_not_made():
+def test_an_unknown_project_is_named_and_not_created():
     with FakeWandb() as server:
         result = dashboard("--entity", "me", "--project", "s3bnch", **server.environment)
     assert result.returncode == 2
-    assert result.stderr == ("wandb_dashboard: unknown project 's3bnch'. Did you mean s3bench? There is: s3bench\n")
+    assert result.stderr == ("wandb_dashboard: unknown project 's3bnch'. Did you mean s3bench? Choose from: s3bench\n")
     assert server.views == []
 
 
@@ -200,7 +200,7 @@ def test_an_unknown_project_is_named_and_not_made():
     [
         ([], 2, "--entity is missing"),
         (["--entity", "me"], 1, "No API key configured"),
-        (["--entity", "me", "--experiment", "a=b' or"], 2, "a name has letters, digits"),
+        (["--entity", "me", "--experiment", "a=b' or"], 2, "a name may have only letters, digits"),
         (["--json", "nowhere/at/all.json"], 1, "No such file or directory"),
     ],
 )

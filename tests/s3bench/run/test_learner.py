@@ -1,4 +1,4 @@
-"""However a model is trained, in pieces, with less memory, by several processes: the same losses to rounding."""
+"""Every way to train a model (in pieces, with less memory, by several processes) gives the same losses to rounding."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ VIT = ["task=digits_vit", "horizon=12", "eval_every=6", "measure_every=3", "seed
 
 
 def results(overrides, folder):
-    """The columns of the record of a run."""
+    """Train a run, and return the columns of its record."""
     config = run_config([*overrides, f"results_dir={folder}"])
     assert run(config) == "finished"
     return columns(record.folder_of({"results_dir": folder, "run_id": config.run_id}))
@@ -34,7 +34,7 @@ def columns(folder):
 
 
 def assert_close(one, other):
-    """The losses agree to rounding; S3's update size follows the sign of gradients near zero, and agrees less."""
+    """Check that losses agree to rounding; S3's update size depends on signs of gradients near zero and agrees less."""
     assert one.keys() == other.keys()
     for name, values in one.items():
         rtol = 1e-4 if "loss" in name else 0.01
@@ -54,7 +54,7 @@ def test_a_compiled_loss_is_the_same(tmp_path):
 
 @pytest.mark.slow
 def test_models_of_one_shape_are_compiled_once_in_a_process():
-    """A function that torch.compile has compiled eight times it runs as it is from then on."""
+    """torch.compile stops compiling a function after eight times, and runs it uncompiled from then on."""
     with torch._dynamo.config.patch(recompile_limit=1, fail_on_recompile_limit_hit=True):
         for _ in range(3):
             task = Net()
@@ -68,7 +68,7 @@ def test_bf16_is_close_and_not_the_same(tmp_path):
 
 
 class Net:
-    """A small convolutional network with batch normalisation, on noise."""
+    """A task with a small convolutional network with batch normalisation, on noise."""
 
     def model(self):
         def block():
@@ -85,7 +85,7 @@ class Net:
         return nn.functional.cross_entropy(model(batch[0]), batch[1])
 
 
-def test_checkpointing_moves_running_statistics_once_and_saves_activations():
+def test_checkpointing_updates_running_statistics_once_and_keeps_fewer_activations():
     kept, states, saved = [], [], []
     for checkpointing in (False, True):
         torch.manual_seed(0)
@@ -113,10 +113,10 @@ def test_the_blocks_of_a_residual_network_are_checkpointed_too():
     assert saved[1] < 0.7 * saved[0]
 
 
-def test_a_batch_that_cannot_be_cut_evenly_is_a_mistake(tmp_path):
-    with pytest.raises(UserError, match="task source_gpt: its batch of 8 cannot be cut evenly for 1 processes and acc"):
+def test_a_batch_that_cannot_be_split_evenly_is_a_user_error(tmp_path):
+    with pytest.raises(UserError, match="task source_gpt: its batch of 8 cannot be split evenly into 3 pieces"):
         run(run_config([*GPT, "accumulate=3", f"results_dir={tmp_path}"]))
-    with pytest.raises(UserError, match="task quadratic: its batches cannot be cut, so that it takes one process and"):
+    with pytest.raises(UserError, match="quadratic: its batches cannot be split; use one process and accumulate=1"):
         run(run_config(["task=quadratic", "accumulate=2", f"results_dir={tmp_path}"]))
     assert not list(tmp_path.iterdir())
 
@@ -144,11 +144,13 @@ def test_two_processes_have_the_losses_of_one_and_keep_one_record(options, tmp_p
 
 
 @pytest.mark.slow
-def test_a_mistake_of_one_of_several_processes_ends_all(tmp_path):
+def test_a_mistake_in_one_of_several_processes_ends_all(tmp_path):
     done = torchrun([*GPT, "task.build.batch=9"], tmp_path)
     assert done.returncode != 0
-    assert "its batch of 9 cannot be cut evenly for 2 processes" in done.stderr
-    done = torchrun([*GPT, "task.targets=[{metric: none, at_most: 1}]"], tmp_path)  # the first one fails in its run
+    assert "its batch of 9 cannot be split evenly into 2 pieces (2 processes" in done.stderr
+    done = torchrun(
+        [*GPT, "task.targets=[{metric: none, at_most: 1}]"], tmp_path
+    )  # the first process fails in training
     assert done.returncode != 0
     (folder,) = record.folders(tmp_path)
     assert record.state(folder) == "failed"

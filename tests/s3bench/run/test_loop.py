@@ -1,4 +1,4 @@
-"""The loop: what is recorded is what happened."""
+"""The training loop records what really happened."""
 
 import itertools
 import math
@@ -11,14 +11,14 @@ from s3bench import record
 from s3bench.run import row_buffer
 from s3bench.run.build import build_parts
 from s3bench.run.config.compose import run_config
-from s3bench.run.divergence import End
+from s3bench.run.divergence import EarlyStop
 from s3bench.run.learner import Learner
 from s3bench.run.loop import train
 from s3bench.run.one_run import run
 
 
 class Line:
-    """loss = mean((w - target)²), one parameter w, no noise."""
+    """A task with one parameter w and without noise: loss = (w - 3)²."""
 
     def __init__(self, bad_step=None):
         self.bad_step = bad_step
@@ -39,7 +39,7 @@ class Line:
 
 
 class Never:
-    """No checkpoints."""
+    """Checkpoints that are never due."""
 
     def is_due(self, step):
         return False
@@ -51,14 +51,14 @@ def run_line(task=None, horizon=10, optimizer=torch.optim.SGD, **arguments):
     torch.nn.init.zeros_(model.weight)
     steps, evals = [], []
     settings = {"first_step": 0, "horizon": horizon, "eval_every": 4, "measure_every": 3, "clip_norm": None} | arguments
-    settings |= {"end": End(), "checkpoints": Never()}
+    settings |= {"early_stop": EarlyStop(), "checkpoints": Never()}
     lr = lambda step: 0.1 / (step + 1)  # noqa: E731
     callbacks = {"on_steps": steps.extend, "on_eval": evals.append}
     done = train(Learner(task, model), optimizer(model.parameters(), lr=1.0), lr, **settings, **callbacks)
     return done, steps, evals, model
 
 
-def test_every_number_of_every_step_is_the_true_one():
+def test_every_recorded_number_is_correct():
     done, steps, evals, model = run_line()
     assert done == 10
     w = 0.0
@@ -105,7 +105,7 @@ def test_clipping_limits_the_gradient_and_the_norm_before_it_is_recorded():
 
 
 class Averaging(torch.optim.SGD):
-    """SGD that is judged at the mean of all its points, as a schedule-free optimizer is."""
+    """SGD that is evaluated at the mean of all its points, like a schedule-free optimizer."""
 
     def __init__(self, params, lr):
         super().__init__(params, lr=lr)
@@ -126,7 +126,7 @@ class Averaging(torch.optim.SGD):
         self.point.data.fill_(self.points[-1])
 
 
-def test_an_optimizer_with_modes_is_evaluated_at_its_averaged_weights_and_trains_on_undisturbed():
+def test_an_optimizer_with_modes_is_evaluated_at_its_average_without_disturbing_training():
     _, steps, evals, _ = run_line(optimizer=Averaging)
     _, plain, _, _ = run_line()
     assert steps == plain  # losses and sizes of updates
@@ -138,7 +138,7 @@ def test_an_optimizer_with_modes_is_evaluated_at_its_averaged_weights_and_trains
         assert row["loss"] == pytest.approx((np.mean(points[: row["step"] + 1]) - 3) ** 2, rel=1e-4)
 
 
-def test_schedule_free_trains_on_undisturbed_by_evaluations():
+def test_evaluations_do_not_disturb_a_schedule_free_optimizer():
     losses, held_out = [], []
     for eval_every in (1, 100):
         optimizer = build_parts(run_config(["optimizer=schedulefree_adamw"])).optimizer
@@ -152,8 +152,8 @@ def test_schedule_free_trains_on_undisturbed_by_evaluations():
 
 
 @pytest.mark.parametrize("rows", [1, 3, 200])
-def test_a_non_finite_loss_ends_the_rows_whatever_the_blocks(monkeypatch, rows):
-    monkeypatch.setattr(row_buffer, "BLOCK_ROWS", rows)
+def test_a_non_finite_loss_ends_the_rows_whatever_the_buffer_holds(monkeypatch, rows):
+    monkeypatch.setattr(row_buffer, "MAX_ROWS", rows)
     done, steps, evals, _ = run_line(Line(bad_step=6))
     assert done == 7
     assert [row["step"] for row in steps] == list(range(7))
@@ -176,7 +176,7 @@ def test_the_same_config_gives_the_same_losses_bit_for_bit(tmp_path, task, optim
     assert len(tables[0][0]) == 25
 
 
-def test_the_loss_of_paired_seeds_is_the_same_before_the_first_update(tmp_path):
+def test_the_loss_before_the_first_update_is_the_same_for_every_optimizer(tmp_path):
     first = {}
     for optimizer in ("s3", "adamw", "signsgd"):
         config = run_config(["task=digits_vit", f"optimizer={optimizer}", "horizon=2", f"results_dir={tmp_path}"])
@@ -185,7 +185,7 @@ def test_the_loss_of_paired_seeds_is_the_same_before_the_first_update(tmp_path):
     assert len(set(first.values())) == 1
 
 
-def test_the_learning_rate_is_the_product_that_it_should_be(tmp_path):
+def test_the_learning_rate_is_the_product_of_base_rate_multiplier_and_schedule(tmp_path):
     config = run_config(["lr_multiplier=10", "schedule=linear", "horizon=50", f"results_dir={tmp_path}"])
     run(config)
     lr = record.load_steps(tmp_path / config.run_id).lr.to_numpy()
@@ -207,15 +207,15 @@ def test_an_error_in_training_fails_the_run_and_names_the_cause(tmp_path):
     config = run_config([targets, f"results_dir={tmp_path}"])
     assert run(config) == "failed"
     (row,) = record.load_records(tmp_path).to_dict("records")
-    assert row["cause"] == "unknown metric in task.targets 'beauty'. There is: distance, loss"
+    assert row["cause"] == "unknown metric in task.targets 'beauty'. Choose from: distance, loss"
     assert "Traceback" in (row["folder"] / "error.txt").read_text()
-    assert run(run_config([f"results_dir={tmp_path}"])) == "finished"  # the same run, mended
+    assert run(run_config([f"results_dir={tmp_path}"])) == "finished"  # the same run, corrected
     (row,) = record.load_records(tmp_path).to_dict("records")
     assert row["config"]["task"]["targets"][0]["metric"] == "loss"
 
 
 @pytest.mark.parametrize("horizon", [216, 400])
-def test_a_run_that_is_ended_at_its_last_step_has_diverged_too(tmp_path, horizon):
+def test_a_run_that_is_stopped_at_its_last_step_has_diverged_too(tmp_path, horizon):
     rule = ["task=nonconvex", "optimizer=sgd", "task.lr=0.000001", "schedule=constant", "schedule.warmup=0"]
     rule += ["eval_every=10", "seed=6", "stop_diverged=5", f"horizon={horizon}", f"results_dir={tmp_path}"]
     config = run_config(rule)

@@ -1,4 +1,4 @@
-"""An interrupted run goes on from its last checkpoint, bit for bit as if it had not been interrupted."""
+"""An interrupted run resumes from its last checkpoint, bit for bit as if it had not been interrupted."""
 
 import json
 import random
@@ -23,7 +23,7 @@ CLI = Path(sys.executable).with_name("s3bench")
 
 
 @pytest.mark.parametrize("optimizer", catalog.choices("optimizer"))
-def test_a_run_goes_on_bit_for_bit_with_every_optimizer(tmp_path, optimizer):
+def test_a_run_resumes_bit_for_bit_with_every_optimizer(tmp_path, optimizer):
     task = ["task=digits_mlp", f"optimizer={optimizer}", "lr_multiplier=10", "horizon=24", "eval_every=5"]
     whole, cut, there, here = configs(tmp_path, *task, "schedule=linear")
     assert run(whole) in ("finished", "diverged")
@@ -49,8 +49,8 @@ def test_a_run_goes_on_bit_for_bit_with_every_optimizer(tmp_path, optimizer):
         ["task=regression", "task.build._target_=tests.s3bench.run.interrupted.Dropping", "~task.build.width"],
     ],
 )
-def test_a_run_goes_on_bit_for_bit_on_every_kind_of_task(tmp_path, task):
-    if "regression" in task[0]:  # a task of one's own, whose model draws random numbers
+def test_a_run_resumes_bit_for_bit_on_every_kind_of_task(tmp_path, task):
+    if "regression" in task[0]:  # a user's own task, whose model draws random numbers
         build = run_config(["task=regression"]).task.build
         task = [*task[:2], *(f"~task.build.{key}" for key in build if key not in ("_target_", "seed"))]
     whole, cut, there, here = configs(tmp_path, *task, "optimizer=s3", "horizon=24", "eval_every=8")
@@ -65,7 +65,7 @@ def test_a_run_goes_on_bit_for_bit_on_every_kind_of_task(tmp_path, task):
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_in_the_middle_of_an_epoch_with_processes_that_make_its_batches(tmp_path):
+def test_a_run_resumes_in_the_middle_of_an_epoch_with_batch_workers(tmp_path):
     task = ["task=digits_vit", "optimizer=adamw", "horizon=220", "eval_every=50"]
     whole, cut, there, here = configs(tmp_path, *task)
     assert run(whole) == "finished"
@@ -77,7 +77,7 @@ def test_a_run_goes_on_in_the_middle_of_an_epoch_with_processes_that_make_its_ba
     assert same(there, here)
 
 
-def test_spikes_are_those_of_the_undisturbed_run_also_one_that_is_cut_through(tmp_path):
+def test_a_resumed_run_has_the_spikes_of_an_uninterrupted_one_even_if_it_stopped_within_one(tmp_path):
     losses = ["task=quadratic", "optimizer=sgd", "task.lr=0.01", "lr_multiplier=400", "horizon=100", "eval_every=1"]
     whole, cut, there, here = configs(tmp_path, *losses)
     assert run(whole) == "finished"
@@ -91,12 +91,12 @@ def test_spikes_are_those_of_the_undisturbed_run_also_one_that_is_cut_through(tm
     assert summaries[1]["resumed"][0]["step"] in range(spike.onset + 1, spike.end)
 
 
-def test_checkpoints_are_by_time_and_the_last_two_are_kept(tmp_path):
+def test_checkpoints_are_written_by_time_and_the_last_two_are_kept(tmp_path):
     config = run_config(["task=quadratic", "horizon=400", "checkpoint_every=0.05", f"results_dir={tmp_path}"])
     folder, seen = tmp_path / config.run_id, []
     run(config, lambda _: seen.append(len(record.checkpoints(folder))))
     assert max(seen) == 2
-    assert not record.checkpoints(folder)  # the record is whole
+    assert not record.checkpoints(folder)  # the record is complete
 
 
 def cut_off(file):
@@ -105,7 +105,7 @@ def cut_off(file):
 
 @pytest.mark.parametrize("damage", [cut_off, flip, lambda file: file.write_bytes(b""), lambda file: file.unlink()])
 @pytest.mark.parametrize("both", [False, True])
-def test_a_damaged_checkpoint_is_passed_over(tmp_path, damage, both):
+def test_a_damaged_checkpoint_is_skipped(tmp_path, damage, both):
     whole, cut, there, here = configs(tmp_path, "task=digits_mlp", "optimizer=s3", "horizon=30", "eval_every=5")
     assert run(whole) == "finished"
     assert stopped_at(cut, 2) == stopped_at(cut, 2) == "stopped"  # at 6 and at 16
@@ -139,7 +139,7 @@ def test_no_flipped_bit_of_a_checkpoint_changes_a_result(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["steps.0.jsonl", "evals.0.jsonl"])
-def test_a_checkpoint_whose_rows_are_damaged_is_passed_over(tmp_path, name):
+def test_a_checkpoint_whose_rows_are_damaged_is_skipped(tmp_path, name):
     whole, cut, there, here = configs(tmp_path, "task=digits_mlp", "optimizer=s3", "horizon=30", "eval_every=5")
     assert run(whole) == "finished"
     assert stopped_at(cut, 2) == "stopped"
@@ -163,7 +163,7 @@ def test_a_checkpoint_that_does_not_fit_fails_the_run_once(tmp_path):
     assert not list(here.glob("checkpoint.*"))
 
 
-def test_a_failure_that_is_not_the_checkpoints_keeps_it(tmp_path, monkeypatch):
+def test_a_failure_with_another_cause_keeps_the_checkpoint(tmp_path, monkeypatch):
     _, cut, _, here = configs(tmp_path, "task=digits_mlp", "optimizer=s3", "horizon=30", "eval_every=5")
     assert stopped_at(cut, 2) == "stopped"
     kept = record.checkpoints(here)
@@ -187,14 +187,14 @@ def start(tmp_path, *overrides):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2])
-def test_a_signal_has_a_run_write_a_checkpoint_and_stop(tmp_path, number):
+def test_on_a_signal_a_run_writes_a_checkpoint_and_stops(tmp_path, number):
     process = start(tmp_path)
     process.send_signal(number)
     said, mistakes = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     (folder,) = record.folders(tmp_path / "r")
     steps = record.steps_so_far(folder)
-    last = f"stopped by {signal.Signals(number).name} at step {steps}; the same command goes on from there"
+    last = f"stopped by {signal.Signals(number).name} at step {steps}; run the same command again to resume"
     assert said.splitlines()[-1] == last
     assert not mistakes
     assert record.state(folder) == "missing"
@@ -203,7 +203,7 @@ def test_a_signal_has_a_run_write_a_checkpoint_and_stop(tmp_path, number):
 
 def test_a_second_ctrl_c_ends_a_run_at_once():
     stop = Stop()
-    code = "from s3bench.stop import Stop; import time, sys\ns = Stop(); s.listen()\n"
+    code = "from s3bench.run.signals import Stop; import time, sys\ns = Stop(); s.listen()\n"
     code += "with s.deferred():\n    print('ready', flush=True)\n    time.sleep(60)\n    time.sleep(60)\n"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     process.stdout.readline()
@@ -217,7 +217,7 @@ def test_a_second_ctrl_c_ends_a_run_at_once():
         stop._take(signal.SIGTERM, None)  # nothing can be lost yet
 
 
-def test_a_diverged_run_is_ended_by_the_rule_of_its_config_whatever_the_blocks(tmp_path):
+def test_a_diverged_run_stops_early_by_the_rule_of_its_config_whatever_the_buffer_holds(tmp_path):
     rule = ["task=quadratic", "optimizer=sgd", "task.lr=0.3", "lr_multiplier=30", "schedule=constant", "horizon=500"]
     never = run_config([*rule, f"results_dir={tmp_path / 'never'}"])
     run(never)
@@ -235,7 +235,7 @@ def test_a_diverged_run_is_ended_by_the_rule_of_its_config_whatever_the_blocks(t
     assert ended.run_id != never.run_id
 
 
-def test_a_rule_that_ends_diverged_runs_goes_on_where_it_was(tmp_path):
+def test_early_stopping_continues_its_count_in_a_resumed_run(tmp_path):
     rule = ["task=quadratic", "optimizer=sgd", "task.lr=0.3", "lr_multiplier=30", "schedule=constant", "horizon=500"]
     whole, cut, there, here = configs(tmp_path, *rule, "stop_diverged=20", "eval_every=5")
     assert run(whole) == "diverged"
@@ -246,7 +246,7 @@ def test_a_rule_that_ends_diverged_runs_goes_on_where_it_was(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("parallel", "optimizer"), [("ddp", "s3"), ("fsdp2", "s3"), ("ddp", "signsgd")])
-def test_two_processes_go_on_as_the_undisturbed_ones(tmp_path, parallel, optimizer):
+def test_two_processes_resume_as_if_uninterrupted(tmp_path, parallel, optimizer):
     task = [
         "task=digits_vit",
         f"optimizer={optimizer}",

@@ -1,4 +1,4 @@
-"""Shocks, the run side: only the steps asked for are disturbed, the same for every optimizer, and a run can go on."""
+"""Shocks disturb only the steps asked for, in the same way for every optimizer, and shocked runs can be resumed."""
 
 import math
 
@@ -23,7 +23,7 @@ QUADRATIC = ["task=quadratic", "schedule=constant", "measure_every=1", "horizon=
 
 
 def recorded(tmp_path, *overrides):
-    """The rows of every step of a run, trained here."""
+    """Train a run, and return its rows of all steps."""
     config = run_config([*overrides, f"results_dir={tmp_path}"])
     assert run(config) == "finished"
     return record.load_steps(tmp_path / config.run_id)
@@ -41,7 +41,7 @@ def recorded(tmp_path, *overrides):
         (QUADRATIC, "noise", 5),
     ],
 )
-def test_a_run_is_bit_for_bit_its_twin_before_the_shock_and_another_after_it(tmp_path, task, kind, first):
+def test_a_run_equals_its_twin_bit_for_bit_before_the_shock_and_differs_after_it(tmp_path, task, kind, first):
     dose = ["shock.dose=30"] if kind == "gradient" else []
     twin = recorded(tmp_path, *task)
     shocked = recorded(tmp_path, *task, f"shock.kind={kind}", "shock.step=5", "shock.length=2", *dose)
@@ -62,8 +62,8 @@ def test_the_gradient_is_scaled_before_it_is_recorded_and_clipped(tmp_path):
     assert clipped.update_rms[3] * math.sqrt(32) == pytest.approx(0.1, rel=1e-3)
 
 
-def test_s3_and_adam_take_the_shocks_that_their_rules_say(tmp_path):
-    """From the recorded gradients of a noiseless quadratic with one coordinate, by hand."""
+def test_s3_and_adam_respond_to_a_shock_as_their_rules_say(tmp_path):
+    """Compute the updates by hand, from the recorded gradients of a noiseless quadratic with one coordinate."""
     one = [*QUADRATIC[:-1], "horizon=4", "task.build.dim=1", "task.build.condition=1", "task.build.noise=0"]
     one += ["task.lr=0.001"]
     shock = ["shock.kind=gradient", "shock.step=3", "shock.dose=100"]
@@ -91,7 +91,7 @@ def by_hand_adam(gradients, beta1=0.9, beta2=0.999):
 
 
 def disturbed(kind, task, step=4, seed=0, rank=0):
-    """Batch 4 of a task, disturbed, and as it was."""
+    """Return batch 4 of a task, disturbed and undisturbed."""
     config = run_config([*task, f"seed={seed}"])
     made = build_parts(config).task
     batch = next(iter(made.batches(step)))
@@ -101,7 +101,7 @@ def disturbed(kind, task, step=4, seed=0, rank=0):
     return shocked, batch
 
 
-def test_noise_images_have_the_batchs_mean_deviation_and_labels():
+def test_noise_images_keep_the_mean_the_deviation_and_the_labels_of_the_batch():
     for task in (["task=digits_vit"], ["task=digits_mlp"], ["task=glyphs_resnet"]):
         (images, labels), (pixels, truth) = disturbed("noise", task)
         assert images.shape == pixels.shape
@@ -112,7 +112,7 @@ def test_noise_images_have_the_batchs_mean_deviation_and_labels():
         assert abs(np.corrcoef(images.flatten(), pixels.flatten())[0, 1]) < 0.1
 
 
-def test_images_as_bytes_become_noise_as_bytes():
+def test_images_in_bytes_become_noise_in_bytes():
     class Bytes:
         pass
 
@@ -123,7 +123,7 @@ def test_images_as_bytes_become_noise_as_bytes():
     assert torch.equal(labels, torch.arange(8))
 
 
-def test_noise_text_is_uniform_over_the_vocabulary_also_in_what_is_to_be_predicted():
+def test_noise_text_is_uniform_over_the_vocabulary_in_inputs_and_next_tokens():
     (windows,), (text,) = disturbed("noise", [*GPT, "task.build.batch=64"])
     assert windows.shape == text.shape
     assert windows.dtype == text.dtype
@@ -134,14 +134,14 @@ def test_noise_text_is_uniform_over_the_vocabulary_also_in_what_is_to_be_predict
 
 
 @pytest.mark.parametrize("task", [VIT, ["task=regression"]])
-def test_permuted_labels_are_the_batchs_own_in_another_order(task):
+def test_permuted_labels_are_those_of_the_batch_in_another_order(task):
     (inputs, labels), (same_inputs, truth) = disturbed("labels", task)
     assert torch.equal(inputs, same_inputs)
     assert torch.equal(labels.flatten().sort().values, truth.flatten().sort().values)
     assert not torch.equal(labels, truth)
 
 
-def test_permuted_next_tokens_are_the_batchs_own_and_the_text_stays():
+def test_permuted_next_tokens_are_those_of_the_batch_and_the_text_stays():
     (windows, following), (text,) = disturbed("labels", GPT)
     assert torch.equal(windows, text)
     assert torch.equal(following.flatten().sort().values, text[:, 1:].flatten().sort().values)
@@ -150,7 +150,7 @@ def test_permuted_next_tokens_are_the_batchs_own_and_the_text_stays():
 
 @pytest.mark.parametrize("task", [VIT, GPT])
 @pytest.mark.parametrize("kind", ["noise", "labels"])
-def test_what_is_drawn_is_a_function_of_seed_step_and_process_and_leaves_torchs_random_numbers(task, kind):
+def test_draws_depend_on_seed_step_and_process_alone_and_leave_torchs_random_state(task, kind):
     before = torch.get_rng_state()
     drawn = [disturbed(kind, task)[0] for _ in range(2)]
     assert torch.equal(before, torch.get_rng_state())
@@ -173,7 +173,7 @@ def test_every_optimizer_sees_the_same_noise(tmp_path):
 
 @pytest.mark.parametrize("kind", ["gradient", "noise", "labels"])
 @pytest.mark.parametrize("task", [VIT, GPT])
-def test_a_run_that_is_stopped_within_its_shock_goes_on_bit_for_bit(tmp_path, kind, task):
+def test_a_run_that_is_stopped_within_its_shock_resumes_bit_for_bit(tmp_path, kind, task):
     asked = [*task[:1], "horizon=16", "eval_every=5", f"shock.kind={kind}", "shock.step=4", "shock.length=4"]
     whole, cut, there, here = configs(tmp_path, *asked, *(["shock.dose=20"] if kind == "gradient" else []))
     assert run(whole) == "finished"
@@ -185,7 +185,7 @@ def test_a_run_that_is_stopped_within_its_shock_goes_on_bit_for_bit(tmp_path, ki
 
 @pytest.mark.parametrize("kind", ["gradient", "noise", "labels"])
 @pytest.mark.parametrize("task", [VIT, GPT])
-def test_pieces_and_processes_that_make_batches_change_no_shock(tmp_path, kind, task):
+def test_pieces_and_batch_workers_do_not_change_a_shock(tmp_path, kind, task):
     shock = [f"shock.kind={kind}", "shock.step=3", "shock.length=3"]
     shock += ["shock.dose=20"] if kind == "gradient" else []
     plain = recorded(tmp_path, *task, *shock)
@@ -200,7 +200,7 @@ def test_without_a_kind_a_run_is_the_ordinary_one():
     for override in ("shock.step=7", "shock.dose=100", "shock={kind: none, length: 9}", "shock.length=100000"):
         assert run_config(["task=quadratic", override]) == base
     assert "shock" not in identity.settings(vars(base) | {"task": vars(base.task), "shock": vars(base.shock)})
-    assert base.run_id.startswith("quadratic-s3-x1-s0-506f956318-")  # as before there were shocks
+    assert base.run_id.startswith("quadratic-s3-x1-s0-506f956318-")  # as before shocks existed
 
 
 def test_a_grid_of_shocks_has_one_undisturbed_twin():
@@ -229,7 +229,7 @@ def test_every_part_of_a_shock_makes_another_run(other):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["shock.kind=gradent"], "unknown shock.kind 'gradent'. Did you mean gradient\\? There is: gradient, labels"),
+        (["shock.kind=gradent"], "unknown shock.kind 'gradent'. Did you mean gradient\\? Choose from: gradient, lab"),
         (["shock.kind=noise", "shock.step=200"], "shock.step is 200; it must be from 0 to 199, within the horizon"),
         (["shock.kind=noise", "shock.step=-1"], "shock.step is -1; it must be from 0 to 199"),
         (["shock.kind=noise", "shock.length=0"], "shock.length is 0; it must be from 1 to 200"),
@@ -245,22 +245,22 @@ def test_every_part_of_a_shock_makes_another_run(other):
         (["shock.kind=noise", "shock.step=1.5"], "shock.step=1.5: .*Integer"),
     ],
 )
-def test_a_shock_that_cannot_be_is_one_line(overrides, message):
+def test_an_impossible_shock_is_reported_on_one_line(overrides, message):
     with pytest.raises(UserError, match=message) as caught:
         run_config(overrides)
     assert "\n" not in str(caught.value)
 
 
-def test_a_kind_that_a_task_does_not_allow_is_one_line_before_the_run():
+def test_a_kind_that_does_not_suit_a_task_is_reported_before_the_run():
     labels = run_config(["task=quadratic", "shock.kind=labels"])
-    with pytest.raises(UserError, match=r"task quadratic: its batches have no labels, so that it allows shock.kind"):
+    with pytest.raises(UserError, match=r"quadratic: its batches have no labels; shock.kind must be gradient or noise"):
         build_parts(labels)
     ids = (torch.zeros(4, 9, dtype=torch.int64),)
-    with pytest.raises(ValueError, match=r"torch.int64 and it has no method shocked, so that it allows shock.kind gra"):
+    with pytest.raises(ValueError, match=r"torch.int64 and it has no method shocked; shock.kind must be gradient$"):
         Shock(ShockConfig("noise"), object()).batch(0, ids)
 
 
-def test_a_sweep_says_so_before_its_first_run(s3bench, tmp_path):
+def test_a_sweep_reports_it_before_its_first_run(s3bench, tmp_path):
     result = s3bench("sweep", "task=quadratic", "shock={kind: none},{kind: labels, step: 3}", "results_dir=r")
     assert result.returncode == 2
     assert result.stderr.count("\n") == 1

@@ -1,4 +1,4 @@
-"""Tracking over a network: a small server keeps what comes, and fails in the ways networks fail."""
+"""Tracking over a network, against a small server that keeps what it receives and fails the way networks fail."""
 
 import os
 import re
@@ -21,8 +21,8 @@ from tests.s3bench.run.test_tracking import SPIKES, STEPS, check_whole, history,
 
 __all__ = ["killed"]  # a fixture
 TIMEOUT = 2  # seconds
-SLACK = 20  # seconds that all else may take, on a busy machine
-OFTEN = ("401", "garbage")  # tested by default; the others take as long each
+SLACK = 20  # seconds that everything else may take on a busy machine
+OFTEN = ("401", "garbage")  # tested by default; each of the others takes as long
 
 
 def faults():
@@ -30,7 +30,7 @@ def faults():
 
 
 def short_run(results, tracker):
-    """The config of a run of 60 steps, and how long it took."""
+    """Train a run of 60 steps; return its config and how long it took, in seconds."""
     online = ["tracker.mode=online", f"tracker.timeout={TIMEOUT}"] if tracker == "wandb" else []
     config = run_config([f"tracker={tracker}", *online, "horizon=60", f"results_dir={results}"])
     began = time.monotonic()
@@ -39,7 +39,7 @@ def short_run(results, tracker):
 
 
 def check_record_unaffected(config, tmp_path):
-    """That a run's rows are those of the run without a tracker, and that its key is nowhere among its results."""
+    """Check that a run's rows are those of the run without a tracker, and that its key is nowhere in its results."""
     alone, _ = short_run(tmp_path / "alone", "none")
     mirrored, bare = (record.folder_of(as_dict(one)) for one in (config, alone))
     assert record.load_steps(mirrored).equals(record.load_steps(bare))
@@ -58,10 +58,13 @@ def test_a_network_that_fails_from_the_start_costs_the_timeout_and_one_warning(c
         assert seconds < TIMEOUT + SLACK
         asked = server.requests
         short_run(tmp_path / "again", "wandb")
-        assert server.requests == asked  # the process has learned that there is no network
+        assert server.requests == asked  # the process remembers that there is no network
     check_record_unaffected(config, tmp_path)
-    (warning,) = [entry.getMessage() for entry in caplog.records if entry.name == "s3bench.track"]
-    assert "this process mirrors its runs offline, for `wandb sync`; the record is not affected" in warning
+    (warning,) = [entry.getMessage() for entry in caplog.records if entry.name == "s3bench.run.tracking"]
+    assert (
+        "runs of this process are mirrored offline (upload them with `wandb sync`); the record is not affected"
+        in warning
+    )
     assert "user is not logged in" in warning or fault not in ("401", "403")
     assert "\n" not in warning
     assert "wandb: " not in capfd.readouterr().err
@@ -80,7 +83,7 @@ def test_a_network_that_fails_during_the_run_costs_the_timeout(connect, tmp_path
     check_record_unaffected(config, tmp_path)
     said = capfd.readouterr().err
     assert "Traceback" not in said
-    if fault not in ("garbage", "cut"):  # these answer 200: wandb is content, if it was done in time
+    if fault not in ("garbage", "cut"):  # these answer 200, so that wandb is satisfied if it was done in time
         assert "Use `wandb sync`" in said
     with FakeWandb() as server:  # nothing is lost
         sync(server, tmp_path / "results", "wandb sync --include-online")
@@ -90,10 +93,10 @@ def test_a_network_that_fails_during_the_run_costs_the_timeout(connect, tmp_path
 
 @pytest.fixture
 def connect(monkeypatch, tmp_path):
-    """Let wandb talk to a server from now on, as a user who has a key."""
+    """Return a function that lets wandb talk to a server from then on, as a user with a key."""
 
     def to(server):
-        wandb.teardown()  # what it knows of servers before
+        wandb.teardown()  # forgets the previous servers
         monkeypatch.setattr(WandbTracker, "_is_cut_off", False)
         monkeypatch.setenv("HOME", str(tmp_path / "home"))
         for key, value in server.environment.items():
@@ -104,12 +107,12 @@ def connect(monkeypatch, tmp_path):
 
 
 def unset():
-    """The environment without what wandb has set in this process."""
+    """Return the environment without what wandb has set in this process."""
     return {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
 
 
 def sync(server, folder, words="wandb sync"):
-    """Runs the command of docs/tracking.md that begins so, on a results folder; returns what it says."""
+    """Run the command of docs/tracking.md that begins with `words` on a results folder, and return its output."""
     page = (ROOT / "docs" / "tracking.md").read_text(encoding="utf-8")
     (command,) = re.findall(rf"{words} results/quickstart/wandb", page)
     user = folder / "user"
@@ -130,14 +133,14 @@ def sync(server, folder, words="wandb sync"):
     return result.stdout + result.stderr
 
 
-def test_a_paused_online_run_is_preempted_and_goes_on_as_the_same_run(killed, connect):
+def test_a_paused_online_run_is_preempted_and_resumes_as_the_same_run(killed, connect):
     config, folder = killed
     with FakeWandb() as server:
         connect(server)
         mirror(config, folder, range(62), "pause", mode="online")
         (uploaded,) = server.runs.values()
         assert uploaded["preempting"]
-        assert uploaded["exit_code"] == 1  # wandb: a run that ends so is "preempted"
+        assert uploaded["exit_code"] == 1  # wandb shows a run that ends like this as "preempted"
         mirror(config, folder, range(50, STEPS), "finish", mode="online")
     assert list(server.runs) == [folder.name]
     check_whole(uploaded["rows"])
@@ -162,7 +165,7 @@ def test_offline_runs_of_several_processes_are_synced_by_one_command(killed):
 
 
 @pytest.mark.parametrize("lost", [0, 30, 1_000_000], ids=["nothing", "half a record", "all"])
-def test_what_a_killed_process_has_left_is_synced_with_what_comes_after(killed, lost):
+def test_what_a_killed_process_left_is_synced_together_with_what_follows(killed, lost):
     config, folder = killed
     mirror(config, folder, range(137), "fail")
     (file,) = folder.parent.glob("wandb/offline-run-*/*.wandb")

@@ -1,4 +1,4 @@
-"""Parameter groups: where weight decay acts."""
+"""Which parameters are decayed."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from s3bench.run.weight_decay import parameter_groups
 
 
 def names_without_decay(model):
-    """The names of the parameters without weight decay, the two groups checked to hold each parameter once."""
+    """Return the names of the parameters without weight decay; check that the groups hold each parameter once."""
     groups = parameter_groups(model, "matrices")
     grouped = [parameter for group in groups for parameter in group["params"]]
     assert len(grouped) == len(set(grouped))
@@ -20,7 +20,7 @@ def names_without_decay(model):
     return {name for name, parameter in model.named_parameters() if parameter in without}
 
 
-def test_biases_norms_and_embeddings_of_the_gpt_have_no_decay():
+def test_biases_norms_and_embeddings_of_the_gpt_are_not_decayed():
     model = build_parts(run_config(["task=source_gpt"])).task.model()
     without = names_without_decay(model)
     assert {"tokens.weight", "positions.weight", "norm.weight", "blocks.0.norm_1.weight", "norm.bias"} <= without
@@ -31,7 +31,7 @@ def test_biases_norms_and_embeddings_of_the_gpt_have_no_decay():
     }
 
 
-def test_class_tokens_and_learned_positions_of_the_vision_transformer_have_no_decay():
+def test_class_tokens_and_learned_positions_of_the_vision_transformer_are_not_decayed():
     model = build_parts(run_config(["task=digits_vit"])).task.model()
     without = names_without_decay(model)
     assert {"class_token", "encoder.pos_embedding", "encoder.ln.weight", "heads.head.bias"} <= without
@@ -39,25 +39,25 @@ def test_class_tokens_and_learned_positions_of_the_vision_transformer_have_no_de
     assert not {f"{attention}.in_proj_weight", f"{attention}.out_proj.weight", "conv_proj.weight"} & without
 
 
-def test_an_embedding_that_is_also_the_output_layer_is_an_embedding():
+def test_an_embedding_that_is_also_the_output_layer_counts_as_an_embedding():
     model = nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 3), nn.Linear(3, 5, bias=False))
     model[2].weight = model[0].weight
     assert names_without_decay(model) == {"0.weight", "1.bias"}
 
 
-def test_a_norm_over_several_dimensions_is_no_matrix():
+def test_a_norm_over_several_dimensions_is_not_a_matrix():
     model = nn.Sequential(nn.LayerNorm([2, 3]), nn.LSTM(3, 3))
     assert {"0.weight", "0.bias"} <= names_without_decay(model)
     assert not {"1.weight_ih_l0", "1.weight_hh_l0"} & names_without_decay(model)
 
 
-def test_all_is_one_group_in_the_models_order():
+def test_all_is_one_group_in_the_order_of_the_model():
     model = nn.Linear(2, 2)
     assert all(one is other for one, other in zip(parameter_groups(model, "all"), model.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("optimizer", [torch.optim.AdamW, torch.optim.Rprop])  # Rprop has no weight_decay
-def test_only_the_matrices_shrink(optimizer):
+def test_only_matrices_shrink(optimizer):
     model = nn.Linear(2, 2)
     before = [parameter.detach().clone() for parameter in model.parameters()]
     for parameter in model.parameters():

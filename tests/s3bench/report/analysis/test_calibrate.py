@@ -59,7 +59,7 @@ def records(folder, losses, **axes):
 def test_runs_of_different_settings_are_not_calibrated_together(tmp_path):
     records(tmp_path, [calm(seed, 10_000) for seed in range(4)], lr_multiplier=0.3)
     records(tmp_path, [calm(seed, 2000) for seed in range(4)], lr_multiplier=0.1, optimizer="adamw")
-    with pytest.raises(UserError, match="runs of quadratic that differ in horizon: calibrate them in folders of"):
+    with pytest.raises(UserError, match="runs of quadratic that differ in horizon; calibrate them in separate"):
         calibrate_tasks(tmp_path)
 
 
@@ -77,7 +77,10 @@ def test_the_command_prints_the_line_for_the_yaml_or_what_is_missing(s3bench, tm
     assert done.stdout.splitlines()[1] == "spikes: {k: 6, delta: 0.1, ceiling: 0.1} # 0 in 30,000 calm steps"
     records(tmp_path / "few", [calm(0)], lr_multiplier=0.1)
     records(tmp_path / "high", [calm(0)], lr_multiplier=1)
-    for folder, said in (("few", "needed are 30,000 or more"), ("high", "no run that is over at an lr_multiplier")):
+    for folder, said in (
+        ("few", "at least 30,000 needed"),
+        ("high", "no finished or diverged run at an lr_multiplier"),
+    ):
         done = s3bench("calibrate", folder)
         assert done.returncode == 2
         assert len(done.stderr.splitlines()) == 1

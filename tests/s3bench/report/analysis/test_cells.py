@@ -34,7 +34,7 @@ def runs(entries):
 
 def test_cells_keep_holes_and_divergences_apart():
     table = runs([("a", 1.0, 0, 1.0), ("a", 1.0, 1, 3.0), ("a", 1.0, 2, math.inf), ("a", 1.0, 3, math.nan)])
-    (cell,) = cells.cells(table).to_dict("records")
+    (cell,) = cells.cell_table(table).to_dict("records")
     assert (cell["n"], cell["holes"], cell["diverged"]) == (3, 1, 1)
     assert (cell["final_loss_mean"], cell["final_loss_min"], cell["final_loss_max"]) == (2.0, 1.0, 3.0)
     assert cell["final_loss_sd"] == pytest.approx(math.sqrt(2))
@@ -44,7 +44,7 @@ def test_cells_keep_holes_and_divergences_apart():
 def test_the_learning_rate_is_never_picked_on_the_seed_it_is_reported_on():
     # Seed 0 is best at 1 and seed 1 at 10: each is reported where the *other* was best.
     table = runs([("a", 1.0, 0, 1.0), ("a", 10.0, 0, 2.0), ("a", 1.0, 1, 9.0), ("a", 10.0, 1, 3.0)])
-    (best,) = cells.tuned(table).to_dict("records")
+    (best,) = cells.best_rates(table).to_dict("records")
     assert best["n"] == 2
     assert best["final_loss_mean"] == pytest.approx((2.0 + 9.0) / 2)
     assert best["picks"] == "1 (1), 10 (1)"
@@ -55,14 +55,14 @@ def test_the_learning_rate_is_never_picked_on_the_seed_it_is_reported_on():
 def test_a_diverged_run_rules_its_learning_rate_out():
     table = runs([(o, m, s, loss) for o in "a" for s in (0, 1, 2) for m, loss in ((0.1, 3.0), (1.0, 2.0), (10.0, 1.0))])
     table.loc[(table.lr_multiplier == 10.0) & (table.seed == 0), "final_loss"] = math.inf
-    (best,) = cells.tuned(table).to_dict("records")
+    (best,) = cells.best_rates(table).to_dict("records")
     assert best["best_multiplier"] == 1.0
     assert not best["edge"]
     assert best["final_loss_mean"] == math.inf  # seed 0, reported where the others were best, diverged there
 
 
 def test_one_seed_gives_no_tuned_score():
-    (best,) = cells.tuned(runs([("a", 1.0, 0, 1.0), ("a", 10.0, 0, 2.0)])).to_dict("records")
+    (best,) = cells.best_rates(runs([("a", 1.0, 0, 1.0), ("a", 10.0, 0, 2.0)])).to_dict("records")
     assert best["n"] == 0
     assert math.isnan(best["final_loss_mean"])
     assert best["best_multiplier"] == 1.0
@@ -70,7 +70,7 @@ def test_one_seed_gives_no_tuned_score():
 
 def test_seeds_without_a_result_everywhere_do_not_count():
     table = runs([("a", 1.0, 0, 1.0), ("a", 10.0, 0, 2.0), ("a", 1.0, 1, 1.0), ("a", 10.0, 1, math.nan)])
-    (best,) = cells.tuned(table).to_dict("records")
+    (best,) = cells.best_rates(table).to_dict("records")
     assert best["n"] == 0
 
 
@@ -85,8 +85,11 @@ def test_the_running_median_leaves_non_finite_values_out():
 
 def test_the_picked_runs_are_those_that_the_tuned_score_is_of():
     table = runs([("a", 1.0, 0, 1.0), ("a", 10.0, 0, 2.0), ("a", 1.0, 1, 9.0), ("a", 10.0, 1, 3.0)])
-    assert cells.picked(table)[["seed", "lr_multiplier", "final_loss"]].to_numpy().tolist() == [[0, 10, 2], [1, 1, 9]]
-    assert cells.picked(table[table.seed == 0]).empty
+    assert cells.runs_at_best(table)[["seed", "lr_multiplier", "final_loss"]].to_numpy().tolist() == [
+        [0, 10, 2],
+        [1, 1, 9],
+    ]
+    assert cells.runs_at_best(table[table.seed == 0]).empty
 
 
 def test_sensitivity_is_the_mean_over_the_grid_above_its_best():

@@ -39,9 +39,9 @@ def one(table):
 
 
 def test_the_baseline_is_adamw_95_else_adamw_else_none():
-    assert comparisons.baseline(["s3", "adamw", "adamw_95"]) == "adamw_95"
-    assert comparisons.baseline(["s3", "adamw"]) == "adamw"
-    assert comparisons.baseline(["s3", "adam"]) is None
+    assert comparisons.reference_among(["s3", "adamw", "adamw_95"]) == "adamw_95"
+    assert comparisons.reference_among(["s3", "adamw"]) == "adamw"
+    assert comparisons.reference_among(["s3", "adam"]) is None
 
 
 def test_final_losses_are_compared_in_pairs_of_equal_seeds():
@@ -157,6 +157,6 @@ def test_a_tuned_comparison_is_of_the_picked_runs():
     table = runs(
         ["s3", "adamw"], 2, lambda o, seed, m, _: ends[o, seed] + (m - 1) * (1 - 2 * seed), multipliers=(1, 1.5)
     )
-    picked = cells.picked(table)
+    picked = cells.runs_at_best(table)
     assert picked[picked.optimizer == "adamw"].lr_multiplier.tolist() == [1.5, 1]
     assert one(comparisons.final_losses(picked))["n"] == 2

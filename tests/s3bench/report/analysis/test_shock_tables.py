@@ -4,50 +4,17 @@ import itertools
 import json
 import math
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from s3bench import record
 from s3bench.cli import main
-from s3bench.report.analysis.results_folder import read_all, read_runs
+from s3bench.report.analysis.results_folder import read_runs
 from s3bench.report.write import write_report
-from s3bench.run.config.compose import run_config
-from s3bench.run.config.schema import as_dict
-from tests.s3bench.report.test_report import tables, written
+from tests.records import GRADIENT, tables, written
+from tests.records import SHOCKED_HORIZON as HORIZON
+from tests.records import make_shocked as make
 
-GRADIENT = "shock={kind: gradient, step: 100, dose: 30}"
 NOISE = "shock={kind: noise, step: 100, length: 3}"
-HORIZON = 260
-
-
-def make(results, shock=None, optimizer="s3", seed=0, excess=(), state="finished", final=0.5, overrides=()):
-    """A record whose loss falls from 1 to 0.5, above it by the excess from step 101 on."""
-    axes = [f"optimizer={optimizer}", f"seed={seed}", f"horizon={HORIZON}", "task.spikes={k: 6.0, delta: 0.1}"]
-    config = as_dict(run_config([*axes, *([shock] if shock else []), *overrides, f"results_dir={results}"]))
-    folder = record.plan(config)
-    if state == "missing":
-        return folder
-    loss = np.linspace(1, 0.5, HORIZON)
-    loss[101 : 101 + len(excess)] += excess
-    with record.Writer(folder, config) as writer:
-        if state == "failed":
-            writer.fail("RuntimeError: boom", "Traceback")
-            return folder
-        steps = 150 if state == "diverged" else HORIZON
-        rows = [{"step": t, "loss": loss[t], "lr": 0.1, "grad_norm": 1.0} for t in range(steps)]
-        for t in range(0, steps, 10):
-            rows[t]["update_max"] = 3.0 if t == 100 and shock else 0.5
-        if state == "diverged":
-            rows[-1]["loss"] = math.nan
-        writer.add_steps(rows)
-        for t in (0, HORIZON):
-            if t <= steps:
-                writer.add_eval({"step": t, "loss": final if t else 1.0, "distance": 2.0})
-        summary = {"state": state, "steps": steps, "seconds": 1.0, "train_seconds": 1.0, "parameters": 32}
-        summary |= {"fingerprint": "f", "device": "cpu", "versions": {"torch": "2"}, "commit": None}
-        writer.finish(summary)
-    return folder
 
 
 def one(table):
@@ -112,8 +79,8 @@ def test_shocked_runs_are_in_no_ordinary_table_and_change_none(tmp_path):
             pd.testing.assert_frame_equal(table, both[name])
     assert plain["shocks"].empty
     assert len(both["shocks"]) == 4
-    assert len(read_runs(tmp_path / "both")) == 4
-    assert [len(runs) for runs in read_all(tmp_path / "both")] == [4, 8]
+    shocked = [run.shock is not None for run in read_runs(tmp_path / "both")]
+    assert (shocked.count(False), shocked.count(True)) == (4, 8)
 
 
 def test_every_optimizer_is_compared_with_the_baseline_in_pairs_of_seeds(tmp_path):

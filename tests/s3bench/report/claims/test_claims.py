@@ -5,21 +5,22 @@ import inspect
 import itertools
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from s3bench.report.analysis.results_folder import read_runs
+from s3bench.report.analysis.results import read_results
 from s3bench.report.analysis.spike_onsets import growth
 from s3bench.report.analysis.update_rules import DEFAULTS, RULES, known_rule
 from s3bench.report.claims import paper
 from s3bench.report.claims.evidence import COLUMNS, OF_SHOCK, Known, role
 from s3bench.report.claims.text import as_json, as_markdown
-from s3bench.report.claims.verdicts import REFUTED, SUPPORTED, UNDECIDED, Claim, judged, of_mean
+from s3bench.report.claims.verdicts import REFUTED, SUPPORTED, UNDECIDED, Claim, mean_finding, with_verdicts
 from s3bench.report.stats.paired_tests import signed_rank_p
 from s3bench.report.write import write_report
-from tests.s3bench.report.test_report import make
+from tests.records import make
 
 SEEDS = 8
 PARTS = {"s3": (3.0, True, True), "s3 variant": (1.0, True, True)}
@@ -67,12 +68,13 @@ NONE = pd.DataFrame(columns=[*COLUMNS, *OF_SHOCK])
 
 
 def judge(name, table, shocks=NONE):
-    claim, rule = paper.RULES[name]
-    findings, missing, absent = rule(Known(table, shocks))
-    judged_claim = judged(Claim(name, claim, "", findings, missing, list(absent)))
-    json.loads(as_json([judged_claim]))
-    assert judged_claim.sentence.startswith(judged_claim.verdict.capitalize())
-    return judged_claim
+    rule = next(rule for rule in paper.CLAIMS if rule.id == name)
+    evidence = rule.judge(Known(table, shocks))
+    claim = Claim(id=name, statement=rule.statement, rule=rule.words)
+    decided = with_verdicts(replace(claim, **vars(evidence)))
+    json.loads(as_json([decided]))
+    assert decided.sentence.startswith(decided.verdict.capitalize())
+    return decided
 
 
 def verdict(name, table, shocks=NONE):
@@ -204,8 +206,8 @@ def test_eight_single_spikes_do_not_tell_a_quarter_from_a_half():
 
 def test_between_its_limits_each_side_has_its_own_test():
     def finding(logs):
-        made = of_mean(logs, 0.0, math.log(0.99), ratio=True, where="t", what="x")
-        return judged(Claim("C6", "", "", [made])).findings[0]
+        made = mean_finding(logs, 0.0, math.log(0.99), ratio=True, where="t", what="x")
+        return with_verdicts(Claim(id="C6", statement="", rule="", findings=[made])).findings[0]
 
     assert finding(-0.007 + 1e-5 * np.arange(8)).verdict == REFUTED  # surely above 0.99, though surely below 1 too
     logs = np.array([-0.0005, -0.001, -0.0015, 0.002, -0.01, -0.012, -0.014, -0.016])
@@ -248,9 +250,9 @@ def test_what_was_not_tuned_says_nothing(name):
         for horizon in (100, 200, 400)
     )
     known = Known(table, NONE)
-    findings, missing, _ = paper.RULES[name][1](known)
-    assert not findings
-    assert missing
+    (evidence,) = [rule.judge(known) for rule in paper.CLAIMS if rule.id == name]
+    assert not evidence.findings
+    assert evidence.missing
 
 
 def spiking(**rates):
@@ -404,7 +406,7 @@ def test_two_settings_of_an_optimizer_are_not_two_seeds(tmp_path, both):
         if decay == 0.01 or optimizer == "signum" or both:
             overrides = [f"optimizer.weight_decay={decay}"]
             make(tmp_path, optimizer, multiplier, seed=seed, final=0.01 + seed / 1000 + decay, overrides=overrides)
-    claim = paper.judge(read_runs(tmp_path))[0]
+    claim = paper.judge(read_results(tmp_path))[0]
     assert [finding.n for finding in claim.findings] == [6]
     assert claim.findings[0].effect == pytest.approx(1)
     said = "one setting of signum; signum (weight_decay=0.01) is judged, signum (weight_decay=0.1) is not"
@@ -431,7 +433,7 @@ def test_a_report_judges_all_claims_and_says_what_is_missing(tmp_path):
                 final=(0.01 if optimizer == "s3" else 0.02) * (1 + seed / 1000),
             )
     report = write_report(tmp_path).parent
-    found = {claim["id"]: claim for claim in json.loads((report / "paper.json").read_text())}
+    found = {claim["id"]: claim for claim in json.loads((report / "claims.json").read_text())}
     assert list(found) == [f"C{number}" for number in range(1, 11)]
     assert found["C6"]["verdict"] == SUPPORTED
     assert (found["C6"]["n"], found["C6"]["effect"]) == (SEEDS, pytest.approx(0.5, rel=1e-3))
@@ -441,7 +443,7 @@ def test_a_report_judges_all_claims_and_says_what_is_missing(tmp_path):
     for claim in found.values():
         assert claim["sentence"]
         assert claim["verdict"] == UNDECIDED or claim["n"] > 0
-    assert "## C6" in (report / "paper.md").read_text()
+    assert "## C6" in (report / "claims.md").read_text()
 
 
 def test_markdown_has_every_finding_with_its_n():
@@ -460,9 +462,9 @@ def test_runs_of_several_scales_are_judged_and_every_verdict_says_so(tmp_path):
             text = (folder / "config.yaml").read_text()
             assert "\nscale: null\n" in text
             (folder / "config.yaml").write_text(text.replace("\nscale: null\n", f"\nscale: {scale}\n"))
-    found = paper.judge(read_runs(tmp_path))
+    found = paper.judge(read_results(tmp_path))
     assert found[0].as_dict()["scale"] == "gpu, laptop"
     assert found[0].missing[0] == "one scale: runs of several, gpu and laptop, are judged together"
     assert "at scale gpu, laptop" in as_markdown(found)
     make(tmp_path, "adam")  # by hand
-    assert paper.judge(read_runs(tmp_path))[0].scale == "gpu, laptop, none"
+    assert paper.judge(read_results(tmp_path))[0].scale == "gpu, laptop, none"

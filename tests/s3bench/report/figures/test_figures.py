@@ -11,16 +11,14 @@ from markupsafe import escape
 from s3bench import record
 from s3bench.cli import main
 from s3bench.errors import UserError
-from s3bench.report.analysis.results_folder import read_all
-from s3bench.report.analysis.shock_tables import paired
+from s3bench.report.analysis.results import read_results
 from s3bench.report.analysis.spike_onsets import AROUND, traces
 from s3bench.report.figures.available import drawings
 from s3bench.report.figures.captions import CAPTIONS, NEEDS
 from s3bench.report.write import write_figures, write_report
 from s3bench.run.config.compose import run_config
 from s3bench.run.config.schema import as_dict
-from tests.s3bench.report.analysis.test_shock_tables import GRADIENT
-from tests.s3bench.report.analysis.test_shock_tables import make as make_shocked
+from tests.records import GRADIENT, make_shocked, summary
 
 ADAMS = ("adamw", "adamw_95", "adamw_same")
 VARIANTS = list(itertools.product((1, 2, 3, 4), ("null", "0.999"), ("true", "false")))
@@ -71,9 +69,7 @@ def _write(config, random, multiplier, final, spikes, state, gradient):
     evals = {"step": at, "loss": np.nan_to_num(loss[at], nan=1.0), "distance": np.ones(5)}
     if gradient:
         evals["grad_norm"] = gradient * horizon**-0.3 * (1 + np.arange(5)[::-1]) * (1 + random.normal(0, 0.02))
-    summary = {"state": state, "steps": steps, "seconds": 1.0, "train_seconds": 1.0, "parameters": 1234}
-    summary |= {"fingerprint": "f", "device": "cpu", "versions": {"torch": "2"}, "commit": None}
-    record.write_result(record.plan(config), columns, evals, summary)
+    record.write_result(record.plan(config), columns, evals, summary(state, steps, parameters=1234))
 
 
 def make_ablation(results, seeds=2, multipliers=(0.1, 1.0), **values):
@@ -110,8 +106,7 @@ def make_everything(results, seeds=2):
 
 
 def allowed(results):
-    runs, shocked = read_all(results)
-    return drawings(runs, paired(runs, shocked))
+    return drawings(read_results(results))
 
 
 def texts(file):
@@ -177,8 +172,8 @@ def test_memory_of_spikes_is_bounded():
 
 def test_only_runs_with_every_update_measured_are_around_spikes(tmp_path):
     make_cells(tmp_path, "optimizer=adamw", spikes=(60,), measure_every=10)
-    runs, _ = read_all(tmp_path)
-    assert all(run.spikes and not len(run.traces) for run in runs)
+    results = read_results(tmp_path)
+    assert all(run.spikes and not len(run.traces) for run in results.runs)
     with pytest.raises(UserError, match="these records lack what fig2 needs: a spike at step 30 or later"):
         write_figures(tmp_path, "fig2")
 
@@ -273,7 +268,7 @@ def test_a_name_stands_for_the_figures_of_all_tasks(everything, tmp_path, capsys
     [
         (["figure2"], "unknown figure 'figure2'. Did you mean fig2?"),
         (["fig5"], "these records lack what fig5 needs: S3 on one task with another order p"),
-        (["loss_c4"], "unknown figure 'loss_c4'. There is: "),
+        (["loss_c4"], "unknown figure 'loss_c4'. Choose from: "),
         (["fig2", "--output", "x.gif"], "--output x.gif: the suffix must be one of .png, .svg, .pdf"),
         (["fig2", "--output", "none/x.svg"], "there is no folder none"),
     ],

@@ -10,7 +10,7 @@ from s3bench.report.stats.censored import (
     Steps,
     expected_running_time,
     kaplan_meier,
-    log_ratios,
+    log_step_ratios,
     median_steps,
     steps_to_target,
 )
@@ -92,7 +92,7 @@ def test_log_ratios_say_what_is_known_and_no_more():
     base = [Steps(30, 40), MISSED, Steps(30, 40), MISSED, NEVER, Steps(30, 40), NEVER]
     own = [Steps(10, 20), Steps(10, 20), MISSED, MISSED, Steps(10, 20), NEVER, NEVER]
     expected = [[1.5, 4], [5, math.inf], [0, 0.4], [0, math.inf], [math.inf] * 2, [0, 0], [0, math.inf]]
-    assert np.exp(log_ratios(base, own)) == pytest.approx(np.array(expected))
+    assert np.exp(log_step_ratios(base, own)) == pytest.approx(np.array(expected))
 
 
 def test_the_bounds_of_a_log_ratio_hold_the_truth():
@@ -102,6 +102,6 @@ def test_the_bounds_of_a_log_ratio_hold_the_truth():
     def evaluated(truth):  # every 20 steps, until 200
         return [Steps(20 * (t // 20), 20 * (t // 20 + 1)) if t < 200 else Steps(200, math.inf) for t in truth]
 
-    bounds = log_ratios(evaluated(base), evaluated(own))
+    bounds = log_step_ratios(evaluated(base), evaluated(own))
     truth = np.log(base / own)
     assert ((bounds[:, 0] <= truth) & (truth <= bounds[:, 1])).all()

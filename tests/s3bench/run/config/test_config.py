@@ -11,7 +11,7 @@ from s3bench import catalog
 from s3bench.errors import UserError
 from s3bench.run import build
 from s3bench.run.build import build_parts
-from s3bench.run.config.compose import _compose, run_config
+from s3bench.run.config.compose import run_config
 from s3bench.run.config.grid import run_configs
 from tests.tasks.language import overrides
 
@@ -125,7 +125,7 @@ def test_the_same_cell_asked_for_twice_is_one_run():
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("task=quadrtic", "unknown task 'quadrtic'. Did you mean quadratic\\? There is: .*digits_vit, "),
+        ("task=quadrtic", "unknown task 'quadrtic'. Did you mean quadratic\\? Choose from: .*digits_vit, "),
         ("optimizer=adamv", "unknown optimizer 'adamv'. Did you mean adam"),
         ("experiment=quickstrat", "unknown experiment 'quickstrat'. Did you mean quickstart\\?"),
         ("schedule=cosin", "Did you mean cosine\\?"),
@@ -134,35 +134,42 @@ def test_the_same_cell_asked_for_twice_is_one_run():
         ("optimizer.bta=0.9", "unknown key 'optimizer.bta'. Did you mean optimizer.beta\\?"),
         ("task.build.dimm=3", "Did you mean task.build.dim\\?"),
         ("seed.x=3", "unknown key 'seed.x'"),
-        ("lr_multiplier=abc", "lr_multiplier=abc: it must be like 1.0"),
+        ("lr_multiplier=abc", "lr_multiplier=abc: it must be of the same type as 1.0"),
         ("lr_multiplier=0", "lr_multiplier is 0.0; it must be a number above 0"),
         ("lr_multiplier=inf", "lr_multiplier is inf; it must be a number above 0"),
-        ("seed=-1", "seed is -1; it must be at least 0"),
+        ("seed=-1", "seed is -1; it must be from 0 to"),
         ("seed=1.5", "seed=1.5: .*Integer"),
         ("seed=null", "seed=null"),
         ("horizon=0", "horizon is 0; it must be at least 1"),
         ("measure_every=0", "measure_every is 0"),
+        ("accumulate=0", "accumulate is 0; it must be at least 1"),
+        ("stop_diverged=0", "stop_diverged is 0; it must be at least 1"),
+        ("checkpoint_every=0", "checkpoint_every is 0.0; it must be a number above 0"),
+        ("task.lr=-1", "task.lr is -1.0; it must be a number above 0"),
+        ("workers=-1", "workers is -1; it must be from 0 to 1024"),
+        ("parallel=dpp", "unknown parallel 'dpp'. Did you mean ddp\\? Choose from: ddp, fsdp2"),
+        ("task.targets=x", "task.targets=x: it must be a list, such as"),
         ("clip_norm=-1", "clip_norm is -1.0"),
-        ("decay=matrix", "unknown decay 'matrix'. Did you mean matrices\\? There is: all, matrices"),
-        ("decay=1", "decay=1: it must be like 'all'"),
-        ("optimizer.p=x", "optimizer.p=x: it must be like 3.0"),
-        ("optimizer.nesterov=3", "optimizer.nesterov=3: it must be like True"),
+        ("decay=matrix", "unknown decay 'matrix'. Did you mean matrices\\? Choose from: all, matrices"),
+        ("decay=1", "decay=1: it must be of the same type as 'all'"),
+        ("optimizer.p=x", "optimizer.p=x: it must be of the same type as 3.0"),
+        ("optimizer.nesterov=3", "optimizer.nesterov=3: it must be of the same type as True"),
         ("task.targets=[{metric: loss}]", "it must be {metric, at_most} or {metric, at_least}"),
-        ("task.targets=[{metric: loss, at_most: abc}]", "needs a finite number"),
+        ("task.targets=[{metric: loss, at_most: abc}]", "must be a finite number"),
         ("~optimizer._target_", "optimizer has no _target_"),
-        ("seed", "'seed' is no override"),
-        ("seed=[", "is no override"),
-        ("seed=0,1", "s3bench sweep does that"),
-        ("experiment=quickstart", "s3bench sweep does that"),
-        ("names.task=x", "names.task is not for setting"),
-        ("run_id=x", "run_id is not for setting"),
-        ("code=x", "code is not for setting"),
-        ("launcher.jobs=0", "launcher.jobs is 0; it must be null or a whole number above 0"),
-        ("launcher.jobs=many", "launcher.jobs is 'many'; it must be null or a whole number above 0"),
-        ("launcher.jobs=1.5", "launcher.jobs is 1.5; it must be null or a whole number above 0"),
-        ("launcher.runs_per_gpu=0", "launcher.runs_per_gpu is 0; it must be a whole number above 0"),
-        ("launcher.runs_per_gpu=true", "launcher.runs_per_gpu is True; it must be a whole number above 0"),
-        ("seed=99999999999999999999", "below 2\\*\\*63"),
+        ("seed", "'seed' is not an override"),
+        ("seed=[", "is not an override"),
+        ("seed=0,1", "s3bench sweep trains those"),
+        ("experiment=quickstart", "s3bench sweep trains those"),
+        ("names.task=x", "names.task is set automatically and cannot be overridden"),
+        ("run_id=x", "run_id is set automatically and cannot be overridden"),
+        ("code=x", "code is set automatically and cannot be overridden"),
+        ("launcher.jobs=0", "launcher.jobs is 0; it must be null or a positive integer"),
+        ("launcher.jobs=many", "launcher.jobs is 'many'; it must be null or a positive integer"),
+        ("launcher.jobs=1.5", "launcher.jobs is 1.5; it must be null or a positive integer"),
+        ("launcher.runs_per_gpu=0", "launcher.runs_per_gpu is 0; it must be a positive integer"),
+        ("launcher.runs_per_gpu=true", "launcher.runs_per_gpu is True; it must be a positive integer"),
+        ("seed=99999999999999999999", "it must be from 0 to 9223372036854775807"),
         ("threads=9999999999", "threads is 9999999999; it must be from 1 to 1024"),
         ("~tracker._target_", "tracker has no _target_"),
     ],
@@ -178,13 +185,13 @@ def test_a_mistake_is_one_line_with_what_is_allowed(override, message):
     [
         (["schedule.warmup=-1.0"], "warmup is -1.0; it must be from 0 to 1"),
         (["schedule.final=-1.0"], "final is -1.0; it must be above 0"),
-        (["+optimizer.lr=3"], "optimizer s3: lr is not for the YAML; the run sets it"),
+        (["+optimizer.lr=3"], "optimizer s3: lr is set by the run and cannot be given"),
         (["optimizer=adam", "optimizer.betas=[0.9]"], "optimizer adam: "),
         (["optimizer._target_=torch.nn.Identity", "~optimizer.p"], "not a torch.optim.Optimizer"),
         (["optimizer.p=0.5"], "optimizer s3: p is 0.5; it must be at least 1"),
         (["+optimizer.betta=1"], "unknown argument of optimizer s3 'betta'. Did you mean beta\\?"),
-        (["optimizer._target_=torch.optim.Adan"], "cannot be imported"),
-        (["schedule.warmup=x"], "it must be like 0.02"),
+        (["optimizer._target_=torch.optim.Adan"], "cannot import its _target_ torch.optim.Adan"),
+        (["schedule.warmup=x"], "it must be of the same type as 0.02"),
         (["+task.spikes.windw=3"], "unknown key of task.spikes .windw.. Did you mean window"),
         (["task.spikes={k: x}"], "task.spikes.k is .x.; it must be a number"),
         (["task.spikes.k=-1"], "task.spikes: k -1"),
@@ -222,19 +229,19 @@ def test_what_a_class_passes_on_must_be_an_argument_of_its_base_class():
     [
         (["seed=0,1", "seed=2"], "seed is given twice"),
         (["seed=range(0,0)"], "the grid is empty"),
-        (["seed=interval(0,1)"], "cannot be listed"),
-        (["experiment=quickstart,quickstart"], "one experiment at a time"),
-        (["results_dir=a,b"], "are one run with two different settings"),
-        (["task.spikes.k=4,6"], "are one run with two different settings"),
-        (["launcher=local,local"], "launcher=local,local: launcher is one for the whole sweep"),
-        (["launcher.jobs=1,2"], "launcher.jobs is one for the whole sweep"),
-        (["retries=range(0,2)"], "retries is one for the whole sweep"),
-        (["fail_fast=true,false"], "fail_fast is one for the whole sweep"),
-        (["experiment=tuned", "scale=laptop,gpu"], "scale is one for the whole sweep"),
+        (["seed=interval(0,1)"], "has no list of values; give one: 1,2,3"),
+        (["experiment=quickstart,quickstart"], "only one experiment can be chosen at a time"),
+        (["results_dir=a,b"], "have the same run_id, but differ in settings"),
+        (["task.spikes.k=4,6"], "have the same run_id, but differ in settings"),
+        (["launcher=local,local"], "launcher=local,local: launcher must be the same for the whole sweep"),
+        (["launcher.jobs=1,2"], "launcher.jobs must be the same for the whole sweep"),
+        (["retries=range(0,2)"], "retries must be the same for the whole sweep"),
+        (["fail_fast=true,false"], "fail_fast must be the same for the whole sweep"),
+        (["experiment=tuned", "scale=laptop,gpu"], "scale must be the same for the whole sweep"),
         (["experiment=tuned", "scale=gqu"], "unknown scale 'gqu'. Did you mean gpu\\?"),
-        (["experiment=quickstart", "scale=gpu"], "only an experiment has scales, and quickstart has none"),
-        (["scale=gpu"], "only an experiment has scales, and adhoc has none"),
-        (["+foo=1"], "unknown key 'foo'.* There is: .*horizon"),
+        (["experiment=quickstart", "scale=gpu"], "only an experiment can have scales, and quickstart has none"),
+        (["scale=gpu"], "only an experiment can have scales, and adhoc has none"),
+        (["+foo=1"], "unknown key 'foo'.* Choose from: .*horizon"),
         (["optimizer.bta=0.9,0.95"], "unknown key 'optimizer.bta'. Did you mean optimizer.beta\\?"),
     ],
 )
@@ -256,6 +263,15 @@ def test_configs_of_ones_own_are_found_wherever_the_folder_is(tmp_path, monkeypa
     own.rename(own.with_name("s3.yaml"))
     with pytest.raises(UserError, match="has the name of one of s3bench's own"):
         run_config(["optimizer=s3"])
+
+
+def test_each_folder_has_yamls_of_its_own(tmp_path, monkeypatch):
+    for number in (1, 2):
+        file = tmp_path / str(number) / "configs" / "optimizer" / "mine.yaml"
+        file.parent.mkdir(parents=True)
+        file.write_text(f"# Mine\n_target_: torch.optim.SGD\n_partial_: true\nmomentum: 0.{number}\n")
+        monkeypatch.chdir(tmp_path / str(number))
+        assert run_config(["optimizer=mine"]).optimizer["momentum"] == number / 10
 
 
 AXES = {
@@ -296,7 +312,7 @@ def spanned(axes):
     try:
         configs = run_configs([f"{key}={','.join(values)}" for key, values in axes.items()])
     except UserError as error:
-        return "two settings" if "are one run with two different settings" in str(error) else str(error)
+        return "two settings" if "have the same run_id, but differ in settings" in str(error) else str(error)
     return [(config.run_id, config) for config in configs]
 
 
@@ -331,27 +347,27 @@ def test_a_million_runs_are_counted_before_any_is_composed(monkeypatch):
         raise AssertionError("composed")
 
     experiment = ["experiment=quickstart", "seed=range(0,1000000000000)"]
-    with pytest.raises(UserError, match=r"this grid has 40,000,000,000,000 runs; for more than 20,000, --yes says"):
-        run_configs(experiment, most=20_000)
-    monkeypatch.setattr("s3bench.config._unresolved", refuse)
-    with pytest.raises(UserError, match="this grid has 1,000,000 runs; for more than 20,000, --yes"):
-        run_configs(["seed=range(0,1000)", "lr_multiplier=range(1,11,0.01)"], most=20_000)
+    with pytest.raises(UserError, match=r"this grid has 40,000,000,000,000 runs; to start more than 20,000, add --yes"):
+        run_configs(experiment, max_runs=20_000)
+    monkeypatch.setattr("s3bench.run.config.reuse.unresolved_config", refuse)
+    with pytest.raises(UserError, match="this grid has 1,000,000 runs; to start more than 20,000, add --yes"):
+        run_configs(["seed=range(0,1000)", "lr_multiplier=range(1,11,0.01)"], max_runs=20_000)
     monkeypatch.undo()
-    assert len(run_configs(["seed=range(0,30)", "lr_multiplier=range(1,2,0.1)"], most=300)) == 300
+    assert len(run_configs(["seed=range(0,30)", "lr_multiplier=range(1,2,0.1)"], max_runs=300)) == 300
 
 
 @pytest.mark.parametrize(
     ("grid", "message"),
     [
         ("seed: range(0,0)", "the grid is empty"),
-        ("seed: []", r"seed=\[\]: it must be like 0"),
+        ("seed: []", r"seed=\[\]: it must be of the same type as 0"),
         ("seed:", "experiment=mine: .*hydra.sweeper.params.seed"),
         ("optimzer: s3,adamw", "unknown key 'optimzer'. Did you mean optimizer\\?"),
         ("optimizer: s3,adamv", "unknown optimizer 'adamv'. Did you mean adam"),
         ("task.biuld.dim: 2,3", "unknown key 'task.biuld.dim'. Did you mean task.build\\?"),
-        ("launcher.jobs: 1,2", "launcher.jobs=1,2: launcher.jobs is one for the whole sweep"),
-        ("retries: 0,1", "retries is one for the whole sweep"),
-        ("code: a,b", "code is not for setting"),
+        ("launcher.jobs: 1,2", "launcher.jobs=1,2: launcher.jobs must be the same for the whole sweep"),
+        ("retries: 0,1", "retries must be the same for the whole sweep"),
+        ("code: a,b", "code is set automatically and cannot be overridden"),
     ],
 )
 def test_an_experiment_with_a_grid_that_makes_no_sense_is_one_line(tmp_path, monkeypatch, grid, message):
@@ -359,7 +375,6 @@ def test_an_experiment_with_a_grid_that_makes_no_sense_is_one_line(tmp_path, mon
     text = f"# @package _global_\n# s3bench sweep experiment=mine\nhydra:\n  sweeper:\n    params:\n      {grid}\n"
     (tmp_path / "configs" / "experiment" / "mine.yaml").write_text(text)
     monkeypatch.chdir(tmp_path)
-    _compose.cache_clear()  # of another folder's experiment of that name
     with pytest.raises(UserError, match=message) as caught:
         run_configs(["experiment=mine"])
     assert "\n" not in str(caught.value)
@@ -369,7 +384,7 @@ def test_what_is_nearly_a_key_or_a_value_is_told_the_right_one():
     for override, said in {
         "experimnt=quickstart": "Did you mean experiment",
         "results_dir=": "results_dir is empty",
-        "results_dir=results/é": "stands in quotes: key='\"value\"'",
+        "results_dir=results/é": "must be quoted: key='\"value\"'",
     }.items():
         with pytest.raises(UserError, match=said):
             run_configs([override])

@@ -99,7 +99,7 @@ def test_a_pack_trains_what_is_not_over_through_one_of_hydras_launchers(tmp_path
     folder = tmp_path / "packs"
     runs = [[(config, record.plan(as_dict(config))) for config in part] for part in (configs[:3], configs[3:])]
     cluster._write(folder, runs, {})
-    command = [sys.executable, "-P", "-m", "s3bench.submit", str(folder), "basic"]
+    command = [sys.executable, "-P", "-m", "s3bench.run.sweep.cluster_submit", str(folder), "basic"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         printed = process.stdout.read()
     assert process.returncode == 0, printed
@@ -164,7 +164,7 @@ def test_a_launcher_of_ones_own_builds_on_one_that_is_there(tmp_path, monkeypatc
     ("override", "said"),
     [
         ("launcher.partion=gpu", "Did you mean launcher.partition"),
-        ("launcher.timeout_min=long", "launcher.timeout_min=long: it must be like 240"),
+        ("launcher.timeout_min=long", "launcher.timeout_min=long: it must be of the same type as 240"),
         ("launcher.runs_per_job=0", "launcher.runs_per_job is 0; it must be a whole number above 0"),
     ],
 )
@@ -440,7 +440,7 @@ def test_an_interrupted_sweep_cancels_its_jobs(slurm, tmp_path, number):
     sweep.under_way(2)
     os.killpg(sweep.process.pid, number)
     assert sweep.ended() == 130
-    assert sweep.printed().endswith("s3bench: stopped; the same command goes on with what is missing\n")
+    assert sweep.printed().endswith("s3bench: stopped; run the same command again to resume\n")
     assert not jobs(slurm, "R,PD,CG")
     assert states(tmp_path) == ["missing"] * 4
 
@@ -519,7 +519,7 @@ def test_a_sweep_that_is_ended_ends_its_ray(tmp_path, number):
     code = sweep.ended()
     if number == signal.SIGINT:
         assert code == 130
-        assert sweep.printed().endswith("s3bench: stopped; the same command goes on with what is missing\n")
+        assert sweep.printed().endswith("s3bench: stopped; run the same command again to resume\n")
     until(lambda: not packs_of_ray(tmp_path))
     until(lambda: states(tmp_path) == ["missing"] * 4)  # workers that wait in a step are ended after a while
 

@@ -42,7 +42,7 @@ def test_the_start_of_a_run_is_no_cost_of_its_steps(over, capsys):
     (folder / "log.txt").write_text(" " * (dry_run.BYTES_PER_RUN + 5 * 100 - sized))  # 100 bytes a step
     shown = said(capsys, "horizon=1000", "seed=0,1", "results_dir=r")
     assert "time: about 3 min 25 s with 1 runs at a time, measured in r" in shown  # 2 × (2.5 s + 1,000 × 0.1 s)
-    assert f"disk: about {2 * (dry_run.BYTES_PER_RUN + 1000 * 100) / 1024:.3g} KiB, measured in r" in shown
+    assert f"disk: about {2 * (dry_run.BYTES_PER_RUN + 1000 * 100) / 1000:.1f} kB, measured in r" in shown
 
 
 def test_the_runs_most_like_those_to_come_are_the_measure(over, capsys):

@@ -104,7 +104,7 @@ def test_a_sweep_that_is_interrupted_goes_on_bit_for_bit(tmp_path):
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert "the same command goes on" in said
+    assert "run the same command again to resume" in said
     (here,) = record.folders(tmp_path / "r")
     assert record.state(here) == "missing"
     assert record.checkpoints(here)

@@ -1,0 +1,313 @@
+"""Applies a rule written for one tensor to all parameters, as it is or compiled: the base class of S3 and SignSGD."""
+
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from .fused import Columns, Row, apply_fused, has_compiler
+from .recording import CompilerError
+
+PIECE_CPU = 2**16  # coordinates per call of the plain rule on a CPU: its temporaries fit into the cache
+PIECE_GPU = 2**22  # the same on other devices, where a launch costs more
+FLAGS: dict[str, tuple[bool | None, ...]] = {"foreach": (None, True, False), "fused": (None, True, False)}
+FLAGS |= {"maximize": (True, False), "capturable": (True, False)}
+MIN_COMPILED = 2**20  # coordinates from which compiling pays off: up to seconds once, then steps many times faster
+
+
+class Elementwise(Optimizer):
+    """Applies a rule that treats every coordinate by itself.
+
+    A subclass defines ``check`` and ``rule``. ``rule(group)`` returns:
+
+    - a function ``(grad, *state, **settings) -> update``, where all tensors have one shape; it changes the state in
+      place and depends on nothing but its arguments. Compiled rules are found again by this function, so it must be the
+      same object at each call: define it in a module;
+    - the names of the state tensors, which start at 0;
+    - the settings, which must be hashable.
+
+    Each parameter then moves by ``-lr (update + weight_decay param)``.
+
+    float32 and float64 parameters have a state of their own type. Narrower ones (bfloat16, float16) have a float32
+    state: the rule computes in float32, and the parameter is rounded once per step. After a parameter has changed
+    between float32 and float64, ``step`` raises RuntimeError until ``load_state_dict`` has converted the state.
+
+    There are three implementations, which agree to rounding:
+
+    - ``foreach=False`` runs the rule tensor by tensor. Parameters that share memory need it.
+    - ``foreach=True`` runs it over pieces of at most 65,536 coordinates (4 million on a GPU). Large tensors are cut and
+      small ones gathered, so temporary memory is bounded by the size of a piece. A tensor that is not contiguous is one
+      piece.
+    - ``fused=True`` compiles the rule and calls it once for all tensors of one type (see fused.py). It also accepts
+      GradScaler's grad_scale and found_inf. One compilation serves all shapes, learning rates and weight decays; the
+      rule's own settings are compiled in.
+
+    With both None, groups of over a million coordinates are fused where a compiler is found, and others use foreach.
+
+    ``capturable`` is accepted because torch's optimizers have it: no state counts steps, so every step can be captured
+    in a CUDA graph. A learning rate that changes between replays must then be a tensor on the parameters' device.
+    """
+
+    def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
+        super().__init__(params, defaults)
+        self._step_supports_amp_scaling = bool(defaults["fused"])  # GradScaler then leaves unscaling to step()
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a parameter group; raise ValueError if one of its arguments is outside its range."""
+        group = {**self.defaults, **param_group}
+        for name in ("lr", "weight_decay"):
+            if isinstance(group[name], Tensor) and group[name].numel() != 1:
+                raise ValueError(f"{name} is a tensor of shape {tuple(group[name].shape)}; it must have one element")
+            if not 0 <= group[name] < float("inf"):
+                raise ValueError(f"{name} is {group[name]}; it must be at least 0 and finite")
+        for name, allowed in FLAGS.items():
+            if group[name] not in allowed:
+                raise ValueError(f"{name} is {group[name]!r}; it must be one of {', '.join(map(str, allowed))}")
+        if group["foreach"] and group["fused"]:
+            raise ValueError("foreach and fused are both True; choose one")
+        self.check(group)
+        self.rule(group)  # prepares its settings now, before a user's torch.compile traces step()
+        super().add_param_group(param_group)
+
+    def check(self, group: dict[str, Any]) -> None:
+        """Raise ValueError if an argument of the rule is outside its range."""
+        raise NotImplementedError
+
+    def rule(self, group: dict[str, Any]) -> tuple[Callable[..., Tensor], tuple[str, ...], dict[str, Any]]:
+        """Return the rule of a parameter group, the names of its state tensors, and the rule's settings."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Apply one update; return the closure's loss if a closure is given."""
+        with torch.enable_grad():
+            loss = closure() if closure is not None else None
+        scaler = {name: getattr(self, name, None) for name in ("grad_scale", "found_inf")}  # GradScaler sets them
+        for group in self.param_groups:
+            rule, names, settings = self.rule(group)
+            settings |= _common_settings(group) | scaler
+            columns = self._columns(group["params"], names)
+            settings["rule"] = rule
+            if torch.compiler.is_compiling():  # the user compiles the whole step: torch.compile makes its own pieces
+                _apply_all(zip(*columns, strict=True), settings)
+                continue
+            undecided = group["fused"] is None and group["foreach"] is None
+            if group["fused"] or (undecided and _worth_compiling(columns[0], rule)):
+                rows = _apply_fused(columns, settings, group_id=id(group), required=bool(group["fused"]))
+            else:
+                rows = zip(*columns, strict=True)
+            rows = list(rows)
+            self._refuse_complex(row[0] for row in rows)  # _state_column has checked only rules with a state
+            _apply_all(rows if group["foreach"] is False else _pieces(rows), settings)
+        return loss
+
+    def _columns(self, params: list[Any], names: tuple[str, ...]) -> Columns:
+        """Return the parameters that have a gradient, their gradients and their states; the local parts of DTensors."""
+        pairs = [(param, param.grad) for param in params]
+        params, grads = [x for x, grad in pairs if grad is not None], [grad for _, grad in pairs if grad is not None]
+        if {grad.layout for grad in grads} - {torch.strided}:
+            raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
+        states = [self.state[param] for param in params]
+        columns: Columns = [params, grads, *(self._state_column(name, params, states) for name in names)]
+        if any(hasattr(kind, "to_local") for kind in set(map(type, params))):
+            rows = [_local_row(*row) if hasattr(row[0], "to_local") else row for row in zip(*columns, strict=True)]
+            columns = list(zip(*rows, strict=True))
+        return columns
+
+    def _state_column(self, name: str, params: list[Any], states: list[dict[str, Tensor]]) -> list[Tensor]:
+        """Return one state tensor of each parameter; make missing ones, which start at 0."""
+        try:
+            return [state[name] for state in states]
+        except KeyError:
+            self._refuse_complex(params)
+            for param, state in zip(params, states, strict=True):
+                if name not in state:
+                    dtype = _compute_dtype(param)
+                    state[name] = torch.zeros_like(param, dtype=dtype, memory_format=torch.preserve_format)
+            return [state[name] for state in states]
+
+    def _refuse_complex(self, params: Iterable[Tensor]) -> None:
+        """Raise RuntimeError if a parameter is complex."""
+        if any(map(torch.is_complex, params)):
+            raise RuntimeError(f"{type(self).__name__} does not support complex parameters")
+
+    def state_scale(self, dtype: torch.dtype) -> float:  # noqa: ARG002 (a subclass's may depend on it)
+        """Return the factor by which the rule's state is scaled when it computes in this type, float32 or float64."""
+        return 1.0
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a state as torch does, but keep the float32 state of narrow parameters, which torch would round."""
+        given: dict[str, Any] = {}
+        # Runs after the user's hooks, as it is registered last.
+        before = self.register_load_state_dict_pre_hook(lambda _, found: given.update(found))
+        after = self.register_load_state_dict_post_hook(lambda _: self._convert_state(given), prepend=True)
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            before.remove()
+            after.remove()
+        for group in self.param_groups:
+            self.rule(group)
+
+    def _convert_state(self, state_dict: dict[str, Any]) -> None:
+        """Set the state again where torch has rounded it, and where its scale depends on the type."""
+        ours = (param for group in self.param_groups for param in group["params"])
+        ids = (index for group in state_dict["param_groups"] for index in group["params"])
+        for param, index in zip(ours, ids, strict=True):
+            for name, value in state_dict["state"].get(index, {}).items():
+                if (
+                    isinstance(value, Tensor)
+                    and value.is_floating_point()
+                    and not value.dtype == param.dtype == _compute_dtype(param)
+                ):
+                    scale = self.state_scale(_compute_dtype(param)) / self.state_scale(_compute_dtype(value))
+                    value = value if scale == 1 else value.double() * scale
+                    self.state[param][name] = value.to(param.device, _compute_dtype(param), copy=True)
+
+
+def _local_row(param: Any, grad: Any, *state: Any) -> Row:
+    """Return the local parts of DTensors."""
+    if grad.placements != param.placements:
+        grad = grad.redistribute(placements=param.placements)
+    return tuple(tensor.to_local() for tensor in (param, grad, *state))
+
+
+def check_beta(name: str, beta: float) -> None:
+    """Raise ValueError unless 0 <= beta < 1."""
+    if not 0 <= beta < 1:
+        raise ValueError(f"{name} is {beta}; it must be in [0, 1)")
+
+
+def _compute_dtype(param: Tensor) -> torch.dtype:
+    """Return the type that the rule computes in and that the state has."""
+    return torch.float32 if param.dtype.itemsize < 4 else param.dtype
+
+
+def _common_settings(group: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of _apply that every group has.
+
+    Without weight decay `shrink` is None, and the multiplication is left out of the compiled rule.
+    """
+    lr, decay = (x.reshape(()) if isinstance(x, Tensor) else x for x in (group["lr"], group["weight_decay"]))
+    shrink = 1 - lr * decay if decay else None
+    return {"lr": lr, "shrink": shrink, "maximize": group["maximize"]}
+
+
+def _apply(
+    param: Tensor,
+    grad: Tensor,
+    *state: Tensor,
+    rule: Callable[..., Tensor],
+    lr: float | Tensor,
+    shrink: float | Tensor | None,
+    maximize: bool,
+    grad_scale: Tensor | None = None,
+    found_inf: Tensor | None = None,
+    **settings: Any,
+) -> None:
+    """Update the parameter and its state in place; if found_inf is not 0, everything keeps its value."""
+    kept = (param, *state)
+    new = kept if found_inf is None else tuple(tensor.clone() for tensor in kept)
+    wide = new[0].to(_compute_dtype(param))
+    for tensor in state:
+        if tensor.dtype != wide.dtype:
+            raise RuntimeError(
+                f"the state is {tensor.dtype}, but {wide.dtype} is needed for a parameter that has become "
+                f"{param.dtype}: load the optimizer's state_dict, which converts it"
+            )
+    grad = grad.to(wide.dtype)
+    if grad_scale is not None:
+        grad = grad / grad_scale
+    if maximize:
+        grad = -grad
+    update = rule(grad, *new[1:], **settings)
+    if shrink is not None:
+        wide.mul_(shrink)
+    if isinstance(lr, Tensor):
+        wide.sub_(update * lr)  # `update` stays as it is: it may be the rule's state
+    else:
+        wide.sub_(update, alpha=lr)
+    if found_inf is not None:
+        for old, value in zip(kept, (wide, *new[1:]), strict=True):
+            old.copy_(torch.where(found_inf == 0, value, old))
+    elif wide is not param:
+        param.copy_(wide)
+
+
+def _apply_all(pieces: Iterable[Row], settings: dict[str, Any]) -> None:
+    """Update every piece."""
+    for piece in pieces:
+        _apply(*piece, **settings)
+
+
+def _apply_fused(columns: Columns, settings: dict[str, Any], *, group_id: int, required: bool) -> Iterable[Row]:
+    """Apply the rule to the rows that can be fused and return the others: all rows if compiling fails.
+
+    Raises RuntimeError if compiling fails and fused=True requires it.
+    """
+    try:
+        return apply_fused(_apply, columns, settings, group_id)
+    except CompilerError as error:
+        if required:
+            raise RuntimeError(
+                "fused=True: the update could not be compiled. It needs a C++ compiler on a CPU and Triton on a GPU; "
+                f"foreach=True needs neither ({error})"
+            ) from error
+        warnings.warn(f"compiling failed; updates are slower from now on ({error})", stacklevel=3)
+        _failed_to_compile.add((columns[0][0].device.type, settings["rule"]))
+        return zip(*columns, strict=True)
+
+
+def _pieces(rows: Iterable[Row]) -> Iterator[Row]:
+    """Yield the rows as flat tensors: large ones cut, small ones gathered, as a call costs more than the copies."""
+    gathered: dict[Any, list[Row]] = defaultdict(list)
+    size: dict[Any, int] = defaultdict(int)
+    for row in rows:
+        param, count = row[0], row[0].numel()
+        if not all(tensor.is_contiguous() for tensor in row):
+            yield row
+        elif count >= PIECE_CPU // 4:
+            flat = tuple(tensor.view(-1) for tensor in row)
+            largest = PIECE_CPU if param.device.type == "cpu" else PIECE_GPU
+            if count > largest:
+                yield from zip(*(torch.split(tensor, largest) for tensor in flat), strict=True)
+            else:
+                yield flat
+        elif count > 0:
+            kind = param.device, *(tensor.dtype for tensor in row)  # torch.cat would turn several types into one
+            gathered[kind].append(tuple(tensor if tensor.ndim == 1 else tensor.view(-1) for tensor in row))
+            size[kind] += count
+            if size[kind] > PIECE_CPU * 3 // 4:
+                yield from _gathered(gathered.pop(kind))
+                del size[kind]
+    for small in gathered.values():
+        yield from _gathered(small)
+
+
+def _gathered(rows: list[Row]) -> Iterator[Row]:
+    """Yield the flat rows as one; write its changes back to them when the caller asks for the next piece."""
+    if len(rows) == 1:
+        yield rows[0]
+        return
+    columns = list(zip(*rows, strict=True))
+    joined = [torch.cat(column) for column in columns]
+    yield tuple(joined)
+    sizes = [len(param) for param in columns[0]]
+    for index, (column, one) in enumerate(zip(columns, joined, strict=True)):
+        if index != 1:  # the gradients, which have not changed, are skipped
+            torch._foreach_copy_(column, torch.split(one, sizes))
+
+
+def _worth_compiling(params: Sequence[Tensor], rule: Callable[..., Tensor]) -> bool:
+    """Return whether the parameters are large enough and a compiler for their device seems to exist."""
+    if sum(map(Tensor.numel, params)) < MIN_COMPILED:
+        return False
+    kind = params[0].device.type
+    return (kind, rule) not in _failed_to_compile and has_compiler(kind)
+
+
+_failed_to_compile: set[Any] = set()  # pairs of device type and rule

@@ -1,0 +1,242 @@
+"""Turns a recorded rule into one C++ function over all tensors of a step; compiles it on this machine and caches it."""
+
+import contextlib
+import ctypes
+import functools
+import hashlib
+import math
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+from array import array
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .recording import CompilerError, Recording, operand_text, translate
+
+ONE_THREAD = 2**15  # coordinates up to which one thread is faster than several
+
+OPTIONS = ["-O3", "-w", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"]
+NO_JUMP_THREADING = "-fno-thread-jumps"  # else each side of a choice becomes a path of its own
+
+EXPRESSIONS = {
+    "add": "{} + {}",
+    "sub": "{} - {}",
+    "mul": "{} * {}",
+    "div": "{} / {}",
+    "neg": "-{}",
+    "abs": "std::fabs({})",
+    "sqrt": "std::sqrt({})",
+    "pow": "std::pow({}, {})",
+    "log2": "log_2({})",
+    "exp2": "exp_2({})",
+    "sign": "T({0} > T(0)) - T({0} < T(0))",
+    "clamp": "{0} < {1} ? {1} : {0} > {2} ? {2} : {0}",
+    "clamp_min": "{0} < {1} ? {1} : {0}",
+    "where": "{} ? {} : {}",
+    "eq": "{} == {}",
+    "gt": "{1} < {0}",
+    "lt": "{} < {}",
+}
+TYPES = {torch.float32: "float", torch.float64: "double", torch.bfloat16: "bfloat16", torch.float16: "_Float16"}
+
+# log_2 and exp_2 replace the C library's functions, which cannot be vectorized. Their errors are those of float32:
+# 1e-7 absolute for log_2, 1e-7 relative for exp_2.
+PRELUDE = """#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+static inline double log_2(double x) { return std::log2(x); }
+static inline double exp_2(double x) { return std::exp2(x); }
+
+static inline float log_2(float x) {  // x = m 2^e with m in [1/sqrt(2), sqrt(2)); -127 for 0
+  int32_t bits;
+  std::memcpy(&bits, &x, 4);
+  const int32_t e = (bits - 0x3f3504f3) >> 23;
+  bits -= e * (1 << 23);
+  float m;
+  std::memcpy(&m, &bits, 4);
+  const float t = (m - 1.0f) / (m + 1.0f), s = t * t;  // log2 m = 2/ln(2) artanh t
+  const float rest = s * (0.96179669f + s * (0.57707802f + s * (0.41219858f + s * 0.3205989f)));
+  return x < INFINITY ? x < 0.0f ? NAN : float(e) + t * (2.8853901f + rest) : x;
+}
+
+static inline float exp_2(float x) {  // 0 below 2^-125
+  const float y = x < -125.0f ? -125.0f : x > 128.0f ? 128.0f : x, whole = std::nearbyint(y), f = y - whole;
+  const int32_t bits = (int32_t(whole) + 126) * (1 << 23);
+  float power;
+  std::memcpy(&power, &bits, 4);
+  const float rest = 0.24022651f + f * (0.05550411f + f * (0.009618129f + f * (0.0013333558f + f * 0.0001540353f)));
+  return x < -125.0f ? 0.0f : power * (2.0f + 2.0f * f * (0.69314718f + f * rest));
+}
+
+struct bfloat16 {
+  uint16_t bits;
+  operator float() const {
+    const uint32_t wide = uint32_t(bits) << 16;
+    float x;
+    std::memcpy(&x, &wide, 4);
+    return x;
+  }
+  void operator=(float x) {  // to the nearest, ties to even
+    uint32_t wide;
+    std::memcpy(&wide, &x, 4);
+    bits = x == x ? uint16_t((wide + 0x7fff + ((wide >> 16) & 1)) >> 16) : 0x7fc0;
+  }
+};
+"""
+
+
+def make_kernel(
+    recording: Recording, columns: dict[str, torch.dtype], scalars: Sequence[str]
+) -> Callable[[Sequence[Sequence[Tensor]], dict[str, float | Tensor]], None]:
+    """Compile a recorded rule and return a function that takes rows of flat tensors, as columns, and the scalars.
+
+    Raises CompilerError if the rule cannot be compiled.
+    """
+    step = _build(source(recording, columns, scalars)).step
+    number = "d" if torch.float64 in columns.values() else "f"
+    step.argtypes = [ctypes.c_void_p, *[ctypes.c_int64] * 3, ctypes.c_void_p]
+    step.restype = None
+
+    def run(tensors: Sequence[Sequence[Tensor]], values: dict[str, float | Tensor]) -> None:
+        sizes = list(map(Tensor.numel, tensors[0]))
+        table = array("q", sizes)
+        for column in tensors:
+            table.extend(map(Tensor.data_ptr, column))
+        total = sum(sizes)
+        threads = torch.get_num_threads() if total > ONE_THREAD else 1
+        numbers = array(number, [float(values[name]) for name in scalars])
+        step(table.buffer_info()[0], len(sizes), total, threads, numbers.buffer_info()[0])
+
+    return run
+
+
+def source(recording: Recording, columns: dict[str, torch.dtype], scalars: Sequence[str]) -> str:
+    """Return the C++ of a rule, in which each thread takes its share of the coordinates of all rows.
+
+    The table holds the sizes of the rows, then the addresses of their first tensors, then of their second, and so on.
+    Numbers are volatile so that the compiler does not reverse a comparison: choices then become minima and maxima.
+    """
+    wide = "double" if torch.float64 in columns.values() else "float"
+    numbers: dict[float, str] = {}  # number -> its name in C++
+
+    def number(value: float) -> str:
+        return numbers.setdefault(value, f"c{len(numbers)}")
+
+    loads = [f"const T {name} = of_{name}[i];" for name in columns]
+    rule = [f"const auto {name} = {text};" for name, text in translate(recording, EXPRESSIONS, number)]
+    stores = [f"of_{name}[i] = {operand_text(value, number)};" for name, value in recording.changed().items()]
+    body = "\n        ".join(loads + rule + stores)
+    pointers = "\n      ".join(
+        f"{TYPES[dtype]}* __restrict__ of_{name} = ({TYPES[dtype]}*)row[{index} * rows];"
+        for index, (name, dtype) in enumerate(columns.items(), start=1)
+    )
+    return f"""{PRELUDE}
+typedef {wide} T;
+static const volatile T numbers[] = {{{", ".join(map(_literal, numbers))}}};
+
+extern "C" void step(const int64_t* table, int64_t rows, int64_t total, int64_t threads, const T* scalars) {{
+  {" ".join(f"const T {name} = scalars[{index}];" for index, name in enumerate(scalars))}
+  {" ".join(f"const T {name} = numbers[{index}];" for index, name in enumerate(numbers.values()))}
+#pragma omp parallel for num_threads(threads)
+  for (int64_t thread = 0; thread < threads; thread++) {{
+    int64_t first = total * thread / threads, last = total * (thread + 1) / threads;
+    for (const int64_t* row = table; row < table + rows && last > 0; row++) {{
+      {pointers}
+      const int64_t size = row[0], stop = last < size ? last : size;
+#pragma GCC ivdep
+      for (int64_t i = first; i < stop; i++) {{
+        {body}
+      }}
+      first = first > size ? first - size : 0;
+      last -= size;
+    }}
+  }}
+}}
+"""
+
+
+def _literal(number: float) -> str:
+    """Write a number in C++."""
+    if math.isnan(number):
+        return "T(NAN)"
+    return f"T({number})" if math.isfinite(number) else f"T({'-' if number < 0 else ''}INFINITY)"
+
+
+def is_available() -> bool:
+    """Return whether a C++ compiler is found."""
+    return _compiler() is not None
+
+
+def _compiler() -> list[str] | None:
+    """Return the command in $CXX, or else that of the first known compiler on the PATH; None if there is none."""
+    try:
+        asked = shlex.split(os.environ.get("CXX", ""))
+    except ValueError:  # a quotation mark is missing
+        return None
+    for command in [asked] if asked else [["g++"], ["clang++"], ["c++"]]:
+        if shutil.which(command[0]):
+            return command
+    return None
+
+
+@functools.lru_cache(maxsize=256)
+def _build(text: str) -> ctypes.CDLL:
+    """Return the library built from a source, by this process or an earlier one; raise CompilerError if that fails."""
+    compiler = _compiler()
+    if compiler is None:
+        raise CompilerError("no C++ compiler is found: CXX must name one, or g++, clang++ or c++ must be on the PATH")
+    command = [*compiler, *OPTIONS, *_vector_options()]
+    name = f"{hashlib.sha256(repr((command, text)).encode()).hexdigest()[:32]}.so"
+    kept = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or "~/.cache/torch_extensions", "optimizers", name).expanduser()
+    with contextlib.suppress(OSError):  # it does not exist or cannot be loaded
+        return ctypes.CDLL(str(kept))
+    try:
+        with tempfile.TemporaryDirectory() as own:
+            built = Path(own, name)
+            _compile(command, text, built)
+            with contextlib.suppress(OSError):  # the folder cannot be written, or not loaded from
+                _keep(built, kept)
+                return ctypes.CDLL(str(kept))
+            return ctypes.CDLL(str(built))
+    except OSError as error:
+        raise CompilerError(f"the library that {command[0]} made cannot be loaded: {error}") from error
+
+
+def _keep(built: Path, kept: Path) -> None:
+    """Copy a file to a place where other processes may be doing the same."""
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=kept.parent) as own:
+        Path(shutil.copy(built, own)).replace(kept)
+
+
+def _compile(command: list[str], text: str, target: Path) -> None:
+    """Run the compiler; leave out options that it may lack: not all have OpenMP, and only GCC has -fno-thread-jumps."""
+    command = [*command, "-shared", "-fPIC", "-x", "c++", "-", "-o", str(target)]
+    try:
+        for options in (["-fopenmp", NO_JUMP_THREADING], ["-fopenmp"], [NO_JUMP_THREADING], []):
+            done = subprocess.run([*command, *options], input=text, capture_output=True, text=True, check=False)
+            if done.returncode == 0:
+                return
+    except OSError as error:
+        raise CompilerError(f"{command[0]}: {error.strerror}") from error
+    reason = (done.stderr.splitlines() or [f"exit code {done.returncode}"])[0]
+    raise CompilerError(f"{command[0]} failed: {reason}")
+
+
+def _vector_options() -> list[str]:
+    """Return options for vector instructions, by name instead of "native": different hosts may share the cache."""
+    found = torch.backends.cpu.get_cpu_capability()
+    if platform.machine() not in ("x86_64", "AMD64") or not found.startswith("AVX"):
+        return []
+    options = ["-mavx2", "-mfma", "-mf16c"]
+    if not found.startswith("AVX512"):
+        return [*options, "-mtune=haswell"]  # 5% faster, on a Zen 3 too
+    return [*options, *(f"-mavx512{part}" for part in ("f", "bw", "dq", "vl")), "-mtune=skylake-avx512"]

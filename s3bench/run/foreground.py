@@ -1,0 +1,63 @@
+"""Trains one run in the foreground, as `s3bench run` does: prints its progress and turns its end into an exit code."""
+
+import os
+from pathlib import Path
+
+from s3bench import record
+from s3bench.console import silence_stdout
+from s3bench.errors import UserError
+from s3bench.record import lease
+from s3bench.run.config.compose import run_config
+from s3bench.run.config.schema import RunConfig
+from s3bench.run.distributed import of_torchrun
+from s3bench.run.one_run import run
+from s3bench.run.signals import Stop, Stopped
+
+
+def run_in_foreground(overrides: list[str]) -> int:
+    """Train the run that the overrides ask for. Raises UserError.
+
+    Returns:
+        The exit code: 0 done, 1 the run failed, 128 + the number of the signal that stopped it. If torchrun started
+        several processes, this one exits here instead.
+    """
+    stop = Stop()
+    stop.listen()
+    config, processes = run_config(overrides), of_torchrun()
+    folder = record.folder_of(vars(config))
+    try:
+        state = _train(config, folder, stop)
+        code = 1 if state == record.FAILED else 0
+        line = f"{record.outcome(folder)}; the record is {folder}"
+    except Stopped as stopped:
+        code = 128 + stopped.number
+        line = f"stopped by {stopped} at step {record.steps_so_far(folder)}; run the same command again to resume"
+    if processes.rank == 0:
+        _print_if_possible(line)
+    if processes.size > 1:
+        os._exit(code)  # gloo's threads at times abort a process that Python takes down in its own order
+    return code
+
+
+def _train(config: RunConfig, folder: Path, stop: Stop) -> str:
+    """Train a run and return its state; take it over from a process that has died.
+
+    Raises UserError if another process is training the run, and Stopped.
+    """
+    try:
+        return run(config, _print_if_possible, stop)
+    except record.Busy:
+        place = record.lease_place(folder)
+        _print_if_possible(f"{folder} is locked by {lease.owner(place)}; checking whether it is still alive")
+    try:
+        return run(config, _print_if_possible, stop, lease.wait_for_death(place))
+    except record.Busy as error:
+        raise UserError(f"another process is training the run {folder}") from error
+
+
+def _print_if_possible(line: str) -> None:
+    """Print a line. If nobody reads any more, or the disk is full, the run continues without output."""
+    try:
+        print(line, flush=True)
+    except OSError:
+        silence_stdout()

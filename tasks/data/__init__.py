@@ -1,0 +1,1 @@
+"""Reads, encodes and batches the data of the tasks."""

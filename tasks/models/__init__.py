@@ -1,0 +1,1 @@
+"""Defines the neural networks that the tasks train."""
