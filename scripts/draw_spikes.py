@@ -1,6 +1,7 @@
-"""Draws the pictures of docs/spikes.md: what a spike is, and what is one and what is not.
+"""Draws the pictures of docs/spikes.md: the parts of a spike, and what is a spike and what is not.
 
-python -m scripts.draw_spikes    from the repository's root; raises if the detector does not find what a picture says
+Run `python -m scripts.draw_spikes` from the repository's root. It raises an AssertionError if the detector does not
+find what a picture says.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 
 from s3bench.report.figures.style import COLOURS, STYLE, WARNING, save_as
 from s3bench.spikes import Spike, baselines, find_spikes
+from scripts.detector_bed.falling import falling
 
 FOLDER = Path(__file__).parents[1] / "docs" / "pictures"
 STEPS = 2000
@@ -23,18 +25,17 @@ Array = npt.NDArray[np.float64]
 
 
 def fall(random: np.random.Generator, noise: float = 0.06) -> Array:
-    """A loss that falls as a power of the step, with noise."""
-    loss: Array = 1 + 4 * (np.arange(STEPS) + 10.0) ** -0.4 + noise * random.standard_normal(STEPS)
-    return loss
+    """Draw a loss without spikes."""
+    return falling(STEPS, noise=noise, drop=4, power=0.4, seed=random)
 
 
 def decay(steps: int) -> Array:
-    """From 1 to 5%."""
+    """Return an exponential decay from 1 to 5%."""
     return np.asarray(np.exp(-3 * np.arange(steps) / steps))
 
 
 def curves() -> dict[str, tuple[Array, list[str]]]:
-    """The title of each panel, its loss, and the kinds of spikes in it."""
+    """Return each panel's loss and the kinds of spikes in it, by the panel's title."""
     random = np.random.default_rng(3)
     drawn: dict[str, tuple[Array, list[str]]] = {}
 
@@ -77,7 +78,7 @@ def curves() -> dict[str, tuple[Array, list[str]]]:
 
 
 def draw(axes: Axes, loss: Array, spikes: Sequence[Spike]) -> tuple[Array, Array]:
-    """The loss, its level, what a loss must exceed, and the spikes' spans; returns level and threshold."""
+    """Draw the loss, its level, what a loss must exceed, and the spikes' spans; return level and threshold."""
     level, threshold = baselines(loss)
     for spike in spikes:
         axes.axvspan(spike.onset, spike.end, color=WARNING, alpha=0.15, lw=0)
@@ -88,26 +89,26 @@ def draw(axes: Axes, loss: Array, spikes: Sequence[Spike]) -> tuple[Array, Array
 
 
 def kinds() -> Figure:
-    """What is a spike, above, and what is none, below."""
+    """Draw curves with a spike, above, and curves without, below."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.0, 6.4))
-        places = figure.subplots(4, 3, sharex=True).ravel()
-        for axes, (title, (loss, expected)) in zip(places, curves().items(), strict=True):
+        panels = figure.subplots(4, 3, sharex=True).ravel()
+        for axes, (title, (loss, expected)) in zip(panels, curves().items(), strict=True):
             spikes = find_spikes(loss)
             if [spike.kind for spike in spikes] != expected:
-                raise AssertionError(f"{title}: {expected} expected, found {spikes}")
+                raise AssertionError(f"{title}: expected {expected}, found {spikes}")
             draw(axes, loss, spikes)
             axes.set_ylim(loss.min() - 0.1, loss.max() + 0.4)
             axes.set_title(title if expected else f"no spike: {title}", loc="left")
-        for axes in places[-3:]:
+        for axes in panels[-3:]:
             axes.set_xlabel("step")
-        for axes in places[::3]:
+        for axes in panels[::3]:
             axes.set_ylabel("loss")
     return figure
 
 
 def definition() -> Figure:
-    """One spike with its parts."""
+    """Draw one spike with its parts."""
     loss = fall(np.random.default_rng(0))
     loss[1000:1120] += 1.2 * np.concatenate([np.linspace(0.5, 1, 6), decay(114)])
     (spike,) = find_spikes(loss)

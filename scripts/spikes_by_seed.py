@@ -1,6 +1,6 @@
-"""Spikes of every run of an experiment's committed tables, as the table that docs/tasks.md shows.
+"""Prints the spikes of every run in an experiment's committed tables, as the table that docs/tasks.md shows.
 
-python -m scripts.spikes_by_seed spikes_language    after make reference EXPERIMENT=spikes_language
+Run `python -m scripts.spikes_by_seed spikes_language` after `make reference EXPERIMENT=spikes_language`.
 """
 
 import argparse
@@ -9,11 +9,14 @@ from pathlib import Path
 import pandas as pd
 
 REFERENCE = Path(__file__).parents[1] / "results" / "reference"
-WARMED_UP = 0.04  # of the horizon: twice the schedules' warm-up
+WARMED_UP = 0.04  # in parts of the horizon: twice the schedules' warm-up
 
 
 def table(experiment: str) -> str:
-    """One row for each optimizer and learning rate of its one task, the largest rate first; heights in nats."""
+    """Return one row for each optimizer and learning rate of the experiment's one task, the largest rate first.
+
+    Heights are in nats.
+    """
     tables = REFERENCE / experiment / "tables"
     runs, spikes = (pd.read_csv(tables / f"{name}.csv") for name in ("runs", "spikes"))
     lines = [

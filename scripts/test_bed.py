@@ -1,8 +1,9 @@
-"""Every definition of a spike on the labelled test bed: a table in Markdown. From the repository's root:
+"""Scores every definition of a spike on the labelled test bed, as a table in Markdown. From the repository's root:
 
 python -m scripts.test_bed                          the held-out curves
-python -m scripts.test_bed --mixture development    those that the detector is developed on; more in development_2
-python -m scripts.test_bed --shapes                 and the recall for each shape of event
+python -m scripts.test_bed --mixture development    curves that the detector is developed on
+python -m scripts.test_bed --mixture development_2  more of them
+python -m scripts.test_bed --shapes                 also the recall for each shape of event
 """
 
 import argparse
@@ -19,26 +20,28 @@ from scripts.detector_bed.bed import MIXTURES, Detector, draw, evaluate
 
 
 def ours(loss: npt.NDArray[np.float64]) -> list[tuple[int, int]]:
-    """Our detector with its default parameters."""
+    """Return the events that our detector finds with its default parameters."""
     return [(spike.onset, spike.end) for spike in find_spikes(loss)]
 
 
 def theirs(definition: Definition) -> Detector:
-    """A published definition, its flagged steps made events."""
+    """Return a detector that groups the steps flagged by a published definition into events."""
     return lambda loss: events(definition.flags(loss))
 
 
 def markdown(head: list[str], rows: list[list[str]]) -> str:
-    """A table whose first column is text and whose others are numbers."""
+    """Return a table whose first column is text and whose other columns are numbers."""
     lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--curves", type=int, default=1000, help="seeds 0, 1, ...; 1000 if not given")
-    parser.add_argument("--mixture", choices=MIXTURES, default="held_out", help="what the curves are drawn from")
-    parser.add_argument("--shapes", action="store_true", help="the recall for each shape of event, too")
+    parser.add_argument("--curves", type=int, default=1000, help="how many, with seeds 0, 1, ... (default: 1000)")
+    parser.add_argument(
+        "--mixture", choices=MIXTURES, default="held_out", help="what the curves are drawn from (default: held_out)"
+    )
+    parser.add_argument("--shapes", action="store_true", help="also print the recall for each shape of event")
     asked = parser.parse_args()
     curves = [draw(seed, asked.mixture) for seed in range(asked.curves)]
     detectors: dict[str, Callable[..., list[tuple[int, int]]]] = {"s3bench": ours}

@@ -1,5 +1,8 @@
 """Reads the scalars of TensorBoard event files."""
 
+# By hand, for tensorboard's EventAccumulator says nothing of a file cut short, silently drops what follows a damaged
+# record, keeps the orphaned steps of scalars stored as tensors, and takes 8 times as long (measured with 2.21).
+
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -7,13 +10,21 @@ from typing import Any
 
 from s3bench.errors import UserError, one_line
 
+LENGTH_BYTES, CHECKSUM_BYTES = 8, 4  # of a TFRecord: length, its checksum, data, their checksum
+
 
 def read_scalars(files: Sequence[Path]) -> tuple[list[dict[str, Any]], list[str]]:
-    """A row {"step": step, tag: value} for each scalar, in the order of the files, and notes on them.
+    """Read the scalars of event files, in the order of the files.
 
     Where a writer started again at a step (purge_step), what was logged from that step on before is dropped, as
-    TensorBoard does. The file of a run that is under way may end within a record: a note says so. Raises UserError
-    for a damaged file, and where tensorboard is missing.
+    TensorBoard does. The file of a run that is under way may end within a record; a note says so. Checksums are not
+    verified.
+
+    Returns:
+        A row {"step": step, tag: value} for each scalar, and notes on the files.
+
+    Raises:
+        UserError: a file is damaged, or tensorboard is missing.
     """
     try:
         from google.protobuf.message import DecodeError
@@ -28,7 +39,7 @@ def read_scalars(files: Sequence[Path]) -> tuple[list[dict[str, Any]], list[str]
             try:
                 event = Event.FromString(record)
             except DecodeError as error:
-                raise UserError(f"{file} is no whole TensorBoard event file ({one_line(error)})") from error
+                raise UserError(f"{file} is not an intact TensorBoard event file ({one_line(error)})") from error
             if event.session_log.status == SessionLog.START:
                 rows = [row for row in rows if row["step"] < event.step]
             for value in event.summary.value:
@@ -42,16 +53,17 @@ def read_scalars(files: Sequence[Path]) -> tuple[list[dict[str, Any]], list[str]
 
 
 def _records(file: Path, notes: list[str]) -> Iterator[bytes]:
-    """The records of a TFRecord file, each: length (8 bytes), its checksum (4), data, its checksum (4)."""
+    """Yield the data of each record of a TFRecord file; add a note where the file ends within a record."""
     data = file.read_bytes()
+    before, after = LENGTH_BYTES + CHECKSUM_BYTES, CHECKSUM_BYTES
     start = 0
     while start < len(data):
-        length = struct.unpack_from("<Q", data, start)[0] if start + 12 <= len(data) else len(data)
-        end = start + 12 + length + 4
+        length = struct.unpack_from("<Q", data, start)[0] if start + before <= len(data) else len(data)
+        end = start + before + length + after
         if end > len(data):
             if start == 0:
-                raise UserError(f"{file} is no TensorBoard event file")
+                raise UserError(f"{file} is not a TensorBoard event file")
             notes.append(f"{file} ends within a record: the run is under way or was killed")
             return
-        yield data[start + 12 : start + 12 + length]
+        yield data[start + before : start + before + length]
         start = end

@@ -1,4 +1,4 @@
-"""Reads the history of a wandb run from its .wandb file, by `wandb leet inspect`, wandb's own public reader."""
+"""Reads the history of a wandb run from its .wandb file, with `wandb leet inspect`, wandb's own public reader."""
 
 import json
 import os
@@ -14,18 +14,23 @@ from typing import Any
 
 from s3bench.errors import UserError
 
-HEADER_BYTES = 7  # of the file, and of each chunk of a record: its checksum (4), length (2) and place in the record (1)
-LAST_CHUNKS = (1, 4)  # places: a whole record, its last chunk; 2 and 3 are the chunks before
-BLOCK_BYTES = 32_768  # wandb writes whole blocks, or, when it waits or ends, up to the end of a record
+HEADER_BYTES = 7  # of the file, and of each chunk: its checksum (4), length (2) and position in the record (1)
+LAST_CHUNKS = (1, 4)  # positions: a whole record, its last chunk; 2 and 3 are the chunks before
+BLOCK_BYTES = 32_768  # wandb writes whole blocks or, when it waits or ends, up to the end of a record
 INSPECT = (sys.executable, "-P", "-m", "wandb", "leet", "inspect", "--json")  # -P: not ./wandb
 TYPE_WITHIN = 60  # characters: a line begins {"num":12,"type":"history"
 
 
 def read_history(file: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """The rows of wandb.log, oldest first, and notes on them; nan and inf are "NaN", "Infinity" and "-Infinity".
+    """Read the rows of wandb.log, oldest first; nan and inf are "NaN", "Infinity" and "-Infinity".
 
-    The file of a run that is under way or was killed ends early, at a whole block or record; a note says so. Raises
-    UserError for a file that is damaged or cut short elsewhere, and where wandb is older than its reader.
+    The file of a run that is under way or was killed ends early, at a whole block or record; a note says so.
+
+    Returns:
+        The rows, and notes on the file.
+
+    Raises:
+        UserError: the file is damaged or cut short elsewhere, or wandb is older than its reader.
     """
     _check_version()
     rows, has_end = [], False
@@ -43,7 +48,7 @@ def read_history(file: Path) -> tuple[list[dict[str, Any]], list[str]]:
         said.seek(0)
         complaint = " ".join(said.read().decode(errors="replace").split())
     if reader.returncode or "corrupt" in complaint:
-        raise UserError(f"{file} is no whole .wandb file ({complaint or f'exit code {reader.returncode}'})")
+        raise UserError(f"{file} is not an intact .wandb file ({complaint or f'exit code {reader.returncode}'})")
     if "incomplete" in complaint and file.stat().st_size % BLOCK_BYTES:
         raise UserError(f"{file} is cut short: it ends within a record")
     if has_end:
@@ -52,9 +57,10 @@ def read_history(file: Path) -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def end_whole(file: Path) -> bool:
-    """Cut a killed run's file behind its last whole record, for `wandb sync` stops at half a one; whether it has any.
+    """Cut a killed run's file off after its last whole record, and return whether it has any.
 
-    The format is that of LevelDB's logs (github.com/google/leveldb/blob/main/doc/log_format.md) after a header.
+    `wandb sync` stops at half a record. The format is that of LevelDB's logs
+    (github.com/google/leveldb/blob/main/doc/log_format.md) after a header.
     """
     data = file.read_bytes() if file.exists() else b""
     end = _end_of_records(data)
@@ -65,7 +71,10 @@ def end_whole(file: Path) -> bool:
 
 @contextmanager
 def _read_as(file: Path) -> Iterator[Path]:
-    """The file, or where it ends at a whole block within a record, a copy without that: wandb may call it corrupt."""
+    """Yield the file to read: the given one or, where it ends at a whole block within a record, a copy cut before it.
+
+    wandb may call such a file corrupt.
+    """
     data = b"" if file.stat().st_size % BLOCK_BYTES else file.read_bytes()
     end = _end_of_records(data)
     if not HEADER_BYTES < end < len(data):
@@ -78,16 +87,16 @@ def _read_as(file: Path) -> Iterator[Path]:
 
 
 def _end_of_records(data: bytes) -> int:
-    """Where the last whole record ends; HEADER_BYTES if there is none."""
+    """Return where the last whole record ends; HEADER_BYTES if there is none."""
     at = end = HEADER_BYTES
     while at + HEADER_BYTES <= len(data):
         left = BLOCK_BYTES - at % BLOCK_BYTES
         if left < HEADER_BYTES:  # too little for a chunk: filled with zeros
             at += left
             continue
-        length, place = struct.unpack_from("<HB", data, at + 4)
+        length, position = struct.unpack_from("<HB", data, at + 4)
         at += HEADER_BYTES + length
-        if place in LAST_CHUNKS and at <= len(data):
+        if position in LAST_CHUNKS and at <= len(data):
             end = at
     return end
 
@@ -95,4 +104,6 @@ def _end_of_records(data: bytes) -> int:
 def _check_version() -> None:
     version = metadata.version("wandb")
     if tuple(int(part) for part in version.split(".")[:2]) < (0, 31):
-        raise UserError(f"a .wandb file needs wandb 0.31, here is {version}: pip install 'wandb>=0.31'")
+        raise UserError(
+            f"a .wandb file needs wandb 0.31 or later, but {version} is installed: pip install 'wandb>=0.31'"
+        )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from s3bench.errors import UserError
 
 if TYPE_CHECKING:
-    from s3bench.curve_files.reader import Curve
+    from s3bench.curve_files.reader import LoggedCurve
     from s3bench.spikes import Spike
     from s3bench.spikes.detector import DetectorParameters
 
@@ -71,7 +71,7 @@ def check_figure_file(option: str, file: Path) -> None:
         raise UserError(f"{option} {file}: there is no folder {file.parent}")
 
 
-def _find(curve: "Curve", parameters: "DetectorParameters") -> "list[Spike]":
+def _find(curve: "LoggedCurve", parameters: "DetectorParameters") -> "list[Spike]":
     """Return the curve's spikes with indices into its losses; raise UserError for a parameter out of its range."""
     from s3bench.spikes import find_spikes
 
@@ -87,7 +87,7 @@ def _as_json(spikes: "Sequence[Spike]") -> str:
     return json.dumps([{key: finite_or_none(value) for key, value in vars(spike).items()} for spike in spikes])
 
 
-def _as_table(curve: "Curve", spikes: "Sequence[Spike]") -> str:
+def _as_table(curve: "LoggedCurve", spikes: "Sequence[Spike]") -> str:
     """Return the number of spikes and their rate, and a line for each."""
     unit = "steps" if curve.is_consecutive() else "values"
     rate = 1e4 * len(spikes) / len(curve.loss)
@@ -104,7 +104,7 @@ def _as_table(curve: "Curve", spikes: "Sequence[Spike]") -> str:
 
 
 def _draw(
-    file: Path, curve: "Curve", found: "Sequence[Spike]", parameters: "DetectorParameters", *, title: str
+    file: Path, curve: "LoggedCurve", found: "Sequence[Spike]", parameters: "DetectorParameters", *, title: str
 ) -> None:
     """Draw the curve with its level, its threshold and the spikes found, whose steps are indices into the losses."""
     from s3bench.report.analysis import loss_curve

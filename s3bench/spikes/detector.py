@@ -78,8 +78,8 @@ def baselines(loss: npt.ArrayLike, **parameters: Unpack[DetectorParameters]) -> 
         **parameters: as in SpikeMonitor.
 
     Returns:
-        Two arrays of shape (steps,): the level, and how far above it a loss is above. Both are NaN in the first steps,
-        and frozen while a spike lasts.
+        The level and the threshold, each of shape (steps,). A loss is above if it exceeds their sum. Both are NaN in
+        the first steps, and frozen while a spike lasts.
 
     Raises:
         ValueError: a parameter is out of its range.
@@ -168,7 +168,7 @@ class SpikeMonitor:
 
     @property
     def threshold(self) -> float:
-        """How far above the level the next loss is above: max(kσ, δ), at most the ceiling; NaN in the first steps."""
+        """By how much a loss must exceed the level, max(kσ, δ) but at most the ceiling; NaN in the first steps."""
         return self._event.threshold if self._event else self._baseline.threshold
 
     def add(self, loss: float) -> Spike | None:

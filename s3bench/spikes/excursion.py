@@ -57,8 +57,8 @@ class Excursion:
         onset: the first step.
         level: the level that the loss has left.
         sigma: the standard deviation of the noise about it.
-        threshold: how far above the level a loss is above.
-        proof: how far above the level the loss must go for the excursion to be a spike.
+        threshold: a loss is above if it exceeds the level by more than this.
+        proof: the excursion is a spike if an excess is larger than this, or the sum of n excesses in a row over √n is.
         window: steps from which σ is estimated; an excursion this long is a spike however low it is.
         patience: steps for which the loss stays at another level before this is its new baseline.
     """

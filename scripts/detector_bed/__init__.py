@@ -1,1 +1,1 @@
-"""A labelled test bed for spike detectors."""
+"""A labelled test bed for spike detectors: loss curves whose events are known, and how a detector does on them."""

@@ -313,9 +313,9 @@ def test_any_curve_can_be_drawn(s3bench, tmp_path, losses):
     [
         ("", "is empty"),
         ("loss\n", "has no rows"),
-        ("loss\n1.0\nabc\n", "row 2: 'abc' is no number"),
+        ("loss\n1.0\nabc\n", "row 2: 'abc' is not a number"),
         ("\0\1\2", "column"),
-        ("3.0\n2.0\n", "its first line names no columns"),
+        ("3.0\n2.0\n", "its first line must name the columns"),
     ],
 )
 def test_a_file_that_is_no_curve_is_one_line(s3bench, tmp_path, text, said):

@@ -1,5 +1,6 @@
-"""Anyone's curve: every format gives the numbers that were logged, and what is no curve gives one line."""
+"""Reading curves: every format gives the numbers that were logged, and anything else gives one line."""
 
+import doctest
 import json
 import math
 import os
@@ -12,7 +13,7 @@ import wandb
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from s3bench.curve_files import wandb_file
+from s3bench.curve_files import reader, wandb_file
 from s3bench.curve_files.reader import read_curve
 from s3bench.errors import UserError
 from s3bench.report.analysis import loss_curve
@@ -28,13 +29,13 @@ def write(file, text):
 
 
 def same(curve, losses, steps=None):
-    """The curve has these losses, at these steps or counted from 0."""
+    """Assert that the curve has these losses, at these steps or counted from 0."""
     np.testing.assert_array_equal(curve.loss, losses)
     np.testing.assert_array_equal(curve.steps, range(len(losses)) if steps is None else steps)
 
 
 def wandb_run(folder, log, mode="offline"):
-    """A real offline run; log(run) logs. Returns its folder."""
+    """Make a real offline run, which log(run) logs to, and return its folder."""
     options = wandb.Settings(silent=True, console="off", disable_git=True)
     run = wandb.init(mode=mode, project="x", dir=folder, settings=options)
     log(run)
@@ -45,7 +46,7 @@ def wandb_run(folder, log, mode="offline"):
 
 @pytest.fixture(scope="module")
 def offline_run(tmp_path_factory):
-    """Six losses every ten steps, validation losses between them."""
+    """Log six losses, one every ten steps, and validation losses between them."""
 
     def log(run):
         for index, loss in enumerate(LOSSES):
@@ -57,7 +58,7 @@ def offline_run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def events(tmp_path_factory):
-    """The same curve as TensorBoard has it."""
+    """Log the same curve to TensorBoard."""
     from torch.utils.tensorboard import SummaryWriter
 
     folder = tmp_path_factory.mktemp("events")
@@ -77,8 +78,8 @@ def events(tmp_path_factory):
     st.integers(-5, 10**9),
     st.sampled_from(["csv", "parquet", "jsonl"]),
 )
-def test_every_table_gives_back_the_very_numbers(tmp_path_factory, losses, first, suffix):
-    assume(not np.isnan(losses).all())  # Parquet has no other word for an empty column
+def test_every_table_gives_back_exactly_the_numbers(tmp_path_factory, losses, first, suffix):
+    assume(not np.isnan(losses).all())  # Parquet cannot tell this from an empty column
     file = tmp_path_factory.mktemp("t") / f"curve.{suffix}"
     steps = [first + 3 * index for index in range(len(losses))]
     if suffix == "jsonl":
@@ -118,20 +119,26 @@ def test_a_damaged_wandb_file_is_refused(offline_run, tmp_path):
     whole = next(offline_run.glob("*.wandb")).read_bytes()
     flipped = bytearray(whole)
     flipped[len(whole) // 2] ^= 0xFF
-    begin = 7  # of a record: a sum of 4 bytes, its length in 2, its kind in 1; where one ends, the file may end, too
+    begin = 7  # of a record: a checksum (4 bytes), its length (2), its kind (1); a file may end where a record ends
     while begin < len(whole) // 2:
         begin += 7 + int.from_bytes(whole[begin + 4 : begin + 6], "little")
     cases = [("cut short", whole[: begin + 20]), ("cut short", whole[:3]), ("is empty", b"")]
-    for said, content in [*cases, (r"no whole \.wandb file", flipped), (r"no whole \.wandb file", b"step,loss\n0,1\n")]:
+    for said, content in [
+        *cases,
+        (r"not an intact \.wandb file", flipped),
+        (r"not an intact \.wandb file", b"step,loss\n0,1\n"),
+    ]:
         file = tmp_path / "run-x.wandb"
         file.write_bytes(content)
         with pytest.raises(UserError, match=said):
             read_curve(file)
 
 
-def test_a_reader_that_is_missing_or_old_is_one_line(offline_run, events, monkeypatch):
+def test_a_missing_or_outdated_reader_is_one_line(offline_run, events, monkeypatch):
     monkeypatch.setattr(wandb_file.metadata, "version", lambda _: "0.19.1")
-    with pytest.raises(UserError, match=r"needs wandb 0\.31, here is 0\.19\.1: pip install 'wandb>=0\.31'"):
+    with pytest.raises(
+        UserError, match=r"needs wandb 0\.31 or later, but 0\.19\.1 is installed: pip install 'wandb>=0\.31'"
+    ):
         read_curve(offline_run)
     monkeypatch.setitem(sys.modules, "tensorboard.compat.proto.event_pb2", None)
     with pytest.raises(UserError, match=r"need tensorboard: pip install 's3bench\[tensorboard\]'"):
@@ -140,7 +147,7 @@ def test_a_reader_that_is_missing_or_old_is_one_line(offline_run, events, monkey
 
 def test_tensorboard_events_give_back_what_was_logged(events):
     (file,) = events.glob("*tfevents*")
-    logged = np.float32(LOSSES)  # which is what TensorBoard stores
+    logged = np.float32(LOSSES)  # TensorBoard stores float32
     for path in (events, file):
         curve = read_curve(path)
         same(curve, logged, range(0, 60, 10))
@@ -150,13 +157,14 @@ def test_tensorboard_events_give_back_what_was_logged(events):
         read_curve(events, column="weights")
 
 
-def test_a_tensorboard_run_that_started_again_has_each_step_once(tmp_path):
+@pytest.mark.parametrize("new_style", [False, True])
+def test_a_tensorboard_run_that_started_again_has_each_step_once(tmp_path, new_style):
     from torch.utils.tensorboard import SummaryWriter
 
     for index, (steps, purge) in enumerate([(range(10), None), (range(6, 12), 6)]):
         with SummaryWriter(tmp_path, purge_step=purge, filename_suffix=f".{index}") as writer:
             for step in steps:
-                writer.add_scalar("loss", 100 * index + step, step)
+                writer.add_scalar("loss", 100 * index + step, step, new_style=new_style)
     same(read_curve(tmp_path), [*range(6), *range(106, 112)])
 
 
@@ -169,11 +177,11 @@ def test_tensorboard_files_under_way_and_damaged(events, tmp_path):
     assert "under way or was killed" in curve.notes[0]
     for content in (b"step,loss\n0,1\n", b"short", whole[:24] + bytes(len(whole))):
         file.write_bytes(content)
-        with pytest.raises(UserError, match=r"is no (whole )?TensorBoard event file|has no rows"):
+        with pytest.raises(UserError, match=r"is not an? (intact )?TensorBoard event file|has no rows"):
             read_curve(file)
 
 
-def test_a_history_export_of_wandbs_page_is_read_by_run(tmp_path):
+def test_an_export_of_wandbs_page_is_read_by_run(tmp_path):
     header = '"Step","calm-sun-1 - train/loss","calm-sun-1 - train/loss__MIN","calm-sun-1 - train/loss__MAX"'
     one = write(tmp_path / "one.csv", f'{header}\n"0","3.5","3.5","3.5"\n"50","NaN","NaN","NaN"\n"100","2","2","2"\n')
     same(read_curve(one), [3.5, math.nan, 2], [0, 50, 100])
@@ -185,11 +193,11 @@ def test_a_history_export_of_wandbs_page_is_read_by_run(tmp_path):
     same(read_curve(two, column="a - loss"), [1, 2, 3, 4], [0, 1, 3, 4])
     same(read_curve(two, column="b - loss"), [5, 6, 7], [1, 2, 4])
     for column in (None, "loss"):
-        with pytest.raises(UserError, match="--column takes one of: a - loss, b - loss"):
+        with pytest.raises(UserError, match="choose one with --column: a - loss, b - loss"):
             read_curve(two, column=column)
 
 
-def test_a_parquet_history_with_its_own_rows_for_validation(tmp_path):
+def test_a_parquet_history_with_separate_rows_for_validation(tmp_path):
     history = pd.DataFrame(
         {
             "_step": [0, 1, 2, 3, 4],
@@ -229,14 +237,14 @@ def test_the_loss_is_found_by_its_name(tmp_path, columns, found):
     [
         (
             "step,train_loss,training_loss",
-            "several columns may be the loss; --column takes one of: train_loss, training",
+            "several columns may be the loss; choose one with --column: train_loss, training",
         ),
-        ("step,nll_loss,aux_loss", "--column takes one of: nll_loss, aux_loss"),
-        ("step,val_loss,lr", "no column is named like a training loss; --column takes one of: step, val_loss, lr"),
+        ("step,nll_loss,aux_loss", "choose one with --column: nll_loss, aux_loss"),
+        ("step,val_loss,lr", "no column is named like a training loss; choose one with --column: step, val_loss, lr"),
         ("loss,loss ,lr", "has two columns named 'loss'"),
     ],
 )
-def test_a_loss_that_is_not_clear_is_asked_for(tmp_path, columns, said):
+def test_an_ambiguous_loss_has_to_be_named(tmp_path, columns, said):
     with pytest.raises(UserError, match=said):
         read_curve(write(tmp_path / "curve.csv", f"{columns}\n1,2,3\n2,3,4\n"))
 
@@ -253,11 +261,11 @@ def test_the_steps_are_found_by_name_or_rows_are_counted(tmp_path, name):
         read_curve(file, step="stepp")
 
 
-def test_found_steps_are_those_that_every_loss_has(tmp_path):
+def test_the_steps_found_are_those_that_every_loss_has(tmp_path):
     rows = [{"loss": 3, "_step": 0}, {"val": 1, "step": 7, "_step": 1}, {"loss": 2, "_step": 2, "step": 9}]
     file = write(tmp_path / "rows.jsonl", "\n".join(map(json.dumps, rows)))
     same(read_curve(file), [3, 2], [0, 2])
-    with pytest.raises(UserError, match="row 1: there is no step"):
+    with pytest.raises(UserError, match="row 1: the step is missing"):
         read_curve(file, step="step")
 
 
@@ -266,9 +274,13 @@ def test_found_steps_are_those_that_every_loss_has(tmp_path):
     [
         ("step,loss\n0,3\n1,\n2,1\n", [3, math.nan, 1], "the row has nothing but its step"),
         ("step,loss,lr\n0,3,1\n1,2,1\n2,,1\n3,,1\n", [3, 2, math.nan, math.nan], "pandas writes NaN as an empty cell"),
-        ("step,loss,lr\n0,3,1\n1,nan,1\n2,-inf,1\n3,Infinity,1\n", [3, math.nan, -math.inf, math.inf], "said outright"),
-        ("step,loss,val\n0,3,\n1,,9\n2,NaN,\n", [3, math.nan], "a row of a validation is none of the loss"),
-        ("step,loss,lr,val\n0,3,1,8\n1,2,1,\n2,,,7\n", [3, 2], "nor where validations also share rows with a loss"),
+        ("step,loss,lr\n0,3,1\n1,nan,1\n2,-inf,1\n3,Infinity,1\n", [3, math.nan, -math.inf, math.inf], "written out"),
+        ("step,loss,val\n0,3,\n1,,9\n2,NaN,\n", [3, math.nan], "a validation's row is not a row of the loss"),
+        (
+            "step,loss,lr,val\n0,3,1,8\n1,2,1,\n2,,,7\n",
+            [3, 2],
+            "nor where validations also share rows with a loss",
+        ),
         ("step,loss,lr\n0,3,1\n1,,1\n2,2,1\n3,,1\n4,1,1\n5,,1\n", [3, 2, 1], "a loss of every second row"),
         ("loss\n3\nNA\nnull\n1\n", [3, math.nan, math.nan, 1], "other spellings of an empty cell"),
     ],
@@ -288,34 +300,34 @@ def test_rows_of_json_without_the_key_are_other_rows(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("a.csv", "step,loss\n0,1\n1,high\n", r"row 2: 'high' is no number \(column 'loss'\)"),
-        ("a.csv", "step,loss\n0,1\n1,True\n", "row 2: 'True' is no number"),
-        ("a.csv", "step,loss\n0,1\n2,1\n1,1\n", r"row 3: step 1 comes after 2 \(--step names another"),
-        ("a.csv", "step,loss\n0,1\n5,1\n5,1\n", "rows 2 and 3: step 5 is there twice"),
-        ("a.csv", "step,loss\n0,1\n1.5,1\n", "row 2: step 1.5 is no whole number"),
-        ("a.csv", "step,loss\n0,1\n1e300,1\n", "row 2: step 1e[+]300 is no whole number"),
-        ("a.csv", "step,loss\n0,1\n,1\n", "row 2: there is no step"),
-        ("a.csv", "step,loss\n0,1\nx,1\n", r"row 2: 'x' is no number \(column 'step'\)"),
+        ("a.csv", "step,loss\n0,1\n1,high\n", r"row 2: 'high' is not a number \(column 'loss'\)"),
+        ("a.csv", "step,loss\n0,1\n1,True\n", "row 2: 'True' is not a number"),
+        ("a.csv", "step,loss\n0,1\n2,1\n1,1\n", r"row 3: step 1 comes after 2 \(--step NAME takes another"),
+        ("a.csv", "step,loss\n0,1\n5,1\n5,1\n", "rows 2 and 3: step 5 appears twice"),
+        ("a.csv", "step,loss\n0,1\n1.5,1\n", "row 2: step 1.5 is not a whole number"),
+        ("a.csv", "step,loss\n0,1\n1e300,1\n", "row 2: step 1e[+]300 is not a whole number"),
+        ("a.csv", "step,loss\n0,1\n,1\n", "row 2: the step is missing"),
+        ("a.csv", "step,loss\n0,1\nx,1\n", r"row 2: 'x' is not a number \(column 'step'\)"),
         ("a.csv", "step,loss,loss\n0,1,2\n1,1,2\n", "has two columns named 'loss'"),
         ("a.csv", 'step,loss, "loss" \n0,1,2\n1,1,2\n', "has two columns named 'loss'"),
-        ("a.csv", "step,loss\n0,1\n1,2,3\n", "is no CSV file that can be read"),
-        ("a.csv", "step,loss\n0,1\n", "has one row with a loss; a curve needs two at least"),
+        ("a.csv", "step,loss\n0,1\n1,2,3\n", "cannot be read as CSV"),
+        ("a.csv", "step,loss\n0,1\n", "has one row with a loss; a curve needs at least two"),
         ("a.csv", "step,loss\n0,\n1,\n", "column 'loss' is empty"),
         ("a.csv", "step,loss\n", "has no rows"),
         ("a.csv", "", "is empty"),
-        ("a.parquet", "step,loss\n0,1\n", "is no Parquet file that can be read"),
+        ("a.parquet", "step,loss\n0,1\n", "cannot be read as Parquet"),
         ("a.parquet", "", "is empty"),
-        ("a.jsonl", '{"loss": 1}\n{"loss": \n', "line 2 is no JSON"),
-        ("a.jsonl", '{"loss": 1}\n3\n', "a line is no object"),
-        ("a.jsonl", '{"loss": 1}\n{"loss": {"a": 1}}\n', "row 2: .* is no number"),
-        ("a.jsonl", '{"loss": 1}\n{"loss": true}\n', "row 2: 'True' is no number"),
-        ("a.jsonl", '{"loss": 1}\n' + "[" * 100_000 + "\n", "line 2 is no JSON"),
+        ("a.jsonl", '{"loss": 1}\n{"loss": \n', "line 2 is not JSON"),
+        ("a.jsonl", '{"loss": 1}\n3\n', "each line must be an object"),
+        ("a.jsonl", '{"loss": 1}\n{"loss": {"a": 1}}\n', "row 2: .* is not a number"),
+        ("a.jsonl", '{"loss": 1}\n{"loss": true}\n', "row 2: 'True' is not a number"),
+        ("a.jsonl", '{"loss": 1}\n' + "[" * 100_000 + "\n", "line 2 is not JSON"),
         ("a.jsonl", "\n", "has no rows"),
-        ("a.txt", "loss\n1\n", r"its suffix '.txt' is none of CSV \(.csv\)"),
-        ("a", "loss\n1\n", "its suffix '' is none of"),
+        ("a.txt", "loss\n1\n", r"suffix '.txt' is not supported; choose from: CSV \(.csv\)"),
+        ("a", "loss\n1\n", "suffix '' is not supported"),
     ],
 )
-def test_what_is_no_curve_is_refused_with_its_place(tmp_path, name, text, said):
+def test_anything_but_a_curve_is_refused_with_its_row_or_column(tmp_path, name, text, said):
     with pytest.raises(UserError, match=said) as error:
         read_curve(write(tmp_path / name, text))
     assert "\n" not in str(error.value)
@@ -328,12 +340,12 @@ def test_a_file_may_be_named_by_text_and_in_capitals(tmp_path):
     same(read_curve(tmp_path / "a.Parquet"), [1, 2])
 
 
-def test_blank_lines_of_a_csv_are_said_and_counted(tmp_path):
+def test_blank_lines_of_a_csv_are_noted_and_counted(tmp_path):
     text = '\nstep,loss,note\n0,3,\n\n \t\n10,nan,\n20,,"a\n\nb"\n30,1,\n\n\n'
     curve = read_curve(write(tmp_path / "a.csv", text))
     same(curve, [3, math.nan, 1], [0, 10, 30])
     assert curve.notes == ("blank lines, left out: 2", "rows without a loss, left out: 1 of 4")
-    with pytest.raises(UserError, match="row 4: 'high' is no number"):
+    with pytest.raises(UserError, match="row 4: 'high' is not a number"):
         read_curve(write(tmp_path / "b.csv", text.replace("nan", "high")))
     one = read_curve(write(tmp_path / "c.csv", 'loss\n1\n\n""\n2\n\n'))  # pandas writes a NaN so
     same(one, [1, math.nan, 2])
@@ -345,26 +357,26 @@ def test_a_truncated_parquet_file_is_refused(tmp_path):
     whole = (tmp_path / "whole.parquet").read_bytes()
     for size in (4, len(whole) // 2, len(whole) - 1):
         (tmp_path / "cut.parquet").write_bytes(whole[:size])
-        with pytest.raises(UserError, match="is no Parquet file"):
+        with pytest.raises(UserError, match="cannot be read as Parquet"):
             read_curve(tmp_path / "cut.parquet")
 
 
-def test_a_parquet_column_of_another_kind_is_no_loss(tmp_path):
+def test_a_parquet_column_of_another_type_is_refused(tmp_path):
     file = tmp_path / "a.parquet"
     times = pd.to_datetime(["2026-01-01", "2026-01-02"])
     for cells in (times, times - times[0], [True, False], [[1], [2]], [b"1", b"2"], pd.Categorical(["a", "b"])):
         pd.DataFrame({"loss": cells}).to_parquet(file)
-        with pytest.raises(UserError, match=r"row 1: .* is no number \(column 'loss'\)"):
+        with pytest.raises(UserError, match=r"row 1: .* is not a number \(column 'loss'\)"):
             read_curve(file)
     pd.DataFrame({"loss": pd.Categorical(["1.5", "nan"])}).to_parquet(file)
     same(read_curve(file), [1.5, math.nan])
 
 
-def test_a_folder_is_a_run_or_says_where_one_is(tmp_path, events):
-    with pytest.raises(UserError, match=r"is a folder without a \.wandb or events\.out\.tfevents\.\* file$"):
+def test_a_folder_without_a_run_names_folders_that_have_one(tmp_path, events):
+    with pytest.raises(UserError, match=r"does not contain a \.wandb or events\.out\.tfevents\.\* file$"):
         read_curve(tmp_path)
     (tmp_path / "run").symlink_to(events)
-    with pytest.raises(UserError, match=r"there is in: .*run"):
+    with pytest.raises(UserError, match=r"these folders do: .*run"):
         read_curve(tmp_path)
     for name in ("run-a.wandb", "run-b.wandb"):
         write(tmp_path / name, "x")
@@ -401,7 +413,7 @@ def test_spikes_are_given_in_the_files_steps(tmp_path):
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
 @pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
 @pytest.mark.parametrize("losses", [(-1e308, 1e308), (-1e308, -1e308), (5e-324, 1.7e308), (5e-324, 5e-324), (1, 1e308)])
-def test_losses_at_the_ends_of_what_a_float_holds_are_drawn(losses):
+def test_the_largest_and_smallest_floats_are_drawn(losses):
     loss = np.array(losses * 30)
     curve = loss_curve.Curve(np.arange(60), loss, loss, peaks=[(1, losses[1])])
     figure = plots.spike_curve(curve, loss, [(1, 2)], title="", ylabel="")
@@ -409,6 +421,10 @@ def test_losses_at_the_ends_of_what_a_float_holds_are_drawn(losses):
     (axes,) = figure.axes
     low, top = axes.get_ylim()
     assert low < top
+
+
+def test_the_example_in_the_docstring_holds():
+    assert doctest.testmod(reader) == doctest.TestResults(failed=0, attempted=3)
 
 
 @pytest.mark.slow

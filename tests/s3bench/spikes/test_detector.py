@@ -1,5 +1,6 @@
 """The detector: curves whose spikes are known."""
 
+import doctest
 import math
 import subprocess
 import sys
@@ -10,13 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s3bench.run.divergence import has_diverged
-from s3bench.spikes import Spike, SpikeMonitor, baselines, find_spikes
-
-
-def falling(steps=1000, noise=0.03, seed=0):
-    """A power law with noise: no spike."""
-    rng = np.random.default_rng(seed)
-    return 1 + 3 * (np.arange(steps) + 10.0) ** -0.3 + noise * rng.standard_normal(steps)
+from s3bench.spikes import Spike, SpikeMonitor, baselines, detector, excursion, find_spikes
+from scripts.detector_bed.falling import falling
 
 
 def test_a_spike_in_a_steep_fall_is_seen():
@@ -26,11 +22,11 @@ def test_a_spike_in_a_steep_fall_is_seen():
 
 
 def test_a_clean_curve_has_no_spike():
-    assert sum(len(find_spikes(falling(seed=seed))) for seed in range(20)) == 0
+    assert sum(len(find_spikes(falling(1000, seed=seed))) for seed in range(20)) == 0
 
 
-def test_one_excursion_is_one_spike_with_its_places_and_height():
-    loss = falling()
+def test_one_excursion_is_one_spike_with_its_steps_and_height():
+    loss = falling(1000)
     loss[600:620] += 1.5 * np.linspace(1, 0.4, 20)
     loss[603] += 1
     (spike,) = find_spikes(loss)
@@ -39,7 +35,7 @@ def test_one_excursion_is_one_spike_with_its_places_and_height():
 
 
 def test_a_few_steps_are_a_blip_and_close_onsets_are_one():
-    loss = falling()
+    loss = falling(1000)
     loss[300] += 1
     loss[500] += 1
     loss[503] += 1
@@ -62,11 +58,11 @@ def test_a_rise_that_stays_is_a_level_shift_and_the_next_spike_is_seen():
 
 
 def test_non_finite_losses_are_a_spike_and_not_skipped():
-    loss = falling()
+    loss = falling(1000)
     loss[700:] = np.nan
     (spike,) = find_spikes(loss)
     assert spike == Spike(700, 700, 1000, math.inf, "diverged", sigmas=math.inf, area=0.0)
-    loss = falling()
+    loss = falling(1000)
     loss[500] = np.inf
     (spike,) = find_spikes(loss)
     assert (spike.onset, spike.end, spike.height, spike.kind) == (500, 501, math.inf, "blip")
@@ -78,7 +74,7 @@ def test_non_finite_losses_are_a_spike_and_not_skipped():
 
 
 def test_a_curve_that_ends_above_its_start_within_a_spike_diverged():
-    loss = falling()
+    loss = falling(1000)
     loss[900:] = 8
     assert [spike.kind for spike in find_spikes(loss)] == ["diverged"]
     loss[900:] = 2.2  # below the first loss of 2.5, but not back
@@ -86,7 +82,7 @@ def test_a_curve_that_ends_above_its_start_within_a_spike_diverged():
 
 
 def test_a_spike_is_seen_whatever_the_unit():
-    loss = falling()
+    loss = falling(1000)
     loss[400:410] += 1
     (spike,) = find_spikes(loss)
     (scaled,) = find_spikes(loss * 1000, delta=100.0)
@@ -97,7 +93,7 @@ def test_a_spike_is_seen_whatever_the_unit():
 def test_short_and_empty_curves():
     assert find_spikes([]) == []
     assert find_spikes([1.0]) == []
-    assert find_spikes([1.0, 50.0, 1.0]) == []  # no verdict without a baseline
+    assert find_spikes([1.0, 50.0, 1.0]) == []  # there is no verdict without a baseline
 
 
 @pytest.mark.parametrize("parameters", [{"k": 0}, {"delta": -1}, {"window": 4}, {"settle": 0}, {"patience": 1}])
@@ -139,7 +135,7 @@ def test_online_gives_the_same_as_offline(loss):
     st.sampled_from([0.5, 2.0, math.inf]),
     st.lists(st.integers(1, 2500)),
 )
-def test_online_gives_the_same_as_offline_for_long_curves_however_they_are_cut(seed, correlation, noise, ceiling, cuts):
+def test_online_gives_the_same_as_offline_however_a_long_curve_is_cut(seed, correlation, noise, ceiling, cuts):
     rng = np.random.default_rng(seed)
     loss = falling(3000, noise=0.02, seed=seed)
     loss[1:] += noise * np.sqrt(1 - correlation) * np.convolve(rng.standard_t(3, 3000), [1, correlation], "same")[1:]
@@ -157,16 +153,16 @@ def test_online_gives_the_same_as_offline_for_long_curves_however_they_are_cut(s
 
 
 def online(loss, **parameters):
-    """What a monitor finds step by step."""
+    """Return what a monitor finds step by step."""
     monitor = SpikeMonitor(**parameters)
     found = [spike for value in loss if (spike := monitor.add(value)) is not None]
     last = monitor.unfinished()
     return found + [last] * (last is not None)
 
 
-def test_a_monitor_knows_of_the_spike_under_way():
+def test_a_monitor_knows_the_spike_in_progress():
     monitor = SpikeMonitor()
-    monitor.extend(falling())
+    monitor.extend(falling(1000))
     assert (monitor.onset, monitor.unfinished()) == (None, None)
     monitor.extend(np.full(10, 9.0))
     assert monitor.onset == 1000
@@ -183,14 +179,14 @@ def test_a_monitor_knows_of_the_spike_under_way():
     ],
     ids=["line", "constant", "alternating", "steps"],
 )
-def test_a_loss_without_noise_has_only_the_spike_that_it_has(loss):
+def test_a_loss_without_noise_has_no_spike_but_the_added_one(loss):
     assert find_spikes(loss) == []
     loss[400:405] += 20
     (spike,) = find_spikes(loss)
     assert (spike.onset, spike.end, spike.kind) == (400, 405, "recovered")
 
 
-def test_what_spikes_all_the_time_is_noise_but_for_the_ceiling():
+def test_constant_spiking_counts_as_noise_unless_a_ceiling_is_set():
     rng = np.random.default_rng(0)
     loss = falling(2000)
     high = np.flatnonzero(rng.random(2000) < 0.3)
@@ -206,7 +202,7 @@ def test_what_spikes_all_the_time_is_noise_but_for_the_ceiling():
 
 
 def test_a_spikes_width_area_and_sigmas():
-    loss = falling()
+    loss = falling(1000)
     level, sigma = np.median(loss[575:600]), 0.03
     loss[600:620] = level + 1.5
     (spike,) = find_spikes(loss)
@@ -227,7 +223,7 @@ def test_a_slow_rise_is_one_spike(rise):
     assert [spike.kind for spike in find_spikes(loss)] == ["recovered", "level_shift"]
 
 
-def test_a_loss_that_diverges_and_creeps_on_upwards_is_one_spike():
+def test_a_loss_that_diverges_and_keeps_creeping_up_is_one_spike():
     rng = np.random.default_rng(0)
     loss = falling(8000)
     since = np.arange(6000)
@@ -235,7 +231,7 @@ def test_a_loss_that_diverges_and_creeps_on_upwards_is_one_spike():
     assert [spike.onset for spike in find_spikes(loss)] == [2000]
 
 
-def test_losses_rounded_to_more_than_their_noise_are_no_spikes():
+def test_losses_rounded_more_coarsely_than_their_noise_are_not_spikes():
     rng = np.random.default_rng(0)
     exact = 20 + np.linspace(0.5, 0, 5000) + 0.02 * rng.standard_normal(5000)
     loss = np.round(8 * exact) / 8  # as a bfloat16 of this size
@@ -254,7 +250,7 @@ def test_a_level_that_wanders_far_has_few_slow_rises():
     assert found <= 2
 
 
-def test_drops_growing_correlated_and_heavy_tailed_noise_are_at_most_one_spike_in_40_000_steps():
+def test_difficult_noise_and_drops_give_at_most_one_spike_in_40_000_steps():
     steps = np.arange(10_000)
     curve = 2 + 3 * (steps + 10.0) ** -0.3 + np.where(steps < 3000, 0.5, np.where(steps < 6000, 0.2, 0))
     found = 0
@@ -278,7 +274,7 @@ def test_a_finished_spike_does_not_depend_on_what_comes_later(loss, cut):
 
 
 def test_divergence_of_a_whole_run():
-    assert not has_diverged(falling())
+    assert not has_diverged(falling(1000))
     assert not has_diverged([])
     assert has_diverged([2.0, 1.0, math.nan])
     assert has_diverged([2.0] + [3.0] * 50)
@@ -291,7 +287,7 @@ def test_divergence_of_a_whole_run():
 
 
 def test_a_high_last_step_is_a_blip_and_a_nan_diverged():
-    loss = falling()
+    loss = falling(1000)
     loss[-1] += 9
     assert [(spike.onset, spike.end, spike.kind) for spike in find_spikes(loss)] == [(999, 1000, "blip")]
     loss[-1] = math.nan
@@ -301,3 +297,14 @@ def test_a_high_last_step_is_a_blip_and_a_nan_diverged():
 def test_the_detector_needs_numpy_alone():
     code = "import sys, s3bench.spikes; sys.exit(bool({'torch', 'pandas', 'scipy', 'hydra'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("module", [detector, excursion], ids=lambda module: module.__name__)
+def test_the_examples_in_the_docstrings_hold(module):
+    found = doctest.testmod(module)
+    assert found.attempted
+    assert not found.failed
+
+
+def test_a_spike_can_be_built_by_its_five_positions():
+    assert Spike(3, 4, 6, 1.0, "blip") == Spike(onset=3, peak=4, end=6, height=1.0, kind="blip")

@@ -1,4 +1,4 @@
-"""The labelled test bed itself: its truth keeps its rule, and the evaluation counts right."""
+"""The labelled test bed: the events follow its rule, and the evaluation counts correctly."""
 
 import subprocess
 import sys
@@ -14,8 +14,8 @@ from scripts.detector_bed.bed import (
     MIN_SIGMAS,
     MIXTURES,
     ROUNDING,
-    Curve,
     Event,
+    LabelledCurve,
     draw,
     evaluate,
     match,
@@ -35,25 +35,29 @@ def truth(curve):
     return [(event.onset, event.end) for event in curve.events]
 
 
+def recovered(onset, end, shape="sharp", rise=1):
+    return Event(onset=onset, end=end, kind="recovered", height=1.0, shape=shape, rise=rise)
+
+
 def flat(steps, *events, doubtful=()):
     mask = np.zeros(steps, dtype=bool)
     mask[list(doubtful)] = True
     one = np.ones(steps)
-    return Curve(loss=one, events=list(events), family="flat", sigma=0.01 * one, level=one, doubtful=mask)
+    return LabelledCurve(loss=one, events=list(events), family="flat", sigma=0.01 * one, level=one, doubtful=mask)
 
 
 def excursions(curve):
-    """How far the noise goes, in loss and in local standard deviations, outside of events."""
+    """Return how far the noise goes outside of events, in loss and in local standard deviations."""
     noise = curve.loss[curve.clean] - curve.level[curve.clean]
     return noise, noise / curve.sigma[curve.clean]
 
 
 def rounding(loss):
-    """At most so much the log is off."""
+    """Return the largest rounding error of a log."""
     return ROUNDING * loss
 
 
-def test_a_seed_is_one_curve_and_another_in_another_mixture():
+def test_a_seed_gives_one_curve_per_mixture():
     for mixture in MIXTURES:
         for seed in range(5):
             once, again = draw(seed, mixture), draw(seed, mixture)
@@ -79,7 +83,7 @@ def test_events_are_in_order_and_the_rest_is_finite(mixture):
 
 
 @every_mixture
-def test_every_event_keeps_the_rule_in_the_loss_itself(mixture):
+def test_every_event_follows_the_rule_in_the_loss_itself(mixture):
     for curve in CURVES[mixture]:
         _, sigmas = excursions(curve)
         off = rounding(curve.loss[curve.clean]) / curve.sigma[curve.clean]
@@ -95,7 +99,7 @@ def test_every_event_keeps_the_rule_in_the_loss_itself(mixture):
 
 
 @every_mixture
-def test_nothing_else_keeps_it_but_doubtful_steps(mixture):
+def test_outside_of_events_only_doubtful_steps_meet_the_rule(mixture):
     doubtful = clean = 0
     for curve in CURVES[mixture]:
         noise, sigmas = excursions(curve)
@@ -110,7 +114,7 @@ def test_nothing_else_keeps_it_but_doubtful_steps(mixture):
 @pytest.mark.parametrize(
     ("mixture", "most_sigmas", "most", "part"), [("development_2", 2, 0.08, 0), ("held_out", 3, 0.1, 0.02)]
 )
-def test_what_is_no_spike_rises_little(mixture, most_sigmas, most, part):
+def test_nuisances_rise_little(mixture, most_sigmas, most, part):
     some = 0.0
     for curve in CURVES[mixture]:
         if not curve.events:
@@ -122,7 +126,7 @@ def test_what_is_no_spike_rises_little(mixture, most_sigmas, most, part):
 
 
 @every_mixture
-def test_the_mixture_has_all_that_it_should(mixture):
+def test_a_mixture_draws_all_its_shapes_and_noises(mixture):
     curves = [draw(seed, mixture) for seed in range(400)]
     events = [event for curve in curves for event in curve.events]
     shares = MIXTURES[mixture][0].SHAPES
@@ -135,9 +139,9 @@ def test_the_mixture_has_all_that_it_should(mixture):
 
 
 @pytest.mark.parametrize("mixture", ["development_2", "held_out"])
-def test_half_of_the_logs_are_rounded(mixture):
+def test_half_of_the_curves_are_rounded(mixture):
     def is_rounded(loss):
-        bits = loss.astype(np.float32).view(np.uint32)  # the last 13 are not those of a float16 or a bfloat16
+        bits = loss.astype(np.float32).view(np.uint32)  # a float16 and a bfloat16 leave the last 13 empty
         digits = np.array([float(f"{one:.5g}") for one in loss])
         return (loss == np.round(loss, 4)).all() or (loss == digits).all() or ((bits & 0x1FFF) == 0).all()
 
@@ -158,7 +162,7 @@ def test_the_noise_has_the_robust_deviation_that_is_stated(mixture):
 
 
 @every_mixture
-def test_who_knows_the_truth_is_perfect_and_who_sees_nothing_finds_nothing(mixture):
+def test_a_perfect_detector_scores_1_and_a_blind_one_0(mixture):
     curves = CURVES[mixture]
     answers = {id(curve.loss): truth(curve) for curve in curves}
     perfect = evaluate(lambda loss: answers[id(loss)], curves)
@@ -169,7 +173,7 @@ def test_who_knows_the_truth_is_perfect_and_who_sees_nothing_finds_nothing(mixtu
 
 
 def test_evaluation_by_hand():
-    curve = flat(1010, Event(100, 110, "recovered", 1.0, "sharp"), Event(500, 700, "recovered", 1.0, "ramp", rise=150))
+    curve = flat(1010, recovered(100, 110), recovered(500, 700, shape="ramp", rise=150))
     found = [(96, 99), (104, 108), (430, 560), (800, 801), (900, 905)]
     matched, false = match(found, curve)  # (96, 99) and (104, 108) are as close: the first; (430, 560) is 70 early
     assert matched == {0: 0, 1: 2}
@@ -184,17 +188,17 @@ def test_evaluation_by_hand():
 
 
 def test_an_onset_too_far_off_is_a_miss_and_a_false_event():
-    curve = flat(1000, Event(100, 110, "recovered", 1.0, "sharp"))
+    curve = flat(1000, recovered(100, 110))
     assert match([(94, 108)], curve) == ({}, [0])
     assert match([(106, 108)], curve) == ({}, [0])
 
 
-def test_what_begins_on_a_doubtful_step_is_neither_right_nor_wrong():
-    curve = flat(1000, Event(100, 110, "recovered", 1.0, "sharp"), doubtful=[400])
+def test_a_found_event_on_a_doubtful_step_is_neither_right_nor_wrong():
+    curve = flat(1000, recovered(100, 110), doubtful=[400])
     assert match([(100, 110), (400, 401), (600, 601)], curve) == ({0: 0}, [2])
 
 
-def test_the_table_for_the_docs_is_one_command():
+def test_one_command_prints_the_table_of_the_docs():
     command = [sys.executable, "-m", "scripts.test_bed", "--curves", "4", "--shapes"]
     lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
     assert lines[0].startswith("4 held-out curves, ")
@@ -210,7 +214,7 @@ def test_the_table_for_the_docs_is_one_command():
 
 
 @pytest.mark.slow
-def test_the_tables_in_the_docs_are_those_of_the_test_bed():
+def test_the_docs_show_the_table_of_the_test_bed():
     command = [sys.executable, "-m", "scripts.test_bed"]
     printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     table = "\n".join(line for line in printed.splitlines() if line.startswith("|"))

@@ -1,4 +1,4 @@
-"""The published definitions: cases worked by hand, and each rule against a slow loop that follows its text."""
+"""The published definitions: cases computed by hand, and each rule against a slow loop that follows its text."""
 
 import math
 import statistics
@@ -16,13 +16,9 @@ from s3bench.spikes import published_rules as rules
 from s3bench.spikes.published import DEFINITIONS, OF_RECORDS, SPAM, counts, no_counts, pool, scores
 from s3bench.spikes.published_rules import events, spam_scores
 from s3bench.spikes.rolling import trailing_mean_and_sd
+from scripts.detector_bed.falling import falling
 
 NAN, INF = math.nan, math.inf
-
-
-def falling(steps=3000, noise=0.03, seed=0):
-    rng = np.random.default_rng(seed)
-    return 1 + 3 * (np.arange(steps) + 10.0) ** -0.3 + noise * rng.standard_normal(steps)
 
 
 def flat(steps=3000):
@@ -31,9 +27,6 @@ def flat(steps=3000):
 
 def flagged(definition, values):
     return np.flatnonzero(definition(values)).tolist()
-
-
-# ------------------------------------------------ the rules as loops, word by word
 
 
 def sd(window, ddof):
@@ -113,9 +106,9 @@ def slow_llm_foundry(x):
 
 
 def curve(seed, kind):
-    """300 to 1600 steps with spikes, a plateau, and what is not finite."""
+    """Draw 300 to 1600 steps with spikes, a plateau, and values that are not finite."""
     rng = np.random.default_rng(seed)
-    x = falling(int(rng.integers(300, 1600)), rng.uniform(0, 0.05), seed)
+    x = falling(int(rng.integers(300, 1600)), noise=rng.uniform(0, 0.05), seed=seed)
     for _ in range(4):
         onset, length = int(rng.integers(len(x))), int(rng.integers(1, 40))
         x[onset : onset + length] += rng.exponential(2.0)
@@ -135,8 +128,8 @@ def test_a_definition_is_the_loop_that_its_source_describes(name, kind):
         assert getattr(rules, name)(x).tolist() == globals()[f"slow_{name}"](x.tolist()), seed
 
 
-def around(kind, seed):
-    """Curves on which the fast ways round what cannot be flagged have much to look at."""
+def with_many_candidates(kind, seed):
+    """Draw a curve on which the fast code, which skips what cannot be flagged, has many candidates."""
     rng = np.random.default_rng(seed)
     steps = int(rng.choice([9, 10, 11, 12, 30, 199, 200, 201, 249, 250, 251, 300, 700]))
     x = {
@@ -154,14 +147,11 @@ def around(kind, seed):
 
 @pytest.mark.parametrize("kind", ["about zero", "heavy tails", "few values", "negative", "three times"])
 @pytest.mark.parametrize("name", ["qwen", "lightning"])
-def test_what_is_skipped_could_not_be_flagged(name, kind):
+def test_the_fast_code_skips_nothing_that_the_rule_flags(name, kind):
     for seed in range(40):
-        x = around(kind, seed)
+        x = with_many_candidates(kind, seed)
         with np.errstate(invalid="ignore"):
             assert getattr(rules, name)(x).tolist() == globals()[f"slow_{name}"](x.tolist()), seed
-
-
-# ------------------------------------------------ by hand
 
 
 def test_olmo2_by_hand():
@@ -219,10 +209,10 @@ def test_llm_foundry_by_hand():
     assert flagged(rules.llm_foundry, [*x, *[9.0] * 4, 1.0]) == []
     # the means before the six steps: 1, 1.08, 1.16, 1.24, 1.32, 1.40
     assert flagged(rules.llm_foundry, [*x, *[9.0] * 6, 1.0]) == [104, 105]
-    assert flagged(rules.llm_foundry, [1.0] * 99 + [9.0] * 9) == [104, 105, 106, 107]  # step 99 is not judged
+    assert flagged(rules.llm_foundry, [1.0] * 99 + [9.0] * 9) == [104, 105, 106, 107]  # step 99 is too early
 
 
-def test_who_misses_a_nan():
+def test_which_definitions_miss_a_nan():
     x = flat()
     x[2000:2003] = NAN
     seen = {definition.name: len(events(definition.flags(x))) for definition in DEFINITIONS}
@@ -237,7 +227,7 @@ def test_who_misses_a_nan():
     assert flagged(rules.olmo_core_skip, x) == list(range(2000, 2131))  # and 128 steps more
 
 
-def test_a_nan_blinds_for_the_length_of_the_window():
+def test_a_nan_hides_spikes_for_the_length_of_the_window():
     x = flat()
     x[2000] = NAN
     x[2100] += 50
@@ -246,8 +236,8 @@ def test_a_nan_blinds_for_the_length_of_the_window():
     assert flagged(rules.qwen, x) == [2100]
 
 
-def test_a_steep_fall_is_spikes_to_qwen():
-    assert flagged(rules.qwen, falling())[:10] == list(range(10))
+def test_qwen_takes_a_steep_fall_for_spikes():
+    assert flagged(rules.qwen, falling(3000))[:10] == list(range(10))
 
 
 def test_spam_by_hand():
@@ -257,9 +247,6 @@ def test_spam_by_hand():
     x = np.ones(100)
     x[40] = 200  # over a mean of 2.99
     assert np.flatnonzero(spam_scores(x) > 50).tolist() == [40]
-
-
-# ------------------------------------------------ events and scores
 
 
 def test_events_are_runs_with_short_gaps_closed():
@@ -272,7 +259,7 @@ def test_events_are_runs_with_short_gaps_closed():
 
 
 def test_scores_are_in_the_units_of_their_definitions():
-    loss = falling(2000, 0.01)
+    loss = falling(2000, noise=0.01)
     loss[1500:1510] += 4
     table = scores(loss, np.ones(2000)).set_index(["definition", "series"])
     assert len(table) == 11  # six on the loss, five on the gradient norm
@@ -296,7 +283,7 @@ def test_a_run_too_short_to_be_judged_has_no_score_rather_than_zero():
     assert scores([])["score"].isna().all()
 
 
-def test_counts_are_the_scores_in_small_numbers():
+def test_counts_agree_with_the_scores():
     loss, norm = falling(500), falling(500, seed=1)
     loss[300:310] += 9
     loss[400] += 9
@@ -329,7 +316,7 @@ def test_the_rules_in_words_are_there_when_docstrings_are_stripped():
     assert lines.splitlines() == ["None", *(line for one in (*DEFINITIONS, SPAM) for line in one.text())]
 
 
-def test_spam_where_the_gradients_are_given():
+def test_spam_is_scored_where_gradients_are_given():
     gradients = np.ones((200, 3))
     gradients[100, 0] = 1000
     row = scores(falling(200), gradients=gradients).iloc[-1]
@@ -337,7 +324,7 @@ def test_spam_where_the_gradients_are_given():
     assert row["score"] == pytest.approx(100 / 600)
 
 
-def test_pool_adds_up_and_leaves_out_the_unjudged():
+def test_pool_adds_up_runs_and_leaves_out_those_too_short():
     long, short = falling(2000), falling(500)
     long[1500] += 9
     both = pool([scores(long), scores(short)]).set_index("definition")
@@ -353,8 +340,6 @@ def test_two_dimensions_raise():
         with pytest.raises(ValueError, match="one-dimensional"):
             definition.flags(np.ones((3, 2)))
 
-
-# ------------------------------------------------ arithmetic
 
 values = st.lists(st.one_of(st.floats(-1e3, 1e3), st.sampled_from([NAN, INF, 0.0])), max_size=60)
 
@@ -382,7 +367,7 @@ def test_a_huge_value_leaves_no_trace():
 
 
 @pytest.mark.slow
-def test_a_million_steps_take_seconds():
+def test_a_million_steps_take_less_than_5_seconds():
     x = falling(1_000_000)
     for definition in DEFINITIONS:
         begin = time.perf_counter()
