@@ -108,7 +108,7 @@ def test_a_cell_of_two_experiments_that_share_a_folder_is_trained_once(s3bench, 
         (folder / f"{name}.yaml").write_text(f"# @package _global_\n{grid}horizon: 20\nresults_dir: results/shared\n")
     assert "2 runs: 2 finished" in s3bench("sweep", "experiment=first").stdout
     second = s3bench("sweep", "experiment=second").stdout
-    assert "2 runs in results/shared, 1 of them over already" in second
+    assert "2 runs in results/shared, 1 of them already over" in second
     assert "2 runs: 2 finished" in second
     assert sorted(record.load_records(tmp_path / "results/shared").seed) == [0, 1, 2]
 
