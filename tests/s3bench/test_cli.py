@@ -39,7 +39,7 @@ def test_a_sweep_runs_only_what_is_missing_and_ends_in_a_report(s3bench, tmp_pat
     del others[removed]
     shutil.rmtree(removed)
     again = s3bench(*grid)
-    assert "7 of them over already" in again.stdout
+    assert "7 of them already over" in again.stdout
     assert again.stdout.count("finished  ") == 1
     assert (removed / "summary.json").exists()
     assert all((folder / "summary.json").stat().st_mtime_ns == time for folder, time in others.items())
@@ -65,7 +65,7 @@ def test_a_failing_run_is_reported_with_its_cause_and_the_others_finish(s3bench,
     assert result.returncode == 1
     assert "4 runs: 2 finished, 2 failed" in result.stdout
     assert "failed: RuntimeError: not in the mood" in result.stdout
-    assert "failed: the process was ended by SIGKILL" in result.stdout
+    assert "failed: the process was killed by SIGKILL" in result.stdout
     assert "Traceback" not in result.stdout + result.stderr
     status = s3bench("status", "r")
     assert status.returncode == 0
@@ -145,7 +145,7 @@ def test_a_worker_that_leaves_without_a_word_has_failed(s3bench, tmp_path):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 def test_a_full_disk_is_one_line_and_nothing_is_taken_for_whole(s3bench, tmp_path):
-    died = "no space is left on the disk of the results"
+    died = "no space is left on the disk that holds the results"
     with small_disk(tmp_path / "small", "64k"):
         for command in (["run"], ["sweep", "--jobs", "1"]):
             result = s3bench(*command, "horizon=5000", "results_dir=small/r")

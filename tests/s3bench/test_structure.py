@@ -13,6 +13,46 @@ CODE = [file for name in ("s3bench", "optimizers", "tasks") for file in sorted((
 WITHOUT_TORCH = ("report", "record", "curve_files", "spikes", "console", "completion", "catalog", "errors", "cli")
 TOP_FILES = 8  # at most, at the top of s3bench/
 MODULE_LINES, FUNCTION_LINES = 400, 60
+NO_VERBS = {
+    "A",
+    "All",
+    "An",
+    "And",
+    "As",
+    "At",
+    "Between",
+    "By",
+    "Each",
+    "Every",
+    "For",
+    "From",
+    "How",
+    "If",
+    "In",
+    "It",
+    "Its",
+    "No",
+    "None",
+    "Of",
+    "On",
+    "One",
+    "Same",
+    "Some",
+    "That",
+    "The",
+    "These",
+    "This",
+    "Those",
+    "To",
+    "What",
+    "When",
+    "Where",
+    "Whether",
+    "Which",
+    "Who",
+    "With",
+    "Without",
+}
 EXPLAINED = "# Long"  # begins the comment in a function that says why it is longer
 
 
@@ -81,6 +121,15 @@ def test_modules_and_functions_fit_on_screens(file):
             length = (node.end_lineno or 0) - node.lineno + 1
             body = lines[node.lineno - 1 : node.end_lineno]
             assert length <= FUNCTION_LINES or any(EXPLAINED in line for line in body), f"{node.name}: {length} lines"
+
+
+@pytest.mark.parametrize("file", CODE, ids=lambda file: str(file.relative_to(ROOT)))
+def test_docstrings_of_functions_begin_with_a_verb(file):
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            words = (ast.get_docstring(node) or "").split()
+            is_property = any("property" in ast.dump(decorator) for decorator in node.decorator_list)
+            assert is_property or not words or words[0] not in NO_VERBS, f"{node.name}: {' '.join(words[:6])} ..."
 
 
 def test_optimizers_know_torch_alone():

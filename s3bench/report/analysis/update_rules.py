@@ -47,8 +47,10 @@ def s3(beta: float, p: float, updates: float = math.inf, *, nesterov: bool = Tru
 
 RULES = {
     "optimizers.S3": "s3",
+    "s3bench.optim.S3": "s3",
     "optimizers.s3.S3": "s3",
     "optimizers.SignSGD": "signsgd",
+    "s3bench.optim.SignSGD": "signsgd",
     "optimizers.signsgd.SignSGD": "signsgd",
     "torch.optim.AdamW": "adamw",
     "torch.optim.adamw.AdamW": "adamw",

@@ -1,4 +1,4 @@
-"""Digests of the code that a _target_ names: a changed task file makes another run. Nothing is imported for it."""
+"""Computes digests of the code that a _target_ names: a changed task file makes another run. Imports none of it."""
 
 import ast
 import hashlib
@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 LENGTH = 12  # characters of a digest
 SHIPPED = ("tasks", "optimizers")  # packages whose code counts wherever it is installed
-SCHEDULE = "s3bench.schedule"  # the one file of the harness that does: of the others the record has the commit
+SCHEDULE = "s3bench.schedule"  # the one file of the harness that counts; for the others the record has the commit
+OPTIM = "s3bench.optim."  # hands on what is in optimizers
 STDLIB = Path(sysconfig.get_path("stdlib")).resolve()
 INSTALLED = {"site-packages", "dist-packages"}
 
@@ -35,12 +36,15 @@ class Module(NamedTuple):
 
 @cache
 def digest(target: str) -> str:
-    """Of the code of the module that an import path leads to, and of all that it imports; "" where none is our own.
+    """Return the digest of the source of the module at this import path and of everything it imports.
 
-    Own code is that of the packages tasks and optimizers, the schedules, and whatever lies neither in the standard
-    library nor in site-packages; a library's version is in the record instead. Comments, docstrings and formatting do
-    not count. "" also where the module cannot be found or read, which is said when it is imported.
+    Only project code counts: the packages tasks and optimizers, the schedules, and whatever lies neither in the
+    standard library nor in site-packages. For a library the record has its version instead. Comments, docstrings and
+    formatting do not count. The digest is "" if none of it is project code, or if the module cannot be found or read,
+    which its import reports later.
     """
+    if target.startswith(OPTIM):
+        target = f"optimizers.{target.removeprefix(OPTIM)}"
     found: dict[str, str] = {}
     waiting = [_module(target)]
     while waiting:
@@ -56,7 +60,7 @@ def digest(target: str) -> str:
 
 @cache
 def _module(path: str) -> Module | None:
-    """The module of our own that an import path such as optimizers.S3 leads to."""
+    """Return the project module that an import path such as optimizers.S3 leads to; None if there is none."""
     top, *rest = path.split(".")
     name, (file, places) = top, _top_level(top)
     while rest and (inner := _submodule(places, rest[0])):
@@ -76,7 +80,7 @@ Found = tuple[Path | None, list[str]]  # a module's source, and where its submod
 
 
 def _top_level(name: str) -> Found:
-    """Of a module's name without dots: to find it, Python imports nothing."""
+    """Find a module whose name has no dots; Python imports nothing to find it."""
     try:
         spec = find_spec(name)
     except (ImportError, ValueError):  # no name of a module, or one without a file, such as __main__
@@ -88,7 +92,7 @@ def _top_level(name: str) -> Found:
 
 
 def _submodule(places: list[str], name: str) -> Found | None:
-    """As Python looks for one, which would import the packages above it, and torch with them."""
+    """Find a submodule as Python does, but without importing the packages above it, and torch with them."""
     for place in places:
         package, file = Path(place, name), Path(place, f"{name}.py")
         if (package / "__init__.py").is_file():
@@ -108,13 +112,13 @@ def _is_own(name: str, file: Path) -> bool:
 
 
 def _imports(tree: ast.Module, module: Module) -> list[str]:
-    """The import paths of all that a module imports, anywhere in it."""
+    """Return the import paths of everything that a module imports, anywhere in it."""
     plain = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
     return plain + [name for name, _ in _imported_names(tree, module)]
 
 
 def _imported_names(tree: ast.Module, module: Module) -> Iterator[tuple[str, str]]:
-    """Of each `from A import B as C` in a module: A.B and C."""
+    """Yield A.B and C of each `from A import B as C` in a module."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             above = module.package.split(".")[: 1 - node.level or None] if node.level else []

@@ -1,4 +1,4 @@
-"""A pack: some runs of a sweep that one job of a cluster trains, and what Hydra's launchers run there."""
+"""Writes, reads and trains a pack: those runs of a sweep that one job of a cluster trains."""
 
 import json
 import os
@@ -23,19 +23,19 @@ from s3bench.run.sweep.workers import Workers
 
 
 def write(folder: Path, number: int, configs: list[RunConfig]) -> None:
-    """Write what another machine needs to train these runs."""
+    """Write a pack: what another machine needs to train these runs."""
     pack = {"cwd": str(Path.cwd()), "runs": [asdict(config) for config in configs]}
     (folder / f"pack-{number}.json").write_text(json.dumps(pack), encoding="utf-8")
 
 
 def read(folder: Path, number: int) -> tuple[Path, list[RunConfig]]:
-    """The folder that the sweep was started in, and the runs of one of its packs."""
+    """Return the folder in which the sweep was started, and the runs of one of its packs."""
     pack = json.loads((folder / f"pack-{number}.json").read_text(encoding="utf-8"))
     return Path(pack["cwd"]), [_config(run) for run in pack["runs"]]
 
 
 def failure(folder: Path, number: int) -> str | None:
-    """Why a pack ended before its runs were over, where it could say so."""
+    """Return why a pack ended before its runs were over; None if it wrote no error."""
     file = folder / f"pack-{number}.error"
     return file.read_text(encoding="utf-8") if file.exists() else None
 
@@ -46,36 +46,37 @@ def _config(run: dict[str, Any]) -> RunConfig:
 
 
 def find_own_modules(cwd: Path) -> None:
-    """Let this process find the user's optimizers and tasks as the command line does: last, shadowing nothing."""
+    """Let this process find the user's optimizers and tasks as the command line does: last, so they shadow nothing."""
     sys.path[:] = [*(place for place in sys.path if place not in ("", str(cwd))), str(cwd)]
 
 
 def train(folder: Path, number: int) -> None:
-    """Train what is not over of a pack, as a sweep on this machine would. Stops its workers if interrupted."""
+    """Train those runs of a pack that are not over, as a sweep on this machine would. An interrupt ends its workers."""
     cwd, configs = read(folder, number)
     os.chdir(cwd)
     find_own_modules(cwd)
-    # Else each worker would import what this process began with: submitit, Ray.
+    # Otherwise each worker would import the main module of this process: submitit's or Ray's.
     sys.modules["__main__"] = ModuleType("__main__")
-    runs = [(config, record.plan(asdict(config))) for config in configs]
-    runs = [(config, place) for config, place in runs if not record.has_result(place)]
+    planned = [(config, record.plan(asdict(config))) for config in configs]
+    runs = [(config, run_folder) for config, run_folder in planned if not record.has_result(run_folder)]
     if not runs:
         return
     _stop_at_a_signal()
     try:
         workers = Workers([config for config, _ in runs])
-        for place, cause in Launcher(workers, patient_console(), runs).launch().items():
-            print(f"{place}: {cause}")
-    except UserError as error:  # a mistake of this machine's: data that are missing, no GPU
-        for _, place in runs:
-            if record.state(place) == record.MISSING:
-                record.write_error(place, one_line(error))
+        for run_folder, cause in Launcher(workers, patient_console(), runs).launch().items():
+            print(f"{run_folder}: {cause}")
+    except UserError as error:  # something is wrong on this machine: data are missing, or it has no GPU
+        for _, run_folder in runs:
+            if record.state(run_folder) == record.MISSING:
+                record.write_error(run_folder, one_line(error))
 
 
 def _stop_at_a_signal() -> None:
-    """End by SystemExit at SIGTERM, which submitit would ignore, and at its SIGUSR2, which has the job queued again.
+    """Exit at SIGTERM, which submitit would ignore, and at SIGUSR2, at which submitit queues the job again.
 
-    Only the first signal raises: SLURM sends several, and a second one would cut short the workers' last checkpoints.
+    Only the first signal raises SystemExit: SLURM sends several, and a second one would interrupt the workers' last
+    checkpoints.
     """
     requeue, stopping = signal.getsignal(signal.SIGUSR2), False
 
@@ -88,7 +89,7 @@ def _stop_at_a_signal() -> None:
         if first:
             sys.exit(128 + number)
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # Ray cancels by it; a shell may have turned it off
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # Ray cancels with it; a shell may have disabled it
     signal.signal(signal.SIGTERM, stop)
     if callable(requeue):
         signal.signal(signal.SIGUSR2, stop)
@@ -96,10 +97,10 @@ def _stop_at_a_signal() -> None:
 
 @hydra.main(version_base="1.3", config_path=None)
 def main(config: DictConfig) -> None:
-    """What Hydra runs for each pack, on a machine of the cluster."""
+    """Train a pack: Hydra's launcher calls this on a machine of the cluster."""
     folder, number = Path(config.folder), int(config.pack)
     try:
         train(folder, number)
-    except Exception as error:  # it must not end the other packs: Hydra would end them all
+    except Exception as error:  # not raised: Hydra would end the other packs as well
         traceback.print_exc()
         (folder / f"pack-{number}.error").write_text(one_line(error), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The local launcher: keeps this machine busy with runs until all are over, and shows how far they are."""
+"""The local launcher: trains runs on this machine, as many at a time as it can, and shows their progress."""
 
 import time
 from collections import Counter, deque
@@ -14,41 +14,42 @@ from s3bench import record
 from s3bench.console import duration, seconds_left
 from s3bench.record import lease
 from s3bench.run.config.schema import RunConfig
-from s3bench.run.sweep.workers import BUSY, Workers, death, places
+from s3bench.run.sweep.workers import BUSY, Workers, cause_of_death, devices
 
-LOOK = 2.0  # seconds between looks at the runs that other processes train
+LOOK_EVERY = 2.0  # seconds between two looks at the runs that other processes train
 
 
 @dataclass
 class Run:
-    """A run that is waiting or under way, or that another process trains."""
+    """A run that waits, that is in progress, or that another process trains."""
 
     config: RunConfig
     folder: Path
     tries: int = 0
-    dead: int | None = None  # the number of a lease whose owner has died
+    dead: int | None = None  # the number of its lease, if the lease's owner has died
 
 
 @dataclass
 class Job:
-    """A run under way here."""
+    """A run that trains here."""
 
     run: Run
-    place: str
+    device: str
     process: BaseProcess
     began: float = field(default_factory=time.monotonic)
     steps_before: int = 0
 
 
 class Launcher:
-    """Trains planned runs on this machine until each is over, also those that another process trains.
+    """Trains planned runs on this machine until each of them is over.
 
-    Where fail_fast is set it ends after the first failure. Interrupted, it has the workers write their checkpoints.
+    A run that another process trains is waited for, and taken over if that process dies. With fail_fast, the launcher
+    stops after the first failure. When it is interrupted, the workers write their checkpoints.
     """
 
     def __init__(self, workers: Workers, console: Console, runs: list[tuple[RunConfig, Path]]) -> None:
         self._workers = workers
-        self._free = places([config for config, _ in runs], workers.gpus)[::-1]
+        self._free = devices([config for config, _ in runs], workers.gpus)[::-1]
         self._at_once = len(self._free)
         self._waiting = deque(Run(config, folder) for config, folder in runs)
         self._jobs: list[Job] = []
@@ -60,10 +61,10 @@ class Launcher:
         self._unwritten: dict[Path, str] = {}
         self._steps = sum(config.horizon for config, _ in runs)
         self._steps_over = 0
-        self._left: Counter[str] = Counter()  # steps waiting, by task
+        self._left: Counter[str] = Counter()  # steps of the runs that wait, by task
         for config, _ in runs:
             self._left[config.names.task] += config.horizon
-        self._known: dict[str, tuple[float, int]] = {}  # seconds and steps of what was done here, by task
+        self._known: dict[str, tuple[float, int]] = {}  # seconds and steps trained here, by task
         columns = (BarColumn(bar_width=20), TextColumn("{task.description}"))
         self._progress = Progress(
             *columns, console=console, transient=True, refresh_per_second=2, disable=not console.is_terminal
@@ -71,7 +72,7 @@ class Launcher:
         self._bar = self._progress.add_task("starting", total=self._steps)
 
     def launch(self) -> dict[Path, str]:
-        """Train all; returns the causes of failures that the disk did not take."""
+        """Train all runs; return the causes of failures that could not be written, by the record's folder."""
         looked = time.monotonic()
         try:
             with self._progress:
@@ -83,40 +84,41 @@ class Launcher:
                         self._end(job)
                     if self._failed and self._fail_fast:
                         break
-                    if time.monotonic() - looked > LOOK:
+                    if time.monotonic() - looked > LOOK_EVERY:
                         self._look_elsewhere()
                         looked = time.monotonic()
-                    self._show()
+                    self._show_progress()
         finally:
             self._stop()
         return self._unwritten
 
     def _start(self, run: Run) -> None:
-        place = self._free.pop()
-        process = self._workers.start(run.config, run.folder, place, run.dead)
-        self._jobs.append(Job(run, place, process, steps_before=record.steps_so_far(run.folder)))
+        device = self._free.pop()
+        process = self._workers.start(run.config, run.folder, device, run.dead)
+        steps_before = record.steps_so_far(run.folder)
+        self._jobs.append(Job(run=run, device=device, process=process, steps_before=steps_before))
         self._left[run.config.names.task] -= run.config.horizon
         run.tries += 1
 
     def _end(self, job: Job) -> None:
-        """A worker has ended: its run is over, to be tried again, or another process's."""
+        """Handle the end of a worker: its run is over, is tried again, or belongs to another process."""
         self._jobs.remove(job)
-        self._free.append(job.place)
+        self._free.append(job.device)
         run, code, seconds = job.run, job.process.exitcode or 0, time.monotonic() - job.began
         if code == BUSY:
             self._elsewhere.append(run)
-            self._say(f"{run.folder.name}  another process trains it ({lease.owner(record.lease_place(run.folder))})")
+            self._print(f"{run.folder.name}  another process trains it ({lease.owner(record.lease_place(run.folder))})")
             return
         state, outcome = record.state(run.folder), record.outcome(run.folder)
-        if state == record.MISSING:  # the worker ended without a word
-            outcome = f"{record.FAILED}: {death(code)}"
+        if state == record.MISSING:  # the worker ended without writing a result or an error
+            outcome = f"{record.FAILED}: {cause_of_death(code)}"
             try:
-                record.write_error(run.folder, death(code))
+                record.write_error(run.folder, cause_of_death(code))
             except OSError:
                 self._unwritten[run.folder] = outcome
         failed = state in (record.FAILED, record.MISSING)
         if failed and run.tries <= run.config.retries:
-            self._say(f"{run.folder.name}  {outcome}  {seconds:.1f} s; try {run.tries + 1} follows")
+            self._print(f"{run.folder.name}  {outcome}  {seconds:.1f} s; try {run.tries + 1} follows")
             self._unwritten.pop(run.folder, None)
             self._wait_again(run)
             return
@@ -128,17 +130,18 @@ class Launcher:
         self._over += 1
         self._steps_over += run.config.horizon
         self._failed = self._failed or failed
-        self._say(f"[{self._over}/{self._runs}] {run.folder.name}  {outcome}")
+        self._print(f"[{self._over}/{self._runs}] {run.folder.name}  {outcome}")
 
     def _wait_again(self, run: Run) -> None:
         self._left[run.config.names.task] += run.config.horizon
         self._waiting.append(run)
 
     def _look_elsewhere(self) -> None:
-        """What became of the runs that other processes train: over, or to be taken over."""
+        """Close the runs that other processes have finished, and queue those whose process has died."""
         for run in list(self._elsewhere):
             place = record.lease_place(run.folder)
-            held, run.dead = lease.numbers(place), self._watch.dead(place)
+            held = lease.numbers(place)
+            run.dead = self._watch.dead(place)
             has_failed = not held and record.state(run.folder) == record.FAILED
             if record.has_result(run.folder) or has_failed:
                 self._close(run, f"{record.outcome(run.folder)}, by another process", has_failed)
@@ -149,7 +152,7 @@ class Launcher:
             self._elsewhere.remove(run)
 
     def _stop(self) -> None:
-        """End the workers, each after a checkpoint; at once where that is interrupted."""
+        """End the workers, each after a checkpoint. A second interrupt kills them at once."""
         try:
             for job in self._jobs:
                 job.process.terminate()
@@ -160,10 +163,10 @@ class Launcher:
                 job.process.kill()
             raise
 
-    def _say(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         self._progress.console.print(line, markup=False)
 
-    def _show(self) -> None:
+    def _show_progress(self) -> None:
         done = self._steps_over + sum(record.steps_so_far(job.run.folder) for job in self._jobs)
         text = f"{self._over}/{self._runs} runs, {duration(self._seconds_left())} left, {done:,}/{self._steps:,} steps"
         if self._elsewhere and not self._jobs:

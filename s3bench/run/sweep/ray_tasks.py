@@ -1,4 +1,4 @@
-"""A sweep's packs as tasks of Ray: on this machine alone, or on a running cluster that is joined."""
+"""Runs a sweep's packs as tasks of Ray, on this machine or on a running cluster that the sweep joins."""
 
 import os
 import signal
@@ -6,22 +6,22 @@ import socket
 import subprocess
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from s3bench.errors import UserError
 
 
 class Ray:
-    """The tasks of one sweep: they live as long as the process that Hydra's launcher runs in."""
+    """Holds the tasks of one sweep, which live as long as the process of Hydra's launcher. See cluster.Cluster."""
 
-    most_jobs = 10_000
+    max_jobs: ClassVar[int] = 10_000
 
     def __init__(self, settings: dict[str, Any], folder: Path) -> None:
         self._settings, self._folder = settings, folder
 
     @staticmethod
     def check(settings: dict[str, Any]) -> None:
-        """Raise UserError where Ray is not installed, does not answer, or could never start a pack."""
+        """Raise UserError if Ray is not installed, does not answer, or could never start a pack."""
         if find_spec("ray") is None or find_spec("hydra_plugins.hydra_ray_launcher") is None:
             raise UserError("a launcher on Ray needs Hydra's Ray launcher: pip install 's3bench[ray]'")
         if (address := settings["address"]) is None:
@@ -37,36 +37,36 @@ class Ray:
 
     @staticmethod
     def cores(settings: dict[str, Any]) -> int | None:
-        """The cores of a pack; None if it has GPUs, which then say how many runs it takes at a time."""
+        """Return how many cores a pack has; None if it has GPUs."""
         return None if settings["remote"]["num_gpus"] else max(1, int(settings["remote"]["num_cpus"]))
 
     def hydra(self) -> dict[str, Any]:
-        """The settings of Hydra's launcher."""
+        """Return the settings of Hydra's launcher."""
         if self._settings["address"] is None:
             init = self._settings["init"]
-        else:  # the launcher would ask for an object store of its own size, which a running Ray refuses
+        else:  # by default the launcher asks for an object store of its own, which a running Ray refuses
             init = {"address": self._settings["address"], "object_store_memory": None}
         return {"ray": {"init": init, "remote": self._settings["remote"]}}
 
     def gone(self, packs: set[int], submission: subprocess.Popen[bytes], *_: Any) -> dict[int, str]:
-        """All packs once Ray's process has ended."""
+        """Return all packs once Ray's process has ended, none before."""
         return {} if submission.poll() is None else dict.fromkeys(packs, "ended")
 
     def cancel(self, submission: subprocess.Popen[bytes]) -> None:
-        """Cancel all tasks; cluster_submit.py waits for them to end their workers."""
+        """Cancel all tasks; cluster_submit.py waits until they have ended their workers."""
         submission.send_signal(signal.SIGINT)
 
-    def log(self, _: int) -> Path:
-        """The output of all packs."""
+    def output(self, _: int) -> Path:
+        """Return the output of all packs."""
         return self._folder / "launcher.log"
 
 
 def _check_this_machine(settings: dict[str, Any]) -> None:
-    """Raise UserError for a pack that asks for more than there is: Ray would wait for ever."""
-    there = {
+    """Raise UserError for a pack that asks for more than this machine has: Ray would wait forever."""
+    available = {
         "num_cpus": settings["init"]["num_cpus"] or os.cpu_count() or 1,
         "num_gpus": len(list(Path("/dev").glob("nvidia[0-9]*"))),
     }
-    for key, most in there.items():
+    for key, most in available.items():
         if settings["remote"][key] > most:
             raise UserError(f"launcher.remote.{key} is {settings['remote'][key]}; Ray on this machine has {most}")

@@ -100,6 +100,10 @@ def test_the_code_of_a_library_does_not_count_and_missing_code_has_no_digest():
 
 
 @pytest.mark.slow
+def test_an_optimizer_named_through_s3bench_optim_has_the_code_of_the_optimizer():
+    assert code_digest.digest("s3bench.optim.S3") == code_digest.digest("optimizers.S3") != ""
+
+
 def test_a_cell_of_two_experiments_that_share_a_folder_is_trained_once(s3bench, tmp_path):
     folder = tmp_path / "configs" / "experiment"
     folder.mkdir(parents=True)
@@ -108,7 +112,7 @@ def test_a_cell_of_two_experiments_that_share_a_folder_is_trained_once(s3bench, 
         (folder / f"{name}.yaml").write_text(f"# @package _global_\n{grid}horizon: 20\nresults_dir: results/shared\n")
     assert "2 runs: 2 finished" in s3bench("sweep", "experiment=first").stdout
     second = s3bench("sweep", "experiment=second").stdout
-    assert "2 runs in results/shared, 1 of them over already" in second
+    assert "2 runs in results/shared, 1 of them already over" in second
     assert "2 runs: 2 finished" in second
     assert sorted(record.load_records(tmp_path / "results/shared").seed) == [0, 1, 2]
 

@@ -170,14 +170,14 @@ def test_a_dry_run_says_what_would_run_and_for_how_long_and_writes_nothing(tmp_p
 
     grid = ["optimizer=s3,adamw", "seed=0,1,2", "horizon=100"]
     own = said(*grid, "results_dir=r", "--jobs", "2")
-    assert "6 runs in r, 2 of them over already: 4 to run, 400 steps" in own
+    assert "6 runs in r, 2 of them already over: 4 to run, 400 steps" in own
     assert "time: about 9 s with 2 runs at a time, measured in r" in own  # 4.5 s a run: 2, and 4 for 160 steps
     assert re.search(r"s3 +3 +2 +1 +100", own)
     beside = said(*grid, "results_dir=q", "--jobs", "1")
     assert "time: about 27 s with 1 runs at a time, measured in r" in beside
     unknown = said("task=regression", "horizon=1000", "results_dir=q")
-    assert "time: unknown of regression, of which no run is over here or in a folder beside" in unknown
-    assert "disk: about 45.5 kB, not measured; of regression an estimate, 40 bytes a step" in unknown
+    assert "time: unknown for regression (no finished run of it here or in a sibling folder)" in unknown
+    assert "disk: about 45.5 kB, not measured; for regression an estimate, 40 bytes per step" in unknown
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
@@ -187,7 +187,7 @@ def test_a_dry_run_says_what_would_run_and_for_how_long_and_writes_nothing(tmp_p
         (["device=auto"], "time: about 9 s with 2 runs at a time"),  # one on each of two GPUs
         (["device=cuda:0"], "time: about 18 s with 1 runs at a time"),
         (["device=cuda", "launcher.runs_per_gpu=2"], "time: about 4 s with 4 runs at a time"),
-        (["launcher=slurm"], "time: about 18 s of all runs together"),
+        (["launcher=slurm"], "time: about 18 s for all runs together"),
     ],
 )
 def test_a_dry_run_knows_how_many_runs_a_sweep_would_train_at_a_time(tmp_path, monkeypatch, capsys, settings, said):

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from s3bench.report.stats import bootstrap, paired_tests, rates
-from s3bench.report.stats.censored import Steps, log_ratios
+from s3bench.report.stats.censored import Steps, log_step_ratios
 
 
 def covers(truth, intervals):
@@ -112,7 +112,7 @@ def test_the_interval_of_a_median_of_censored_log_ratios_covers_the_truth(n):
     intervals = []
     for _ in range(300):
         base, own = 100 * np.exp(random.normal(0, 0.2, n)), 100 / 1.5 * np.exp(random.normal(0, 0.2, n))
-        intervals.append(bootstrap.median_interval(log_ratios(evaluated(base), evaluated(own))))
+        intervals.append(bootstrap.median_interval(log_step_ratios(evaluated(base), evaluated(own))))
     assert covers(math.log(1.5), intervals) >= 0.95 - 4 * math.sqrt(0.95 * 0.05 / 300)
 
 

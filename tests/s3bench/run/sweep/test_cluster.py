@@ -98,7 +98,7 @@ def test_a_pack_trains_what_is_not_over_through_one_of_hydras_launchers(tmp_path
     written = (done / record.SUMMARY).stat().st_mtime_ns
     folder = tmp_path / "packs"
     runs = [[(config, record.plan(as_dict(config))) for config in part] for part in (configs[:3], configs[3:])]
-    cluster._write(folder, runs, {})
+    cluster.write_packs(folder, runs, {})
     command = [sys.executable, "-P", "-m", "s3bench.run.sweep.cluster_submit", str(folder), "basic"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         printed = process.stdout.read()
@@ -118,10 +118,7 @@ def test_a_pack_is_read_back_as_it_was_written(tmp_path, monkeypatch):
 
 def packed(*overrides):
     configs = run_configs(["task=quadratic", *overrides])
-    launcher = configs[0].launcher
-    kind = cluster.CLUSTERS[launcher["hydra_launcher"]]
-    settings = {key: value for key, value in launcher.items() if key not in cluster.OURS}
-    return cluster._packs([(config, Path(config.run_id)) for config in configs], kind, settings)
+    return cluster.pack_runs([(config, Path(config.run_id)) for config in configs])
 
 
 def test_packs_have_the_size_that_was_asked_for_and_an_array_no_more_jobs_than_slurm_takes():
@@ -165,7 +162,7 @@ def test_a_launcher_of_ones_own_builds_on_one_that_is_there(tmp_path, monkeypatc
     [
         ("launcher.partion=gpu", "Did you mean launcher.partition"),
         ("launcher.timeout_min=long", "launcher.timeout_min=long: it must be of the same type as 240"),
-        ("launcher.runs_per_job=0", "launcher.runs_per_job is 0; it must be a whole number above 0"),
+        ("launcher.runs_per_job=0", "launcher.runs_per_job is 0; it must be a positive integer"),
     ],
 )
 def test_a_wrong_setting_is_one_line(override, said):
@@ -182,7 +179,7 @@ def test_an_extra_that_is_not_installed_is_named(kind, extra, monkeypatch):
 
 def test_a_sweep_without_slurm_on_the_machine_is_one_line(s3bench):
     pytest.importorskip("submitit")
-    assert "there is no sbatch on the PATH" in mistake(s3bench("sweep", *FOUR, *ON_SLURM, PATH="/nowhere"))
+    assert "sbatch is not on the PATH" in mistake(s3bench("sweep", *FOUR, *ON_SLURM, PATH="/nowhere"))
 
 
 @pytest.mark.parametrize(
@@ -272,7 +269,7 @@ def test_a_cancelled_job_is_noticed_and_the_same_sweep_goes_on(slurm, tmp_path):
     sweep.under_way(2)
     began = time.monotonic()
     ask(slurm, "scancel", jobs(slurm, "R")[0])
-    until(lambda: "job 0 is gone (CANCELLED) and leaves 2 of its 2 runs missing" in sweep.printed())
+    until(lambda: "job 0 is gone (CANCELLED); 2 of its 2 runs are missing" in sweep.printed())
     assert time.monotonic() - began < 60
     sweep.go()
     assert sweep.ended() == 1

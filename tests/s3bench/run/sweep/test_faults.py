@@ -178,7 +178,7 @@ def test_a_worker_killed_by_the_kernel_for_memory_is_one_failed_run(tmp_path):
         line = f"echo $$ > {group}/cgroup.procs; exec {CLI} sweep {grid}"
         result = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert "3 runs: 2 finished, 1 failed" in result.stdout
-        assert "ended by SIGKILL; the system may have run out of memory" in result.stdout
+        assert "killed by SIGKILL; the system may have run out of memory" in result.stdout
         assert result.returncode == 1
     finally:
         for _ in range(50):

@@ -1,11 +1,11 @@
-"""Where a sweep's runs are placed on a machine."""
+"""The devices of the runs that a machine trains at a time."""
 
 import os
 
 import pytest
 
 from s3bench.run.config.compose import run_config
-from s3bench.run.sweep.workers import places
+from s3bench.run.sweep.workers import devices
 
 CORES = len(os.sched_getaffinity(0))
 
@@ -24,4 +24,4 @@ CORES = len(os.sched_getaffinity(0))
     ],
 )
 def test_runs_are_spread_over_cores_or_gpus(gpus, overrides, expected):
-    assert places([run_config(overrides)], gpus) == expected
+    assert devices([run_config(overrides)], gpus) == expected

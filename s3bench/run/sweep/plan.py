@@ -1,0 +1,39 @@
+"""Plans a sweep: which runs it consists of, and which of them are still to be trained."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from s3bench import record
+from s3bench.run.config.grid import run_configs
+from s3bench.run.config.schema import RunConfig
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of a sweep."""
+
+    configs: list[RunConfig]
+    folders: list[Path]  # of their records, in the same order
+    todo: list[RunConfig]  # those without a result
+
+    @property
+    def summary(self) -> str:
+        """How many runs there are, where, and how many of them are over."""
+        results = ", ".join(sorted({config.results_dir for config in self.configs}))
+        over = len(self.configs) - len(self.todo)
+        return f"{len(self.configs):,} runs in {results}, {over:,} of them already over"
+
+
+def plan_sweep(overrides: list[str], max_runs: float = math.inf) -> Plan:
+    """Return the runs that the overrides ask for.
+
+    Raises:
+        UserError: a mistake in the overrides, more than `max_runs` runs, or a results folder with records of another
+            version.
+    """
+    configs = run_configs(overrides, max_runs)
+    folders = [record.folder_of(vars(config)) for config in configs]
+    record.refuse_other_version({folder.parent for folder in folders})
+    todo = [config for config, folder in zip(configs, folders, strict=True) if record.state(folder) not in record.OVER]
+    return Plan(configs=configs, folders=folders, todo=todo)
