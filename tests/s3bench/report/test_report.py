@@ -80,7 +80,7 @@ def test_missing_and_failed_runs_are_listed_and_count_as_holes(tmp_path):
     assert read["cells"][["n", "holes"]].to_numpy().tolist() == [[1, 2]]
     assert set(read["holes"].state) == {"failed", "missing"}
     assert folder.name in page
-    assert "2 without a result are listed" in re.sub(r"\s+", " ", page)
+    assert "2 runs without a result are listed" in re.sub(r"\s+", " ", page)
     assert "&lt;b&gt;boom&lt;/b&gt;" in page
     assert "<b>boom" not in page
 
@@ -151,7 +151,7 @@ def test_other_targets_and_another_idea_of_a_spike_need_no_retraining(tmp_path):
     assert set(read["targets"].target) == {"loss ≤ 0.4"}
     assert read["targets"].n.tolist() == [2]
     assert read["spikes"].empty  # of height 1
-    assert "Not of the records but of <code>judge.yaml</code>: quadratic: spikes, quadratic: targets." in page
+    assert "From <code>judge.yaml</code>, not from the records: quadratic: spikes, quadratic: targets." in page
     for text, message in {
         "quadratc: {targets: []}": "unknown task in .*judge.yaml 'quadratc'. Did you mean quadratic",
         "quadratic: {target: []}": r"it must be \{TASK: \{targets",
@@ -292,7 +292,7 @@ def test_published_definitions_stand_beside_ours(tmp_path):
     assert "<summary>quadratic: the gradient norm</summary>" in page
     for source in ("arXiv 2501.00656", "llm-foundry, callbacks/kill_loss_spike_callback.py", "arXiv 2501.06842"):
         assert source in page
-    assert "SPAM</strong>, which no record can be held to" in page
+    assert "SPAM</strong>, which cannot be computed from a record" in page
 
 
 def test_a_run_too_short_for_a_definition_has_no_score_and_the_page_says_why(tmp_path):
