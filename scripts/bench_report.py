@@ -115,7 +115,7 @@ def measure(folder: str) -> None:
     ):
         print(f"{name}: {milliseconds(function, 3) / len(some):.1f} ms a run on one core")
     del runs
-    with timed("the whole report, read anew"):
+    with timed("the whole report, read again"):
         page = write_report(folder)
     print(f"the page: {page.stat().st_size / 1e6:.1f} MB")
     print(f"at most {largest_mib(processes):.0f} MiB in all processes")
