@@ -1,7 +1,7 @@
-"""A local sweep against the bare training of its runs, and against Hydra's own basic launcher, in runs per hour.
+"""Compares a local sweep with bare training of the same runs, and with Hydra's own basic launcher, in runs per hour.
 
-Bare training is the hand-written loop of bench_overhead.py, one process per core and one thread each, without start-up.
-Hydra's basic launcher trains the same runs one after the other in one process, with torch's default number of threads.
+Bare training is the hand-written loop of bench_overhead.py: one process per core, one thread each, start-up excluded.
+Hydra's basic launcher trains the same runs one after the other in one process, with as many threads as there are cores.
 """
 
 import argparse
@@ -25,12 +25,12 @@ BASIC = """\
 import sys
 import hydra
 from hydra.core.global_hydra import GlobalHydra
-from s3bench.config import run_config
-from s3bench.run import run
+from s3bench.run.config.compose import run_config
+from s3bench.run.one_run import run
 
 @hydra.main(version_base="1.3", config_path=None)
 def job(settings):
-    GlobalHydra.instance().clear()  # the run composes its config by itself
+    GlobalHydra.instance().clear()  # the run composes its own config
     run(run_config([f"{key}={value}" for key, value in settings.items()]))
 
 job()
@@ -38,21 +38,21 @@ job()
 
 
 def bare(config: RunConfig) -> float:
-    """Seconds of the hand-written loop in this process."""
+    """Return the seconds of the hand-written loop in this process."""
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     return bare_seconds(config)
 
 
 def wall(command: list[str]) -> float:
-    """Seconds of a command."""
+    """Return the seconds that a command takes."""
     began = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - began
 
 
 def main() -> None:
-    """Measure."""
+    """Measure, and print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("grid", nargs="*", help=f"overrides of a sweep (default: {' '.join(GRID)})")
     grid = parser.parse_args().grid or GRID
@@ -61,7 +61,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         local = wall([str(Path(sys.executable).with_name("s3bench")), "sweep", *grid, f"results_dir={folder}/local"])
         with ProcessPoolExecutor(cores) as pool:
-            list(pool.map(bare, [run_config(["horizon=5"])] * cores))  # imported, and warm
+            list(pool.map(bare, [run_config(["horizon=5"])] * cores))  # so that its imports are done
             alone = sum(pool.map(bare, configs)) / cores
         print(
             f"{len(configs)} runs, {cores} cores: the sweep {local:.1f} s, bare training {alone:.1f} s a core",

@@ -1,7 +1,7 @@
-"""How long whole commands take on `--runs` records: planning and skipping a sweep that is over, status, its failures.
+"""Measures whole commands on `--runs` records: status, status of failures, a sweep that is over, and a dry run.
 
-Prints seconds, Python's start and imports included, and the largest resident memory of each command. The records are
-written by code, with tables of one step, which none of the commands reads.
+Prints the seconds of each command, with Python's start and imports, and the largest resident memory so far. The records
+are written directly, with tables of one step, because none of the commands reads the tables.
 """
 
 import argparse
@@ -26,14 +26,14 @@ ROWS: dict[str, list[Any]] = {"step": [0], "loss": [1.0], "lr": [1.0], "grad_nor
 
 
 def grid(runs: int) -> list[str]:
-    """Overrides of so many runs, a multiple of a hundred."""
+    """Return the overrides of a grid with this many runs, a multiple of a hundred."""
     multipliers = ",".join(str(1 + index / MULTIPLIERS) for index in range(MULTIPLIERS))
     axes = ["optimizer=s3,adamw", f"lr_multiplier={multipliers}", f"seed=range(0,{runs // (2 * MULTIPLIERS)})"]
     return ["task=quadratic", *axes]
 
 
 def write(overrides: list[str], *, failed: bool) -> None:
-    """The records of a grid's runs, all finished or all failed."""
+    """Write the records of a grid's runs, all of them finished or all failed."""
     for folder in record.plan_all([as_dict(config) for config in run_configs(overrides)]):
         if failed:
             record.write_error(folder, "RuntimeError: made to fail", "Traceback")
@@ -42,7 +42,7 @@ def write(overrides: list[str], *, failed: bool) -> None:
 
 
 def measure(*arguments: str) -> str:
-    """Run a command to its end; returns its seconds and the largest memory of any command so far."""
+    """Run a command to its end; return its seconds and the largest memory of any command so far."""
     load, began = os.getloadavg()[0], time.perf_counter()
     subprocess.run([CLI, *arguments], check=True, stdout=subprocess.DEVNULL)
     seconds = time.perf_counter() - began
@@ -51,11 +51,11 @@ def measure(*arguments: str) -> str:
 
 
 def main() -> None:
-    """Write the records and measure."""
+    """Write the records, measure the commands and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=10_000)
     chosen = parser.parse_args()
-    memory = Path("/dev/shm")  # where there is one: a disk takes minutes to write so many files for good
+    memory = Path("/dev/shm")  # if it exists: a disk takes minutes to write this many files safely
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         over, failed = f"{folder}/over", f"{folder}/failed"
         overrides = grid(chosen.runs)

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# A real SLURM of one node, for the tests and for trying launcher=slurm: as root, without systemd, all state in a folder.
+# Starts a real SLURM of one node, for the tests and to try launcher=slurm: as root, without systemd, all state in DIR.
 #   scripts/one_node_slurm.sh up DIR [--accounting]   start it (about 3 s; with accounting, MariaDB, about 6 s)
-#   scripts/one_node_slurm.sh node DIR                start its node again, after that was killed
-#   scripts/one_node_slurm.sh down DIR                cancel its jobs, and stop what `up` started by its own pid files
+#   scripts/one_node_slurm.sh node DIR                start its node again after the node was killed
+#   scripts/one_node_slurm.sh down DIR                cancel its jobs and stop everything that `up` started
 # Then: export SLURM_CONF=DIR/slurm.conf
 # Debian 12: apt-get install -y --no-install-recommends slurmctld slurmd slurm-client munge [slurmdbd mariadb-server]
 set -euo pipefail
@@ -14,19 +14,19 @@ dir=$(cd "$2" && pwd)
 host=$(hostname -s)
 export SLURM_CONF=$dir/slurm.conf
 
-wait_for() { for _ in $(seq 60); do "$@" >/dev/null 2>&1 && return; sleep 0.5; done; echo "gave up: $*" >&2; exit 1; }
+wait_for() { for _ in $(seq 60); do "$@" >/dev/null 2>&1 && return; sleep 0.5; done; echo "timed out: $*" >&2; exit 1; }
 free_ports() {
   python3 -c 'import socket
 held = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
 print(*(one.getsockname()[1] for one in held))'
 }
 is_idle() { sinfo -h -o %T | grep -q idle; }
-is_up() { sinfo -h -o %T | grep -qE "^(idle|mixed|allocated)"; } # a job that waited for the node may begin at once
+is_up() { sinfo -h -o %T | grep -qE "^(idle|mixed|allocated)"; } # a job that waited for the node may start at once
 
 write_config() {
   local memory cores ctld node dbd
   memory=$(awk '/MemTotal/ {print int($2 / 1024 * .7)}' /proc/meminfo)
-  cores=$(getconf _NPROCESSORS_ONLN) # nproc would heed OMP_NUM_THREADS
+  cores=$(getconf _NPROCESSORS_ONLN) # nproc would obey OMP_NUM_THREADS
   read -r ctld node dbd < <(free_ports)
   cat >"$dir/slurm.conf" <<CONF
 ClusterName=onenode
@@ -124,7 +124,7 @@ node)
   wait_for is_up
   ;;
 down)
-  scancel --user="$(id -un)" 2>/dev/null || true # else the jobs' processes would train on
+  scancel --user="$(id -un)" 2>/dev/null || true # otherwise the jobs' processes would continue to train
   for _ in $(seq 30); do [ -n "$(squeue -h 2>/dev/null)" ] || break; sleep 0.5; done
   for file in slurmd.pid slurmctld.pid slurmdbd.pid munge/munged.pid run/my.pid; do
     [ ! -f "$dir/$file" ] || kill "$(cat "$dir/$file")" 2>/dev/null || true

@@ -1,4 +1,4 @@
-"""The command line, as a user has it: the console script in an empty folder."""
+"""Tests the command line as a user runs it: the console script in an empty folder."""
 
 import json
 import math
@@ -29,7 +29,7 @@ class Halving(torch.optim.SGD):
 """
 
 
-def test_a_sweep_runs_only_what_is_missing_and_ends_in_a_report(s3bench, tmp_path):
+def test_a_repeated_sweep_trains_only_missing_runs_and_its_report_is_written(s3bench, tmp_path):
     grid = ["sweep", "task=quadratic", "optimizer=s3,adamw", "lr_multiplier=1,10", "seed=0,1", "results_dir=results/q"]
     first = s3bench(*grid)
     assert first.returncode == 0, first.stderr
@@ -49,7 +49,7 @@ def test_a_sweep_runs_only_what_is_missing_and_ends_in_a_report(s3bench, tmp_pat
     report = s3bench("report", "results/q")
     assert report.returncode == 0, report.stderr
     assert (tmp_path / "results/q/report/index.html").exists()
-    assert s3bench("report", "results/q").returncode == 0  # a second time, over the first
+    assert s3bench("report", "results/q").returncode == 0  # a second time, over the first report
 
 
 def test_a_failing_run_is_reported_with_its_cause_and_the_others_finish(s3bench, tmp_path):
@@ -75,7 +75,7 @@ def test_a_failing_run_is_reported_with_its_cause_and_the_others_finish(s3bench,
 
 
 def processes_of(folder):
-    """Processes that have a file in a folder open, or stand in it."""
+    """Return the processes whose current folder is this one."""
     found = set()
     for place in Path("/proc").glob("[0-9]*"):
         try:
@@ -88,7 +88,7 @@ def processes_of(folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_sweep_that_is_ended_leaves_no_worker_behind(tmp_path, number):
+def test_a_sweep_that_is_stopped_leaves_no_worker_behind(tmp_path, number):
     command = [str(CLI), "sweep", "task=quadratic", "horizon=200000", "seed=0,1", "results_dir=r", "--jobs", "2"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     until(lambda: len(list(tmp_path.glob("r/*/steps.0.jsonl"))) == 2, 120)
@@ -124,14 +124,14 @@ def test_a_reader_who_leaves_does_not_end_the_runs(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["x = (", "raise ValueError('at import')", "import no_such_module"])
-def test_an_optimizer_that_cannot_be_imported_is_one_line(s3bench, tmp_path, text):
+def test_an_optimizer_that_cannot_be_imported_is_reported_on_one_line(s3bench, tmp_path, text):
     (tmp_path / "broken.py").write_text(text)
     line = mistake(s3bench("sweep" if text == "x = (" else "run", "optimizer._target_=broken.Own"))
     assert "optimizer s3: cannot import its _target_ broken.Own" in line
     assert not (tmp_path / "results").exists()
 
 
-def test_a_worker_that_leaves_without_a_word_has_failed(s3bench, tmp_path):
+def test_a_run_whose_worker_exits_without_a_result_has_failed(s3bench, tmp_path):
     (tmp_path / "silent.py").write_text(
         "import os\nfrom tasks.quadratic import Quadratic\n\n"
         "class Silent(Quadratic):\n"
@@ -144,7 +144,7 @@ def test_a_worker_that_leaves_without_a_word_has_failed(s3bench, tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
-def test_a_full_disk_is_one_line_and_nothing_is_taken_for_whole(s3bench, tmp_path):
+def test_a_full_disk_is_reported_on_one_line_and_no_run_counts_as_finished(s3bench, tmp_path):
     died = "no space is left on the disk that holds the results"
     with small_disk(tmp_path / "small", "64k"):
         for command in (["run"], ["sweep", "--jobs", "1"]):
@@ -161,7 +161,7 @@ def test_a_full_disk_is_one_line_and_nothing_is_taken_for_whole(s3bench, tmp_pat
             assert not list(tmp_path.glob("small/r/*/summary.json"))
 
 
-def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path):
+def test_an_interrupted_sweep_leaves_its_runs_to_be_resumed(tmp_path):
     command = [str(CLI), "sweep", "task=quadratic", "horizon=20000", "seed=range(0,3)", "results_dir=r", "--jobs", "1"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     until(lambda: list(tmp_path.glob("r/*/steps.0.jsonl")), 120)
@@ -187,7 +187,7 @@ def test_run_prints_its_evaluations_and_where_the_record_is(s3bench, tmp_path):
     assert "finished" in again.stdout
 
 
-def test_an_optimizer_of_ones_own_needs_one_yaml_and_its_file(s3bench, tmp_path):
+def test_a_users_optimizer_needs_one_yaml_and_its_file(s3bench, tmp_path):
     (tmp_path / "configs" / "optimizer").mkdir(parents=True)
     (tmp_path / "configs" / "optimizer" / "halving.yaml").write_text(
         "# SGD at half the learning rate\n_target_: halving.Halving\n_partial_: true\nstrength: 0.5\n"
@@ -221,12 +221,12 @@ def test_an_optimizer_of_ones_own_needs_one_yaml_and_its_file(s3bench, tmp_path)
         ([], "required: COMMAND"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(s3bench, tmp_path, arguments, said):
+def test_a_mistake_is_reported_on_one_line_with_exit_code_2(s3bench, tmp_path, arguments, said):
     assert said in mistake(s3bench(*arguments))
-    assert not (tmp_path / "results").exists()  # nothing half-written
+    assert not (tmp_path / "results").exists()  # nothing is left half-written
 
 
-def test_a_damaged_record_is_one_line_and_exit_code_2(s3bench, tmp_path):
+def test_a_damaged_record_is_reported_on_one_line_with_exit_code_2(s3bench, tmp_path):
     assert s3bench("run", "horizon=5", "results_dir=r").returncode == 0
     (folder,) = record.folders(tmp_path / "r")
     (folder / "steps.parquet").write_bytes(b"PAR1")
@@ -284,7 +284,7 @@ def test_spikes_are_printed_in_the_files_steps_and_drawn(s3bench, tmp_path):
     assert events[1]["height"] is None
 
 
-def test_what_a_curve_leaves_open_is_said_beside_the_result(s3bench, tmp_path):
+def test_rows_without_a_loss_are_counted_beside_the_result(s3bench, tmp_path):
     (tmp_path / "curve.csv").write_text("step,loss,val_loss\n0,3,\n1,2,\n1,,9\n2,2,\n")
     result = s3bench("spikes", "curve.csv", "--json")
     assert result.stdout == "[]\n"
@@ -295,7 +295,7 @@ def test_what_a_curve_leaves_open_is_said_beside_the_result(s3bench, tmp_path):
     ("plot", "said"),
     [("curve.gif", "the suffix must be one of .png, .svg, .pdf"), ("none/curve.png", "there is no folder none")],
 )
-def test_a_plot_that_cannot_be_written_is_one_line(s3bench, tmp_path, plot, said):
+def test_a_plot_that_cannot_be_written_is_reported_on_one_line(s3bench, tmp_path, plot, said):
     (tmp_path / "curve.csv").write_text("loss\n3\n2\n")
     assert said in mistake(s3bench("spikes", "curve.csv", "--plot", plot))
 
@@ -318,7 +318,7 @@ def test_any_curve_can_be_drawn(s3bench, tmp_path, losses):
         ("3.0\n2.0\n", "its first line must name the columns"),
     ],
 )
-def test_a_file_that_is_no_curve_is_one_line(s3bench, tmp_path, text, said):
+def test_a_file_that_is_not_a_curve_is_reported_on_one_line(s3bench, tmp_path, text, said):
     (tmp_path / "curve.csv").write_text(text)
     assert said in mistake(s3bench("spikes", "curve.csv"))
 

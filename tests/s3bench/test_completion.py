@@ -1,4 +1,4 @@
-"""Completion of the command line, asked for as the shells ask."""
+"""Tests the completion of the command line, requested as shells request it."""
 
 import os
 import shutil
@@ -31,7 +31,7 @@ def ask(folder, *command):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with an optimizer of the user's and two results folders."""
+    """Make a folder with a user's optimizer and two results folders."""
     (tmp_path / "configs" / "optimizer").mkdir(parents=True)
     (tmp_path / "configs" / "optimizer" / "sgd_mine.yaml").write_text("# Mine\n_target_: torch.optim.SGD\n")
     for name in ("first", "second"):
@@ -80,7 +80,7 @@ def test_each_shell_gets_a_script_that_asks_s3bench(s3bench, shell):
     assert "s3bench" in printed.stdout
 
 
-def test_an_unknown_shell_is_one_line(s3bench):
+def test_an_unknown_shell_is_reported_on_one_line(s3bench):
     assert "invalid choice: 'tcsh' (choose from 'bash', 'zsh', 'fish')" in mistake(s3bench("completion", "tcsh"))
 
 

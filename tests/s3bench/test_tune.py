@@ -1,4 +1,4 @@
-"""s3bench tune: what it measures is what it writes, and it writes nothing else."""
+"""Tests s3bench tune: it writes what it measures, and changes nothing else."""
 
 import io
 import math
@@ -110,7 +110,7 @@ def measured(lr):
 
 
 def lines_of(lr):
-    """The lines of each measured key, as they are written."""
+    """Return the lines of each measured key as they are written."""
     return {
         "lr": f"{NOTE}\nlr: {lr}",
         "targets": f"targets:\n  - {{metric: loss, at_most: {lr}}} # the main one\n"
@@ -151,7 +151,7 @@ def test_measuring_again_replaces_the_first_note(tmp_path):
         ),
     ],
 )
-def test_a_yaml_keeps_its_other_lines_wherever_build_stands(tmp_path, before, after):
+def test_a_users_yaml_keeps_its_other_lines_whatever_its_order(tmp_path, before, after):
     file = tmp_path / "own.yaml"
     file.write_text(before)
     for key, lines in lines_of(0.5).items():
@@ -188,7 +188,7 @@ def test_a_mistake_changes_nothing(task, overrides, message):
         tune.tune(task, overrides)
 
 
-def test_runs_that_another_process_is_at_are_waited_for(tmp_path, monkeypatch):
+def test_tune_stops_if_another_process_trains_some_of_its_runs(tmp_path, monkeypatch):
     given, seeds = ["task=quadratic", f"results_dir={tmp_path}"], range(100, 101)
     monkeypatch.setattr(tune, "sweep", lambda *_: 0)
     monkeypatch.setattr(record, "state", lambda _: record.RUNNING)
@@ -197,7 +197,7 @@ def test_runs_that_another_process_is_at_are_waited_for(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_task_of_ones_own_is_tuned(tmp_path, s3bench):
+def test_a_users_task_is_tuned(tmp_path, s3bench):
     file = tmp_path / "configs" / "task" / "mine.yaml"
     file.parent.mkdir(parents=True)
     file.write_text(OWN)

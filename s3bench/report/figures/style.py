@@ -37,7 +37,7 @@ class Look(NamedTuple):
 
 
 def looks(optimizers: Sequence[str]) -> dict[str, Look]:
-    """Return a look for each optimizer, in their order."""
+    """Give each optimizer a look, in their order."""
     return {
         name: Look(COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)])
         for index, name in enumerate(optimizers)

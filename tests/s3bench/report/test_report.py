@@ -19,7 +19,7 @@ from s3bench import record
 from s3bench.cli import parse
 from s3bench.errors import UserError
 from s3bench.report.analysis.loss_curve import CURVE_POINTS, thinned
-from s3bench.report.analysis.results import read_results
+from s3bench.report.analysis.results import read_results, run_table
 from s3bench.report.analysis.results_folder import read_runs
 from s3bench.report.figures.available import drawings
 from s3bench.report.formatting import markdown
@@ -61,7 +61,7 @@ def test_a_jump_where_a_run_went_on_inexactly_is_no_spike(tmp_path, exact, spike
     summary = json.loads((folder / "summary.json").read_text())
     (folder / "summary.json").write_text(json.dumps(summary | {"resumed": [{"step": 60, "exact": exact}]}))
     (run,) = read_runs(tmp_path)
-    assert run.scores["spikes"] == len(run.spikes) == spikes
+    assert run_table([run]).spikes.item() == len(run.spikes) == spikes
 
 
 def test_a_diverged_run_never_reached_the_target(tmp_path):
@@ -138,7 +138,7 @@ def test_other_settings_than_the_optimizers_make_another_task(tmp_path):
 def test_runs_held_to_different_measures_never_stand_in_one_table(tmp_path, override):
     make(tmp_path)
     make(tmp_path, seed=1, overrides=[override])
-    with pytest.raises(UserError, match=r"the records of quadratic differ in their .* say in judge\.yaml"):
+    with pytest.raises(UserError, match=r"the records of quadratic differ in their .* put into judge\.yaml"):
         write_report(tmp_path)
 
 
@@ -245,7 +245,7 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatc
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("s3bench.report.figures.save", full)
+    monkeypatch.setattr("s3bench.report.figures.style.save", full)
     with pytest.raises(Exception, match="cannot be written: No space left"):
         write_report(tmp_path)
     assert page.read_text() == before

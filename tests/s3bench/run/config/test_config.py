@@ -1,4 +1,4 @@
-"""Configs: what overrides mean, what they may not be, and when two runs are the same run."""
+"""Tests configs: what overrides mean, which are refused, and when two runs are the same run."""
 
 import itertools
 
@@ -33,11 +33,11 @@ def test_every_experiment_composes_and_its_first_comment_is_its_command(name):
 
 
 @pytest.mark.parametrize("group", catalog.GROUPS)
-def test_every_config_says_what_it_is(group):
+def test_every_config_begins_with_a_comment_that_describes_it(group):
     assert all(catalog.about(file) for file in catalog.choices(group).values())
 
 
-def test_the_quickstart_covers_what_it_promises():
+def test_the_quickstart_covers_its_tasks_optimizers_and_multipliers():
     configs = run_configs(["experiment=quickstart"])
     cells = {(c.names.task, c.names.optimizer, c.lr_multiplier, c.seed) for c in configs}
     assert len(configs) == len(cells) >= 40
@@ -107,13 +107,13 @@ OTHER += ["decay=matrices"]
 
 
 @pytest.mark.parametrize("override", [*SAME, "task.targets=[]", "task.spikes.k=9"])
-def test_what_cannot_change_the_result_does_not_change_the_run_id(override):
+def test_a_setting_that_cannot_change_the_result_does_not_change_the_run_id(override):
     base = ["task=source_gpt"]
     assert run_config([*base, override]).run_id == run_config(base).run_id
 
 
 @pytest.mark.parametrize("override", OTHER)
-def test_what_can_change_the_result_changes_the_run_id(override):
+def test_a_setting_that_can_change_the_result_changes_the_run_id(override):
     base = ["task=source_gpt"]
     assert run_config([*base, override]).run_id != run_config(base).run_id
 
@@ -174,7 +174,7 @@ def test_the_same_cell_asked_for_twice_is_one_run():
         ("~tracker._target_", "tracker has no _target_"),
     ],
 )
-def test_a_mistake_is_one_line_with_what_is_allowed(override, message):
+def test_a_mistake_is_reported_on_one_line_with_what_is_allowed(override, message):
     with pytest.raises(UserError, match=message) as caught:
         run_config([override])
     assert "\n" not in str(caught.value)
@@ -198,26 +198,26 @@ def test_a_mistake_is_one_line_with_what_is_allowed(override, message):
         (["tracker=wandb", "tracker.mode=onlin"], "tracker.mode is 'onlin'; it must be offline or online"),
     ],
 )
-def test_a_mistake_that_shows_when_building_is_one_line_too(overrides, message):
+def test_a_mistake_that_shows_when_building_is_reported_on_one_line_too(overrides, message):
     with pytest.raises(UserError, match=message) as caught:
         build_parts(run_config(overrides))
     assert "\n" not in str(caught.value)
 
 
-def test_a_package_of_an_extra_that_is_missing_is_named_with_the_extra(monkeypatch):
+def test_a_missing_package_is_named_with_the_extra_that_installs_it(monkeypatch):
     monkeypatch.setattr(build, "find_spec", lambda _: None)
     with pytest.raises(UserError, match=r"optimizer lion needs pytorch_optimizer, .*: pip install 's3bench\[zoo\]'"):
         build_parts(run_config(["optimizer=lion"]))
 
 
 class Passing(torch.optim.SGD):
-    """Passes on what it does not name."""
+    """Passes on the arguments that it does not name."""
 
     def __init__(self, params, lr, **kwargs):
         super().__init__(params, lr=lr, **kwargs)
 
 
-def test_what_a_class_passes_on_must_be_an_argument_of_its_base_class():
+def test_an_argument_that_a_class_passes_on_must_be_one_of_its_base_class():
     own = ["optimizer=sgd", f"optimizer._target_={__name__}.Passing"]
     build_parts(run_config(own))
     with pytest.raises(UserError, match=r"'dampning'. Did you mean dampening\?"):
@@ -245,12 +245,12 @@ def test_what_a_class_passes_on_must_be_an_argument_of_its_base_class():
         (["optimizer.bta=0.9,0.95"], "unknown key 'optimizer.bta'. Did you mean optimizer.beta\\?"),
     ],
 )
-def test_a_grid_that_makes_no_sense_is_refused(overrides, message):
+def test_an_impossible_grid_is_refused(overrides, message):
     with pytest.raises(UserError, match=message):
         run_configs(overrides)
 
 
-def test_configs_of_ones_own_are_found_wherever_the_folder_is(tmp_path, monkeypatch):
+def test_a_users_configs_are_found_whatever_the_folders_name(tmp_path, monkeypatch):
     folder = tmp_path / "a b, c'd ü"
     (folder / "configs" / "optimizer").mkdir(parents=True)
     own = folder / "configs" / "optimizer" / "mine.yaml"
@@ -298,17 +298,17 @@ AXES = {
 
 @settings(max_examples=40, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(st.data())
-def test_a_grid_is_what_its_points_are_one_by_one(data):
+def test_a_grid_gives_the_same_configs_as_its_points_one_by_one(data):
     axes = {
         key: data.draw(st.lists(st.sampled_from(AXES[key]), min_size=1, max_size=3, unique=True))
         for key in data.draw(st.lists(st.sampled_from(sorted(AXES)), min_size=1, max_size=5, unique=True))
     }
-    axes = dict(sorted(axes.items(), key=lambda axis: len(axis[1]) > 1))  # what is no axis is set first
+    axes = dict(sorted(axes.items(), key=lambda axis: len(axis[1]) > 1))  # single values are set first
     assert spanned(axes) == one_by_one(axes)
 
 
 def spanned(axes):
-    """The runs of a grid, in their order; or what is said against it."""
+    """Return the runs of a grid in order, or the error's message."""
     try:
         configs = run_configs([f"{key}={','.join(values)}" for key, values in axes.items()])
     except UserError as error:
@@ -317,7 +317,7 @@ def spanned(axes):
 
 
 def one_by_one(axes):
-    """The same, each run composed for itself."""
+    """Return the same, each run composed on its own."""
     configs = {}
     for point in itertools.product(*axes.values()):
         try:
@@ -329,14 +329,14 @@ def one_by_one(axes):
     return list(configs.items())
 
 
-def test_a_value_that_more_than_copies_depends_on_is_composed():
+def test_a_value_on_which_more_than_copies_depends_is_composed():
     configs = run_configs(["seed=3,4", "results_dir='of/${seed}'", "+task.build.twice='${seed}${seed}'"])
     assert [config.results_dir for config in configs] == ["of/3", "of/4"]
     assert [config.task.build["twice"] for config in configs] == ["33", "44"]
     assert [config.task.build["seed"] for config in configs] == [3, 4]
 
 
-def test_a_null_in_a_list_may_stand_before_and_after_a_number():
+def test_a_list_may_have_null_before_or_after_a_number():
     for values in ("null,0.9", "0.9,null"):
         configs = run_configs([f"optimizer.denominator_beta={values}", "seed=0,1"])
         assert {config.optimizer["denominator_beta"] for config in configs} == {None, 0.9}
@@ -370,7 +370,7 @@ def test_a_million_runs_are_counted_before_any_is_composed(monkeypatch):
         ("code: a,b", "code is set automatically and cannot be overridden"),
     ],
 )
-def test_an_experiment_with_a_grid_that_makes_no_sense_is_one_line(tmp_path, monkeypatch, grid, message):
+def test_an_experiment_with_an_impossible_grid_is_reported_on_one_line(tmp_path, monkeypatch, grid, message):
     (tmp_path / "configs" / "experiment").mkdir(parents=True)
     text = f"# @package _global_\n# s3bench sweep experiment=mine\nhydra:\n  sweeper:\n    params:\n      {grid}\n"
     (tmp_path / "configs" / "experiment" / "mine.yaml").write_text(text)
@@ -380,7 +380,7 @@ def test_an_experiment_with_a_grid_that_makes_no_sense_is_one_line(tmp_path, mon
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_nearly_a_key_or_a_value_is_told_the_right_one():
+def test_a_mistyped_key_or_value_gets_a_suggestion():
     for override, said in {
         "experimnt=quickstart": "Did you mean experiment",
         "results_dir=": "results_dir is empty",

@@ -1,4 +1,4 @@
-"""What --cfg and --info print: the config of a run, before anything is trained or written."""
+"""Tests --cfg and --info, which print the config of a run and train and write nothing."""
 
 import pytest
 import yaml
@@ -90,5 +90,5 @@ def test_info_tells_where_the_config_comes_from(s3bench, tmp_path):
         (["run", "seed=0,1", "--multirun"], "--multirun is a command of its own: s3bench sweep"),
     ],
 )
-def test_a_mistake_is_one_line(s3bench, arguments, said):
+def test_a_mistake_is_reported_on_one_line(s3bench, arguments, said):
     assert said in mistake(s3bench(*arguments))

@@ -1,4 +1,4 @@
-"""Sweeps on clusters: on a real SLURM of one node and a real Ray, both started here, on the loopback interface."""
+"""Tests sweeps on a real SLURM of one node and on a real Ray, both started here, on the loopback interface."""
 
 import dataclasses
 import os
@@ -45,7 +45,7 @@ WAITING = ["task.build._target_=patient.Patient", *FOUR]
 
 
 class Sweep:
-    """A sweep of runs that wait for the file `go`, in a folder of its own."""
+    """Starts a sweep in a folder of its own; its runs wait for the file `go`."""
 
     def __init__(self, folder, *overrides, **environment):
         (folder / "patient.py").write_text(PATIENT)
@@ -58,14 +58,14 @@ class Sweep:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell may have turned it off
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell may have disabled it
             )
 
     def printed(self):
         return self.out.read_text()
 
     def under_way(self, runs):
-        """Wait until so many runs have begun and wait."""
+        """Wait until this many runs have started and wait for `go`."""
         until(lambda: self.process.poll() is not None or len(list(self.folder.glob("r/*/evals.*.jsonl"))) >= runs)
         assert self.process.poll() is None, self.printed()
 
@@ -88,7 +88,7 @@ def states(folder):
 
 
 @pytest.mark.slow
-def test_a_pack_trains_what_is_not_over_through_one_of_hydras_launchers(tmp_path, monkeypatch):
+def test_a_pack_trains_its_unfinished_runs_through_a_launcher_of_hydra(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     configs = run_configs([*FOUR, "launcher=slurm"])
     done = record.plan(as_dict(configs[0]))
@@ -121,7 +121,7 @@ def packed(*overrides):
     return cluster.pack_runs([(config, Path(config.run_id)) for config in configs])
 
 
-def test_packs_have_the_size_that_was_asked_for_and_an_array_no_more_jobs_than_slurm_takes():
+def test_packs_have_the_requested_size_unless_slurm_would_refuse_so_many_jobs():
     packs = packed("seed=range(0,10)", "launcher=slurm", "launcher.runs_per_job=4")
     assert [len(runs) for runs in packs] == [4, 4, 2]
     assert [config.seed for runs in packs for config, _ in runs] == list(range(10))
@@ -136,7 +136,7 @@ def test_a_job_trains_as_many_runs_at_a_time_as_it_has_cores():
     assert jobs("launcher=slurm") == 1
     assert jobs("launcher=slurm", "launcher.cpus_per_task=6", "threads=2") == 3
     assert jobs("launcher=slurm", "launcher.cpus_per_task=6", "launcher.jobs=5") == 5
-    assert jobs("launcher=slurm", "launcher.cpus_per_task=6", "launcher.gpus_per_node=1") is None  # its GPUs say
+    assert jobs("launcher=slurm", "launcher.cpus_per_task=6", "launcher.gpus_per_node=1") is None  # its GPUs decide
     assert jobs("launcher=ray", "launcher.remote.num_cpus=4") == 4
     assert jobs("launcher=ray", "launcher.remote.num_gpus=1") is None
 
@@ -147,7 +147,7 @@ def test_every_key_of_the_slurm_launcher_is_one_of_submitits():
     assert keys - set(cluster.OURS) <= {field.name for field in dataclasses.fields(plugin.SlurmQueueConf)}
 
 
-def test_a_launcher_of_ones_own_builds_on_one_that_is_there(tmp_path, monkeypatch):
+def test_a_users_launcher_can_extend_an_existing_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs/launcher").mkdir(parents=True)
     text = "# Our cluster\ndefaults: [slurm, _self_]\npartition: gpu\ngpus_per_node: 1\n"
@@ -165,7 +165,7 @@ def test_a_launcher_of_ones_own_builds_on_one_that_is_there(tmp_path, monkeypatc
         ("launcher.runs_per_job=0", "launcher.runs_per_job is 0; it must be a positive integer"),
     ],
 )
-def test_a_wrong_setting_is_one_line(override, said):
+def test_a_wrong_setting_is_reported_on_one_line(override, said):
     with pytest.raises(UserError, match=re.escape(said)):
         packed("launcher=slurm", override)
 
@@ -177,7 +177,7 @@ def test_an_extra_that_is_not_installed_is_named(kind, extra, monkeypatch):
         (slurm_launcher.Slurm if kind is slurm_launcher else ray_tasks.Ray).check({})
 
 
-def test_a_sweep_without_slurm_on_the_machine_is_one_line(s3bench):
+def test_a_machine_without_slurm_is_reported_on_one_line(s3bench):
     pytest.importorskip("submitit")
     assert "sbatch is not on the PATH" in mistake(s3bench("sweep", *FOUR, *ON_SLURM, PATH="/nowhere"))
 
@@ -190,7 +190,7 @@ def test_a_sweep_without_slurm_on_the_machine_is_one_line(s3bench):
         ("launcher.remote.num_cpus=5000", "launcher.remote.num_cpus is 5000; Ray on this machine has"),
     ],
 )
-def test_a_ray_that_cannot_be_had_is_one_line(s3bench, override, said):
+def test_a_ray_that_is_not_available_is_reported_on_one_line(s3bench, override, said):
     pytest.importorskip("ray")
     assert said in mistake(s3bench("sweep", *FOUR, *ON_RAY, override))
 
@@ -200,17 +200,19 @@ def test_a_ray_that_cannot_be_had_is_one_line(s3bench, override, said):
 
 @pytest.fixture(scope="module")
 def start_slurm():
-    """Starts a SLURM of one node; gives the environment that leads to it."""
+    """Return a function that starts a SLURM of one node and returns the environment that leads to it."""
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     folders = []
 
     def start(*options):
         needed = ["slurmctld", "slurmd", "munged", "sbatch"] + ["slurmdbd", "mariadbd"] * ("--accounting" in options)
         if missing := [program for program in needed if not shutil.which(program)]:
-            pytest.skip(f"SLURM is not installed: no {', '.join(missing)}; the script's head names the packages")
+            pytest.skip(
+                f"SLURM is not installed: no {', '.join(missing)}; the packages are listed at the top of the script"
+            )
         if os.geteuid():
             pytest.skip("a SLURM of one node is started as root")
-        folder = Path(tempfile.mkdtemp(prefix="s3slurm"))  # where all users may look, as pytest's folders are not
+        folder = Path(tempfile.mkdtemp(prefix="s3slurm"))  # readable for all users, unlike pytest's folders
         folders.append(folder)
         started = subprocess.run([ONE_NODE, "up", folder, *options], capture_output=True, text=True, check=False)
         assert started.returncode == 0, started.stderr
@@ -224,24 +226,24 @@ def start_slurm():
 
 @pytest.fixture(scope="module")
 def slurm(start_slurm):
-    """A SLURM without accounting, where sacct knows nothing."""
+    """Start a SLURM without accounting, where sacct knows nothing."""
     return start_slurm()
 
 
 def ask(slurm, *command):
-    """What a program of SLURM answers."""
+    """Return what a program of SLURM prints."""
     answer = subprocess.run(command, env={**os.environ, **slurm}, capture_output=True, text=True, check=True)
     return answer.stdout
 
 
 def jobs(slurm, state):
-    """The jobs in a state, by the number of their pack."""
+    """Return the jobs in a state, by the number of their pack."""
     lines = ask(slurm, "squeue", "-h", "-r", "-t", state, "-o", "%i").split()
     return {int(job.partition("_")[2] or 0): job for job in lines}
 
 
 def processes(slurm, job):
-    """The processes of a job that train: its Python first, then those which that started."""
+    """Return the processes of a job that train: its first Python process, then those that it started."""
     number = ask(slurm, "squeue", "-h", "-j", job, "-o", "%A").strip()
     lines = ask(slurm, "scontrol", "listpids", number).splitlines()[1:]
     pids = sorted(int(line.split()[0]) for line in lines if line.split()[2].isdigit())
@@ -264,7 +266,7 @@ def test_slurm_trains_a_sweep_as_packed_jobs_of_an_array(start_slurm, tmp_path, 
 
 
 @pytest.mark.slow
-def test_a_cancelled_job_is_noticed_and_the_same_sweep_goes_on(slurm, tmp_path):
+def test_a_cancelled_job_is_noticed_and_the_same_sweep_resumes(slurm, tmp_path):
     sweep = Sweep(tmp_path, *WAITING, *ON_SLURM, **slurm)
     sweep.under_way(2)
     began = time.monotonic()
@@ -305,7 +307,7 @@ class Slow(Quadratic):
 
 
 @pytest.mark.slow
-def test_a_preempted_job_goes_on_from_its_checkpoint_bit_for_bit(slurm, tmp_path):
+def test_a_preempted_job_resumes_from_its_checkpoint_bit_for_bit(slurm, tmp_path):
     (tmp_path / "slow.py").write_text(SLOW)
     one = ["task=quadratic", "task.build._target_=slow.Slow", "seed=0", "horizon=1500", "checkpoint_every=3600"]
     sweep = Sweep(tmp_path, *one, "results_dir=r", "launcher=slurm", **slurm)
@@ -317,7 +319,7 @@ def test_a_preempted_job_goes_on_from_its_checkpoint_bit_for_bit(slurm, tmp_path
     subprocess.run([str(CLI), "run", *one, "results_dir=whole"], cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
     (cut,), (whole,) = record.folders(tmp_path / "r"), record.folders(tmp_path / "whole")
     (resumed,) = record.load_record(cut)["summary"]["resumed"]
-    assert resumed["step"] > 100  # it was written when the signal came: the next one by time is an hour away
+    assert resumed["step"] > 100  # written at the signal: the next one by time is an hour away
     assert resumed["exact"]
     assert same(whole, cut)
 
@@ -338,7 +340,7 @@ class Flaky(Quadratic):
 
 
 @pytest.mark.slow
-def test_a_job_tries_a_failed_run_again_where_that_is_asked_for(slurm, tmp_path, s3bench):
+def test_a_job_retries_a_failed_run_if_asked_to(slurm, tmp_path, s3bench):
     (tmp_path / "flaky.py").write_text(FLAKY)
     grid = ["task=quadratic", "task.build._target_=flaky.Flaky", "seed=0,1,2", "horizon=100", "results_dir=r"]
     result = s3bench("sweep", *grid, *ON_SLURM, "retries=1", **slurm)
@@ -347,7 +349,7 @@ def test_a_job_tries_a_failed_run_again_where_that_is_asked_for(slurm, tmp_path,
 
 
 @pytest.mark.slow
-def test_a_failure_after_which_another_try_follows_does_not_end_a_sweep(slurm, tmp_path, s3bench):
+def test_a_failure_that_is_retried_does_not_end_a_sweep(slurm, tmp_path, s3bench):
     (tmp_path / "flaky.py").write_text(FLAKY)
     grid = ["task=quadratic", "task.build._target_=flaky.Flaky", "seed=0,1,2", "horizon=100", "results_dir=r"]
     result = s3bench("sweep", *grid, *ON_SLURM, "retries=1", "fail_fast=true", **slurm)
@@ -373,7 +375,7 @@ def test_a_sweep_on_slurm_can_end_at_its_first_failure(slurm, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("which", [slice(0, 1), slice(None)], ids=["the job's first process", "all"])
-def test_killed_processes_of_a_job_lose_nothing(slurm, tmp_path, which):
+def test_no_run_is_lost_if_processes_of_a_job_are_killed(slurm, tmp_path, which):
     sweep = Sweep(tmp_path, *WAITING, *ON_SLURM, **slurm)
     sweep.under_way(2)
     for pid in processes(slurm, jobs(slurm, "R")[0])[which]:
@@ -387,14 +389,12 @@ def test_killed_processes_of_a_job_lose_nothing(slurm, tmp_path, which):
 
 
 @pytest.mark.slow
-def test_a_node_that_dies_and_comes_back_loses_nothing(start_slurm, tmp_path):
+def test_no_run_is_lost_if_a_node_dies_and_comes_back(start_slurm, tmp_path):
     slurm = start_slurm()
     place = Path(slurm["SLURM_CONF"]).parent
     sweep = Sweep(tmp_path, *WAITING, *ON_SLURM, **slurm)
     sweep.under_way(2)
-    time.sleep(
-        25
-    )  # SLURM looks for a job that its node has lost 20 s after its start (BatchStartTimeout) and no sooner
+    time.sleep(25)  # SLURM looks for a job that its node has lost only 20 s after its start (BatchStartTimeout)
     os.kill(int((place / "slurmd.pid").read_text()), signal.SIGKILL)
     for environ in Path("/proc").glob("[0-9]*/environ"):
         if _is_of_a_job(environ, place):
@@ -406,7 +406,7 @@ def test_a_node_that_dies_and_comes_back_loses_nothing(start_slurm, tmp_path):
 
 
 def _is_of_a_job(environ, place):
-    """Whether a process belongs to a job of the SLURM in a folder, its slurmstepd included."""
+    """Tell whether a process belongs to a job of the SLURM in a folder, or is the slurmstepd of one."""
     try:
         is_of_slurm = str(place).encode() in environ.read_bytes()
         is_step = b"slurmstepd" in (environ.parent / "cmdline").read_bytes()
@@ -443,7 +443,7 @@ def test_an_interrupted_sweep_cancels_its_jobs(slurm, tmp_path, number):
 
 
 @pytest.mark.slow
-def test_what_slurm_refuses_is_one_line(slurm, s3bench, tmp_path):
+def test_a_refusal_by_slurm_is_reported_on_one_line(slurm, s3bench, tmp_path):
     said = mistake(s3bench("sweep", *FOUR, *ON_SLURM, "launcher.partition=nowhere", **slurm))
     assert "Invalid partition name specified" in said
     elsewhere = tmp_path / "slurm.conf"
@@ -454,7 +454,7 @@ def test_what_slurm_refuses_is_one_line(slurm, s3bench, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_job_that_can_never_start_is_said_to_wait_and_why(slurm, tmp_path):
+def test_the_reason_is_printed_why_a_job_cannot_start(slurm, tmp_path):
     sweep = Sweep(tmp_path, *FOUR, *ON_SLURM, "launcher.cpus_per_task=5000", **slurm)
     until(lambda: sweep.process.poll() is not None or "jobs wait: " in sweep.printed())
     os.killpg(sweep.process.pid, signal.SIGINT)
@@ -471,7 +471,7 @@ def ray():
 
 
 def packs_of_ray(folder):
-    """The processes of Ray that train packs of a sweep, which stand in its folder."""
+    """Return the processes of Ray that train packs of a sweep: their current folder is the sweep's."""
     found = []
     for place in Path("/proc").glob("[0-9]*"):
         try:
@@ -484,7 +484,7 @@ def packs_of_ray(folder):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray")
-def test_ray_on_this_machine_trains_a_sweep_and_is_gone_afterwards(s3bench, tmp_path):
+def test_ray_on_this_machine_trains_a_sweep_and_ends_with_it(s3bench, tmp_path):
     result = s3bench("sweep", *FOUR, *ON_RAY)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "4 runs: 4 finished" in result.stdout
@@ -495,7 +495,7 @@ def test_ray_on_this_machine_trains_a_sweep_and_is_gone_afterwards(s3bench, tmp_
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray")
-def test_a_killed_process_of_ray_loses_nothing(tmp_path):
+def test_no_run_is_lost_if_a_process_of_ray_is_killed(tmp_path):
     sweep = Sweep(tmp_path, *WAITING, *ON_RAY)
     sweep.under_way(2)
     killed = packs_of_ray(tmp_path)[0]
@@ -509,7 +509,7 @@ def test_a_killed_process_of_ray_loses_nothing(tmp_path):
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_sweep_that_is_ended_ends_its_ray(tmp_path, number):
+def test_a_sweep_that_is_stopped_ends_its_ray(tmp_path, number):
     sweep = Sweep(tmp_path, *WAITING, *ON_RAY)
     sweep.under_way(2)
     os.killpg(sweep.process.pid, number)
@@ -518,12 +518,12 @@ def test_a_sweep_that_is_ended_ends_its_ray(tmp_path, number):
         assert code == 130
         assert sweep.printed().endswith("s3bench: stopped; run the same command again to resume\n")
     until(lambda: not packs_of_ray(tmp_path))
-    until(lambda: states(tmp_path) == ["missing"] * 4)  # workers that wait in a step are ended after a while
+    until(lambda: states(tmp_path) == ["missing"] * 4)  # workers that wait within a step are killed after a while
 
 
 @pytest.fixture
 def ray_cluster(ray):  # noqa: ARG001
-    """A Ray that runs already; gives its address."""
+    """Start a Ray, and yield its address."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     place = tempfile.mkdtemp(prefix="s3ray")  # short, for sockets
@@ -545,7 +545,7 @@ def _answers(port):
 
 
 @pytest.mark.slow
-def test_a_running_ray_is_joined_and_outlives_the_sweep(ray_cluster, s3bench, tmp_path):
+def test_a_sweep_joins_a_running_ray_and_leaves_it_running(ray_cluster, s3bench, tmp_path):
     result = s3bench("sweep", *FOUR, *ON_RAY, f"launcher.address={ray_cluster}", RAY_AUTH_MODE="token")
     assert result.returncode == 0, result.stdout + result.stderr
     assert states(tmp_path) == ["finished"] * 4

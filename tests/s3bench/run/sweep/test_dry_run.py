@@ -1,4 +1,4 @@
-"""Dry runs: how long a sweep will take and on how much disk, from the runs that are over. Status: what it counts."""
+"""Tests the estimates of a dry run, made from the runs that are over, and what status counts."""
 
 import shutil
 import subprocess
@@ -16,7 +16,7 @@ from s3bench.run.sweep import dry_run
 
 @pytest.fixture
 def over(tmp_path, monkeypatch):
-    """over(results_dir, steps=..., seconds=..., train_seconds=...) makes a run that is over, of `steps` steps."""
+    """Return a function that makes a finished run: over(results_dir, steps=..., seconds=..., train_seconds=...)."""
     monkeypatch.chdir(tmp_path)
     rows = {"step": [0], "loss": [1.0], "lr": [1.0], "grad_norm": [1.0]}
 
@@ -36,16 +36,16 @@ def said(capsys, *overrides, jobs=1):
     return capsys.readouterr().out
 
 
-def test_the_start_of_a_run_is_no_cost_of_its_steps(over, capsys):
+def test_the_start_of_a_run_does_not_count_as_a_cost_of_its_steps(over, capsys):
     folder = over("r", steps=5, seconds=3.0, train_seconds=0.5)
     sized = record.size(folder)
-    (folder / "log.txt").write_text(" " * (dry_run.BYTES_PER_RUN + 5 * 100 - sized))  # 100 bytes a step
+    (folder / "log.txt").write_text(" " * (dry_run.BYTES_PER_RUN + 5 * 100 - sized))  # 100 bytes per step
     shown = said(capsys, "horizon=1000", "seed=0,1", "results_dir=r")
     assert "time: about 3 min 25 s with 1 runs at a time, measured in r" in shown  # 2 × (2.5 s + 1,000 × 0.1 s)
     assert f"disk: about {2 * (dry_run.BYTES_PER_RUN + 1000 * 100) / 1000:.1f} kB, measured in r" in shown
 
 
-def test_the_runs_most_like_those_to_come_are_the_measure(over, capsys):
+def test_costs_are_measured_on_the_most_similar_runs(over, capsys):
     asked = ("horizon=100", "seed=7", "results_dir=r")
     over("r", steps=100, seconds=100.0, train_seconds=100.0, optimizer="adamw")
     assert "time: about 1 min 40 s with 1 runs at a time, measured in r\n" in said(capsys, *asked)
@@ -54,13 +54,15 @@ def test_the_runs_most_like_those_to_come_are_the_measure(over, capsys):
     over("q", steps=50, seconds=10.0, train_seconds=5.0)
     assert "time: about 15 s with 1 runs at a time, measured in q\n" in said(capsys, *asked)
     over("p", steps=50, seconds=20.0, train_seconds=10.0)
-    assert "time: about 30 s with 1 runs at a time, measured in p\n" in said(capsys, *asked)  # no further than q's
+    assert "time: about 30 s with 1 runs at a time, measured in p\n" in said(
+        capsys, *asked
+    )  # its horizon is as near as q's
     over("r", steps=100, seconds=7.0, train_seconds=6.0)
     over("r", steps=100, seconds=9.0, train_seconds=8.0, seed=1)
     assert "time: about 8 s with 1 runs at a time, measured in r\n" in said(capsys, *asked)
 
 
-def test_one_run_takes_one_place(over, capsys):
+def test_a_single_run_uses_a_single_device(over, capsys):
     over("r", steps=100, seconds=7.0, train_seconds=6.0)
     assert "about 7 s with 1 runs at a time" in said(capsys, "horizon=100", "seed=7", "results_dir=r", jobs=2)
 
@@ -76,12 +78,14 @@ def test_a_copied_record_is_not_made_with_other_code(over, tmp_path):
     assert (snapshot("r")["runs"], snapshot("r")["made_with_other_code"]) == (3, 1)
 
 
-def test_each_look_of_a_watch_is_printed_where_there_is_no_terminal(over):
+def test_a_watch_without_a_terminal_prints_each_snapshot(over):
     over("r", steps=100, seconds=7.0, train_seconds=6.0)
     command = [str(Path(sys.executable).with_name("s3bench")), "status", "r", "--watch", "0.1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
-            lines = [process.stdout.readline() for _ in range(8)]  # two looks: table of two, a line, none
+            lines = [
+                process.stdout.readline() for _ in range(8)
+            ]  # two snapshots: a table of two lines, a line, an empty one
         finally:
             process.stdout.close()  # as head does
         assert lines == [*lines[:2], "1 runs: 1 finished\n", "\n"] * 2

@@ -1,4 +1,4 @@
-"""Faults, injected for real: killed processes, full disks, too little memory, sweeps that race."""
+"""Tests real faults: killed processes, full disks, too little memory, sweeps that race."""
 
 import itertools
 import json
@@ -58,12 +58,12 @@ class Hungry(Quadratic):
 
 
 @pytest.mark.slow
-def test_a_run_that_failed_is_tried_again_as_often_as_was_asked_for(s3bench, tmp_path):
+def test_a_failed_run_is_retried_as_often_as_asked(s3bench, tmp_path):
     (tmp_path / "flaky.py").write_text(FLAKY)
     grid = ["sweep", "task=quadratic", "task.build._target_=flaky.Flaky", "seed=0,1", "results_dir=r", "horizon=20"]
     result = s3bench(*grid, "retries=1")
     assert result.returncode == 1
-    assert result.stdout.count("RuntimeError: not yet") == 3  # at each try, and at the end
+    assert result.stdout.count("RuntimeError: not yet") == 3  # after each try, and at the end
     assert "try 2 follows" in result.stdout
     assert "2 runs: 1 finished, 1 failed" in result.stdout
     assert "2 runs: 2 finished" in s3bench(*grid, "retries=1").stdout
@@ -95,7 +95,7 @@ def test_two_sweeps_at_once_train_each_run_once(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_sweep_that_is_interrupted_goes_on_bit_for_bit(tmp_path):
+def test_an_interrupted_sweep_resumes_bit_for_bit(tmp_path):
     whole, _, there, _ = configs(tmp_path, "task=digits_vit", "optimizer=s3", "horizon=400")
     run(whole)
     grid = ["task=digits_vit", "optimizer=s3", "horizon=400"]
@@ -125,7 +125,7 @@ def killed_at(process, seconds):
 
 
 def interrupted_until_over(tmp_path, task, most, seconds):
-    """Train a run in workers that are killed at random; returns how often, and the folders of it and of a whole one."""
+    """Train a run in workers that are killed at random; return how often, and the folders of a whole run and of it."""
     whole, cut, there, here = configs(tmp_path, *task)
     run(whole)
     record.plan(as_dict(cut))
@@ -143,7 +143,7 @@ def interrupted_until_over(tmp_path, task, most, seconds):
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_random_moments_ends_as_the_undisturbed_one(tmp_path):
+def test_a_run_killed_at_random_moments_ends_as_an_undisturbed_one_does(tmp_path):
     task = ["task=digits_vit", "optimizer=s3", "horizon=700", "eval_every=50", "checkpoint_every=0.1"]
     kills, there, here = interrupted_until_over(tmp_path, task, 8, (0.2, 1.0))
     assert kills >= 3
@@ -152,7 +152,7 @@ def test_a_run_killed_at_random_moments_ends_as_the_undisturbed_one(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(4))
-def test_runs_killed_a_hundred_times_end_as_the_undisturbed_ones(tmp_path, number):
+def test_runs_killed_a_hundred_times_end_as_undisturbed_ones_do(tmp_path, number):
     task, optimizer = list(itertools.product(("digits_vit", "source_gpt"), ("s3", "adamw")))[number]
     overrides = [f"task={task}", f"optimizer={optimizer}", "horizon=400", "eval_every=50", "checkpoint_every=0.1"]
     left = 25  # of 4 × 25

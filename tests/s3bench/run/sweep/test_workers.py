@@ -1,4 +1,4 @@
-"""The devices of the runs that a machine trains at a time."""
+"""Tests on which devices the runs of a sweep are trained."""
 
 import os
 
