@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from s3bench.console import finite_or_none
 from s3bench.report.analysis.results import Results
 from s3bench.report.analysis.runs import Run
 from s3bench.report.analysis.tables import rows_with
@@ -62,7 +63,7 @@ def _curve(run: Run) -> dict[str, Any]:
 
 def _rounded(values: npt.NDArray[np.floating[Any]]) -> list[float | None]:
     """Round to enough digits that a zoomed curve shows no steps."""
-    return [float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None for value in values.tolist()]
+    return [finite_or_none(float(f"{value:.{DIGITS}g}")) for value in values.tolist()]
 
 
 def _best_multipliers(runs: Sequence[Run], best_rates: pd.DataFrame) -> dict[tuple[str, str], float]:
