@@ -29,7 +29,9 @@ autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 python_maximum_signature_line_length = 88
 nitpicky = True  # a reference without a target is a warning, which `make docs` turns into an error
-nitpick_ignore_regex = [("py:.*", r"(torch|numpy|np|npt|pandas|pd|pathlib|collections|typing|subprocess)\..*|Tensor|Path")]
+nitpick_ignore_regex = [
+    ("py:.*", r"(torch|numpy|np|npt|pandas|pd|pathlib|collections|typing|subprocess)\..*|Tensor|Path")
+]
 
 
 class RepositoryLinks(SphinxTransform):
