@@ -140,7 +140,7 @@ def measure(size: str, shape: tuple[int, int, int, int], device: str, repeats: i
 
 
 def copy_rates(count: int, device: str, repeats: int) -> list[float]:
-    """Bytes a second that copies of so many float32 read and write."""
+    """Measure the bytes per second that copies of this many float32 numbers read and write."""
     source, target = (torch.ones(count, device=device) for _ in range(2))
     return [8 * count / seconds(lambda: target.copy_(source), device) for _ in range(repeats)]
 

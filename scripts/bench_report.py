@@ -1,8 +1,8 @@
-"""How long a report on many records takes, and its memory: `--runs` synthetic records of `--steps` steps.
+"""Measures how long a report on many records takes, by phase, and how much memory it needs.
 
-Prints seconds and the largest resident memory of reading and scoring (all cores), of the tables and of the page; and
-the shares of find_spikes and of the published definitions, measured on one core. Four optimizers, five multipliers, two
-tasks, the rest of the runs are seeds.
+Writes `--runs` synthetic records of `--steps` steps: four optimizers, five multipliers, two tasks, and as many seeds as
+that leaves. Then it prints the seconds of each phase, the largest memory and the page's size, and how long find_spikes
+and the published definitions take for a run. The report has a process of its own, which does not import the run side.
 """
 
 import argparse
@@ -10,6 +10,8 @@ import itertools
 import multiprocessing
 import os
 import resource
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -21,21 +23,28 @@ from typing import Any
 import numpy as np
 
 from s3bench import record
-from s3bench.report.analysis.results import gather
-from s3bench.report.analysis.results_folder import MANY, read_runs
-from s3bench.report.analysis.tables import make_tables
-from s3bench.report.write import write_report
-from s3bench.run.config.compose import run_config
-from s3bench.run.config.schema import as_dict
+from s3bench.report import write as report
+from s3bench.report.analysis.results_folder import MANY
 from s3bench.spikes import find_spikes, published
 
 OPTIMIZERS = ("s3", "adamw", "adam", "signum")
 MULTIPLIERS = (0.1, 0.3, 1.0, 3.0, 10.0)
 WARMUPS = (0.02, 0.1)  # two settings of one task: two tasks to the report
+PHASES = {  # functions that write_report calls
+    "read_results": "records read and scored",
+    "make_tables": "tables",
+    "judge": "claims",
+    "drawings": "arrays of the figures",
+    "_save": "figures drawn and written",
+    "page": "page",
+}
 
 
 def configs(runs: int, steps: int, folder: str) -> list[dict[str, Any]]:
-    """The config of each record."""
+    """Return the config of each record."""
+    from s3bench.run.config.compose import run_config
+    from s3bench.run.config.schema import as_dict
+
     base = ["task=quadratic", f"horizon={steps}", f"results_dir={folder}"]
     kinds = [
         as_dict(run_config([*base, f"optimizer={optimizer}", f"schedule.warmup={warmup}"]))
@@ -51,7 +60,7 @@ def configs(runs: int, steps: int, folder: str) -> list[dict[str, Any]]:
 
 
 def write(config: dict[str, Any]) -> None:
-    """A record of a run whose loss falls as a power of the step, with noise and two spikes."""
+    """Write the record of a run whose loss falls as a power of the step, with noise and two spikes."""
     random, steps = np.random.default_rng(config["seed"]), config["horizon"]
     loss = 0.02 + 2 / np.sqrt(1 + np.arange(steps)) + random.normal(0, 0.01, steps)
     loss[random.integers(100, steps, 2)] += 1
@@ -66,34 +75,40 @@ def write(config: dict[str, Any]) -> None:
 
 
 def write_all(runs: int, steps: int, folder: str) -> None:
-    """The records, by one process per core."""
+    """Write all records, with one process per core."""
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
         list(pool.map(write, configs(runs, steps, folder), chunksize=16))
 
 
-def largest_mib(processes: int) -> float:
-    """What all processes together held at most: this one's largest so far, and the largest of its children for each."""
+def peak_mib(processes: int) -> float:
+    """Return an upper bound of the memory in use at a time: this process's peak, and the largest child's for each."""
     own, child = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return (own + processes * child) / 1024
 
 
 def cpu_seconds() -> float:
-    """Seconds of a core that this process and its ended children have used."""
+    """Return the seconds of one core that this process and its ended children have used."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 @contextmanager
 def timed(what: str) -> Iterator[None]:
-    """Print how long it takes, and the load of the machine: other processes make it longer."""
+    """Print how long it takes, and the machine's load before: other processes make it longer."""
     began, used, load = time.perf_counter(), cpu_seconds(), os.getloadavg()[0]
     yield
     seconds, used = time.perf_counter() - began, cpu_seconds() - used
-    print(f"{what}: {seconds:.1f} s, {used:.1f} s of one core; load {load:.1f} before", flush=True)
+    print(f"{what:26} {seconds:6.1f} s, {used:6.1f} s of one core; load {load:.1f} before", flush=True)
+
+
+def time_phases() -> None:
+    """Make every phase of write_report print how long it takes."""
+    for function, what in PHASES.items():
+        setattr(report, function, timed(what)(getattr(report, function)))
 
 
 def milliseconds(function: Callable[[], Any], times: int) -> float:
-    """Milliseconds of one core per call."""
+    """Return the milliseconds of one core per call."""
     used = time.process_time()
     for _ in range(times):
         function()
@@ -101,39 +116,37 @@ def milliseconds(function: Callable[[], Any], times: int) -> float:
 
 
 def measure(folder: str) -> None:
-    """Read, score, tabulate, and write the page."""
-    with timed("read and scored"):
-        runs = read_runs(folder)
-    processes = (os.cpu_count() or 1) if len(runs) >= MANY else 0
-    print(f"{len(runs)} runs by {max(1, processes)} processes; at most {largest_mib(processes):.0f} MiB in all so far")
-    with timed("tables"):
-        make_tables(gather(runs))
-    some = [record.step_arrays(run.folder, ["loss", "grad_norm"]) for run in runs[:20]]
+    """Write the report on a folder of records, and measure it."""
+    records = [path.parent for path in Path(folder).glob("*/summary.json")]
+    processes = (os.cpu_count() or 1) if len(records) >= MANY else 0
+    time_phases()
+    with timed("the whole report"):
+        page = report.write_report(folder)
+    print(f"{len(records)} runs; at most {peak_mib(processes):.0f} MiB, over {max(1, processes)} process(es)")
+    print(f"page of {page.stat().st_size / 1e6:.1f} MB")
+    some = [record.step_arrays(path, ["loss", "grad_norm"]) for path in records[:20]]
     for name, function in (
         ("find_spikes", lambda: [find_spikes(one["loss"]) for one in some]),
         ("published definitions", lambda: [published.counts(one["loss"], one["grad_norm"]) for one in some]),
     ):
-        print(f"{name}: {milliseconds(function, 3) / len(some):.1f} ms a run on one core")
-    del runs
-    with timed("the whole report, read anew"):
-        page = write_report(folder)
-    print(f"the page: {page.stat().st_size / 1e6:.1f} MB")
-    print(f"at most {largest_mib(processes):.0f} MiB in all processes")
+        print(f"{name}: {milliseconds(function, 3) / len(some):.1f} ms per run on one core")
 
 
 def main() -> None:
-    """Write records, or take those of an earlier call, and measure."""
+    """Write records and measure their report, or measure the report on the records of an earlier call."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=400)
-    parser.add_argument("--steps", type=int, default=10_000)
-    parser.add_argument("--folder", help="where the records are written, and stay; found there, they are only read")
+    parser.add_argument("--runs", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=2_000)
+    parser.add_argument("--folder", help="where the records are kept; if it has records, only the report is written")
     chosen = parser.parse_args()
+    if chosen.folder and any(Path(chosen.folder).glob("*/summary.json")):
+        measure(chosen.folder)
+        return
     with tempfile.TemporaryDirectory() as temporary:
         folder = chosen.folder or temporary
-        if not (Path(folder).is_dir() and any(Path(folder).iterdir())):
-            with timed("records written"):
-                write_all(chosen.runs, chosen.steps, folder)
-        measure(folder)
+        with timed("records written"):
+            write_all(chosen.runs, chosen.steps, folder)
+        subprocess.run([sys.executable, __file__, "--folder", folder], check=True)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ LONGEST = 200  # steps of a spike that are shown, at most
 
 log = logging.getLogger(__name__)
 
-PRIVATE = ("launcher", "results_dir", "data_dir")  # keys of a config that describe this machine and its cluster
+MACHINE_KEYS = ("launcher", "results_dir", "data_dir")  # keys of a config that describe this machine and its cluster
 
 
 class Tracker(Protocol):
@@ -179,7 +179,7 @@ class WandbTracker(Tracker):
             name=folder.name,
             id=folder.name,
             tags=[config["names"]["task"], config["names"]["optimizer"]],
-            config={key: value for key, value in config.items() if key not in PRIVATE},
+            config={key: value for key, value in config.items() if key not in MACHINE_KEYS},
             dir=folder.parent,
             resume="allow" if first_step and mode == "online" else None,
             settings=wandb.Settings(

@@ -36,7 +36,7 @@ def batches_by_step(
         batch: returns the batch of a step.
         start_step: the first step.
         workers: processes that make batches in advance; 0 makes each batch when it is needed.
-        end: the step to stop before; None goes on without end.
+        end: the step to stop before; None never stops.
     """
     steps = itertools.count(start_step) if end is None else range(start_step, end)
     if workers == 0:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -136,7 +137,7 @@ def _spikes(runs: Sequence[Run]) -> pd.DataFrame:
         for run in runs
         for spike in run.spikes
     ]
-    return pd.DataFrame(rows, columns=[*cells.CELL, "seed", *Spike.__annotations__])
+    return pd.DataFrame(rows, columns=[*cells.CELL, "seed", *(field.name for field in fields(Spike))])
 
 
 def _holes(results: Results) -> pd.DataFrame:

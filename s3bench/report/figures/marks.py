@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,15 +20,15 @@ BEYOND = 1.04  # height of the line of infinite values, in heights of the panel
 MARKS_PER_BAND = 6  # markers along the middle of a band
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class Series:
     """An optimizer's values over `x`, such as multipliers: `middle` with `low` and `high`; `points`, one per seed."""
 
-    x: list[float] = field(default_factory=list)
-    middle: list[float] = field(default_factory=list)
-    low: list[float] = field(default_factory=list)
-    high: list[float] = field(default_factory=list)
-    points: list[tuple[float, float]] = field(default_factory=list)  # (x, value); infinite ones are drawn at the top
+    x: Sequence[float]
+    middle: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+    points: Sequence[tuple[float, float]] = ()  # (x, value); infinite values are drawn at the top
 
 
 def has_infinite(series: Iterable[Series]) -> bool:

@@ -1,7 +1,8 @@
 """The figures of a report. Each function takes arrays, draws them and returns a figure; it computes nothing."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -49,7 +50,8 @@ SHARE_TOP = 1.03  # upper end of an axis of shares: the lifted lines stay inside
 TITLE_PAD = 16  # points between a panel and its title if infinite values are drawn there
 
 
-class ShockRow(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class ShockRow:
     """A row of `shock_responses`: for each step of the shock a panel with the optimizers' values against a dose."""
 
     ylabel: str

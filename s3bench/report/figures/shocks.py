@@ -44,14 +44,14 @@ def _panel_rows(pairs: Sequence[Pair]) -> list[plots.ShockRow]:
         xlabel = "gradient × dose" if x == "dose" else "steps in a row"
         for measure in ("peak", "area"):
             panels = {step: _series(group, x, measure) for step, group in _by(of_kind, "step").items()}
-            rows.append(plots.ShockRow(f"{name}\n{measure}", xlabel, panels))
+            rows.append(plots.ShockRow(ylabel=f"{name}\n{measure}", xlabel=xlabel, panels=panels))
     most = max(kinds.values(), key=len)
     x = "dose" if most[0].shock["kind"] == "gradient" else "length"
     doses = _by(most, x)
     chosen = max(doses, key=lambda dose: (len(_by(doses[dose], "step")), dose))  # what most steps have
     title = f"{most[0].shock['kind']} {f'× {chosen:g}' if x == 'dose' else f'for {_steps(chosen)}'}\nexcess loss"
     panels = {step: _over_time(group) for step, group in _by(doses[chosen], "step").items()}
-    return [*rows, plots.ShockRow(title, "steps after the shock", panels, over_time=True)]
+    return [*rows, plots.ShockRow(ylabel=title, xlabel="steps after the shock", panels=panels, over_time=True)]
 
 
 def _steps(count: int) -> str:

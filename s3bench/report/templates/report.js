@@ -1,12 +1,12 @@
 // The report page's own script: tables that sort and copy, and the interactive loss curves, which uPlot draws.
 "use strict";
 
-// ---- Tables: a click on a header sorts, the buttons below copy the rows as they stand
+// ---- Tables: a click on a header sorts, the buttons below copy the rows in the order shown
 
 const MISSING = new Set(["", "-"]);
 const NUMBER = /^[≥≤×]?\s*([+-]?)(∞|(?:\d[\d,]*\.?\d*|\.\d+)(?:e[+-]?\d+)?)/i;
 
-// What a cell sorts by: the number it begins with, else its text, null where it is empty
+// Returns what a cell is sorted by: the number it begins with, else its text; null for an empty cell
 function sortKey(text) {
   if (MISSING.has(text)) return null;
   const found = NUMBER.exec(text);
@@ -15,7 +15,7 @@ function sortKey(text) {
   return found[1] === "-" ? -size : size;
 }
 
-// Numbers before texts, nothing last in both directions
+// Orders numbers before texts; empty cells come last in both directions
 function compare(a, b, direction) {
   if (a === null || b === null) return (a === null) - (b === null);
   if (typeof a !== typeof b) return typeof a === "number" ? -1 : 1;
@@ -52,7 +52,7 @@ const WRITERS = {
   },
 };
 
-// The rows as texts, the header first
+// Returns the rows' texts, the header first
 function rowsOf(table) {
   const texts = (row) => [...row.cells].map((cell) => (cell.querySelector("button") ?? cell).textContent.trim());
   return [table.tHead.rows[0], ...table.tBodies[0].rows].map(texts);
@@ -61,7 +61,7 @@ function rowsOf(table) {
 async function copyText(text) {
   try {
     await navigator.clipboard.writeText(text);
-  } catch { // a browser that keeps its clipboard from a page without a server
+  } catch { // some browsers deny the clipboard to a page that is opened from a file
     const area = Object.assign(document.createElement("textarea"), { value: text });
     document.body.append(area);
     area.select();
@@ -92,7 +92,8 @@ function equip(box) {
     const copy = async () => {
       const rows = rowsOf(table);
       const copied = await copyText(`${write(rows, numeric()).join("\n")}\n`);
-      said.textContent = copied ? `${rows.length - 1} rows copied` : "this browser does not let the page copy";
+      const count = `${rows.length - 1} ${rows.length === 2 ? "row" : "rows"}`;
+      said.textContent = copied ? `${count} copied` : "this browser does not allow the page to copy";
     };
     const made = button(kind, copy);
     made.setAttribute("aria-label", `Copy ${box.getAttribute("aria-label")} as ${kind}`);
@@ -114,7 +115,7 @@ function curves(data) {
   const ends = [find("from-step"), find("to-step")];
   const picked = [...document.querySelectorAll("#optimizers input")];
   const dark = matchMedia("(prefers-color-scheme: dark)");
-  const PROMPT = "Point at a curve for its values; drag to zoom; double-click for all of it.";
+  const PROMPT = "Point at a curve to see its values. Drag to zoom, double-click to reset.";
   let plot = null, shown = [], view = {}, focused = null;
 
   for (const run of data.runs) {
@@ -141,7 +142,7 @@ function curves(data) {
       (fits(control.seed, run.median, "median") || Number(control.seed.value) === run.seed));
   }
 
-  // A run's drawn points; a logarithmic axis has no place for what is not above 0
+  // Returns a run's drawn points; a logarithmic axis leaves out what is not positive
   function points(run) {
     const first = log.x.checked && run.steps[0] === 0 ? 1 : 0;
     const values = run[control.line.value].slice(first);
@@ -153,7 +154,8 @@ function curves(data) {
     return [log.x.checked ? 1 : 0, last > 1 ? last : 2];
   }
 
-  // The losses between two steps, up to ten times the largest first one: a huge spike leaves the rest readable
+  // Returns the range of the losses between two steps, at most ten times the largest first one: the rest stays
+  // readable beside a huge spike
   function fittedY([from, to]) {
     let low = Infinity, high = -Infinity, first = -Infinity;
     for (const run of shown) {
@@ -181,7 +183,7 @@ function curves(data) {
     ends.forEach((input, i) => (input.value = Math.round(view.x[i])));
   }
 
-  // The step of a run's that is nearest to the cursor, by bisection
+  // Finds the run's step that is nearest to the cursor, by bisection
   function nearest(u, series) {
     const [steps] = u.data[series];
     const at = u.posToVal(u.cursor.left, "x");
@@ -201,7 +203,7 @@ function curves(data) {
       ? `${name(shown[focused - 1])}: step ${steps[index].toLocaleString("en")}, loss ${values[index]}` : PROMPT;
   }
 
-  // Spikes as triangles that stand on their peaks, or at the upper edge; where a run diverged, a cross
+  // Draws a triangle at each spike's peak, or at the upper edge, and a cross where a run diverged
   function mark(u) {
     const { ctx, bbox } = u, size = 5 * devicePixelRatio;
     ctx.save();
@@ -235,7 +237,7 @@ function curves(data) {
     ctx.restore();
   }
 
-  // Ticks of a logarithmic axis, also where it is zoomed to less than a decade
+  // Returns the ticks of a logarithmic axis, also if it is zoomed to less than a decade
   function ticks(u, axis, low, high) {
     const decades = Math.log10(high / low);
     const found = [];

@@ -415,7 +415,7 @@ def test_spikes_are_given_in_the_files_steps(tmp_path):
 @pytest.mark.parametrize("losses", [(-1e308, 1e308), (-1e308, -1e308), (5e-324, 1.7e308), (5e-324, 5e-324), (1, 1e308)])
 def test_the_largest_and_smallest_floats_are_drawn(losses):
     loss = np.array(losses * 30)
-    curve = loss_curve.Curve(np.arange(60), loss, loss, peaks=[(1, losses[1])])
+    curve = loss_curve.Curve(steps=np.arange(60), loss=loss, trend=loss, peaks=[(1, losses[1])])
     figure = plots.spike_curve(curve, loss, [(1, 2)], title="", ylabel="")
     figure.draw_without_rendering()
     (axes,) = figure.axes

@@ -1,4 +1,4 @@
-"""The report page in a browser: headless Chromium opens it as a reader does. Skipped where there is none."""
+"""Tests the report page in headless Chromium, as a reader opens it; skipped if there is no Chromium."""
 
 import json
 import re
@@ -38,7 +38,7 @@ def browser():
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install '.[dev]'")
     found = [path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))]
     if not found:
-        pytest.skip("there is no Chromium on the PATH: apt-get install chromium")
+        pytest.skip("no Chromium on the PATH: apt-get install chromium")
     with sync_api.sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=found[0], args=["--no-sandbox"])
         yield started
@@ -47,7 +47,7 @@ def browser():
 
 @pytest.fixture
 def visit(browser):
-    """Opens a page; at the end there was no message on the console and no request but for the file."""
+    """Open a page; at the end, assert that the console has no messages and that only the file was requested."""
     messages, requests, contexts = [], [], []
 
     def open_page(file, **options):
@@ -69,7 +69,7 @@ def visit(browser):
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    """Two optimizers at two multipliers with two seeds."""
+    """Write the report of two optimizers at two multipliers with two seeds."""
     results = tmp_path_factory.mktemp("results")
     for seed in (0, 1):
         make(results, "s3", 1, seed, 0.01 + 0.01 * seed, spikes=[60])
@@ -80,12 +80,12 @@ def report(tmp_path_factory):
 
 
 def drawn(opened):
-    """The labels of the drawn lines."""
+    """Return the labels of the drawn lines."""
     return opened.evaluate("chart.drawn")
 
 
 def drag(opened, *ends):
-    """Drag over the curves between two places, each as shares of the width and the height."""
+    """Drag over the curves from one point to another, given as shares of the width and the height."""
     area = opened.locator("#chart .u-over")
     area.scroll_into_view_if_needed()
     box = area.bounding_box()
@@ -145,7 +145,7 @@ def test_the_drawn_curves_are_those_that_were_picked(visit, report):
     assert opened.inner_text("#drawn").startswith("0 of the task's 8 runs drawn")
 
 
-def test_a_drag_zooms_and_reset_and_a_double_click_go_back(visit, report):
+def test_a_drag_zooms_in_and_reset_or_a_double_click_zooms_out(visit, report):
     opened = visit(report)
     assert limits(opened) == [0, 99]
     drag(opened, (0.25, 0.5), (0.5, 0.52))
@@ -202,7 +202,7 @@ def test_a_click_on_a_header_sorts_by_number(visit, report):
     assert down == up[::-1]
 
 
-def test_numbers_sort_as_numbers_and_what_is_missing_comes_last(visit, report):
+def test_numbers_sort_as_numbers_and_missing_values_come_last(visit, report):
     opened = visit(report)
     texts = ["-", "10 of 50", "9 of 50", "1,234", "∞", "-0.5", "≥ 2", "2.5e-07", "adamw", "0.168 ± 0.066 (n = 8)"]
     sort = (
@@ -229,7 +229,7 @@ def test_tables_are_copied_as_csv_latex_and_markdown(visit, report):
     assert copies["LaTeX"][-1] == "\\end{tabular}"
 
 
-def test_names_never_leave_their_place(visit, tmp_path):
+def test_html_in_a_name_stays_text(visit, tmp_path):
     for seed in (0, 1):
         folder = make(tmp_path, seed=seed, spikes=[60])
         config = folder / "config.yaml"
@@ -245,7 +245,7 @@ def test_names_never_leave_their_place(visit, tmp_path):
 
 
 @pytest.mark.parametrize("state", ["missing", "failed", "diverged"])
-def test_a_page_of_runs_without_an_end_opens(visit, tmp_path, state):
+def test_the_page_opens_if_no_run_finished(visit, tmp_path, state):
     make(tmp_path, state=state)
     opened = visit(write_report(tmp_path))
     assert opened.locator("#chart").count() == (state == "diverged")
@@ -255,7 +255,7 @@ def test_a_page_of_runs_without_an_end_opens(visit, tmp_path, state):
         assert "No run has a result." in opened.inner_text("body")
 
 
-def test_verdicts_stand_first_with_their_numbers(visit, report, tmp_path):
+def test_verdicts_come_first_with_their_numbers(visit, report, tmp_path):
     results = read_results(report.parents[1])
     file = tmp_path / "index.html"
     tables = make_tables(results)
@@ -269,7 +269,7 @@ def test_verdicts_stand_first_with_their_numbers(visit, report, tmp_path):
     assert numbers[1].split("\t")[2:] == ["-"] * 5
 
 
-def test_a_phone_shows_all_without_scrolling_sideways(visit, report):
+def test_a_phone_shows_everything_without_scrolling_sideways(visit, report):
     opened = visit(report, viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
     assert opened.evaluate("document.documentElement.scrollWidth") == 390
     box = opened.locator("#chart canvas").bounding_box()
@@ -279,7 +279,7 @@ def test_a_phone_shows_all_without_scrolling_sideways(visit, report):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_the_background(visit, report, scheme):
+def test_text_has_contrast_with_the_background(visit, report, scheme):
     opened = visit(report, color_scheme=scheme)
     style = "(({ color, backgroundColor }) => [color, backgroundColor])(getComputedStyle(document.body))"
     text, ground = (luminance(colour) for colour in opened.evaluate(style))
@@ -291,7 +291,7 @@ def test_text_stands_out_from_the_background(visit, report, scheme):
 
 
 def luminance(colour):
-    """Of "rgb(r, g, b)", relative (WCAG 2)."""
+    """Return the relative luminance of "rgb(r, g, b)" (WCAG 2)."""
     shares = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
     linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
     return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))

@@ -19,7 +19,7 @@ from s3bench import record
 from s3bench.cli import parse
 from s3bench.errors import UserError
 from s3bench.report.analysis.loss_curve import CURVE_POINTS, thinned
-from s3bench.report.analysis.results import read_results
+from s3bench.report.analysis.results import read_results, run_table
 from s3bench.report.analysis.results_folder import read_runs
 from s3bench.report.figures.available import drawings
 from s3bench.report.formatting import markdown
@@ -47,6 +47,8 @@ def test_the_tables_hold_the_truth(tmp_path):
     targets = read["targets"].set_index(["optimizer", "lr_multiplier", "target"])
     assert targets.loc[("s3", 1.0, "loss ≤ 0.05"), ["reached", "n", "median_steps"]].tolist() == [2, 2, 90]
     assert targets.loc[("s3", 10.0, "loss ≤ 0.05")].median_steps == math.inf
+    columns = "task optimizer lr_multiplier seed onset peak end height kind sigmas area"
+    assert read["spikes"].columns.tolist() == columns.split()
     spikes = read["spikes"][["optimizer", "lr_multiplier", "seed", "onset", "kind"]].to_numpy().tolist()
     assert spikes == [["adamw", 10, 1, 59, "diverged"], ["s3", 1, 1, 60, "blip"]]
     assert read["holes"].empty
@@ -59,7 +61,7 @@ def test_a_jump_where_a_run_went_on_inexactly_is_no_spike(tmp_path, exact, spike
     summary = json.loads((folder / "summary.json").read_text())
     (folder / "summary.json").write_text(json.dumps(summary | {"resumed": [{"step": 60, "exact": exact}]}))
     (run,) = read_runs(tmp_path)
-    assert run.scores["spikes"] == len(run.spikes) == spikes
+    assert run_table([run]).spikes.item() == len(run.spikes) == spikes
 
 
 def test_a_diverged_run_never_reached_the_target(tmp_path):
@@ -78,7 +80,7 @@ def test_missing_and_failed_runs_are_listed_and_count_as_holes(tmp_path):
     assert read["cells"][["n", "holes"]].to_numpy().tolist() == [[1, 2]]
     assert set(read["holes"].state) == {"failed", "missing"}
     assert folder.name in page
-    assert "2 without a result are listed" in re.sub(r"\s+", " ", page)
+    assert "2 runs without a result are listed" in re.sub(r"\s+", " ", page)
     assert "&lt;b&gt;boom&lt;/b&gt;" in page
     assert "<b>boom" not in page
 
@@ -136,7 +138,7 @@ def test_other_settings_than_the_optimizers_make_another_task(tmp_path):
 def test_runs_held_to_different_measures_never_stand_in_one_table(tmp_path, override):
     make(tmp_path)
     make(tmp_path, seed=1, overrides=[override])
-    with pytest.raises(UserError, match=r"the records of quadratic differ in their .* say in judge\.yaml"):
+    with pytest.raises(UserError, match=r"the records of quadratic differ in their .* put into judge\.yaml"):
         write_report(tmp_path)
 
 
@@ -149,7 +151,7 @@ def test_other_targets_and_another_idea_of_a_spike_need_no_retraining(tmp_path):
     assert set(read["targets"].target) == {"loss ≤ 0.4"}
     assert read["targets"].n.tolist() == [2]
     assert read["spikes"].empty  # of height 1
-    assert "Not of the records but of <code>judge.yaml</code>: quadratic: spikes, quadratic: targets." in page
+    assert "From <code>judge.yaml</code>, not from the records: quadratic: spikes, quadratic: targets." in page
     for text, message in {
         "quadratc: {targets: []}": "unknown task in .*judge.yaml 'quadratc'. Did you mean quadratic",
         "quadratic: {target: []}": r"it must be \{TASK: \{targets",
@@ -243,7 +245,7 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatc
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("s3bench.report.figures.save", full)
+    monkeypatch.setattr("s3bench.report.figures.style.save", full)
     with pytest.raises(Exception, match="cannot be written: No space left"):
         write_report(tmp_path)
     assert page.read_text() == before
@@ -290,7 +292,7 @@ def test_published_definitions_stand_beside_ours(tmp_path):
     assert "<summary>quadratic: the gradient norm</summary>" in page
     for source in ("arXiv 2501.00656", "llm-foundry, callbacks/kill_loss_spike_callback.py", "arXiv 2501.06842"):
         assert source in page
-    assert "SPAM</strong>, which no record can be held to" in page
+    assert "SPAM</strong>, which cannot be computed from a record" in page
 
 
 def test_a_run_too_short_for_a_definition_has_no_score_and_the_page_says_why(tmp_path):

@@ -146,7 +146,7 @@ def test_a_report_of_shocked_runs_alone_says_that_their_twins_are_missing(tmp_pa
     assert (row["n"], row["without_twin"]) == (0, 2)
     assert math.isnan(row["peak"])
     assert len(pd.read_csv(tmp_path / "report" / "tables" / "holes.csv")) == 2
-    assert "0 runs; and 2 shocked ones" in (tmp_path / "report" / "index.html").read_text()
+    assert "0 runs; 2 more with a shock" in (tmp_path / "report" / "index.html").read_text()
 
 
 def test_the_noise_itself_is_no_spike_and_no_response(tmp_path):

@@ -1,4 +1,4 @@
-"""The figures: which ones records allow, what they and their captions say, and the command that draws one."""
+"""Tests which figures records allow, what they and their captions show, and the command that draws one."""
 
 import itertools
 import math
@@ -38,7 +38,7 @@ def make_cells(
     gradient=None,
     measure_every=1,
 ):
-    """Records of one optimizer: losses that fall to about `final`, updates that triple in the steps before spikes."""
+    """Write records of one optimizer: the loss falls to about `final`, the updates triple just before spikes."""
     base = [f"horizon={horizon}", "task.spikes={k: 6.0, delta: 0.3}", f"results_dir={results}"]
     config = as_dict(run_config([*base, f"measure_every={measure_every}", *overrides]))
     for multiplier, seed in itertools.product(multipliers, range(seeds)):
@@ -73,7 +73,7 @@ def _write(config, random, multiplier, final, spikes, state, gradient):
 
 
 def make_ablation(results, seeds=2, multipliers=(0.1, 1.0), **values):
-    """The sixteen variants of S3; the order 3, one β and the look-ahead are best."""
+    """Write records of the sixteen variants of S3; p = 3, one β and the look-ahead are best."""
     for p, other, nesterov in VARIANTS:
         worse = 0.02 * abs(p - 3) + 0.03 * (other != "null") + 0.01 * (nesterov == "false")
         settings = (f"optimizer.p={p}", f"optimizer.denominator_beta={other}", f"optimizer.nesterov={nesterov}")
@@ -88,7 +88,7 @@ def make_ablation(results, seeds=2, multipliers=(0.1, 1.0), **values):
 
 
 def make_everything(results, seeds=2):
-    """Records from which every figure can be drawn."""
+    """Write records that allow every figure but those of the ablation and of shocks."""
     for name, optimizer in itertools.product(("quadratic", "nonconvex"), ("s3", *ADAMS)):
         spikes = {"s3": (), "adamw": (60, 90), "adamw_95": (70,), "adamw_same": ()}[optimizer]
         for horizon in (120, 240):
@@ -110,7 +110,7 @@ def allowed(results):
 
 
 def texts(file):
-    """The text elements of an SVG, which matplotlib keeps as comments beside their outlines."""
+    """Return the texts of an SVG, which matplotlib keeps as comments next to their outlines."""
     parser = ElementTree.XMLParser(target=ElementTree.TreeBuilder(insert_comments=True))
     return [n.text.strip() for n in ElementTree.parse(file, parser).iter() if n.tag is ElementTree.Comment]
 
@@ -170,7 +170,7 @@ def test_memory_of_spikes_is_bounded():
     assert traces(steps, range(60, 4900, 10)).nbytes < 61_000
 
 
-def test_only_runs_with_every_update_measured_are_around_spikes(tmp_path):
+def test_only_runs_with_every_update_measured_have_traces_around_spikes(tmp_path):
     make_cells(tmp_path, "optimizer=adamw", spikes=(60,), measure_every=10)
     results = read_results(tmp_path)
     assert all(run.spikes and not len(run.traces) for run in results.runs)
@@ -217,7 +217,7 @@ def test_sensitivity_compares_only_equal_grids(tmp_path):
 
 @pytest.mark.parametrize(("seeds", "state"), [(1, "finished"), (1, "diverged"), (2, "diverged")])
 def test_few_or_only_diverged_runs_give_figures_or_a_clear_line(tmp_path, seeds, state):
-    """All figures that these records allow can be drawn, and the others say what they lack."""
+    """Figures that these records allow can be drawn; the errors for the others say what is lacking."""
     for horizon in (120, 240):
         values = {"seeds": seeds, "state": state, "horizon": horizon, "gradient": 1.0, "multipliers": (1.0, 10.0)}
         make_cells(tmp_path, "task=nonconvex", "optimizer=adamw_same", **values)
@@ -242,7 +242,7 @@ def test_the_same_records_give_the_same_svg_byte_for_byte(everything, tmp_path):
         assert files[0].read_bytes() == files[1].read_bytes(), name
 
 
-def test_the_command_draws_one_figure_and_says_its_caption(everything, capsys):
+def test_the_command_draws_one_figure_and_prints_its_caption(everything, capsys):
     assert main(["figure", str(everything)]) == 0
     assert {"fig2", "rate", "same_beta_quadratic__horizon_120_"} <= set(capsys.readouterr().out.split())
     assert main(["figure", "fig2", str(everything)]) == 0
@@ -254,7 +254,7 @@ def test_the_command_draws_one_figure_and_says_its_caption(everything, capsys):
     assert "steps from the onset of a spike" in texts(folder / "fig2.svg")
 
 
-def test_a_name_stands_for_the_figures_of_all_tasks(everything, tmp_path, capsys):
+def test_a_name_means_the_figures_of_all_tasks(everything, tmp_path, capsys):
     assert len(write_figures(everything, "same_beta_quadratic_")) == 2
     one = tmp_path / "one.pdf"
     assert main(["figure", "same_beta_quadratic__horizon_120_", str(everything), "--output", str(one)]) == 0

@@ -161,7 +161,7 @@ def test_the_ratio_of_rates_covers_the_truth_at_least_95_times_in_100():
 
 def test_rates_that_vary_from_seed_to_seed_give_no_false_verdict():
     random = np.random.default_rng(6)
-    rates = random.gamma(0.5, 4, (500, 6))
-    own, base = random.poisson(rates), random.poisson(2 * rates)  # twice the steps, the same rate
+    per_100 = random.gamma(0.5, 4, (500, 6))
+    own, base = random.poisson(per_100), random.poisson(2 * per_100)  # twice the steps, the same rate
     ps = [rates.rates_p(a, [100] * 6, b, [200] * 6) for a, b in zip(own, base, strict=True)]
     assert np.mean(np.array(ps) <= 0.05) < 0.05 + 4 * math.sqrt(0.05 * 0.95 / 500)
