@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 from typing import NoReturn, TypeAlias
 
-from s3bench import __version__, catalog, completion
+from s3bench import __version__, catalog
 from s3bench.errors import UserError, one_line
+from s3bench.run.config import completion
 
 KINDS = {
     "tasks": "task",
@@ -20,7 +21,6 @@ KINDS = {
     "experiments": "experiment",
 }
 INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")  # Hydra's names
-
 MANY_RUNS = 20_000  # a sweep of more runs needs --yes
 
 
@@ -203,7 +203,7 @@ def _add_sweep(commands: Commands) -> None:
     _add_jobs(sweep)
     questions = _add_config_questions(sweep, "the sweep's first run")
     questions.add_argument("--dry-run", action="store_true", help="print what would run, how long, on how much disk")
-    sweep.add_argument("--yes", action="store_true", help=f"start the sweep even if it has more than {MANY_RUNS:,} runs")
+    sweep.add_argument("--yes", action="store_true", help=f"start even if there are more than {MANY_RUNS:,} runs")
     sweep.set_defaults(command=_sweep)
 
 
