@@ -24,11 +24,14 @@ html_theme = "furo"
 html_title = f"{project} {release}"
 
 myst_heading_anchors = 3  # down to ###; links to these anchors are checked
+napoleon_use_rtype = False  # "Returns:" begins with a sentence, not with a type
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 python_maximum_signature_line_length = 88
 nitpicky = True  # a reference without a target is a warning, which `make docs` turns into an error
-nitpick_ignore_regex = [("py:.*", r"(torch|numpy|np|npt|pandas|pd|pathlib|collections|typing)\..*|Tensor|Path")]
+nitpick_ignore_regex = [
+    ("py:.*", r"(torch|numpy|np|npt|pandas|pd|pathlib|collections|typing|subprocess)\..*|Tensor|Path")
+]
 
 
 class RepositoryLinks(SphinxTransform):

@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 from typing import NoReturn, TypeAlias
 
-from s3bench import __version__, catalog, completion
+from s3bench import __version__, catalog
 from s3bench.errors import UserError, one_line
+from s3bench.run.config import completion
 
 KINDS = {
     "tasks": "task",
@@ -20,7 +21,6 @@ KINDS = {
     "experiments": "experiment",
 }
 INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")  # Hydra's names
-
 MANY_RUNS = 20_000  # a sweep of more runs needs --yes
 
 
@@ -138,7 +138,7 @@ def _seconds(text: str) -> float:
 
 
 def _add_config_questions(command: Parser, which: str) -> argparse._MutuallyExclusiveGroup:
-    """Add Hydra's options that print a config and train nothing; returns the group of those that exclude each other."""
+    """Add Hydra's options that print a config and train nothing; return the group of those that exclude each other."""
     group = command.add_mutually_exclusive_group()
     text = (
         f"print the config of {which} as YAML and exit: job (the run's), hydra (Hydra's own) or all; "
@@ -153,8 +153,8 @@ def _add_config_questions(command: Parser, which: str) -> argparse._MutuallyExcl
     return group
 
 
-def _answers_config_question(chosen: argparse.Namespace, overrides: list[str], *, sweep: bool) -> bool:
-    """Print what --cfg or --info asks for; returns whether one of them was given. Raises UserError."""
+def _print_config_if_asked(chosen: argparse.Namespace, overrides: list[str], *, sweep: bool) -> bool:
+    """Print what --cfg or --info asks for; return whether one of them was given. Raises UserError."""
     if chosen.cfg is None and (chosen.resolve or chosen.package is not None):
         raise UserError("--resolve and --package only change what --cfg prints: add --cfg job")
     if chosen.cfg is None and chosen.info is None:
@@ -178,14 +178,14 @@ def _add_run(commands: Commands) -> None:
         run, "the run, as key=value: task=source_gpt optimizer=s3 lr_multiplier=10 (any key of configs/run.yaml)"
     )
     questions = _add_config_questions(run, "the run")
-    questions.add_argument("--multirun", "-m", action="store_true", help=argparse.SUPPRESS)  # as Hydra users know it
+    questions.add_argument("--multirun", "-m", action="store_true", help=argparse.SUPPRESS)  # Hydra's way to sweep
     run.set_defaults(command=_run)
 
 
 def _run(chosen: argparse.Namespace) -> int:
     if chosen.multirun:
-        raise UserError("run trains one run; --multirun is a command of its own: s3bench sweep")
-    if _answers_config_question(chosen, chosen.overrides, sweep=False):
+        raise UserError("run trains one run; for several (--multirun) use s3bench sweep")
+    if _print_config_if_asked(chosen, chosen.overrides, sweep=False):
         return 0
     from s3bench.run.foreground import run_in_foreground
 
@@ -203,13 +203,13 @@ def _add_sweep(commands: Commands) -> None:
     _add_jobs(sweep)
     questions = _add_config_questions(sweep, "the sweep's first run")
     questions.add_argument("--dry-run", action="store_true", help="print what would run, how long, on how much disk")
-    sweep.add_argument("--yes", action="store_true", help=f"do not ask before starting more than {MANY_RUNS:,} runs")
+    sweep.add_argument("--yes", action="store_true", help=f"start even if there are more than {MANY_RUNS:,} runs")
     sweep.set_defaults(command=_sweep)
 
 
 def _sweep(chosen: argparse.Namespace) -> int:
     overrides = [*chosen.overrides, *_jobs(chosen)]
-    if _answers_config_question(chosen, overrides, sweep=True):
+    if _print_config_if_asked(chosen, overrides, sweep=True):
         return 0
     from s3bench.run.sweep.sweep import sweep
 

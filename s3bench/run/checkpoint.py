@@ -87,7 +87,7 @@ class History:
         earlier: dict[str, Any] = {"resumed": [], "seconds": 0.0, "train_seconds": 0.0, **(saved or {})}
         self._device, self._resumed = device, earlier["resumed"]
         if first_step:
-            exact = earlier.get("numerics") == numerics(device)
+            exact = numerics(device) is not None and earlier.get("numerics") == numerics(device)
             self._resumed = [*self._resumed, {"step": first_step, "exact": exact}]
         self._start = began - earlier["seconds"]
         self._train_start = time.monotonic() - earlier["train_seconds"]

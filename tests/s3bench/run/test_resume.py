@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from s3bench import catalog, record
+from s3bench.run.checkpoint import History
 from s3bench.run.config.compose import run_config
 from s3bench.run.one_run import run
 from s3bench.run.signals import Stop, Stopped
@@ -273,3 +274,10 @@ def test_two_processes_resume_as_if_uninterrupted(tmp_path, parallel, optimizer)
     assert again.returncode == 0, again.stderr[-3000:]
     assert json.loads((here / "summary.json").read_text())["resumed"][0]["step"] >= 40
     assert same(there, here)
+
+
+@pytest.mark.parametrize(("device", "exact"), [("cpu", True), ("cuda", False)])
+def test_a_resume_on_a_gpu_is_inexact(device, exact):
+    before = History(torch.device(device), began=0.0, first_step=0, saved=None)
+    after = History(torch.device(device), began=0.0, first_step=7, saved=before.state())
+    assert after.summary()["resumed"] == [{"step": 7, "exact": exact}]

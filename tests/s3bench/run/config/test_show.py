@@ -86,8 +86,8 @@ def test_info_tells_where_the_config_comes_from(s3bench, tmp_path):
         (["run", "optimizr=s3", "--info"], "unknown key 'optimizr'"),
         (["run", "experiment=quickstart", "--cfg", "job"], "s3bench sweep trains those"),
         (["sweep", "seed=range(0,0)", "--cfg", "job"], "the grid is empty"),
-        (["run", "-m", "seed=0,1"], "--multirun is a command of its own: s3bench sweep"),
-        (["run", "seed=0,1", "--multirun"], "--multirun is a command of its own: s3bench sweep"),
+        (["run", "-m", "seed=0,1"], "for several (--multirun) use s3bench sweep"),
+        (["run", "seed=0,1", "--multirun"], "for several (--multirun) use s3bench sweep"),
     ],
 )
 def test_a_mistake_is_reported_on_one_line(s3bench, arguments, said):
