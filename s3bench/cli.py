@@ -99,9 +99,6 @@ def _print_error(error: Exception) -> None:
     print(f"s3bench: {one_line(error)}", file=sys.stderr)
 
 
-# Arguments that several commands have
-
-
 def _add_overrides(command: Parser, text: str) -> None:
     argument = command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=text)
     completion.complete_with(argument, completion.overrides)
@@ -117,7 +114,7 @@ def _add_jobs(command: Parser) -> None:
 
 
 def _jobs(chosen: argparse.Namespace) -> list[str]:
-    """Return --jobs as the override that it stands for."""
+    """Return --jobs as an override."""
     return [] if chosen.jobs is None else [f"launcher.jobs={chosen.jobs}"]
 
 
@@ -169,9 +166,6 @@ def _print_config_if_asked(chosen: argparse.Namespace, overrides: list[str], *, 
     return True
 
 
-# s3bench run
-
-
 def _add_run(commands: Commands) -> None:
     run = commands.add_parser("run", help="train one run")
     _add_overrides(
@@ -192,9 +186,6 @@ def _run(chosen: argparse.Namespace) -> int:
     return run_in_foreground(chosen.overrides)
 
 
-# s3bench sweep
-
-
 def _add_sweep(commands: Commands) -> None:
     sweep = commands.add_parser("sweep", help="train many runs; repeated, it trains only those that are missing")
     _add_overrides(
@@ -203,7 +194,9 @@ def _add_sweep(commands: Commands) -> None:
     _add_jobs(sweep)
     questions = _add_config_questions(sweep, "the sweep's first run")
     questions.add_argument("--dry-run", action="store_true", help="print what would run, how long, on how much disk")
-    sweep.add_argument("--yes", action="store_true", help=f"start the sweep even if it has more than {MANY_RUNS:,} runs")
+    sweep.add_argument(
+        "--yes", action="store_true", help=f"start the sweep even if it has more than {MANY_RUNS:,} runs"
+    )
     sweep.set_defaults(command=_sweep)
 
 
@@ -223,9 +216,6 @@ def _sweep(chosen: argparse.Namespace) -> int:
         return 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's SIGTERM stops the workers too, as Ctrl-C
     return sweep(overrides, max_runs)
-
-
-# s3bench status
 
 
 def _add_status(commands: Commands) -> None:
@@ -248,9 +238,6 @@ def _status(chosen: argparse.Namespace) -> int:
     else:
         status.show(chosen.results)
     return 0
-
-
-# s3bench report, figure and spikes
 
 
 def _add_report(commands: Commands) -> None:
@@ -319,9 +306,6 @@ def _spikes(chosen: argparse.Namespace) -> int:
     return 0
 
 
-# s3bench calibrate and tune
-
-
 def _add_calibrate(commands: Commands) -> None:
     calibrate = commands.add_parser(
         "calibrate", help="estimate the detector's parameters for a task from runs at low learning rates"
@@ -357,9 +341,6 @@ def _tune(chosen: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as for a sweep
     print(f"wrote {tune(chosen.task, [*chosen.overrides, *_jobs(chosen)])}")
     return 0
-
-
-# s3bench list and completion
 
 
 def _add_list(commands: Commands) -> None:
