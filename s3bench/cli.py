@@ -99,9 +99,6 @@ def _print_error(error: Exception) -> None:
     print(f"s3bench: {one_line(error)}", file=sys.stderr)
 
 
-# Arguments that several commands have
-
-
 def _add_overrides(command: Parser, text: str) -> None:
     argument = command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=text)
     completion.complete_with(argument, completion.overrides)
@@ -117,7 +114,7 @@ def _add_jobs(command: Parser) -> None:
 
 
 def _jobs(chosen: argparse.Namespace) -> list[str]:
-    """Return --jobs as the override that it stands for."""
+    """Return --jobs as an override."""
     return [] if chosen.jobs is None else [f"launcher.jobs={chosen.jobs}"]
 
 
@@ -169,9 +166,6 @@ def _print_config_if_asked(chosen: argparse.Namespace, overrides: list[str], *, 
     return True
 
 
-# s3bench run
-
-
 def _add_run(commands: Commands) -> None:
     run = commands.add_parser("run", help="train one run")
     _add_overrides(
@@ -190,9 +184,6 @@ def _run(chosen: argparse.Namespace) -> int:
     from s3bench.run.foreground import run_in_foreground
 
     return run_in_foreground(chosen.overrides)
-
-
-# s3bench sweep
 
 
 def _add_sweep(commands: Commands) -> None:
@@ -225,9 +216,6 @@ def _sweep(chosen: argparse.Namespace) -> int:
     return sweep(overrides, max_runs)
 
 
-# s3bench status
-
-
 def _add_status(commands: Commands) -> None:
     status = commands.add_parser("status", help="show states, progress and failures of the runs in a results folder")
     _add_results(status, "such as results/quickstart")
@@ -248,9 +236,6 @@ def _status(chosen: argparse.Namespace) -> int:
     else:
         status.show(chosen.results)
     return 0
-
-
-# s3bench report, figure and spikes
 
 
 def _add_report(commands: Commands) -> None:
@@ -319,9 +304,6 @@ def _spikes(chosen: argparse.Namespace) -> int:
     return 0
 
 
-# s3bench calibrate and tune
-
-
 def _add_calibrate(commands: Commands) -> None:
     calibrate = commands.add_parser(
         "calibrate", help="estimate the detector's parameters for a task from runs at low learning rates"
@@ -357,9 +339,6 @@ def _tune(chosen: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as for a sweep
     print(f"wrote {tune(chosen.task, [*chosen.overrides, *_jobs(chosen)])}")
     return 0
-
-
-# s3bench list and completion
 
 
 def _add_list(commands: Commands) -> None:

@@ -1,4 +1,4 @@
-"""The typed config of a run. The range of each value stands beside its field."""
+"""Declares the typed config of a run, with the allowed range of each value beside its field."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence

@@ -203,7 +203,7 @@ def test_a_sweep_of_many_runs_asks_for_yes(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(cli, "MANY_RUNS", 1_000)
     many = ["sweep", "--dry-run", "results_dir=r"]
     refused = called(tmp_path, monkeypatch, capsys, *many, "seed=range(0,1001)")
-    line = "s3bench: this grid has 1,001 runs; for more than 1,000, --yes says that they are meant\n"
+    line = "s3bench: this grid has 1,001 runs; to start more than 1,000, add --yes\n"
     assert refused == (2, "", line)
     assert "1,001 runs in r" in called(tmp_path, monkeypatch, capsys, *many, "seed=range(0,1001)", "--yes")[1]
     assert "1,000 runs in r" in called(tmp_path, monkeypatch, capsys, *many, "seed=range(0,1000)")[1]
