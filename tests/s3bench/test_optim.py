@@ -77,6 +77,7 @@ def test_where_optimizers_is_ours_the_classes_are_the_same(tmp_path, imports):
     run(tmp_path / "script.py", f"{imports}{same}{USE}", ROOT)
 
 
+@pytest.mark.slow
 def test_it_works_where_both_packages_were_installed(tmp_path):
     site, own = tmp_path / "site", tmp_path / "own" / "optimizers"
     for package in ("s3bench", "optimizers"):

@@ -219,6 +219,7 @@ def test_a_missing_package_gives_one_line():
     assert result.stderr == "a dashboard needs wandb-workspaces: pip install 's3bench[dashboards]'\n"
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_page_work(tmp_path):
     page = (ROOT / "docs" / "dashboards.md").read_text(encoding="utf-8")
     lines = [

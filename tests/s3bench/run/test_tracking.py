@@ -135,6 +135,7 @@ def test_a_spike_is_an_event_with_the_loss_around_it(killed):
         assert shown == list(enumerate(losses))[first:last]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [40, 62, 64, 100, 137])
 def test_a_paused_run_continues_where_it_was(killed, cut):
     config, folder = killed
@@ -187,6 +188,7 @@ def test_training_survives_whatever_tracking_raises(tmp_path, monkeypatch, caplo
 NOWHERE = "http://127.0.0.1:9"  # no server listens there
 
 
+@pytest.mark.slow
 def test_online_without_a_network_continues_offline_and_does_not_hang(s3bench, tmp_path):
     online = ["tracker=wandb", "tracker.mode=online", "tracker.timeout=3", "horizon=20"]
     result = s3bench("run", *online, WANDB_API_KEY="0" * 40, WANDB_BASE_URL=NOWHERE)
@@ -200,6 +202,7 @@ def test_online_without_a_network_continues_offline_and_does_not_hang(s3bench, t
         assert b"0" * 40 not in file.read_bytes()  # the key is not in the record
 
 
+@pytest.mark.slow
 def test_online_without_a_key_continues_offline(s3bench, tmp_path):
     online = ["tracker=wandb", "tracker.mode=online", "tracker.timeout=3", "horizon=5"]
     result = s3bench("run", *online, WANDB_API_KEY="", WANDB_BASE_URL=NOWHERE, HOME=str(tmp_path))

@@ -149,6 +149,7 @@ def test_a_paused_online_run_is_preempted_and_resumes_as_the_same_run(killed, co
     assert uploaded["summary"]["spikes"] == len(SPIKES)
 
 
+@pytest.mark.slow
 def test_offline_runs_of_several_processes_are_synced_by_one_command(killed):
     config, folder = killed
     mirror(config, folder, range(62), "pause")

@@ -48,6 +48,7 @@ def test_the_response_is_the_known_one(tmp_path):
     assert "| 6 of 6 | 20 |" in shown
 
 
+@pytest.mark.slow
 def test_strong_shocks_are_evidence_for_claims(tmp_path):
     for seed, (optimizer, late) in itertools.product(range(6), (("adamw", 0.8), ("adamw_same", 0.02))):
         make(tmp_path, optimizer=optimizer, seed=seed)
