@@ -143,6 +143,7 @@ def test_a_run_whose_worker_exits_without_a_result_has_failed(s3bench, tmp_path)
     assert "the process ended with exit code 3" in result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 def test_a_full_disk_is_reported_on_one_line_and_no_run_counts_as_finished(s3bench, tmp_path):
     died = "no space is left on the disk that holds the results"

@@ -104,6 +104,7 @@ def test_an_optimizer_named_through_s3bench_optim_has_the_code_of_the_optimizer(
     assert code_digest.digest("s3bench.optim.S3") == code_digest.digest("optimizers.S3") != ""
 
 
+@pytest.mark.slow
 def test_a_cell_of_two_experiments_that_share_a_folder_is_trained_once(s3bench, tmp_path):
     folder = tmp_path / "configs" / "experiment"
     folder.mkdir(parents=True)
