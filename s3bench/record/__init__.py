@@ -36,6 +36,7 @@ from s3bench.record.reader import load_steps as load_steps
 from s3bench.record.reader import step_arrays as step_arrays
 from s3bench.record.writer import Writer as Writer
 from s3bench.record.writer import checkpoints as checkpoints
+from s3bench.record.writer import kept as kept
 from s3bench.record.writer import leased as leased
 from s3bench.record.writer import plan as plan
 from s3bench.record.writer import plan_all as plan_all
@@ -44,4 +45,6 @@ from s3bench.record.writer import set_checkpoints_aside as set_checkpoints_aside
 from s3bench.record.writer import superseded as superseded
 from s3bench.record.writer import write_checkpoint as write_checkpoint
 from s3bench.record.writer import write_error as write_error
+from s3bench.record.writer import write_kept as write_kept
 from s3bench.record.writer import write_result as write_result
+from s3bench.record.writer import write_start as write_start

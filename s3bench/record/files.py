@@ -9,6 +9,7 @@
         summary.json    state, steps, versions, ...; written last and atomically: where it exists, the run is over
         error.txt       of a failed run: the cause on the first line, then the traceback
         log.txt         what the run printed, if it printed anything
+        before_spike.ONSET.STEP.pt   checkpoints kept from before spikes, if the run was asked to, see run/ring.py
 
 While a run is under way:
 
@@ -32,6 +33,7 @@ from s3bench.record import identity
 
 CONFIG, SUMMARY, ERROR, LOG, LEASE = "config.yaml", "summary.json", "error.txt", "log.txt", "lease"
 STEPS, EVALS, ROWS = "steps", "evals", ".jsonl"
+KEPT = "before_spike"
 
 MISSING, RUNNING, FINISHED, DIVERGED, FAILED = "missing", "running", "finished", "diverged", "failed"
 STATES = (FINISHED, DIVERGED, FAILED, RUNNING, MISSING)

@@ -11,7 +11,7 @@ from typing import Any
 
 # What cannot change a run's result: paths, mirrors, names, the device, and what a report does with the record.
 NOT_DECISIVE = {"tracker", "launcher", "device", "parallel", "workers", "results_dir", "data_dir", "names", "run_id"}
-NOT_DECISIVE |= {"checkpoint_every", "retries", "fail_fast", "scale"}
+NOT_DECISIVE |= {"keep_before_spikes", "checkpoint_every", "retries", "fail_fast", "scale"}
 NOT_DECISIVE_OF_TASK = {"targets", "spikes", "download", "horizon", "eval_every"}  # the run itself has the last two
 NOT_DECISIVE_OF_BUILD = {"data_dir", "workers", "download"}  # arguments of the task
 
@@ -21,10 +21,12 @@ WITHOUT_CODE = re.compile(BEGINNING)  # the run_id of a version of s3bench that 
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a resolved config that can change the run's result; it has a shock only if there is one."""
+    """Return the part of a resolved config that can change the run's result; it has a shock or a replay only if there is one."""
     part = {key: value for key, value in config.items() if key not in NOT_DECISIVE}
     if shock(config) is None:
         part.pop("shock", None)
+    if replay(config) is None:
+        part.pop("replay", None)
     part["task"] = {key: value for key, value in config["task"].items() if key not in NOT_DECISIVE_OF_TASK}
     build = config["task"]["build"]
     part["task"]["build"] = {key: value for key, value in build.items() if key not in NOT_DECISIVE_OF_BUILD}
@@ -37,10 +39,18 @@ def shock(config: Mapping[str, Any]) -> dict[str, Any] | None:
     return None if given["kind"] == "none" else given
 
 
+def replay(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what makes a run an arm of a replay, see ReplayConfig; None for any other run."""
+    given: dict[str, Any] = config.get("replay") or {"run": ""}
+    return given if given["run"] else None
+
+
 def run_id(config: Mapping[str, Any], task: str, optimizer: str) -> str:
     """Return the run_id of a resolved config whose task and optimizer have these names."""
     decisive = settings(config)
     code = decisive.pop("code")
+    if (arm := replay(config)) is not None:
+        optimizer = f"{optimizer}.{arm['arm']}"
     readable = f"{task}-{optimizer}-x{config['lr_multiplier']:g}-s{config['seed']}"
     return f"{readable}-{_digest(_numbers_as_floats(decisive), 10)}-{_digest(code, 6)}"
 

@@ -22,6 +22,7 @@ from s3bench.record.files import (
     ERROR,
     EVALS,
     FAILED,
+    KEPT,
     MISSING,
     STEPS,
     SUMMARY,
@@ -200,6 +201,46 @@ def write_checkpoint(folder: Path, step: int, write: Callable[[BinaryIO], None])
 def checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints of a run, the newest first."""
     return sorted(folder.glob("checkpoint.*.pt"), reverse=True)
+
+
+def write_kept(folder: Path, onset: int, step: int, write: Callable[[BinaryIO], None]) -> None:
+    """Write a checkpoint from before a spike, whole or not at all; it is kept when the run is over.
+
+    Args:
+        folder: the record.
+        onset: the step at which the spike begins.
+        step: the step that the state precedes.
+        write: writes the checkpoint to an open file.
+    """
+    with whole(folder / f"{KEPT}.{onset:012d}.{step:012d}.pt") as out:
+        write(out)
+
+
+def kept(folder: Path) -> dict[int, Path]:
+    """Return the checkpoints that were kept from before spikes, by the onset."""
+    named = {file: file.name.split(".") for file in sorted(folder.glob(f"{KEPT}.*.*.pt"))}
+    return {int(onset): file for file, (_, onset, *_) in named.items() if onset.isdecimal()}
+
+
+def write_start(
+    folder: Path,
+    step: int,
+    steps: Sequence[Mapping[str, Any]],
+    evals: Sequence[Mapping[str, Any]],
+    write: Callable[[BinaryIO], None],
+) -> None:
+    """Give a planned record the rows of the steps before `step` and a checkpoint, from which its run then resumes.
+
+    Args:
+        folder: the record.
+        step: the step that the checkpoint precedes.
+        steps, evals: the rows before it.
+        write: writes the checkpoint to an open file.
+    """
+    for name, rows in ((STEPS, steps), (EVALS, evals)):
+        lines = [{"from": 0, "began": time.time()}, *rows]
+        write_text(rows_file(folder, name, 0), "".join(json.dumps(line) + "\n" for line in lines))
+    write_checkpoint(folder, step, write)
 
 
 def set_checkpoints_aside(folder: Path) -> None:

@@ -14,6 +14,7 @@ from s3bench import record
 from s3bench.errors import one_line
 from s3bench.run.environment import numerics
 from s3bench.run.learner import Learner
+from s3bench.run.ring import Ring
 from s3bench.run.signals import Stop
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ class Checkpoints:
         every: seconds between two checkpoints.
         stop: may ask the run to stop.
         extra: returns what else a checkpoint holds: numbers and texts by name.
+        ring: keeps the last few states in memory; None keeps none.
     """
 
     def __init__(
@@ -40,8 +42,9 @@ class Checkpoints:
         every: float,
         stop: Stop,
         extra: Callable[[], dict[str, Any]],
+        ring: Ring | None = None,
     ) -> None:
-        self._folder, self._learner, self._optimizer = folder, learner, optimizer
+        self._folder, self._learner, self._optimizer, self._ring = folder, learner, optimizer, ring
         self._every, self._stop, self._extra = every, stop, extra
         self._last = time.monotonic()
 
@@ -53,12 +56,17 @@ class Checkpoints:
         due = self._stop.number is not None or time.monotonic() - self._last > self._every
         return due if processes.size == 1 else processes.any(due)
 
+    def remember(self, step: int) -> None:
+        """Give the ring the state before a step, if there is a ring and the step is one of its own."""
+        if self._ring is not None and step % self._ring.every == 0:
+            self._ring.add(step, checkpoint(self._learner, self._optimizer))
+
     def save(self, step: int) -> None:
         """Write the state before a step. All rows before it must be written. Raises Stopped if a stop was asked for."""
-        model, optimizer = _state(self._learner, self._optimizer)
+        state = checkpoint(self._learner, self._optimizer)
         if self._folder is not None:
             try:
-                state = {"step": step, "model": model, "optimizer": optimizer, **_random_state(), **self._extra()}
+                state |= {"step": step, **self._extra()}
                 record.write_checkpoint(self._folder, step, lambda file: torch.save(state, file))
             except (OSError, RuntimeError) as error:  # the previous checkpoint is still there
                 if not isinstance(error, OSError) and not isinstance(error.__context__, OSError):
@@ -102,10 +110,16 @@ class History:
         return {**self.summary(), "numerics": numerics(self._device)}
 
 
+def checkpoint(learner: Learner, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Return the state of model, optimizer and random numbers, not copied. Of several processes the first has all."""
+    model, state = _state(learner, optimizer)
+    return {"model": model, "optimizer": state, **_random_state()}
+
+
 def newest(folder: Path) -> dict[str, Any] | None:
     """Return the newest checkpoint of a run that is intact and whose rows are there; None if there is none."""
     for file in record.checkpoints(folder):
-        state = _load(file)
+        state = load(file)
         if state is not None and record.has_rows(folder, state["step"], state["evals"]):
             return state
     return None
@@ -135,7 +149,7 @@ def restore(
         raise
 
 
-def _load(file: Path) -> dict[str, Any] | None:
+def load(file: Path) -> dict[str, Any] | None:
     """Return a checkpoint; None if it is truncated or damaged."""
     try:
         with zipfile.ZipFile(file) as archive:

@@ -26,6 +26,7 @@ def train(
     on_steps: Callable[[list[Row]], None],
     on_eval: Callable[[Row], None],
     shock: Shock = NO_SHOCK,
+    ahead: int = 0,
 ) -> int:
     """Train the model in place from `first_step` to `horizon`, and return how many steps the run has done in all.
 
@@ -42,8 +43,9 @@ def train(
         checkpoints: written between two steps when they are due, after all rows so far; they may stop the run.
         on_steps, on_eval: take the rows as they come.
         shock: disturbs some steps.
+        ahead: step t trains on the batch of step t + ahead.
     """
-    batches = learner.batches(first_step)
+    batches = learner.batches(first_step + ahead)
     buffer = RowBuffer(on_steps, early_stop, learner.processes, first_step)
     for step in range(first_step, horizon):
         save_now, evaluate_now = checkpoints.is_due(step), step % eval_every == 0
@@ -51,6 +53,7 @@ def train(
             break
         if save_now:
             checkpoints.save(step)
+        checkpoints.remember(step)
         if evaluate_now:
             on_eval({"step": step, **learner.evaluate(optimizer)})
         lr_t = lr(step)

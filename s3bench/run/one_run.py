@@ -14,12 +14,13 @@ from s3bench.errors import one_line
 from s3bench.run.build import Parts, build_parts, find_device
 from s3bench.run.checkpoint import Checkpoints, History, newest, restore
 from s3bench.run.config.schema import RunConfig, as_dict
-from s3bench.run.distributed import Processes, joined, of_torchrun
+from s3bench.run.distributed import ALONE, Processes, joined, of_torchrun
 from s3bench.run.divergence import EarlyStop
 from s3bench.run.environment import environment
 from s3bench.run.learner import Learner, check_rows
 from s3bench.run.loop import train
 from s3bench.run.recorder import Recorder
+from s3bench.run.ring import Ring
 from s3bench.run.shock import Shock
 from s3bench.run.signals import Stop, Stopped
 from s3bench.run.weight_decay import parameter_groups
@@ -113,6 +114,19 @@ def _train_and_record(setup: Setup, saved: dict[str, Any] | None, recorder: Reco
         return record.FAILED
 
 
+def first_state(
+    config: RunConfig, parts: Parts, device: torch.device, processes: Processes = ALONE
+) -> tuple[Learner, torch.optim.Optimizer, Callable[[int], float]]:
+    """Return what a run starts with: its learner and optimizer before step 0, and its learning rate at each step."""
+    torch.manual_seed(config.seed)
+    learner = Learner.from_config(config, parts.task, device, processes)
+
+    def lr(step: int) -> float:
+        return float(config.task.lr * config.lr_multiplier * parts.schedule(step, horizon=config.horizon))
+
+    return learner, parts.optimizer(parameter_groups(learner.model, config.decay), lr=lr(0)), lr
+
+
 def _train(
     setup: Setup, saved: dict[str, Any] | None = None, recorder: Recorder | None = None
 ) -> tuple[dict[str, Any], bool]:
@@ -121,25 +135,22 @@ def _train(
     Only the first process has a checkpoint and a recorder.
     """
     config, parts, processes = setup.config, setup.parts, setup.processes
-    torch.manual_seed(config.seed)
-    learner = Learner.from_config(config, parts.task, setup.device, processes)
-
-    def lr(step: int) -> float:
-        return float(config.task.lr * config.lr_multiplier * parts.schedule(step, horizon=config.horizon))
-
-    optimizer = parts.optimizer(parameter_groups(learner.model, config.decay), lr=lr(0))
+    learner, optimizer, lr = first_state(config, parts, setup.device, processes)
     folder = recorder.folder if recorder else None
     first_step, early_stop_state = processes.from_first((saved["step"], saved.get("end")) if saved else (0, None))
     if first_step:
         restore(folder, saved, learner, optimizer)
     history = History(setup.device, setup.began, first_step, saved)
     early_stop = EarlyStop(config.stop_diverged, early_stop_state)
+    ring = Ring(folder, config.keep_before_spikes) if config.keep_before_spikes else None
+    if recorder and ring:
+        recorder.on_onset = ring.keep
     steps = train(
         learner,
         optimizer,
         lr,
         first_step=first_step,
-        horizon=config.horizon,
+        horizon=config.replay.until or config.horizon,
         eval_every=config.eval_every,
         measure_every=config.measure_every,
         clip_norm=config.clip_norm,
@@ -151,10 +162,12 @@ def _train(
             every=config.checkpoint_every,
             stop=setup.stop,
             extra=lambda: {**history.state(), "end": early_stop.state, **(recorder.state() if recorder else {})},
+            ring=ring,
         ),
         on_steps=recorder.add_steps if recorder else lambda _: None,
         on_eval=recorder.add_eval if recorder else lambda _: None,
         shock=Shock(config.shock, parts.task, config.seed, processes.rank),
+        ahead=config.replay.ahead,
     )
     parameters = sum(param.numel() for param in learner.params)
     return {"steps": steps, **history.summary(), "parameters": parameters}, early_stop.stopped

@@ -45,7 +45,8 @@ class Recorder:
         self._held_out: list[float] = [row["loss"] for row in evals]
         self._monitor = SpikeMonitor(**config.task.spikes)
         self.spikes = len(self._monitor.extend(np.array(self.losses)))
-        self._onset = self._monitor.onset  # of the last spike whose beginning was logged
+        self._onset = self._monitor.onset  # of the last spike whose beginning was announced
+        self.on_onset: Callable[[int], None] = lambda _: None  # takes the step at which a spike begins
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint holds of the rows, after making sure that all of them are on the disk."""
@@ -60,11 +61,16 @@ class Recorder:
         losses = [row["loss"] for row in rows]
         self.losses += losses
         for spike in self._monitor.extend(np.array(losses)):
+            self._announce(spike.onset)
             self._add_spike(spike)
-        onset = self._monitor.onset
+        self._announce(self._monitor.onset)
+
+    def _announce(self, onset: int | None) -> None:
+        """Tell that a spike has begun, once."""
         if onset is not None and onset != self._onset:
             self._log(f"step {onset}: a spike of the training loss begins")
             self._onset = onset
+            self.on_onset(onset)
 
     def _add_spike(self, spike: Spike) -> None:
         self.spikes += 1

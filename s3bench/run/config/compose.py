@@ -93,7 +93,8 @@ def identified(config: RunConfig) -> RunConfig:
         config = replace(config, shock=ShockConfig())
     parts = {"task": config.task.build, "optimizer": config.optimizer, "schedule": config.schedule}
     code = {part: code_digest.digest(node["_target_"]) for part, node in parts.items()}
-    decisive = {**vars(config), "task": vars(config.task), "shock": vars(config.shock), "code": code}
+    nested = {key: vars(getattr(config, key)) for key in ("task", "shock", "replay")}
+    decisive = {**vars(config), **nested, "code": code}
     run_id = identity.run_id(decisive, config.names.task, config.names.optimizer)
     return replace(config, code=code, run_id=run_id)
 

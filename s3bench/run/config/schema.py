@@ -11,7 +11,8 @@ from s3bench.errors import UserError, unknown
 from s3bench.record.targets import check_targets
 
 SHOCKS = ("none", "gradient", "noise", "labels")  # see run/shock.py
-FILLED_IN = ("names", "code", "run_id", "hydra")  # keys that cannot be overridden
+STATES = ("kept", "fresh", "watched")  # of an arm's optimizer, see run/replay/departure.py
+FILLED_IN = ("names", "code", "run_id", "replay", "hydra")  # keys that cannot be overridden
 
 Check = Callable[[str, Any], None]  # takes a key and its value; raises UserError
 Metadata = dict[str, Check]  # of a field: {"check": Check}; None passes every check
@@ -94,6 +95,23 @@ class ShockConfig:
 
 
 @dataclass
+class ReplayConfig:
+    """What makes a run one arm of a replay, see run/replay/. It is filled in: of any other run `run` is empty.
+
+    An arm is another run, continued from shortly before one of its spikes with one thing changed.
+    """
+
+    run: str = ""  # the run_id of the run that is continued
+    arm: str = ""  # the name of the YAML file that says what is changed
+    onset: int = 0  # the step at which the spike begins
+    step: int = 0  # the first step of the arm; those before it are the run's own
+    until: int = 0  # the step before which the arm ends; its schedule ends at the run's horizon
+    state: str = field(default="kept", metadata=_one_of(*STATES))  # of the optimizer
+    noise: float = field(default=0.0, metadata=_in_range(0))  # parameters are multiplied by 1 + noise × normal numbers
+    ahead: int = field(default=0, metadata=_in_range(0))  # step t trains on the batch of step t + ahead
+
+
+@dataclass
 class Names:
     """The names of the chosen YAML files; filled in."""
 
@@ -120,6 +138,8 @@ class RunConfig:
     eval_every: int = field(default=MISSING, metadata=_in_range(1))
     shock: ShockConfig = field(default_factory=ShockConfig)
     measure_every: int = field(default=MISSING, metadata=_in_range(1))
+    keep_before_spikes: int = field(default=MISSING, metadata=_in_range(0))
+    replay: ReplayConfig = field(default_factory=ReplayConfig)  # filled in
     stop_diverged: int | None = field(default=None, metadata=_in_range(1))
     clip_norm: float | None = field(default=None, metadata=POSITIVE)
     decay: str = field(default=MISSING, metadata=_one_of("all", "matrices"))  # see run/weight_decay.py
@@ -143,7 +163,7 @@ class RunConfig:
     run_id: str = ""  # filled in
 
 
-TYPES = {part: get_type_hints(part) for part in (RunConfig, TaskConfig, ShockConfig, Names)}  # of all fields
+TYPES = {part: get_type_hints(part) for part in (RunConfig, TaskConfig, ShockConfig, ReplayConfig, Names)}  # of all fields
 
 
 def check_config(config: RunConfig) -> None:
