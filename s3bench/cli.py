@@ -19,6 +19,7 @@ KINDS = {
     "schedules": "schedule",
     "launchers": "launcher",
     "experiments": "experiment",
+    "arms": "arm",
 }
 INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")  # Hydra's names
 MANY_RUNS = 20_000  # a sweep of more runs needs --yes
@@ -79,6 +80,7 @@ def _parser() -> Parser:
         _add_run,
         _add_sweep,
         _add_status,
+        _add_replay,
         _add_report,
         _add_figure,
         _add_spikes,
@@ -236,6 +238,32 @@ def _status(chosen: argparse.Namespace) -> int:
     else:
         status.show(chosen.results)
     return 0
+
+
+def _add_replay(commands: Commands) -> None:
+    replay = commands.add_parser(
+        "replay", help="train a run again to shortly before a spike, and on from there with one thing changed at a time"
+    )
+    _add_results(replay, "such as results/quickstart")
+    text = "a run_id, its beginning, or a pattern such as '*adamw-*' (default: the run with the highest spike)"
+    replay.add_argument("--run", metavar="RUN", help=text)
+    text = "the number of a spike in its run, from 1, or all (default: the highest one)"
+    replay.add_argument("--spike", metavar="N", help=text)
+    _add_jobs(replay)
+    replay.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="arm=same,half_lr,...: what is changed (default: all); device"
+    )
+    replay.set_defaults(command=_replay)
+
+
+def _replay(chosen: argparse.Namespace) -> int:
+    from s3bench.report.replay_table import show
+    from s3bench.run.replay.replay import asked, replay
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as for a sweep
+    code = replay(asked(chosen.results, chosen.overrides, run=chosen.run, spike=chosen.spike, jobs=chosen.jobs))
+    show(chosen.results)
+    return code
 
 
 def _add_report(commands: Commands) -> None:

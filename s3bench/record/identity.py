@@ -21,7 +21,7 @@ WITHOUT_CODE = re.compile(BEGINNING)  # the run_id of a version of s3bench that 
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a resolved config that can change the run's result; it has a shock or a replay only if there is one."""
+    """Return the part of a resolved config that can change the run's result; a shock or replay only if there is one."""
     part = {key: value for key, value in config.items() if key not in NOT_DECISIVE}
     if shock(config) is None:
         part.pop("shock", None)

@@ -163,7 +163,9 @@ class RunConfig:
     run_id: str = ""  # filled in
 
 
-TYPES = {part: get_type_hints(part) for part in (RunConfig, TaskConfig, ShockConfig, ReplayConfig, Names)}  # of all fields
+TYPES = {
+    part: get_type_hints(part) for part in (RunConfig, TaskConfig, ShockConfig, ReplayConfig, Names)
+}  # of all fields
 
 
 def check_config(config: RunConfig) -> None:
