@@ -6,7 +6,7 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -20,6 +20,19 @@ from s3bench.run.signals import Stop
 log = logging.getLogger(__name__)
 
 AGREE_EVERY = 20  # steps between those at which several processes agree on whether to write a checkpoint
+
+
+class Saving(Protocol):
+    """What the training loop asks between two steps."""
+
+    def is_due(self, step: int) -> bool:
+        """Return whether to call `save` before this step."""
+
+    def remember(self, step: int) -> None:
+        """Take note of the state before a step, if that is wanted."""
+
+    def save(self, step: int) -> None:
+        """Keep the state before a step. All rows before it were passed on. May raise to end the training."""
 
 
 class Checkpoints:

@@ -33,6 +33,7 @@ class Learner:
         checkpointing: whether the model's blocks are computed again in the backward pass, to use less memory.
         processes: the processes that train the model; each takes its rows of every batch.
         parallel: "ddp": each process holds the whole model; "fsdp2": each holds a part of every parameter.
+        ahead: step t trains on the task's batch of step t + ahead.
     """
 
     def __init__(
@@ -47,8 +48,9 @@ class Learner:
         checkpointing: bool = False,
         processes: Processes = ALONE,
         parallel: str = "ddp",
+        ahead: int = 0,
     ) -> None:
-        self.task, self.model, self.processes = task, model, processes
+        self.task, self.model, self.processes, self._ahead = task, model, processes, ahead
         self.device = next(model.parameters()).device
         self._pieces = accumulate
         self._precision: Callable[[], AbstractContextManager[object]] = nullcontext
@@ -79,10 +81,12 @@ class Learner:
             checkpointing=config.checkpointing,
             processes=processes,
             parallel=config.parallel,
+            ahead=config.replay.ahead,
         )
 
     def batches(self, start_step: int) -> Iterator[Batch]:
-        """Yield this process's rows of the task's batches."""
+        """Yield this process's rows of the task's batches, from that of a step on."""
+        start_step += self._ahead
         if self.processes.size == 1:
             return iter(self.task.batches(start_step))
         return iter(cast(DivisibleTask, self.task).batches(start_step, rows=self.processes.rows))

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from s3bench.run.checkpoint import Checkpoints
+from s3bench.run.checkpoint import Saving
 from s3bench.run.divergence import EarlyStop
 from s3bench.run.learner import Learner
 from s3bench.run.row_buffer import Row, RowBuffer
@@ -22,11 +22,10 @@ def train(
     measure_every: int,
     clip_norm: float | None,
     early_stop: EarlyStop,
-    checkpoints: Checkpoints,
+    checkpoints: Saving,
     on_steps: Callable[[list[Row]], None],
     on_eval: Callable[[Row], None],
     shock: Shock = NO_SHOCK,
-    ahead: int = 0,
 ) -> int:
     """Train the model in place from `first_step` to `horizon`, and return how many steps the run has done in all.
 
@@ -43,9 +42,8 @@ def train(
         checkpoints: written between two steps when they are due, after all rows so far; they may stop the run.
         on_steps, on_eval: take the rows as they come.
         shock: disturbs some steps.
-        ahead: step t trains on the batch of step t + ahead.
     """
-    batches = learner.batches(first_step + ahead)
+    batches = learner.batches(first_step)
     buffer = RowBuffer(on_steps, early_stop, learner.processes, first_step)
     for step in range(first_step, horizon):
         save_now, evaluate_now = checkpoints.is_due(step), step % eval_every == 0

@@ -167,7 +167,6 @@ def _train(
         on_steps=recorder.add_steps if recorder else lambda _: None,
         on_eval=recorder.add_eval if recorder else lambda _: None,
         shock=Shock(config.shock, parts.task, config.seed, processes.rank),
-        ahead=config.replay.ahead,
     )
     parameters = sum(param.numel() for param in learner.params)
     return {"steps": steps, **history.summary(), "parameters": parameters}, early_stop.stopped

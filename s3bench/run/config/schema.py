@@ -163,9 +163,8 @@ class RunConfig:
     run_id: str = ""  # filled in
 
 
-TYPES = {
-    part: get_type_hints(part) for part in (RunConfig, TaskConfig, ShockConfig, ReplayConfig, Names)
-}  # of all fields
+PARTS = (RunConfig, TaskConfig, ShockConfig, ReplayConfig, Names)
+TYPES = {part: get_type_hints(part) for part in PARTS}  # of all fields
 
 
 def check_config(config: RunConfig) -> None:

@@ -1,9 +1,9 @@
 """Makes the config of an arm: the YAML file of the arm is laid over the config of the run.
 
-In the YAML file, `${run.KEY}` is a value of the run's config, `${usual.grad_norm}` and `${usual.update_rms}` are medians
-before the arm departs, `${spike.batches}` is the number of batches up to the onset, and `${times:A,B}` is a product. A
-node with a `_target_` replaces the run's; `optimizer: s3` names another YAML file; anything else is merged. Under
-`replay` an arm can set `state`, `noise` and `ahead`, see ReplayConfig.
+In the YAML file, `${run.KEY}` is a value of the run's config, `${usual.grad_norm}` and `${usual.update_rms}` are
+medians before the arm departs, `${spike.batches}` is the number of batches up to the onset, and `${times:A,B}` is a
+product. A node with a `_target_` replaces the run's; `optimizer: s3` names another YAML file; anything else is merged.
+Under `replay` an arm can set `state`, `noise` and `ahead`, see ReplayConfig.
 """
 
 from dataclasses import replace

@@ -76,7 +76,7 @@ def replay(order: Asked) -> int:
     console.print(f"{sum(map(len, planned.values()))} arms in {order.results / FOLDER}, {len(waiting)} to be trained")
     if waiting and (code := _train(sources, todo, console)):
         return code
-    return _close(sources, planned, console)
+    return _close(sources, planned)
 
 
 def _moved(source: Source, order: Asked) -> Source:
@@ -132,7 +132,7 @@ def _train(sources: Sequence[Source], todo: dict[int, list[Arm]], console: Conso
     return 0
 
 
-def _close(sources: Sequence[Source], planned: dict[int, list[Arm]], console: Console) -> int:
+def _close(sources: Sequence[Source], planned: dict[int, list[Arm]]) -> int:
     """Say which arms failed, and where `same` was not the same; return the exit code."""
     code = 0
     for source in sources:
