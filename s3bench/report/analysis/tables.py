@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from s3bench.report.analysis import cells, comparisons
+from s3bench.report.analysis.field import field_table
 from s3bench.report.analysis.results import Results
 from s3bench.report.analysis.runs import Run, grouped
 from s3bench.report.analysis.shock_tables import shock_holes, shock_table, shock_tests
@@ -45,6 +46,7 @@ def make_tables(results: Results) -> dict[str, pd.DataFrame]:
         "holes": _holes(results),
         "runs": results.table.drop(columns="ladder"),
         "environment": _environments(results.with_result),
+        "field": field_table(results),
         "shocks": shock_table(results.pairs),
         "shock_tests": shock_tests(results.pairs),
     }
