@@ -33,21 +33,22 @@ def field_table(results: Results) -> pd.DataFrame:
     """
     rows = []
     by_task = grouped(results.with_result, "task_label")
-    best = results.best_rates.set_index(["task", "optimizer"]) if len(results.best_rates) else results.best_rates
+    best = {(row["task"], row["optimizer"]): row for row in results.best_rates.to_dict("records")}
     for task, runs in by_task.items():
         by_optimizer = grouped(runs, "optimizer_label")
         reference = reference_among(by_optimizer)
         for optimizer, own in by_optimizer.items():
             if (task, optimizer) in results.untuned:
                 continue
-            found = best.loc[(task, optimizer)]
+            found = best[task, optimizer]
+            multiplier = float(found["best_multiplier"])
             row: dict[str, Any] = {"task": task, "optimizer": optimizer}
-            row |= {"best_multiplier": found.best_multiplier, "edge": bool(found.edge)}
+            row |= {"best_multiplier": multiplier, "edge": bool(found["edge"])}
             events = [len(run.spikes) + run.has_diverged for run in own]
             row["largest_without_spike"] = cells.largest_without([run.lr_multiplier for run in own], events)
             for name, factor in FACTORS.items():
-                row |= _at(own, factor * found.best_multiplier, name)
-            row["n"] = sum(run.lr_multiplier == found.best_multiplier for run in own)
+                row |= _at(own, factor * multiplier, name)
+            row["n"] = sum(run.lr_multiplier == multiplier for run in own)
             if reference is not None:
                 row |= {"step_time": _step_time(own) / _step_time(by_optimizer[reference]), "reference": reference}
             rows.append(row)
