@@ -27,7 +27,7 @@ from tasks.source_gpt import SourceGPT
 
 LATE = 300  # steps
 WARM_UP = 80  # steps
-DETECTOR = {"k": 6.0, "delta": 0.1}
+K, DELTA = 6.0, 0.1  # of the detector
 SETTINGS: tuple[dict[str, Any], ...] = (
     {"depth": 2, "width": 32, "windows": 64, "context": 32, "batch": 16},
     {"depth": 2, "width": 32, "windows": 64, "context": 32, "batch": 16, "smoothing": 0.1},
@@ -59,7 +59,7 @@ def main() -> None:
         whole = {"smoothing": 0.0, "last": False, "norm": True, **setting}
         began = time.process_time()
         losses = train(whole, lr, chosen.steps, chosen.seed, chosen.data_dir)
-        late = [spike for spike in find_spikes(losses, **DETECTOR) if spike.onset >= LATE]
+        late = [spike for spike in find_spikes(losses, k=K, delta=DELTA) if spike.onset >= LATE]
         found = {
             "late_spikes": len(late),
             "onsets": " ".join(str(spike.onset) for spike in late),
@@ -93,7 +93,7 @@ def train(setting: dict[str, Any], lr: float, steps: int, seed: int, data_dir: P
             logits, following = logits[:, -1:], following[:, -1:]
         loss = F.cross_entropy(logits.flatten(0, 1), following.flatten(), label_smoothing=smoothing)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         losses.append(loss.item())
     return np.array(losses)
