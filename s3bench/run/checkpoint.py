@@ -12,6 +12,7 @@ import torch
 
 from s3bench import record
 from s3bench.errors import one_line
+from s3bench.run.build import Clip
 from s3bench.run.environment import numerics
 from s3bench.run.learner import Learner
 from s3bench.run.signals import Stop
@@ -36,12 +37,13 @@ class Checkpoints:
         folder: Path | None,
         learner: Learner,
         optimizer: torch.optim.Optimizer,
+        clip: Clip,
         *,
         every: float,
         stop: Stop,
         extra: Callable[[], dict[str, Any]],
     ) -> None:
-        self._folder, self._learner, self._optimizer = folder, learner, optimizer
+        self._folder, self._learner, self._optimizer, self._clip = folder, learner, optimizer, clip
         self._every, self._stop, self._extra = every, stop, extra
         self._last = time.monotonic()
 
@@ -58,7 +60,8 @@ class Checkpoints:
         model, optimizer = _state(self._learner, self._optimizer)
         if self._folder is not None:
             try:
-                state = {"step": step, "model": model, "optimizer": optimizer, **_random_state(), **self._extra()}
+                parts = {"model": model, "optimizer": optimizer, "clip": self._clip.state_dict()}
+                state = {"step": step, **parts, **_random_state(), **self._extra()}
                 record.write_checkpoint(self._folder, step, lambda file: torch.save(state, file))
             except (OSError, RuntimeError) as error:  # the previous checkpoint is still there
                 if not isinstance(error, OSError) and not isinstance(error.__context__, OSError):
@@ -112,9 +115,13 @@ def newest(folder: Path) -> dict[str, Any] | None:
 
 
 def restore(
-    folder: Path | None, state: dict[str, Any] | None, learner: Learner, optimizer: torch.optim.Optimizer
+    folder: Path | None,
+    state: dict[str, Any] | None,
+    learner: Learner,
+    optimizer: torch.optim.Optimizer,
+    clip: Clip,
 ) -> None:
-    """Restore the model, the optimizer and torch's random numbers from a checkpoint. Only the first process has it.
+    """Restore model, optimizer, clip and torch's random numbers from a checkpoint. Only the first process has it.
 
     Raises what torch raises for a checkpoint that does not fit. The run's checkpoints are then set aside, so that
     another attempt starts from the first step. After any other failure, such as a GPU that is out of memory, another
@@ -127,6 +134,7 @@ def restore(
             optimizer.load_state_dict(state["optimizer"])
         else:
             _restore_spread(state, learner, optimizer)
+        clip.load_state_dict(learner.processes.from_first(state.get("clip", {}) if state else {}))
         _set_random_state(learner.processes.from_first(_randoms(state)))
     except (KeyError, ValueError, RuntimeError) as error:
         fits = isinstance(error, RuntimeError) and "Error(s) in loading state_dict" not in str(error)
