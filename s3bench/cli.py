@@ -16,6 +16,7 @@ from s3bench.run.config import completion, questions
 KINDS = {
     "tasks": "task",
     "optimizers": "optimizer",
+    "clips": "clip",
     "schedules": "schedule",
     "launchers": "launcher",
     "experiments": "experiment",
@@ -338,7 +339,7 @@ def _tune(chosen: argparse.Namespace) -> int:
 
 def _add_list(commands: Commands) -> None:
     listing = commands.add_parser(
-        "list", help="list the names that task=, optimizer=, schedule=, launcher= and experiment= accept"
+        "list", help="list the names that task=, optimizer=, clip=, schedule=, launcher= and experiment= accept"
     )
     listing.add_argument("kind", choices=list(KINDS))
     listing.set_defaults(command=_list)

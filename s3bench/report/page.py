@@ -171,7 +171,9 @@ def _commands(results_dir: str, runs: Sequence[Run]) -> list[str]:
     grids: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
         names = run.config["names"]
-        by_hand = (f"task={names['task']}", f"schedule={names['schedule']}", f"horizon={run.horizon}")
+        clip = names.get("clip", "none")  # records of before 0.3 have no such name
+        by_hand = (f"task={names['task']}", *([f"clip={clip}"] if clip != "none" else []))
+        by_hand = (*by_hand, f"schedule={names['schedule']}", f"horizon={run.horizon}")
         scale = run.config.get("scale")
         named = (f"experiment={names['experiment']}", *([f"scale={scale}"] if scale else []))
         key = by_hand if names["experiment"] == ADHOC else named

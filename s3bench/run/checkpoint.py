@@ -12,6 +12,7 @@ import torch
 
 from s3bench import record
 from s3bench.errors import one_line
+from s3bench.run.build import Clip
 from s3bench.run.environment import numerics
 from s3bench.run.learner import Learner
 from s3bench.run.ring import Ring
@@ -51,13 +52,15 @@ class Checkpoints:
         folder: Path | None,
         learner: Learner,
         optimizer: torch.optim.Optimizer,
+        clip: Clip,
         *,
         every: float,
         stop: Stop,
         extra: Callable[[], dict[str, Any]],
         ring: Ring | None = None,
     ) -> None:
-        self._folder, self._learner, self._optimizer, self._ring = folder, learner, optimizer, ring
+        self._folder, self._learner, self._optimizer, self._clip = folder, learner, optimizer, clip
+        self._ring = ring
         self._every, self._stop, self._extra = every, stop, extra
         self._last = time.monotonic()
 
@@ -72,11 +75,11 @@ class Checkpoints:
     def remember(self, step: int) -> None:
         """Give the ring the state before a step, if there is a ring and the step is one of its own."""
         if self._ring is not None and step % self._ring.every == 0:
-            self._ring.add(step, checkpoint(self._learner, self._optimizer))
+            self._ring.add(step, checkpoint(self._learner, self._optimizer, self._clip))
 
     def save(self, step: int) -> None:
         """Write the state before a step. All rows before it must be written. Raises Stopped if a stop was asked for."""
-        state = checkpoint(self._learner, self._optimizer)
+        state = checkpoint(self._learner, self._optimizer, self._clip)
         if self._folder is not None:
             try:
                 state |= {"step": step, **self._extra()}
@@ -123,10 +126,10 @@ class History:
         return {**self.summary(), "numerics": numerics(self._device)}
 
 
-def checkpoint(learner: Learner, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Return the state of model, optimizer and random numbers, not copied. Of several processes the first has all."""
+def checkpoint(learner: Learner, optimizer: torch.optim.Optimizer, clip: Clip) -> dict[str, Any]:
+    """Return the state of model, optimizer, clip and random numbers, not copied. Of several processes the first has all."""
     model, state = _state(learner, optimizer)
-    return {"model": model, "optimizer": state, **_random_state()}
+    return {"model": model, "optimizer": state, "clip": clip.state_dict(), **_random_state()}
 
 
 def newest(folder: Path) -> dict[str, Any] | None:
@@ -139,9 +142,13 @@ def newest(folder: Path) -> dict[str, Any] | None:
 
 
 def restore(
-    folder: Path | None, state: dict[str, Any] | None, learner: Learner, optimizer: torch.optim.Optimizer
+    folder: Path | None,
+    state: dict[str, Any] | None,
+    learner: Learner,
+    optimizer: torch.optim.Optimizer,
+    clip: Clip,
 ) -> None:
-    """Restore the model, the optimizer and torch's random numbers from a checkpoint. Only the first process has it.
+    """Restore model, optimizer, clip and torch's random numbers from a checkpoint. Only the first process has it.
 
     Raises what torch raises for a checkpoint that does not fit. The run's checkpoints are then set aside, so that
     another attempt starts from the first step. After any other failure, such as a GPU that is out of memory, another
@@ -154,6 +161,7 @@ def restore(
             optimizer.load_state_dict(state["optimizer"])
         else:
             _restore_spread(state, learner, optimizer)
+        clip.load_state_dict(learner.processes.from_first(state.get("clip", {}) if state else {}))
         _set_random_state(learner.processes.from_first(_randoms(state)))
     except (KeyError, ValueError, RuntimeError) as error:
         fits = isinstance(error, RuntimeError) and "Error(s) in loading state_dict" not in str(error)

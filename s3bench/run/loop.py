@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import torch
 
+from s3bench.run.build import Clip
 from s3bench.run.checkpoint import Saving
 from s3bench.run.divergence import EarlyStop
 from s3bench.run.learner import Learner
@@ -20,7 +21,7 @@ def train(
     horizon: int,
     eval_every: int,
     measure_every: int,
-    clip_norm: float | None,
+    clip: Clip,
     early_stop: EarlyStop,
     checkpoints: Saving,
     on_steps: Callable[[list[Row]], None],
@@ -37,7 +38,7 @@ def train(
         lr: returns the learning rate of a step.
         eval_every: steps between evaluations; there is also one before the first step and one after the last.
         measure_every: steps between measurements of the update's size, see Learner.update_size.
-        clip_norm: largest gradient norm; None does not clip. The norm before clipping is recorded.
+        clip: clips gradients before the optimizer's step, or updates after it; the norm before clipping is recorded.
         early_stop: decides whether a loss is the run's last, before the horizon.
         checkpoints: written between two steps when they are due, after all rows so far; they may stop the run.
         on_steps, on_eval: take the rows as they come.
@@ -60,12 +61,12 @@ def train(
         optimizer.zero_grad()
         loss = learner.backward(shock.batch(step, next(batches)))
         shock.scale(step, learner.params)
-        scalars = {"loss": loss, "grad_norm": learner.clip_gradients(clip_norm)}
+        clip.before_step(learner.params, norm := learner.grad_norm())
         before = learner.coordinates() if step % measure_every == 0 else None
         optimizer.step()
-        if before is not None:
-            scalars |= learner.update_size(before, lr_t)
-        buffer.add({"step": step, "lr": lr_t}, scalars)
+        clip.after_step(learner.params, lr_t)
+        sizes = {} if before is None else learner.update_size(before, lr_t)
+        buffer.add({"step": step, "lr": lr_t}, {"loss": loss, "grad_norm": norm, **sizes})
         if buffer.is_due() and not buffer.flush():
             break
     if buffer.flush():

@@ -1,5 +1,6 @@
 """Runs one config: trains its task with its optimizer, and writes the record."""
 
+import copy
 import sys
 import time
 import traceback
@@ -17,7 +18,7 @@ from s3bench.run.config.schema import RunConfig, as_dict
 from s3bench.run.distributed import ALONE, Processes, joined, of_torchrun
 from s3bench.run.divergence import EarlyStop
 from s3bench.run.environment import environment
-from s3bench.run.learner import Learner, check_rows
+from s3bench.run.learner import Learner, check_clip, check_rows
 from s3bench.run.loop import train
 from s3bench.run.recorder import Recorder
 from s3bench.run.ring import Ring
@@ -67,6 +68,7 @@ def run(
     device = find_device(config.device, processes.local_rank)
     parts = build_parts(config)
     check_rows(parts.task, config.names.task, processes, config.accumulate)
+    check_clip(parts.clip, config, processes)
     setup = Setup(config=config, parts=parts, device=device, processes=processes, stop=stop, began=began)
     with joined(processes, device):
         if processes.rank > 0:
@@ -99,7 +101,9 @@ def _train_and_record(setup: Setup, saved: dict[str, Any] | None, recorder: Reco
             **result,
             "fingerprint": parts.task.fingerprint(),
             "processes": setup.processes.size,
-            **environment(setup.device, [config.task.build["_target_"], config.optimizer["_target_"]]),
+            **environment(
+                setup.device, [node["_target_"] for node in (config.task.build, config.optimizer, config.clip)]
+            ),
         }
         recorder.finish(summary)
         return state
@@ -136,10 +140,11 @@ def _train(
     """
     config, parts, processes = setup.config, setup.parts, setup.processes
     learner, optimizer, lr = first_state(config, parts, setup.device, processes)
+    clip = copy.deepcopy(parts.clip)
     folder = recorder.folder if recorder else None
     first_step, early_stop_state = processes.from_first((saved["step"], saved.get("end")) if saved else (0, None))
     if first_step:
-        restore(folder, saved, learner, optimizer)
+        restore(folder, saved, learner, optimizer, clip)
     history = History(setup.device, setup.began, first_step, saved)
     early_stop = EarlyStop(config.stop_diverged, early_stop_state)
     ring = Ring(folder, config.keep_before_spikes) if config.keep_before_spikes else None
@@ -153,12 +158,13 @@ def _train(
         horizon=config.replay.until or config.horizon,
         eval_every=config.eval_every,
         measure_every=config.measure_every,
-        clip_norm=config.clip_norm,
+        clip=clip,
         early_stop=early_stop,
         checkpoints=Checkpoints(
             folder,
             learner,
             optimizer,
+            clip,
             every=config.checkpoint_every,
             stop=setup.stop,
             extra=lambda: {**history.state(), "end": early_stop.state, **(recorder.state() if recorder else {})},

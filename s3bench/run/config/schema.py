@@ -117,6 +117,7 @@ class Names:
 
     task: str = ""
     optimizer: str = ""
+    clip: str = ""
     schedule: str = ""
     tracker: str = ""
     launcher: str = ""
@@ -129,6 +130,7 @@ class RunConfig:
 
     task: TaskConfig = field(default_factory=TaskConfig)
     optimizer: dict[str, Any] = field(default=MISSING, metadata=BUILT)
+    clip: dict[str, Any] = field(default=MISSING, metadata=BUILT)
     schedule: dict[str, Any] = field(default=MISSING, metadata=BUILT)
     tracker: dict[str, Any] = field(default=MISSING, metadata=BUILT)
     launcher: dict[str, Any] = field(default=MISSING, metadata=LAUNCHER)
@@ -141,7 +143,6 @@ class RunConfig:
     keep_before_spikes: int = field(default=MISSING, metadata=_in_range(0))
     replay: ReplayConfig = field(default_factory=ReplayConfig)  # filled in
     stop_diverged: int | None = field(default=None, metadata=_in_range(1))
-    clip_norm: float | None = field(default=None, metadata=POSITIVE)
     decay: str = field(default=MISSING, metadata=_one_of("all", "matrices"))  # see run/weight_decay.py
     accumulate: int = field(default=MISSING, metadata=_in_range(1))
     precision: str = field(default=MISSING, metadata=_one_of("float32", "bf16"))  # see run/learner.py
@@ -159,7 +160,7 @@ class RunConfig:
     results_dir: str = field(default=MISSING, metadata=FOLDER)
     data_dir: str = MISSING
     names: Names = field(default_factory=Names)
-    code: dict[str, str] = field(default_factory=dict)  # code digests of task, optimizer and schedule; filled in
+    code: dict[str, str] = field(default_factory=dict)  # code digests of task, optimizer, clip and schedule; filled in
     run_id: str = ""  # filled in
 
 

@@ -1,5 +1,6 @@
 """Trains a run again up to where its arms depart from it, and gives each arm the state that it starts from."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,10 +77,11 @@ class _Pass:
         self._device = find_device(config.device)
         self._parts = build_parts(config)
         self._learner, self._optimizer, self._lr = first_state(config, self._parts, self._device)
+        self._clip = copy.deepcopy(self._parts.clip)
         self._first_step = 0
         saved = load(kept) if kept else None
         if saved is not None:
-            restore(None, saved, self._learner, self._optimizer)
+            restore(None, saved, self._learner, self._optimizer, self._clip)
             self._first_step = saved["step"]
         self._early_stop = EarlyStop(config.stop_diverged)
         for loss in source.steps["loss"][: self._first_step]:
@@ -100,7 +102,7 @@ class _Pass:
                 horizon=config.horizon,
                 eval_every=config.eval_every,
                 measure_every=config.horizon,
-                clip_norm=config.clip_norm,
+                clip=self._clip,
                 early_stop=self._early_stop,
                 checkpoints=self,
                 on_steps=self._check,
@@ -149,10 +151,12 @@ class _Pass:
 
     def _write(self, arm: Arm, step: int) -> None:
         """Write the first state of an arm, with the rows of the run before it."""
-        state = copied(checkpoint(self._learner, self._optimizer))
+        state = copied(checkpoint(self._learner, self._optimizer, self._clip))
         if arm.config.replay.noise:
             _disturb(state["model"], self._learner.model, arm.config)
         state["optimizer"] = self._state_of(arm)
+        if arm.config.clip != self._source.config.clip:
+            state["clip"] = self._parts_of[id(arm)].clip.state_dict()
         rows = record.load_steps(self._source.folder).iloc[:step].to_dict("records")
         evals = record.load_evals(self._source.folder)
         before = evals[evals["step"] < step].to_dict("records")

@@ -57,7 +57,7 @@ def test_the_gradient_is_scaled_before_it_is_recorded_and_clipped(tmp_path):
     twin, shocked = recorded(tmp_path, *sgd), recorded(tmp_path, *sgd, *shock)
     assert shocked.grad_norm[3] == pytest.approx(50 * twin.grad_norm[3])
     assert shocked.update_rms[3] == pytest.approx(50 * twin.update_rms[3], rel=1e-4)
-    clipped = recorded(tmp_path, *sgd, *shock, "clip_norm=0.1")
+    clipped = recorded(tmp_path, *sgd, *shock, "clip=global_norm", "clip.max_norm=0.1")
     assert clipped.grad_norm[3] > 1  # before clipping
     assert clipped.update_rms[3] * math.sqrt(32) == pytest.approx(0.1, rel=1e-3)
 
