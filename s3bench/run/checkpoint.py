@@ -127,7 +127,7 @@ class History:
 
 
 def checkpoint(learner: Learner, optimizer: torch.optim.Optimizer, clip: Clip) -> dict[str, Any]:
-    """Return the state of model, optimizer, clip and random numbers, not copied. Of several processes the first has all."""
+    """Return the state of model, optimizer, clip and random numbers, not copied; of several processes to the first."""
     model, state = _state(learner, optimizer)
     return {"model": model, "optimizer": state, "clip": clip.state_dict(), **_random_state()}
 
