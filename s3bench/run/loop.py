@@ -53,17 +53,19 @@ def train(
             checkpoints.save(step)
         if evaluate_now:
             on_eval({"step": step, **learner.evaluate(optimizer)})
-        lr_t = lr(step)
+        shock.on_state(step, optimizer)
+        lr_t = shock.lr(step, lr(step))
         for group in optimizer.param_groups:
             group["lr"] = lr_t
         optimizer.zero_grad()
         loss = learner.backward(shock.batch(step, next(batches)))
-        shock.scale(step, learner.params)
+        shock.on_gradients(step, learner.params)
         scalars = {"loss": loss, "grad_norm": learner.clip_gradients(clip_norm)}
         before = learner.coordinates() if step % measure_every == 0 else None
         optimizer.step()
         if before is not None:
             scalars |= learner.update_size(before, lr_t)
+        shock.on_parameters(step, learner.params)
         buffer.add({"step": step, "lr": lr_t}, scalars)
         if buffer.is_due() and not buffer.flush():
             break

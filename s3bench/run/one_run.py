@@ -20,7 +20,7 @@ from s3bench.run.environment import environment
 from s3bench.run.learner import Learner, check_rows
 from s3bench.run.loop import train
 from s3bench.run.recorder import Recorder
-from s3bench.run.shock import Shock
+from s3bench.run.shock import Shock, check_processes
 from s3bench.run.signals import Stop, Stopped
 from s3bench.run.weight_decay import parameter_groups
 
@@ -66,6 +66,7 @@ def run(
     device = find_device(config.device, processes.local_rank)
     parts = build_parts(config)
     check_rows(parts.task, config.names.task, processes, config.accumulate)
+    check_processes(config, processes)
     setup = Setup(config=config, parts=parts, device=device, processes=processes, stop=stop, began=began)
     with joined(processes, device):
         if processes.rank > 0:
@@ -129,7 +130,10 @@ def _train(
 
     optimizer = parts.optimizer(parameter_groups(learner.model, config.decay), lr=lr(0))
     folder = recorder.folder if recorder else None
-    first_step, early_stop_state = processes.from_first((saved["step"], saved.get("end")) if saved else (0, None))
+    states = (saved["step"], saved.get("end"), saved.get("shock")) if saved else (0, None, None)
+    first_step, early_stop_state, kept = processes.from_first(states)
+    shock = Shock(config.shock, parts.task, config.seed, processes.rank)
+    shock.begin(optimizer, kept)
     if first_step:
         restore(folder, saved, learner, optimizer)
     history = History(setup.device, setup.began, first_step, saved)
@@ -150,11 +154,14 @@ def _train(
             optimizer,
             every=config.checkpoint_every,
             stop=setup.stop,
-            extra=lambda: {**history.state(), "end": early_stop.state, **(recorder.state() if recorder else {})},
+            extra=lambda: {
+                **{**history.state(), "end": early_stop.state, "shock": shock.kept},
+                **(recorder.state() if recorder else {}),
+            },
         ),
         on_steps=recorder.add_steps if recorder else lambda _: None,
         on_eval=recorder.add_eval if recorder else lambda _: None,
-        shock=Shock(config.shock, parts.task, config.seed, processes.rank),
+        shock=shock,
     )
     parameters = sum(param.numel() for param in learner.params)
     return {"steps": steps, **history.summary(), "parameters": parameters}, early_stop.stopped
