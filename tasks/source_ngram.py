@@ -78,8 +78,8 @@ class SourceNgram(FewWindows):
         return F.cross_entropy(model(windows[:, :-1]), others[0] if others else windows[:, -1])
 
     def shocked(self, batch: Batch, kind: str, generator: torch.Generator) -> Batch:
-        """Return a disturbed batch: "noise" draws bytes uniformly, "labels" permutes the bytes to be predicted."""
+        """Return a disturbed batch: "labels" permutes the predicted bytes, other kinds are as in other texts."""
+        if kind != "labels":
+            return super().shocked(batch, kind, generator)
         (windows,) = batch
-        if kind == "noise":
-            return (torch.randint(BYTES, windows.shape, generator=generator),)
         return windows, windows[torch.randperm(len(windows), generator=generator), -1]

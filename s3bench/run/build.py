@@ -14,8 +14,10 @@ from hydra.utils import get_object, instantiate
 from torch import Tensor, nn
 
 from s3bench.errors import UserError, one_line, unknown
+from s3bench.record.shock_kinds import KINDS
 from s3bench.run.config.schema import RunConfig
-from s3bench.run.shock import Batch, Shock
+from s3bench.run.shock import Shock, check_state
+from s3bench.run.shock_effects import Batch
 from s3bench.run.tracking import Tracker
 from s3bench.spikes import SpikeMonitor
 
@@ -138,6 +140,7 @@ def build_parts(config: RunConfig) -> Parts:
         trial = optimizer([nn.Parameter(torch.zeros(2, 2))], lr=config.task.lr * config.lr_multiplier)
         if not isinstance(trial, torch.optim.Optimizer):
             raise TypeError(f"its _target_ returns a {type(trial).__name__}, not a torch.optim.Optimizer")
+        check_state(config.shock.kind, trial)
     with _mistakes(f"clip {names.clip}"):
         if not isinstance(clip, Clip):
             raise TypeError(
@@ -150,7 +153,8 @@ def build_parts(config: RunConfig) -> Parts:
 
 def _check_shock(config: RunConfig, task: Task) -> None:
     """Raise UserError if the shock does not suit the task's batches."""
-    if config.shock.kind in ("noise", "labels"):
+    kind = KINDS.get(config.shock.kind)
+    if kind and kind.in_batch:
         try:
             Shock(config.shock, task).batch(config.shock.step, next(iter(task.batches(0))))
         except ValueError as error:

@@ -17,7 +17,7 @@ from s3bench.errors import UserError
 from s3bench.run.build import Clip, DivisibleTask, Task
 from s3bench.run.config.schema import RunConfig
 from s3bench.run.distributed import ALONE, Processes
-from s3bench.run.shock import Batch
+from s3bench.run.shock_effects import Batch
 
 
 class Learner:

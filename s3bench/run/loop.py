@@ -55,17 +55,19 @@ def train(
         checkpoints.remember(step)
         if evaluate_now:
             on_eval({"step": step, **learner.evaluate(optimizer)})
-        lr_t = lr(step)
+        shock.on_state(step, optimizer)
+        lr_t = shock.lr(step, lr(step))
         for group in optimizer.param_groups:
             group["lr"] = lr_t
         optimizer.zero_grad()
         loss = learner.backward(shock.batch(step, next(batches)))
-        shock.scale(step, learner.params)
+        shock.on_gradients(step, learner.params)
         clip.before_step(learner.params, norm := learner.grad_norm())
         before = learner.coordinates() if step % measure_every == 0 else None
         optimizer.step()
         clip.after_step(learner.params, lr_t)
         sizes = {} if before is None else learner.update_size(before, lr_t)
+        shock.on_parameters(step, learner.params)
         buffer.add({"step": step, "lr": lr_t}, {"loss": loss, "grad_norm": norm, **sizes})
         if buffer.is_due() and not buffer.flush():
             break

@@ -22,7 +22,7 @@ from s3bench.run.learner import Learner, check_clip, check_rows
 from s3bench.run.loop import train
 from s3bench.run.recorder import Recorder
 from s3bench.run.ring import Ring
-from s3bench.run.shock import Shock
+from s3bench.run.shock import Shock, check_processes
 from s3bench.run.signals import Stop, Stopped
 from s3bench.run.weight_decay import parameter_groups
 
@@ -69,6 +69,7 @@ def run(
     parts = build_parts(config)
     check_rows(parts.task, config.names.task, processes, config.accumulate)
     check_clip(parts.clip, config, processes)
+    check_processes(config, processes)
     setup = Setup(config=config, parts=parts, device=device, processes=processes, stop=stop, began=began)
     with joined(processes, device):
         if processes.rank > 0:
@@ -142,7 +143,10 @@ def _train(
     learner, optimizer, lr = first_state(config, parts, setup.device, processes)
     clip = copy.deepcopy(parts.clip)
     folder = recorder.folder if recorder else None
-    first_step, early_stop_state = processes.from_first((saved["step"], saved.get("end")) if saved else (0, None))
+    states = (saved["step"], saved.get("end"), saved.get("shock")) if saved else (0, None, None)
+    first_step, early_stop_state, kept = processes.from_first(states)
+    shock = Shock(config.shock, parts.task, config.seed, processes.rank)
+    shock.begin(optimizer, kept)
     if first_step:
         restore(folder, saved, learner, optimizer, clip)
     history = History(setup.device, setup.began, first_step, saved)
@@ -167,12 +171,15 @@ def _train(
             clip,
             every=config.checkpoint_every,
             stop=setup.stop,
-            extra=lambda: {**history.state(), "end": early_stop.state, **(recorder.state() if recorder else {})},
+            extra=lambda: {
+                **{**history.state(), "end": early_stop.state, "shock": shock.kept},
+                **(recorder.state() if recorder else {}),
+            },
             ring=ring,
         ),
         on_steps=recorder.add_steps if recorder else lambda _: None,
         on_eval=recorder.add_eval if recorder else lambda _: None,
-        shock=Shock(config.shock, parts.task, config.seed, processes.rank),
+        shock=shock,
     )
     parameters = sum(param.numel() for param in learner.params)
     return {"steps": steps, **history.summary(), "parameters": parameters}, early_stop.stopped

@@ -8,9 +8,9 @@ from typing import Any, get_type_hints
 from omegaconf import MISSING
 
 from s3bench.errors import UserError, unknown
+from s3bench.record.shock_kinds import DOSED, KINDS, either
 from s3bench.record.targets import check_targets
 
-SHOCKS = ("none", "gradient", "noise", "labels")  # see run/shock.py
 STATES = ("kept", "fresh", "watched")  # of an arm's optimizer, see run/replay/departure.py
 FILLED_IN = ("names", "code", "run_id", "replay", "hydra")  # keys that cannot be overridden
 
@@ -88,10 +88,10 @@ class TaskConfig:
 class ShockConfig:
     """A disturbance on purpose, see run/shock.py. If the kind is "none", the other keys have no effect."""
 
-    kind: str = field(default="none", metadata=_one_of(*SHOCKS))
+    kind: str = field(default="none", metadata=_one_of("none", *KINDS))
     step: int = 0  # the first disturbed step
-    length: int = 1  # steps
-    dose: float = 1.0  # the factor of kind gradient
+    length: int = 1  # steps; of kind stale, how many before the first disturbed step the state is from
+    dose: float = 1.0  # the strength, of the kinds that have one
 
 
 @dataclass
@@ -188,14 +188,20 @@ def _check_shock(shock: ShockConfig, horizon: int) -> None:
     """Raise UserError for a shock that does not fit into the run."""
     if not 0 <= shock.step < horizon:
         raise UserError(f"shock.step is {shock.step}; it must be from 0 to {horizon - 1}, within the horizon")
-    if not 1 <= shock.length <= horizon - shock.step:
+    if KINDS[shock.kind].memory == "old" and not 1 <= shock.length <= shock.step:
+        raise UserError(
+            f"shock.length is {shock.length}; it must be at least 1 and at most shock.step, {shock.step}, "
+            f"because the state of a shock of kind {shock.kind} is that of `length` steps before"
+        )
+    if not 1 <= KINDS[shock.kind].hits(shock.length) <= horizon - shock.step:
         raise UserError(
             f"shock.length is {shock.length}; it must be from 1 to {horizon - shock.step}, "
             f"because the horizon is {horizon} and the shock begins at step {shock.step}"
         )
     _check_positive("shock.dose", shock.dose)
-    if shock.kind != "gradient" and shock.dose != 1:
-        raise UserError(f"shock.dose is {shock.dose:g}; only a shock of kind gradient has a dose, not {shock.kind}")
+    if not KINDS[shock.kind].has_dose and shock.dose != 1:
+        allowed = f"only a shock of kind {either(DOSED)} has a dose, not {shock.kind}"
+        raise UserError(f"shock.dose is {shock.dose:g}; {allowed}")
 
 
 def declared_type(path: Sequence[str]) -> Any:

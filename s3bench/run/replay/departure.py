@@ -59,7 +59,8 @@ def depart(source: Source, arms: Sequence[Arm]) -> None:
 
 def _passes(source: Source, arms: Sequence[Arm]) -> dict[Path | None, list[Arm]]:
     """Group arms by the kept checkpoint that they are reached from; those without one by None, from step 0."""
-    kept = record.kept(source.folder)
+    # A checkpoint that was kept lacks the state that a stale shock puts back
+    kept = {} if source.config.shock.kind == "stale" else record.kept(source.folder)
     groups: dict[Path | None, list[Arm]] = {}
     for arm in arms:
         groups.setdefault(kept.get(arm.config.replay.onset), []).append(arm)
@@ -78,6 +79,8 @@ class _Pass:
         self._parts = build_parts(config)
         self._learner, self._optimizer, self._lr = first_state(config, self._parts, self._device)
         self._clip = copy.deepcopy(self._parts.clip)
+        self._shock = Shock(config.shock, self._parts.task, config.seed)
+        self._shock.begin(self._optimizer, None)
         self._first_step = 0
         saved = load(kept) if kept else None
         if saved is not None:
@@ -107,7 +110,7 @@ class _Pass:
                 checkpoints=self,
                 on_steps=self._check,
                 on_eval=lambda _: None,
-                shock=Shock(config.shock, self._parts.task, config.seed),
+                shock=self._shock,
             )
         except _Arrived:
             return
@@ -161,6 +164,7 @@ class _Pass:
         evals = record.load_evals(self._source.folder)
         before = evals[evals["step"] < step].to_dict("records")
         state |= {"step": step, "evals": len(before), "end": self._early_stop.state, "numerics": numerics(self._device)}
+        state["shock"] = copied(self._shock.kept)
         record.write_start(arm.folder, step, _plain(rows), _plain(before), lambda file: torch.save(state, file))
 
     def _state_of(self, arm: Arm) -> dict[str, Any]:
