@@ -29,9 +29,6 @@ class Saving(Protocol):
     def is_due(self, step: int) -> bool:
         """Return whether to call `save` before this step."""
 
-    def remember(self, step: int) -> None:
-        """Take note of the state before a step, if that is wanted."""
-
     def save(self, step: int) -> None:
         """Keep the state before a step. All rows before it were passed on. May raise to end the training."""
 
@@ -65,21 +62,31 @@ class Checkpoints:
         self._last = time.monotonic()
 
     def is_due(self, step: int) -> bool:
-        """Return whether to write a checkpoint before this step: it is time, or the run was asked to stop."""
+        """Return whether to keep the state before this step: it is time, or the run was asked to stop."""
+        return self._is_for_ring(step) or self._is_for_disk(step)
+
+    def _is_for_ring(self, step: int) -> bool:
+        return self._ring is not None and step % self._ring.every == 0
+
+    def _is_for_disk(self, step: int) -> bool:
         processes = self._learner.processes
         if processes.size > 1 and step % AGREE_EVERY:
             return False
         due = self._stop.number is not None or time.monotonic() - self._last > self._every
         return due if processes.size == 1 else processes.any(due)
 
-    def remember(self, step: int) -> None:
-        """Give the ring the state before a step, if there is a ring and the step is one of its own."""
-        if self._ring is not None and step % self._ring.every == 0:
-            self._ring.add(step, checkpoint(self._learner, self._optimizer, self._clip))
-
     def save(self, step: int) -> None:
-        """Write the state before a step. All rows before it must be written. Raises Stopped if a stop was asked for."""
+        """Keep the state before a step, in the ring or as a checkpoint. All rows before it must be written.
+
+        Raises Stopped if a stop was asked for.
+        """
         state = checkpoint(self._learner, self._optimizer, self._clip)
+        if self._ring is not None and self._is_for_ring(step):
+            self._ring.add(step, state)
+        if self._is_for_disk(step):
+            self._write(step, state)
+
+    def _write(self, step: int, state: dict[str, Any]) -> None:
         if self._folder is not None:
             try:
                 state |= {"step": step, **self._extra()}

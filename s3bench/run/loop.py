@@ -30,16 +30,15 @@ def train(
 ) -> int:
     """Train the model in place from `first_step` to `horizon`, and return how many steps the run has done in all.
 
-    `loss[t]` is measured before update t, and the evaluation at step t after t updates. The loop never waits for the
-    device: rows are fetched together, see RowBuffer. Where `early_stop` ends the run, no row and no evaluation follows.
+    `loss[t]` is measured before update t, the evaluation at step t after t updates. Nothing waits for the device: rows
+    are fetched together, see RowBuffer. After a loss that `early_stop` finds to be the last, no row follows.
 
     Args:
         learner: computes the loss and the gradients of the task's batches.
         lr: returns the learning rate of a step.
-        eval_every: steps between evaluations; there is also one before the first step and one after the last.
+        eval_every: steps between evaluations; one precedes the first step, one follows the last.
         measure_every: steps between measurements of the update's size, see Learner.update_size.
         clip: clips gradients before the optimizer's step, or updates after it; the norm before clipping is recorded.
-        early_stop: decides whether a loss is the run's last, before the horizon.
         checkpoints: written between two steps when they are due, after all rows so far; they may stop the run.
         on_steps, on_eval: take the rows as they come.
         shock: disturbs some steps.
@@ -52,7 +51,6 @@ def train(
             break
         if save_now:
             checkpoints.save(step)
-        checkpoints.remember(step)
         if evaluate_now:
             on_eval({"step": step, **learner.evaluate(optimizer)})
         shock.on_state(step, optimizer)

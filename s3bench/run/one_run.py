@@ -1,6 +1,5 @@
 """Runs one config: trains its task with its optimizer, and writes the record."""
 
-import copy
 import sys
 import time
 import traceback
@@ -102,9 +101,7 @@ def _train_and_record(setup: Setup, saved: dict[str, Any] | None, recorder: Reco
             **result,
             "fingerprint": parts.task.fingerprint(),
             "processes": setup.processes.size,
-            **environment(
-                setup.device, [node["_target_"] for node in (config.task.build, config.optimizer, config.clip)]
-            ),
+            **environment(setup.device, [config.task.build, config.optimizer, config.clip]),
         }
         recorder.finish(summary)
         return state
@@ -141,16 +138,16 @@ def _train(
     """
     config, parts, processes = setup.config, setup.parts, setup.processes
     learner, optimizer, lr = first_state(config, parts, setup.device, processes)
-    clip = copy.deepcopy(parts.clip)
     folder = recorder.folder if recorder else None
     states = (saved["step"], saved.get("end"), saved.get("shock")) if saved else (0, None, None)
     first_step, early_stop_state, kept = processes.from_first(states)
     shock = Shock(config.shock, parts.task, config.seed, processes.rank)
     shock.begin(optimizer, kept)
     if first_step:
-        restore(folder, saved, learner, optimizer, clip)
+        restore(folder, saved, learner, optimizer, parts.clip)
     history = History(setup.device, setup.began, first_step, saved)
     early_stop = EarlyStop(config.stop_diverged, early_stop_state)
+    recorded = recorder.state if recorder else dict
     ring = Ring(folder, config.keep_before_spikes) if config.keep_before_spikes else None
     if recorder and ring:
         recorder.on_onset = ring.keep
@@ -162,19 +159,16 @@ def _train(
         horizon=config.replay.until or config.horizon,
         eval_every=config.eval_every,
         measure_every=config.measure_every,
-        clip=clip,
+        clip=parts.clip,
         early_stop=early_stop,
         checkpoints=Checkpoints(
             folder,
             learner,
             optimizer,
-            clip,
+            parts.clip,
             every=config.checkpoint_every,
             stop=setup.stop,
-            extra=lambda: {
-                **{**history.state(), "end": early_stop.state, "shock": shock.kept},
-                **(recorder.state() if recorder else {}),
-            },
+            extra=lambda: {**history.state(), "end": early_stop.state, "shock": shock.kept, **recorded()},
             ring=ring,
         ),
         on_steps=recorder.add_steps if recorder else lambda _: None,

@@ -1,6 +1,5 @@
 """Trains a run again up to where its arms depart from it, and gives each arm the state that it starts from."""
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +77,7 @@ class _Pass:
         self._device = find_device(config.device)
         self._parts = build_parts(config)
         self._learner, self._optimizer, self._lr = first_state(config, self._parts, self._device)
-        self._clip = copy.deepcopy(self._parts.clip)
+        self._clip = self._parts.clip
         self._shock = Shock(config.shock, self._parts.task, config.seed)
         self._shock.begin(self._optimizer, None)
         self._first_step = 0
@@ -119,9 +118,6 @@ class _Pass:
     def is_due(self, step: int) -> bool:
         """Return whether an arm departs at this step, or begins to watch."""
         return any(step in (arm.config.replay.step, self._watched_from(arm)) for arm in self._arms)
-
-    def remember(self, step: int) -> None:
-        """Keep nothing in memory."""
 
     def save(self, step: int) -> None:
         """Start the watchers that begin here, and write the first state of the arms that depart here."""

@@ -45,9 +45,6 @@ class Never:
     def is_due(self, step):
         return False
 
-    def remember(self, step):
-        pass
-
 
 def run_line(task=None, horizon=10, optimizer=torch.optim.SGD, **arguments):
     task = task or Line()
