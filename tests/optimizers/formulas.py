@@ -141,8 +141,8 @@ def adagc(state, g):
 def spam(state, x, g, lr, decay):
     """Reset the averages in every fifth step, warm up for two steps then, and clip where t mod 5 is 2 or more.
 
-    As in the authors' code, the bias corrections count all steps. The library's warm-up is one step further than that of
-    the paper: it begins with cos(π / 3), not cos(0), where 3 is one step more than the warm-up has.
+    As in the authors' code, the bias corrections count all steps. The library's warm-up is one step further than that
+    of the paper: it begins with cos(π / 3), not cos(0), where 3 is one step more than the warm-up has.
     """
     t = state["t"]
     if t % 5 == 0:
