@@ -13,6 +13,7 @@ from s3bench.report.analysis import cells, comparisons
 from s3bench.report.analysis.results import Results
 from s3bench.report.analysis.runs import Run, grouped
 from s3bench.report.analysis.shock_tables import shock_holes, shock_table, shock_tests
+from s3bench.report.analysis.update_bounds import bound_table
 from s3bench.report.stats.censored import Steps, expected_running_time, median_steps
 from s3bench.report.stats.rates import per_10k
 from s3bench.spikes import Spike
@@ -47,6 +48,7 @@ def make_tables(results: Results) -> dict[str, pd.DataFrame]:
         "environment": _environments(results.with_result),
         "shocks": shock_table(results.pairs),
         "shock_tests": shock_tests(results.pairs),
+        "bounds": bound_table(results),
     }
 
 
