@@ -79,8 +79,8 @@ def test_the_examples_of_extending_really_run(tmp_path, s3bench):
             assert result.returncode == 0, result.stdout + result.stderr
     (experiment,) = [block for block in blocks(page, "yaml") if block.startswith("# @package")]
     (tmp_path / "configs" / "experiment").mkdir()
-    (tmp_path / "configs" / "experiment" / "betas.yaml").write_text(experiment)
-    assert "18 runs: 18 finished" in s3bench("sweep", "experiment=betas").stdout
+    (tmp_path / "configs" / "experiment" / "two_betas.yaml").write_text(experiment)
+    assert "18 runs: 18 finished" in s3bench("sweep", "experiment=two_betas").stdout
     assert "Does Adam need two betas?" in s3bench("list", "experiments").stdout
 
 

@@ -44,6 +44,15 @@ def either(names: list[str]) -> str:
     return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
+def shock_label(shock: Mapping[str, Any] | None) -> str:
+    """Return "none", "noise at 70", or with a dose "gradient × 100 at 110"; with its length if it is not one step."""
+    if shock is None:
+        return "none"
+    dose = f" × {shock['dose']:g}" if KINDS[shock["kind"]].has_dose else ""
+    length = f", length {shock['length']}" if shock["length"] != 1 else ""
+    return f"{shock['kind']}{dose} at {shock['step']}{length}"
+
+
 def updates_remembered(shock: Mapping[str, Any]) -> int:
     """Return how many updates the optimizer's state has seen when the shock's first step begins."""
     step, length = int(shock["step"]), int(shock["length"])

@@ -22,6 +22,8 @@ HEADERS = {  # of columns whose name with blanks for underscores would not do
     "lasting": "lasting harm [95%]",
     "median_recovery": "median steps to recover",
     "lr_multiplier": "×",
+    "own_update": "largest update without decay",
+    "worst_step_in_run": "worst step of the run",
     "best_multiplier": "best ×",
     "update_max": "largest update",
     "runs_with_spike": "runs with a spike",

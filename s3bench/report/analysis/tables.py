@@ -14,6 +14,7 @@ from s3bench.report.analysis.field import field_table
 from s3bench.report.analysis.results import Results
 from s3bench.report.analysis.runs import Run, grouped
 from s3bench.report.analysis.shock_tables import shock_holes, shock_table, shock_tests
+from s3bench.report.analysis.update_bounds import bound_table
 from s3bench.report.stats.censored import Steps, expected_running_time, median_steps
 from s3bench.report.stats.rates import per_10k
 from s3bench.spikes import Spike
@@ -49,6 +50,7 @@ def make_tables(results: Results) -> dict[str, pd.DataFrame]:
         "field": field_table(results),
         "shocks": shock_table(results.pairs),
         "shock_tests": shock_tests(results.pairs),
+        "bounds": bound_table(results),
     }
 
 

@@ -35,6 +35,7 @@ NEEDS = {
     "profile": f"two tasks with targets that were reached, each with {AT_BEST}",
     "loss": A_RESULT,
     "shock": "a shocked run with its undisturbed twin",
+    "bounds": "an optimizer with several pairs of betas on one task, whose largest step is known",
 }
 CAPTIONS = {
     "fig2": """Updates and loss around the onsets of spikes (step 0): medians over the spikes, with bands from the
@@ -71,6 +72,9 @@ CAPTIONS = {
     "loss": f"{{task}}, at most {DRAWN} seeds of each cell: {LOSSES}. {ROWS}.",
     "shock": f"""{{task}}: response to a shock, the mean over the seeds, with bars and bands from the smallest to the
     largest; {SEEDS}. In brackets is the largest step that the update rule allows, in units of lr.""",
+    "bounds": """{task}: the largest measured update of any coordinate, less what weight decay can have added,
+    beside the largest that the rule allows for any gradients up to the last update. One optimizer has several pairs of
+    betas.""",
 }
 
 
