@@ -70,8 +70,8 @@ class Checkpoints:
         return due if processes.size == 1 else processes.any(due)
 
     def remember(self, step: int) -> None:
-        """Give the ring the state before a step, if there is a ring and the step is one of its own."""
-        if self._ring is not None and step % self._ring.every == 0:
+        """Give the ring the state before a step, if there is a ring and it wants it."""
+        if self._ring is not None and self._ring.is_due(step):
             self._ring.add(step, checkpoint(self._learner, self._optimizer))
 
     def save(self, step: int) -> None:
