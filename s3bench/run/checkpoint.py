@@ -66,7 +66,7 @@ class Checkpoints:
         return self._is_for_ring(step) or self._is_for_disk(step)
 
     def _is_for_ring(self, step: int) -> bool:
-        return self._ring is not None and step % self._ring.every == 0
+        return self._ring is not None and self._ring.is_due(step)
 
     def _is_for_disk(self, step: int) -> bool:
         processes = self._learner.processes

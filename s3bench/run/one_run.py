@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from s3bench import record
-from s3bench.errors import one_line
+from s3bench.errors import UserError, one_line
 from s3bench.run.build import Parts, build_parts, find_device
 from s3bench.run.checkpoint import Checkpoints, History, newest, restore
 from s3bench.run.config.schema import RunConfig, as_dict
@@ -83,6 +83,8 @@ def run(
                 return record.state(folder)
             saved = newest(folder)
             first_step = saved["step"] if saved else 0
+            if first_step < config.replay.step:  # from step 0 on it would be another run, and not fail
+                raise UserError(f"the arm {folder} has no intact first state; run the same s3bench replay again")
             stop.raise_if_asked()
             with record.Writer(folder, as_dict(config), lease.number, first_step) as writer:
                 recorder = Recorder(config, parts.tracker, writer, lease=lease, log=log, first_step=first_step)
@@ -148,7 +150,7 @@ def _train(
     history = History(setup.device, setup.began, first_step, saved)
     early_stop = EarlyStop(config.stop_diverged, early_stop_state)
     recorded = recorder.state if recorder else dict
-    ring = Ring(folder, config.keep_before_spikes) if config.keep_before_spikes else None
+    ring = Ring(folder, config.keep_before_spikes, first_step) if config.keep_before_spikes else None
     if recorder and ring:
         recorder.on_onset = ring.keep
     steps = train(

@@ -6,7 +6,9 @@ there to 150 after the onset are looked at, in the run and in the arm alike, wit
     vanished    no spike begins
     smaller     one begins, and the highest is at most half as high as the run's
     delayed     one more than half as high begins, the first more than 20 steps after the run's onset
-    persisted   anything else, a divergence included
+    persisted   anything else
+
+A loss that is not finite makes a spike infinitely high.
 """
 
 import math
@@ -42,9 +44,9 @@ class Window:
     Attributes:
         first: the step of the first value.
         loss, update_rms, update_max: shape (steps,); the sizes are NaN where they were not measured.
-        height: of the highest spike that begins from the departure on; 0 if none does, infinite if the run diverged.
+        height: of the highest spike that begins from the departure on; 0 if none does, infinite for a non-finite loss.
         begins: the step at which the first of them begins; None if none does.
-        end_loss: the median loss of the last LAST steps.
+        end_loss: the median loss of the last LAST steps; infinite if a loss is not finite.
     """
 
     first: int
@@ -103,7 +105,8 @@ def _replay(source: Path, rows: Sequence[Mapping[str, Any]]) -> Replay:
     detector, until = of_run["config"]["task"]["spikes"], replay["until"]
     own, own_loss = _window(source, replay, detector)
     arms = []
-    for row in rows:
+    newest = {row["config"]["replay"]["arm"]: row for row in sorted(rows, key=_ended)}  # its YAML file may have changed
+    for row in newest.values():
         window, loss = _window(row["folder"], row["config"]["replay"], detector)
         exact = np.array_equal(loss, own_loss[:until], equal_nan=True)
         outcome = _outcome(own, window, replay["onset"] + replay["onset"] - replay["step"])
@@ -119,13 +122,20 @@ def _replay(source: Path, rows: Sequence[Mapping[str, Any]]) -> Replay:
     )
 
 
+def _ended(row: Mapping[str, Any]) -> int:
+    """Return when the record of an arm was closed."""
+    return int((row["folder"] / record.SUMMARY).stat().st_mtime_ns)
+
+
 def _window(folder: Path, replay: Mapping[str, Any], detector: Mapping[str, Any]) -> tuple[Window, Array]:
     """Return the window of a record, and all its losses up to the end of it."""
     columns = record.step_arrays(folder, ["loss", *COLUMNS])
     shown = slice(max(0, replay["onset"] - BEFORE), replay["until"])
     loss = columns["loss"][: replay["until"]]
     unmeasured = np.full(len(loss), math.nan)
-    spikes = [spike for spike in find_spikes(loss, **detector) if spike.onset >= replay["step"]]
+    # one from before the departure counts if it is not over at the onset, where the run's is
+    found = find_spikes(loss, **detector)
+    spikes = [spike for spike in found if spike.onset >= replay["step"] or spike.end > replay["onset"]]
     window = Window(
         first=shown.start,
         loss=loss[shown],
@@ -133,7 +143,7 @@ def _window(folder: Path, replay: Mapping[str, Any], detector: Mapping[str, Any]
         update_max=columns.get("update_max", unmeasured)[shown],
         height=max(map(_height, spikes), default=0.0),
         begins=min((spike.onset for spike in spikes), default=None),
-        end_loss=float(np.median(loss[-LAST:])),
+        end_loss=float(np.median(loss[-LAST:])) if np.isfinite(loss).all() else math.inf,
     )
     return window, loss
 
@@ -156,7 +166,8 @@ def arm_table(replays: Sequence[Replay]) -> pd.DataFrame:
 
     `share` is that of the spikes that vanished, with its exact 95% interval (Clopper and Pearson 1934). Spikes of one
     run are not independent, so with several of them the interval is too narrow. `end_loss_ratio` is the median over
-    spikes of the arm's loss at the end over that of `same`.
+    spikes of the arm's loss at the end over the run's there; infinite if the arm diverged, and without the spikes at
+    which the run did.
     """
     groups: dict[tuple[str, str, str], list[tuple[Replay, Arm]]] = {}
     for replay in replays:
@@ -166,7 +177,8 @@ def arm_table(replays: Sequence[Replay]) -> pd.DataFrame:
     for (task, optimizer, name), found in groups.items():
         counts = {outcome: sum(arm.outcome == outcome for _, arm in found) for outcome in OUTCOMES}
         interval = stats.binomtest(counts["vanished"], len(found)).proportion_ci()
-        ratios = [arm.window.end_loss / replay.window.end_loss for replay, arm in found]
+        ends = [(arm.window.end_loss, replay.window.end_loss) for replay, arm in found]
+        ratios = [end / of_run for end, of_run in ends if math.isfinite(of_run)]
         rows.append(
             {
                 "task": task,
@@ -178,7 +190,7 @@ def arm_table(replays: Sequence[Replay]) -> pd.DataFrame:
                 "share": counts["vanished"] / len(found),
                 "share_low": interval.low,
                 "share_high": interval.high,
-                "end_loss_ratio": float(np.median(ratios)),
+                "end_loss_ratio": float(np.median(ratios)) if ratios else math.nan,
                 "exact": sum(arm.is_exact for _, arm in found),
             }
         )

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from s3bench import catalog
 from s3bench.errors import UserError, one_line, unknown
 from s3bench.run.config.compose import identified, typed_config
-from s3bench.run.config.schema import ReplayConfig, RunConfig, as_dict
+from s3bench.run.config.schema import FILLED_IN, ReplayConfig, RunConfig, as_dict
 from s3bench.run.replay.source import LEAD, Episode, Source
 
 FOLDER = "replays"  # of the arms' records, in the results folder
@@ -52,26 +52,26 @@ def arm_config(source: Source, episode: Episode, name: str, file: Path) -> RunCo
         plain: Any = OmegaConf.to_container(laid, resolve=True)
         kept = {key: value for key, value in plain.items() if key not in given}
         config = typed_config(OmegaConf.merge(OmegaConf.structured(RunConfig), kept))  # type: ignore[arg-type]
-    except (OmegaConfBaseException, ValueError) as error:
-        raise UserError(f"arm {name} does not suit the run {source.folder.name}: {one_line(error)}") from error
-    changed = config.replay
-    return identified(
-        replace(
-            config,
-            names=replace(config.names, **names),
-            results_dir=str(source.folder.parent / FOLDER),
-            measure_every=1,
-            keep_before_spikes=0,
-            replay=ReplayConfig(
-                run=source.config.run_id,
-                arm=name,
-                onset=episode.spike.onset,
-                step=episode.step,
-                until=episode.until,
-                **{key: getattr(changed, key) for key in CHANGEABLE},
-            ),
+        changed = config.replay
+        return identified(
+            replace(
+                config,
+                names=replace(config.names, **names),
+                results_dir=str(source.folder.parent / FOLDER),
+                measure_every=1,
+                keep_before_spikes=0,
+                replay=ReplayConfig(
+                    run=source.config.run_id,
+                    arm=name,
+                    onset=episode.spike.onset,
+                    step=episode.step,
+                    until=episode.until,
+                    **{key: getattr(changed, key) for key in CHANGEABLE},
+                ),
+            )
         )
-    )
+    except (OmegaConfBaseException, ValueError, UserError) as error:
+        raise UserError(f"arm {name} does not suit the run {source.folder.name}: {one_line(error)}") from error
 
 
 def _read(name: str, file: Path) -> dict[str, Any]:
@@ -80,13 +80,16 @@ def _read(name: str, file: Path) -> dict[str, Any]:
         arm = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
         raise UserError(f"arm {name}: {file} cannot be read ({one_line(error)})") from error
-    allowed = set(RunConfig.__dataclass_fields__)
+    allowed = set(RunConfig.__dataclass_fields__) - set(FILLED_IN) | {"replay"}
     if not isinstance(arm, dict):
         raise UserError(f"arm {name}: {file} must hold settings of a run, such as lr_multiplier")
     for key in arm:
         if key not in allowed:
             raise unknown(f"key of arm {name}", str(key), allowed)
-    for key in arm.get("replay", {}):
+    settings = arm.get("replay", {})
+    if not isinstance(settings, dict):
+        raise UserError(f"arm {name}: replay is {settings!r}; it must hold {', '.join(CHANGEABLE)}")
+    for key in settings:
         if key not in CHANGEABLE:
             raise unknown(f"key of replay in arm {name}", str(key), CHANGEABLE)
     return arm

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from s3bench import record
 from s3bench.errors import UserError
-from s3bench.run.build import build_parts, find_device
+from s3bench.run.build import OptimizerFactory, Parts, build_parts, find_device
 from s3bench.run.checkpoint import checkpoint, load, restore
 from s3bench.run.config.schema import RunConfig
 from s3bench.run.divergence import EarlyStop
@@ -50,7 +50,7 @@ def depart(source: Source, arms: Sequence[Arm]) -> None:
 
     Raises:
         NotReproduced: on a CPU, a loss differs from the recorded one.
-        UserError: the task cannot be built, or an arm's optimizer cannot take the state of the run's.
+        UserError: the task cannot be built.
     """
     for start, together in _passes(source, arms).items():
         _Pass(source, together, start).train()
@@ -164,7 +164,7 @@ class _Pass:
         record.write_start(arm.folder, step, _plain(rows), _plain(before), lambda file: torch.save(state, file))
 
     def _state_of(self, arm: Arm) -> dict[str, Any]:
-        """Return the state that an arm's optimizer starts with. Raises UserError if it cannot take the run's."""
+        """Return the state that an arm's optimizer starts with."""
         replay, factory = arm.config.replay, self._parts_of[id(arm)].optimizer
         fresh = factory(parameter_groups(self._learner.model, arm.config.decay), lr=self._lr(replay.step))
         if replay.state == "fresh":
@@ -174,7 +174,6 @@ class _Pass:
         own = self._optimizer.state_dict()
         if arm.config.optimizer == self._source.config.optimizer:
             return own
-        _check_state(arm, self._learner.model, factory, own["state"])
         original = self._parts.optimizer(parameter_groups(self._learner.model, arm.config.decay), lr=self._lr(0))
         return {"state": own["state"], "param_groups": _groups(own, original.state_dict(), fresh.state_dict())}
 
@@ -185,19 +184,31 @@ def _groups(own: dict[str, Any], original: dict[str, Any], fresh: dict[str, Any]
     return [mine | {key: new[key] for key in new if new[key] != old.get(key)} for mine, old, new in pairs]
 
 
-def _check_state(arm: Arm, model: nn.Module, factory: Any, state: Mapping[int, Mapping[str, Any]]) -> None:
-    """Raise UserError unless the state has what an arm's optimizer has after a step."""
-    params = [nn.Parameter(param.detach().clone()) for param in model.parameters() if param.requires_grad]
-    trial = factory(params, lr=1e-3)
+def check_state(config: RunConfig, parts: Parts, run: RunConfig, parts_of_run: Parts) -> None:
+    """Raise UserError if an arm is to keep the state of the run's optimizer, and its own optimizer cannot use it.
+
+    Args:
+        config, parts: of the arm.
+        run, parts_of_run: of the run.
+    """
+    if config.replay.state != "kept" or (config.optimizer, config.decay) == (run.optimizer, run.decay):
+        return
+    begin, remedy = f"arm {config.replay.arm} cannot keep the run's state: ", "set replay.state to fresh or watched"
+    if config.decay != run.decay:
+        raise UserError(f"{begin}its parameters are grouped by decay={config.decay}; {remedy}")
+    states = zip(_names_in_state(parts.optimizer), _names_in_state(parts_of_run.optimizer), strict=True)
+    if missing := {name for needed, given in states for name in needed - given}:
+        raise UserError(f"{begin}its optimizer {config.names.optimizer} needs {', '.join(sorted(missing))}; {remedy}")
+
+
+def _names_in_state(factory: OptimizerFactory) -> list[set[str]]:
+    """Return what an optimizer keeps for a matrix and for a vector, after a step."""
+    params = [nn.Parameter(torch.ones(4, 4)), nn.Parameter(torch.ones(4))]
+    optimizer = factory(params, lr=1e-3)
     for param in params:
         param.grad = torch.ones_like(param)
-    trial.step()
-    for number, needed in trial.state_dict()["state"].items():
-        if missing := set(needed) - set(state.get(number, {})):
-            raise UserError(
-                f"arm {arm.config.replay.arm}: its optimizer {arm.config.names.optimizer} cannot keep the run's state, "
-                f"which has no {', '.join(sorted(missing))}; set replay.state to fresh or watched"
-            )
+    optimizer.step()
+    return [set(optimizer.state[param]) for param in params]
 
 
 class _Watcher:
@@ -235,12 +246,15 @@ def _with_copies(groups: Sequence[Any], copies: Mapping[nn.Parameter, nn.Paramet
 
 
 def _disturb(state: dict[str, Any], model: nn.Module, config: RunConfig) -> None:
-    """Multiply the parameters in a model's state by 1 + noise × normal numbers, in place."""
+    """Multiply the parameters in a model's state by 1 + noise × normal numbers."""
     seeds = np.random.SeedSequence([config.seed, config.replay.step, STREAM]).generate_state(1, np.uint64)
     generator = torch.Generator().manual_seed(int(seeds[0] >> 1))
-    for name, _ in model.named_parameters():
-        value = state[name]
-        value.mul_(1 + config.replay.noise * torch.randn(value.shape, generator=generator).to(value))
+    disturbed: dict[nn.Parameter, Tensor] = {}
+    for name, param in model.named_parameters(remove_duplicate=False):  # tied weights have several names
+        if param not in disturbed:
+            factor = 1 + config.replay.noise * torch.randn(param.shape, generator=generator)
+            disturbed[param] = state[name] * factor.to(state[name])
+        state[name] = disturbed[param]
 
 
 def _plain(rows: list[dict[Any, Any]]) -> list[dict[str, Any]]:

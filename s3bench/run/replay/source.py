@@ -2,6 +2,7 @@
 
 import fnmatch
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,13 +70,30 @@ def find_sources(results: Path, pattern: str | None, spike: str | None) -> list[
     folders = [folder for folder in record.folders(results) if pattern is None or _matches(folder.name, pattern)]
     if not folders:
         raise UserError(f"{results} has no run {pattern!r}; s3bench status {results} --json lists them")
-    found = [_source(folder) for folder in folders if len(folders) == 1 or record.has_result(folder)]
+    found = _sources(results, folders)
     spiky = [source for source in found if source.episodes]
     if not spiky:
         raise UserError(_no_spikes(results, found))
     if pattern is None:
         spiky = [max(spiky, key=lambda source: max(map(_height, source.episodes)))]
     return [_with_episodes(source, spike) for source in spiky]
+
+
+def _sources(results: Path, folders: Sequence[Path]) -> list[Source]:
+    """Return the runs that can be replayed; of several, those that cannot are left out. Raises UserError for none."""
+    found, refused = [], []
+    for folder in folders:
+        if len(folders) > 1 and not record.has_result(folder):
+            continue
+        try:
+            found.append(_source(folder))
+        except UserError as error:
+            refused.append(error)
+    if not found:
+        raise refused[0] if refused else UserError(f"no run in {results} is over; only then can it be replayed")
+    for cause in refused:
+        print(f"left out: {cause}", file=sys.stderr)
+    return found
 
 
 def _matches(run_id: str, pattern: str) -> bool:
@@ -109,7 +127,7 @@ def _config(folder: Path, recorded: dict[str, Any]) -> RunConfig:
     except (OmegaConfBaseException, UserError) as error:
         raise UserError(f"the run {folder} was made by another version of s3bench; it cannot be replayed") from error
     today = identified(typed)
-    changed = [part for part, digest in today.code.items() if recorded["code"].get(part) != digest]
+    changed = [part for part, digest in today.code.items() if (recorded.get("code") or {}).get(part) != digest]
     if changed:
         raise UserError(
             f"the run {folder} was trained by other code of its {' and '.join(changed)}; it cannot be replayed"
