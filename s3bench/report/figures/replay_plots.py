@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -138,13 +137,8 @@ def _mark(axes: Axes, replay: Replay, *, named: bool = False) -> None:
     for at, style, name in ((replay.step - replay.onset, ":", "arms depart"), (0, "-", "onset")):
         axes.axvline(at, color="black", lw=0.7, ls=style, zorder=1)
         if named:
-            place: dict[str, Any] = {
-                "transform": axes.get_xaxis_transform(),
-                "rotation": 90,
-                "ha": "right",
-                "va": "top",
-            }
-            axes.text(at, 0.97, name, fontsize=7, **place)
+            place = axes.get_xaxis_transform()
+            axes.text(at, 0.97, name, transform=place, rotation=90, ha="right", va="top", fontsize=7)
 
 
 def _steps(replay: Replay, window: Window) -> npt.NDArray[np.float64]:
