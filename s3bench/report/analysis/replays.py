@@ -21,6 +21,7 @@ import pandas as pd
 from scipy import stats
 
 from s3bench import record
+from s3bench.errors import UserError
 from s3bench.record import identity
 from s3bench.spikes import Spike, find_spikes
 
@@ -44,7 +45,7 @@ class Window:
         loss, update_rms, update_max: shape (steps,); the sizes are NaN where they were not measured.
         height: of the highest spike that begins from the departure on; 0 if none does, infinite if the run diverged.
         begins: the step at which the first of them begins; None if none does.
-        end_loss: the median loss of the last LAST steps.
+        end_loss: the median loss of the last LAST steps; infinite if one of them is not finite.
     """
 
     first: int
@@ -83,18 +84,30 @@ def read_replays(results_dir: Path) -> list[Replay]:
     """Read all replays of a results folder, by run and onset; none if it has none.
 
     Raises:
-        UserError: a record is damaged.
+        UserError: a record is damaged, or a spike has two records of one arm.
     """
-    folder = results_dir / FOLDER
-    if not folder.is_dir():
+    try:
+        places = record.folders(results_dir / FOLDER)
+    except UserError:  # no such folder, or no record in it
         return []
     groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
-    for place in record.folders(folder):
+    for place in places:
         row = record.load_record(place)
         arm = identity.replay(row["config"])
         if arm is not None and record.has_result(place) and (results_dir / arm["run"]).is_dir():
             groups.setdefault((arm["run"], arm["onset"]), []).append(row)
+    for rows in groups.values():
+        _refuse_copies(rows)
     return [_replay(results_dir / run, rows) for (run, _), rows in sorted(groups.items())]
+
+
+def _refuse_copies(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Raise UserError if one spike has two records of an arm, as after a change of its YAML file."""
+    seen: dict[str, Path] = {}
+    for row in rows:
+        first = seen.setdefault(row["config"]["replay"]["arm"], row["folder"])
+        if first != row["folder"]:
+            raise UserError(f"{first} and {row['folder']} are the same arm for the same spike; move one of them away")
 
 
 def _replay(source: Path, rows: Sequence[Mapping[str, Any]]) -> Replay:
@@ -133,7 +146,7 @@ def _window(folder: Path, replay: Mapping[str, Any], detector: Mapping[str, Any]
         update_max=columns.get("update_max", unmeasured)[shown],
         height=max(map(_height, spikes), default=0.0),
         begins=min((spike.onset for spike in spikes), default=None),
-        end_loss=float(np.median(loss[-LAST:])),
+        end_loss=float(np.median(loss[-LAST:])) if np.isfinite(loss[-LAST:]).all() else math.inf,
     )
     return window, loss
 
@@ -156,7 +169,7 @@ def arm_table(replays: Sequence[Replay]) -> pd.DataFrame:
 
     `share` is that of the spikes that vanished, with its exact 95% interval (Clopper and Pearson 1934). Spikes of one
     run are not independent, so with several of them the interval is too narrow. `end_loss_ratio` is the median over
-    spikes of the arm's loss at the end over that of `same`.
+    spikes of the arm's loss at the end over the run's, without spikes at whose end the run's is infinite.
     """
     groups: dict[tuple[str, str, str], list[tuple[Replay, Arm]]] = {}
     for replay in replays:
@@ -166,7 +179,8 @@ def arm_table(replays: Sequence[Replay]) -> pd.DataFrame:
     for (task, optimizer, name), found in groups.items():
         counts = {outcome: sum(arm.outcome == outcome for _, arm in found) for outcome in OUTCOMES}
         interval = stats.binomtest(counts["vanished"], len(found)).proportion_ci()
-        ratios = [arm.window.end_loss / replay.window.end_loss for replay, arm in found]
+        ends = [(arm.window.end_loss, replay.window.end_loss) for replay, arm in found]
+        ratios = [of_arm / of_run for of_arm, of_run in ends if math.isfinite(of_run)]
         rows.append(
             {
                 "task": task,
@@ -178,7 +192,7 @@ def arm_table(replays: Sequence[Replay]) -> pd.DataFrame:
                 "share": counts["vanished"] / len(found),
                 "share_low": interval.low,
                 "share_high": interval.high,
-                "end_loss_ratio": float(np.median(ratios)),
+                "end_loss_ratio": float(np.median(ratios)) if ratios else math.nan,
                 "exact": sum(arm.is_exact for _, arm in found),
             }
         )
