@@ -6,7 +6,7 @@ there to 150 after the onset are looked at, in the run and in the arm alike, wit
     vanished    no spike begins
     smaller     one begins, and the highest is at most half as high as the run's
     delayed     one more than half as high begins, the first more than 20 steps after the run's onset
-    persisted   anything else, a divergence included
+    persisted   anything else, and any spike within which the arm diverged
 """
 
 import math
@@ -159,7 +159,9 @@ def _outcome(run: Window, arm: Window, late: int) -> str:
     """Return what became of a spike; `late` is the last step at which it counts as the same one."""
     if arm.begins is None:
         return "vanished"
-    if arm.height <= SMALLER * run.height and math.isfinite(arm.height):
+    if math.isinf(arm.height):
+        return "persisted"
+    if arm.height <= SMALLER * run.height:
         return "smaller"
     return "delayed" if arm.begins > late else "persisted"
 
