@@ -16,6 +16,7 @@ from s3bench.report.figures.available import drawings
 from s3bench.report.figures.replay_plots import OUTCOME_COLOURS
 from s3bench.report.formatting import format_table
 from s3bench.report.page import page
+from s3bench.report.replay_table import show
 from s3bench.report.replay_text import changes, sentences
 from s3bench.report.write import write_figures
 from tests.records import REPLAYED, make, make_arm, make_replayed, tables
@@ -30,7 +31,7 @@ ARMS = {  # what becomes of the spike: its steps and heights
     "larger_eps": {140: HEIGHT},
 }
 BECAME = dict(zip(ARMS, ("persisted", "persisted", "vanished", "smaller", "delayed", "persisted"), strict=True))
-HOSTILE = "$<script>window.broken = 1</script>"
+HOSTILE = "[red]$<script>window.broken = 1</script>"
 QUESTION = "What would have prevented the spikes?"
 
 
@@ -240,7 +241,7 @@ def test_each_optimizer_has_the_figure_of_its_highest_spike(tmp_path):
     assert len(drawn["replay_outcomes"].draw().axes) == 2
 
 
-def test_a_hostile_name_of_an_arm_stays_text(tmp_path):
+def test_a_hostile_name_of_an_arm_stays_text(tmp_path, capsys):
     run = make_replayed(tmp_path)
     settings = record.load_config(make_arm(tmp_path, run, "half_lr"))
     settings["replay"]["arm"] = HOSTILE
@@ -252,6 +253,8 @@ def test_a_hostile_name_of_an_arm_stays_text(tmp_path):
     assert HOSTILE not in text
     assert str(escape(HOSTILE)) in text
     assert not changes(read["replay"])
+    show(tmp_path)
+    assert HOSTILE in capsys.readouterr().out
     for name in ("replay_outcomes", "replay_quadratic"):
         drawings(read_results(tmp_path))[name].draw().draw_without_rendering()
 
