@@ -11,6 +11,7 @@ import pandas as pd
 
 from s3bench.report.analysis import cells, comparisons
 from s3bench.report.analysis.field import field_table
+from s3bench.report.analysis.replays import arm_table, spike_table
 from s3bench.report.analysis.results import Results
 from s3bench.report.analysis.runs import Run, grouped
 from s3bench.report.analysis.shock_tables import shock_holes, shock_table, shock_tests
@@ -28,7 +29,9 @@ HOLE = ["run_id", "state", "steps", "horizon", "cause"]
 
 
 def make_tables(results: Results) -> dict[str, pd.DataFrame]:
-    """Make all tables, by the names of their files."""
+    """Make all tables, by the names of their files; those of replays only if there are any."""
+    replays = results.replays
+    replayed = {"replay": arm_table(replays), "replay_spikes": spike_table(replays)} if replays else {}
     longest, targets = results.longest_at_best, _targets(results.times)
     best_targets = _targets(results.times_at_best.assign(lr_multiplier=math.nan))
     return {
@@ -51,6 +54,7 @@ def make_tables(results: Results) -> dict[str, pd.DataFrame]:
         "shocks": shock_table(results.pairs),
         "shock_tests": shock_tests(results.pairs),
         "bounds": bound_table(results),
+        **replayed,
     }
 
 
