@@ -241,9 +241,13 @@ def _add_report(commands: Commands) -> None:
 
 
 def _report(chosen: argparse.Namespace) -> int:
+    from s3bench.report.analysis.results import read_results
+    from s3bench.report.analysis.seen import seen
     from s3bench.report.write import write_report
 
-    print(f"wrote {write_report(chosen.results)}")
+    results = read_results(chosen.results)
+    print(f"wrote {write_report(chosen.results, results)}")
+    print(seen(results.runs, results.replays))
     return 0
 
 

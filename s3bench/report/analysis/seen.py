@@ -6,20 +6,20 @@ from collections.abc import Sequence
 from s3bench.report.analysis.replays import PLACEBO, SAME, Replay
 from s3bench.report.analysis.runs import Run, grouped
 
+MOST = 6  # tasks, and optimizers of a task, that the line names
 EARLY = 0.05  # of the horizon: spikes that begin there are not counted
 
 
 def seen(runs: Sequence[Run], replays: Sequence[Replay]) -> str:
-    """Return the line; empty if no run has a result.
+    """Return the line.
 
     Args:
         runs: undisturbed runs. Where a task has runs at its tuned learning rate, only those count.
         replays: of some of their spikes.
     """
-    tasks = [
-        _of_task(task, group) for task, group in grouped([run for run in runs if run.has_result], "task_label").items()
-    ]
-    return ". ".join([*tasks, *_of_replays(replays)])
+    over = [run for run in runs if run.has_result]
+    tasks = [_of_task(task, group) for task, group in grouped(over, "task_label").items()]
+    return ". ".join([*tasks[:MOST], *_of_replays(replays)]) or "No run is over"
 
 
 def _of_task(task: str, runs: Sequence[Run]) -> str:
@@ -28,7 +28,8 @@ def _of_task(task: str, runs: Sequence[Run]) -> str:
         f"{optimizer} in {sum(map(_is_spiky, own))} of {len(own)} runs{_highest(own)}"
         for optimizer, own in grouped(tuned or runs, "optimizer_label").items()
     ]
-    return f"Late spikes on {task}{' at ×1' if tuned else ''}: {', '.join(counts)}"
+    others = f" and {len(counts) - MOST} other optimizers" if len(counts) > MOST else ""
+    return f"Late spikes on {task}{' at ×1' if tuned else ''}: {', '.join(counts[:MOST])}{others}"
 
 
 def _late(run: Run) -> list[float]:
