@@ -157,9 +157,8 @@ def measure_all(device: str, repeats: int) -> None:
     torch.manual_seed(0)
     params = [nn.Parameter(0.1 * torch.randn(shape, device=device)) for shape in SMALL]
     grads = [1e-3 * torch.randn_like(param) for param in params]
-    print(
-        f"\nEvery optimizer: {sum(param.numel() for param in params):,} parameters in {len(params)} tensors, one thread\n"
-    )
+    count = sum(param.numel() for param in params)
+    print(f"\nEvery optimizer: {count:,} parameters in {len(params)} tensors, one thread\n")
     print("| optimizer | ms a step | / AdamW foreach, of the smallest |")
     print("| --- | --- | --- |")
 
