@@ -1,4 +1,4 @@
-"""Prints the spikes of every run of one task in an experiment's committed tables, as a table that docs/natural.md shows.
+"""Prints the spikes of every run of one task in an experiment's committed tables, as docs/natural.md shows them.
 
 Run `python -m scripts.spikes_by_seed natural digits_deep` after `make reference EXPERIMENT=natural`.
 """
