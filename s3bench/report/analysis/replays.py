@@ -118,8 +118,7 @@ def _replay(source: Path, rows: Sequence[Mapping[str, Any]]) -> Replay:
     detector, until = of_run["config"]["task"]["spikes"], replay["until"]
     own, own_loss = _window(source, replay, detector)
     arms = []
-    newest = {row["config"]["replay"]["arm"]: row for row in sorted(rows, key=_ended)}  # its YAML file may have changed
-    for row in newest.values():
+    for row in rows:
         window, loss = _window(row["folder"], row["config"]["replay"], detector)
         exact = np.array_equal(loss, own_loss[:until], equal_nan=True)
         outcome = _outcome(own, window, replay["onset"] + replay["onset"] - replay["step"])
@@ -133,11 +132,6 @@ def _replay(source: Path, rows: Sequence[Mapping[str, Any]]) -> Replay:
         window=own,
         arms=sorted(arms, key=lambda arm: (arm.name != SAME, arm.name != PLACEBO, arm.name)),
     )
-
-
-def _ended(row: Mapping[str, Any]) -> int:
-    """Return when the record of an arm was closed."""
-    return int((row["folder"] / record.SUMMARY).stat().st_mtime_ns)
 
 
 def _window(folder: Path, replay: Mapping[str, Any], detector: Mapping[str, Any]) -> tuple[Window, Array]:
