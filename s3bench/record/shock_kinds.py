@@ -44,13 +44,16 @@ def either(names: list[str]) -> str:
     return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
-def shock_label(shock: Mapping[str, Any] | None) -> str:
-    """Return "none", "noise at 70", or with a dose "gradient × 100 at 110"; with its length if it is not one step."""
-    if shock is None:
-        return "none"
+def shock_name(shock: Mapping[str, Any]) -> str:
+    """Return a shock without its step: "gradient × 100", "noise (10 steps)"."""
     dose = f" × {shock['dose']:g}" if KINDS[shock["kind"]].has_dose else ""
-    length = f", length {shock['length']}" if shock["length"] != 1 else ""
-    return f"{shock['kind']}{dose} at {shock['step']}{length}"
+    length = f" ({shock['length']} steps)" if shock["length"] != 1 else ""
+    return f"{shock['kind']}{dose}{length}"
+
+
+def shock_label(shock: Mapping[str, Any] | None) -> str:
+    """Return "gradient × 100 at 110", or "none"."""
+    return f"{shock_name(shock)} at {shock['step']}" if shock else "none"
 
 
 def updates_remembered(shock: Mapping[str, Any]) -> int:

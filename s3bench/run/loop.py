@@ -35,13 +35,12 @@ def train(
 
     Args:
         learner: computes the loss and the gradients of the task's batches.
-        lr: returns the learning rate of a step.
+        lr, shock: return the learning rate of a step, and disturb some steps on purpose.
         eval_every: steps between evaluations; one precedes the first step, one follows the last.
         measure_every: steps between measurements of the update's size, see Learner.update_size.
         clip: clips gradients before the optimizer's step, or updates after it; the norm before clipping is recorded.
         checkpoints: written between two steps when they are due, after all rows so far; they may stop the run.
         on_steps, on_eval: take the rows as they come.
-        shock: disturbs some steps.
     """
     batches = learner.batches(first_step)
     buffer = RowBuffer(on_steps, early_stop, learner.processes, first_step)

@@ -78,7 +78,8 @@ CAPTIONS = {
     by bootstrap over the seeds within each task, if each has six or more.""",
     "loss": f"{{task}}, at most {DRAWN} seeds of each cell: {LOSSES}. {ROWS}.",
     "shock": f"""{{task}}: response to a shock, the mean over the seeds, with bars and bands from the smallest to the
-    largest; {SEEDS}. In brackets is the largest step that the update rule allows, in units of lr.""",
+    largest; {SEEDS}. Kinds with a single shock stand side by side. In brackets is the largest step that the update rule
+    allows, in units of lr.""",
     "bounds": """{task}: the largest measured update of any coordinate, less what weight decay can have added,
     beside the largest that the rule allows for any gradients up to the last update. One optimizer has several pairs of
     betas.""",

@@ -1,7 +1,7 @@
 """The figures of a report. Each function takes arrays, draws them and returns a figure; it computes nothing."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import matplotlib as mpl
@@ -58,6 +58,7 @@ class ShockRow:
     xlabel: str
     panels: Mapping[int, Mapping[str, Series]]  # step of the shock -> optimizer -> values over the doses
     over_time: bool = False  # x is steps instead of doses: lines with bands
+    names: Mapping[float, str] = field(default_factory=dict)  # of the places on x, if they are no doses
 
 
 @mpl.rc_context(STYLE)
@@ -336,8 +337,10 @@ def shock_responses(rows: Sequence[ShockRow], looks: Mapping[str, Look], bounds:
             elif row.over_time:
                 draw_bands(axes, panel, names, looks)
             else:
-                draw_side_by_side(axes, panel, names, looks)
+                draw_side_by_side(axes, panel, names, looks, lines=not row.names)
                 set_places(axes, panel.values())
+                if row.names:
+                    axes.set_xticks(list(row.names), list(map(plain, row.names.values())), rotation=60, ha="right")
         of_row[0].set_ylabel(row.ylabel)
         if not row.over_time:
             set_value_axis(of_row[0], [series for panel in row.panels.values() for series in panel.values()])

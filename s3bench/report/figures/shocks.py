@@ -1,12 +1,12 @@
 """The figures of shocks: arrays for the plots, from the tables of shocked runs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from s3bench.record.shock_kinds import KINDS
+from s3bench.record.shock_kinds import KINDS, shock_name
 from s3bench.report.analysis.runs import grouped
 from s3bench.report.analysis.shock_tables import Pair, groups
 from s3bench.report.analysis.update_rules import worst_step
@@ -33,18 +33,25 @@ def shock_drawings(pairs: Sequence[Pair], looks: Mapping[str, style.Look]) -> di
 
 
 def _panel_rows(pairs: Sequence[Pair]) -> list[plots.ShockRow]:
-    """Return peak and area against the dose, for each kind of shock, and the response to one shock over time."""
+    """Return peak and area against the dose, for each kind of shock, and the response to one shock over time.
+
+    Kinds of which there is a single shock share their rows.
+    """
     kinds: dict[str, list[Pair]] = {}
     for group in groups(pairs):
         shock = group[0].shock
         name = f"{shock['kind']}, {_steps(shock['length'])}" if _axis(group) == "dose" else shock["kind"]
         kinds.setdefault(name, []).extend(group)
-    rows = []
+    alone = {name: of_kind for name, of_kind in kinds.items() if len({tuple(p.shock.items()) for p in of_kind}) == 1}
+    rows = _shared_rows(list(alone.values())) if len(alone) > 1 else []
     for name, of_kind in kinds.items():
+        if rows and name in alone:
+            continue
         x = _axis(of_kind)
         xlabel = "dose" if x == "dose" else "length in steps"
         for measure in ("peak", "area"):
-            panels = {step: _series(group, x, measure) for step, group in _by(of_kind, "step").items()}
+            at = partial(_strength, key=x)
+            panels = {step: _series(group, at, measure) for step, group in _by(of_kind, "step").items()}
             rows.append(plots.ShockRow(ylabel=f"{name}\n{measure}", xlabel=xlabel, panels=panels))
     most = max(kinds.values(), key=len)
     x = _axis(most)
@@ -55,6 +62,21 @@ def _panel_rows(pairs: Sequence[Pair]) -> list[plots.ShockRow]:
     return [*rows, plots.ShockRow(ylabel=title, xlabel="steps after the shock", panels=panels, over_time=True)]
 
 
+def _shared_rows(shocks: Sequence[Sequence[Pair]]) -> list[plots.ShockRow]:
+    """Return peak and area of several shocks side by side, at places that are even on a logarithmic axis."""
+    places = {shock_name(pairs[0].shock): 4.0**number for number, pairs in enumerate(shocks)}
+    names = {place: name for name, place in places.items()}
+    everything = [pair for pairs in shocks for pair in pairs]
+    rows = []
+    for measure in ("peak", "area"):
+        panels = {
+            step: _series(group, lambda pair: places[shock_name(pair.shock)], measure)
+            for step, group in _by(everything, "step").items()
+        }
+        rows.append(plots.ShockRow(ylabel=f"one shock each\n{measure}", xlabel="", panels=panels, names=names))
+    return rows
+
+
 def _axis(pairs: Sequence[Pair]) -> str:
     """Return the key of a kind of shock that its panels have as x."""
     return "dose" if KINDS[pairs[0].shock["kind"]].has_dose else "length"
@@ -62,6 +84,10 @@ def _axis(pairs: Sequence[Pair]) -> str:
 
 def _steps(count: int) -> str:
     return f"{count} step{'s' if count != 1 else ''}"
+
+
+def _strength(pair: Pair, key: str) -> float:
+    return float(pair.shock[key])
 
 
 def _by(pairs: Sequence[Pair], key: str) -> dict[Any, list[Pair]]:
@@ -76,11 +102,13 @@ def _by_optimizer(pairs: Sequence[Pair]) -> dict[str, list[Pair]]:
     return {name: [pair for pair in pairs if pair.run.optimizer_label == name] for name in names}
 
 
-def _series(pairs: Sequence[Pair], x: str, measure: str) -> dict[str, plots.Series]:
-    """Return mean, smallest and largest over the seeds by dose; a gap where one diverged, as infinite points."""
+def _series(pairs: Sequence[Pair], x: Callable[[Pair], float], measure: str) -> dict[str, plots.Series]:
+    """Return mean, smallest and largest over the seeds by x; a gap where one diverged, as infinite points."""
     series = {}
     for optimizer, group in _by_optimizer(pairs).items():
-        values = {dose: [getattr(pair.response, measure) for pair in of] for dose, of in _by(group, x).items()}
+        values: dict[float, list[float]] = {}
+        for pair in sorted(group, key=x):
+            values.setdefault(x(pair), []).append(getattr(pair.response, measure))
         known = [dose for dose in values if np.isfinite(values[dose]).all()]
         series[optimizer] = plots.Series(
             x=known,

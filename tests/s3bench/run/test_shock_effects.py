@@ -148,7 +148,7 @@ def test_rounding_is_no_part_of_the_measured_update(tmp_path):
     assert size[3] == recorded(tmp_path, *VIT, "measure_every=1").update_max[3]
 
 
-@pytest.mark.parametrize("task", [["task=source_gpt"], ["task=source_ngram"]])
+@pytest.mark.parametrize("task", [["task=source_gpt"], pytest.param(["task=source_ngram"], marks=pytest.mark.slow)])
 def test_a_repeated_token_fills_the_batch_in_all_processes_alike(task):
     made = build_parts(run_config(task)).task
     batch = next(iter(made.batches(0)))
@@ -246,15 +246,7 @@ def test_parts_of_parameters_are_refused_before_the_run():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("parallel", "kind"),
-    [
-        ("ddp", "coordinate"),
-        ("ddp", "stale"),
-        ("ddp", "token"),
-        ("fsdp2", "layer"),
-        ("fsdp2", "reset"),
-        ("fsdp2", "bf16"),
-    ],
+    ("parallel", "kind"), [("ddp", "coordinate"), ("ddp", "stale"), ("fsdp2", "layer"), ("fsdp2", "reset")]
 )
 def test_two_processes_are_shocked_as_one_is_and_resume(tmp_path, parallel, kind):
     asked = ["task=digits_vit", "horizon=80", "eval_every=20", f"shock.kind={kind}", "shock.step=50", "shock.length=15"]
@@ -275,5 +267,4 @@ def test_two_processes_are_shocked_as_one_is_and_resume(tmp_path, parallel, kind
     again = subprocess.run([*command, "results_dir=cut"], capture_output=True, timeout=300, check=False, **texts)
     assert again.returncode == 0, again.stderr[-3000:]
     assert same(there, here)
-    if kind != "token":  # of which each process repeats the first of its own rows
-        np.testing.assert_allclose(record.load_steps(there).loss, recorded(tmp_path / "one", *asked).loss, rtol=0.05)
+    np.testing.assert_allclose(record.load_steps(there).loss, recorded(tmp_path / "one", *asked).loss, rtol=0.05)
