@@ -91,8 +91,8 @@ def _sources(results: Path, folders: Sequence[Path]) -> list[Source]:
             refused.append(error)
     if not found:
         raise refused[0] if refused else UserError(f"no run in {results} is over; only then can it be replayed")
-    for error in refused:
-        print(f"left out: {error}", file=sys.stderr)
+    for cause in refused:
+        print(f"left out: {cause}", file=sys.stderr)
     return found
 
 
