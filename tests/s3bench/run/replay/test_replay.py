@@ -41,7 +41,7 @@ DROPPING = ["task=regression", "task.build._target_=tests.s3bench.run.interrupte
     "overrides",
     [
         ["task=digits_deep", "eval_every=25", "optimizer=adamw", "task.build.depth=3", "schedule=cosine"],
-        [*NGRAM, "eval_every=60", "optimizer=adamw"],
+        pytest.param([*NGRAM, "eval_every=60", "optimizer=adamw"], marks=pytest.mark.slow),  # prepares its own data
         ["task=source_gpt", "eval_every=60", "task.build.width=16", "task.build.depth=1", "clip_norm=0.5"],
         ["task=digits_vit", "eval_every=25", "accumulate=2", "stop_diverged=5", "optimizer=muon", "decay=matrices"],
         ["task=digits_cnn", "eval_every=25", "shock={kind: labels, step: 30, length: 5}"],  # running statistics
