@@ -15,8 +15,9 @@ setup: .venv/installed ## install everything into .venv; PYTHON=python3.12 choos
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-quickstart: setup ## train 80 small models and write their report, about six minutes on two cores
-	$(BIN)/s3bench sweep experiment=quickstart; ended=$$?; $(BIN)/s3bench report results/quickstart && exit $$ended
+quickstart: setup ## train 80 small models, replay a spike and write the report, five minutes on two cores
+	$(BIN)/s3bench sweep experiment=quickstart && $(BIN)/s3bench replay results/quickstart; ended=$$?; \
+	    $(BIN)/s3bench report results/quickstart && exit $$ended
 
 SCALE ?= laptop
 EXPERIMENTS := tuned lr_sensitivity half_steps ten_times same_beta update_size ablation rate shock

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from s3bench.errors import UserError
 
-GROUPS = ("task", "optimizer", "schedule", "tracker", "launcher", "experiment")
+GROUPS = ("task", "optimizer", "clip", "schedule", "tracker", "launcher", "experiment")
 
 
 def config_dirs() -> list[Path]:

@@ -11,17 +11,17 @@ from typing import NoReturn, TypeAlias
 
 from s3bench import __version__, catalog
 from s3bench.errors import UserError, one_line
-from s3bench.run.config import completion
+from s3bench.run.config import completion, questions
 
 KINDS = {
     "tasks": "task",
     "optimizers": "optimizer",
+    "clips": "clip",
     "schedules": "schedule",
     "launchers": "launcher",
     "experiments": "experiment",
     "arms": "arm",
 }
-INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")  # Hydra's names
 MANY_RUNS = 20_000  # a sweep of more runs needs --yes
 
 
@@ -136,52 +136,20 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _add_config_questions(command: Parser, which: str) -> argparse._MutuallyExclusiveGroup:
-    """Add Hydra's options that print a config and train nothing; return the group of those that exclude each other."""
-    group = command.add_mutually_exclusive_group()
-    text = (
-        f"print the config of {which} as YAML and exit: job (the run's), hydra (Hydra's own) or all; "
-        "interpolations are printed as they are written"
-    )
-    group.add_argument("--cfg", "-c", choices=("job", "hydra", "all"), help=text)
-    text = "print where the config comes from and exit: Hydra's search path, defaults list, ... (default: all)"
-    group.add_argument("--info", "-i", nargs="?", const="all", choices=INFO, help=text)
-    text = "with --cfg: resolve interpolations; the config is then as the record's config.yaml will hold it"
-    command.add_argument("--resolve", action="store_true", help=text)
-    command.add_argument("--package", "-p", metavar="KEY", help="with --cfg: print this part alone, such as task.build")
-    return group
-
-
-def _print_config_if_asked(chosen: argparse.Namespace, overrides: list[str], *, sweep: bool) -> bool:
-    """Print what --cfg or --info asks for; return whether one of them was given. Raises UserError."""
-    if chosen.cfg is None and (chosen.resolve or chosen.package is not None):
-        raise UserError("--resolve and --package only change what --cfg prints: add --cfg job")
-    if chosen.cfg is None and chosen.info is None:
-        return False
-    from s3bench.run.config import show
-
-    asked = show.asked_settings(overrides, sweep=sweep)
-    if chosen.cfg is not None:
-        print(show.config_yaml(asked, chosen.cfg, chosen.package, resolve=chosen.resolve), end="")
-    else:
-        show.print_info(asked, chosen.info)
-    return True
-
-
 def _add_run(commands: Commands) -> None:
     run = commands.add_parser("run", help="train one run")
     _add_overrides(
         run, "the run, as key=value: task=source_gpt optimizer=s3 lr_multiplier=10 (any key of configs/run.yaml)"
     )
-    questions = _add_config_questions(run, "the run")
-    questions.add_argument("--multirun", "-m", action="store_true", help=argparse.SUPPRESS)  # Hydra's way to sweep
+    asking = questions.add_questions(run, "the run")
+    asking.add_argument("--multirun", "-m", action="store_true", help=argparse.SUPPRESS)  # Hydra's way to sweep
     run.set_defaults(command=_run)
 
 
 def _run(chosen: argparse.Namespace) -> int:
     if chosen.multirun:
         raise UserError("run trains one run; for several (--multirun) use s3bench sweep")
-    if _print_config_if_asked(chosen, chosen.overrides, sweep=False):
+    if questions.answer(chosen, chosen.overrides, sweep=False):
         return 0
     from s3bench.run.foreground import run_in_foreground
 
@@ -194,15 +162,15 @@ def _add_sweep(commands: Commands) -> None:
         sweep, "the runs, as for s3bench run; a list such as seed=0,1,2 spans a grid; experiment=NAME is a saved grid"
     )
     _add_jobs(sweep)
-    questions = _add_config_questions(sweep, "the sweep's first run")
-    questions.add_argument("--dry-run", action="store_true", help="print what would run, how long, on how much disk")
+    asking = questions.add_questions(sweep, "the sweep's first run")
+    asking.add_argument("--dry-run", action="store_true", help="print what would run, how long, on how much disk")
     sweep.add_argument("--yes", action="store_true", help=f"start even if there are more than {MANY_RUNS:,} runs")
     sweep.set_defaults(command=_sweep)
 
 
 def _sweep(chosen: argparse.Namespace) -> int:
     overrides = [*chosen.overrides, *_jobs(chosen)]
-    if _print_config_if_asked(chosen, overrides, sweep=True):
+    if questions.answer(chosen, overrides, sweep=True):
         return 0
     from s3bench.run.sweep.sweep import sweep
 
@@ -273,9 +241,13 @@ def _add_report(commands: Commands) -> None:
 
 
 def _report(chosen: argparse.Namespace) -> int:
+    from s3bench.report.analysis.results import read_results
+    from s3bench.report.analysis.seen import seen
     from s3bench.report.write import write_report
 
-    print(f"wrote {write_report(chosen.results)}")
+    results = read_results(chosen.results)
+    print(f"wrote {write_report(chosen.results, results)}")
+    print(seen(results.runs, results.replays))
     return 0
 
 
@@ -371,7 +343,7 @@ def _tune(chosen: argparse.Namespace) -> int:
 
 def _add_list(commands: Commands) -> None:
     listing = commands.add_parser(
-        "list", help="list the names that task=, optimizer=, schedule=, launcher= and experiment= accept"
+        "list", help="list the names that task=, optimizer=, clip=, schedule=, launcher= and experiment= accept"
     )
     listing.add_argument("kind", choices=list(KINDS))
     listing.set_defaults(command=_list)

@@ -1,4 +1,4 @@
-"""Provides S3, SignSGD and Muon under a name that a user's own folder or file `optimizers` cannot take.
+"""Provides the update rules of `optimizers` under a name that a user's own folder or file `optimizers` cannot take.
 
 The package `optimizers` lies beside s3bench. Another `optimizers` beside the user's script comes first on sys.path.
 Ours is then loaded under a private name, and `import optimizers` still gives the user's.
@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-__all__ = ["S3", "Muon", "SignSGD"]
+__all__ = ["ADOPT", "S3", "AdamAtan2", "CautiousAdamW", "Muon", "SignSGD"]
 
 
 def _load_optimizers() -> ModuleType:
@@ -34,7 +34,8 @@ def _load_optimizers() -> ModuleType:
 
 
 if TYPE_CHECKING:
-    from optimizers import S3, Muon, SignSGD
+    from optimizers import ADOPT, S3, AdamAtan2, CautiousAdamW, Muon, SignSGD
 else:
     _package = _load_optimizers()
     S3, Muon, SignSGD = _package.S3, _package.Muon, _package.SignSGD
+    ADOPT, AdamAtan2, CautiousAdamW = _package.ADOPT, _package.AdamAtan2, _package.CautiousAdamW

@@ -4,6 +4,9 @@ On a CPU the parameters are those of a GPT of 17 million in 80 tensors. On a GPU
 and 1 billion, a repeat is ten steps in a row, as in training nothing waits for a single one, and the bandwidth reached
 is also given, as a share of that of a copy: a step reads the parameter, the gradient and two state tensors, and writes
 three of them, 28 bytes per float32 parameter; SignSGD has no state, and Signum one.
+
+A last table has every optimizer of configs/optimizer on a perceptron of 50 thousand parameters in 14 tensors, where a
+step costs what Python and the launches cost, against torch's foreach AdamW.
 """
 
 import argparse
@@ -20,10 +23,16 @@ import torch
 from torch import nn
 
 from optimizers import S3, SignSGD
+from s3bench import catalog
+from s3bench.run.build import build_parts
+from s3bench.run.config.compose import run_config
 
 STEP_BYTES = {"SignSGD fused": 12, "Signum fused": 20}  # per float32 parameter; others 28
 CPU_SIZES = {"17M": (448, 6, 4096, 512)}  # width, layers, vocabulary, context
 GPU_SIZES = {"124M": (768, 12, 50304, 1024), "1B": (1792, 24, 50304, 1024)}
+
+SMALL = [(92, 64), (92,), *[(92, 92), (92,)] * 5, (10, 92), (10,)]  # shapes of a perceptron
+CALLS = 5  # steps in a row that a repeat of the small table times
 
 Make = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 
@@ -139,6 +148,40 @@ def measure(size: str, shape: tuple[int, int, int, int], device: str, repeats: i
         show(name, times, temporary=temporary_bytes(own, device), count=count, copied=gpu_rate)
 
 
+def measure_all(device: str, repeats: int) -> None:
+    """Print a table of every optimizer of configs/optimizer on the small parameters, each in turns with AdamW.
+
+    On one thread, as runs are: with tensors this small, others only wait.
+    """
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    params = [nn.Parameter(0.1 * torch.randn(shape, device=device)) for shape in SMALL]
+    grads = [1e-3 * torch.randn_like(param) for param in params]
+    count = sum(param.numel() for param in params)
+    print(f"\nEvery optimizer: {count:,} parameters in {len(params)} tensors, one thread\n")
+    print("| optimizer | ms a step | / AdamW foreach, of the smallest |")
+    print("| --- | --- | --- |")
+
+    def steps_of(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
+        def steps() -> None:
+            for _ in range(CALLS):
+                for param, grad in zip(params, grads, strict=True):
+                    param.grad = grad  # some optimizers overwrite its values, which costs no time
+                optimizer.step()
+
+        return steps
+
+    base = steps_of(torch.optim.AdamW(params, foreach=True))
+    for name in catalog.choices("optimizer"):
+        optimizer = build_parts(run_config([f"optimizer={name}"])).optimizer(params, lr=1e-6)
+        if hasattr(optimizer, "train"):
+            optimizer.train()
+        times = interleaved({"base": base, "own": steps_of(optimizer)}, repeats, device)
+        ratio = min(times["own"]) / min(times["base"])  # a median of such short times is that of what else runs
+        low, middle, high = (1e3 / CALLS * find(times["own"]) for find in (min, statistics.median, max))
+        print(f"| {name} | {middle:.3g} ({low:.3g} to {high:.3g}) | {ratio:.2f} |", flush=True)
+
+
 def copy_rates(count: int, device: str, repeats: int) -> list[float]:
     """Measure the bytes per second that copies of this many float32 numbers read and write."""
     source, target = (torch.ones(count, device=device) for _ in range(2))
@@ -178,6 +221,7 @@ def main() -> None:
     print(f"preparing a fused step for 152 tensors: {preparing}")
     for size, shape in (GPU_SIZES if device == "cuda" else CPU_SIZES).items():
         measure(size, shape, device, repeats)
+    measure_all(device, repeats)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ A task is a class with these methods:
 It may have one more:
 
     shocked(batch, kind, generator) -> batch
-        Return a disturbed batch: kind "noise" has noise instead of inputs, kind "labels" has permuted labels. Random
-        numbers come from the generator. Raise ValueError for a kind that makes no sense here. Without this method the
-        benchmark takes the first tensor as inputs and the last of several as labels, and draws normal numbers.
+        Return a disturbed batch: kind "noise" has noise instead of inputs, kind "labels" has permuted labels, kind
+        "token" has rows that are all alike. Random numbers come from the generator. Raise ValueError for a kind that
+        makes no sense here. Without this method the benchmark takes the first tensor as inputs and the last of several
+        as labels; noise is normal, and "token" repeats the batch's first row.
 """

@@ -1,15 +1,14 @@
 """Trains a deep neural n-gram model on few windows of Python source, again and again: AdamW spikes late, by itself."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasks.data.loading import Batch, batches_by_step
-from tasks.data.tokens import BYTES, TokenTask
+from tasks.data.few_windows import FewWindows
+from tasks.data.loading import Batch
+from tasks.data.tokens import BYTES
 from tasks.models.perceptron import perceptron
 from tasks.source_gpt import encoded_source
 
@@ -28,11 +27,11 @@ class NgramModel(nn.Module):
         return logits
 
 
-class SourceNgram(TokenTask):
-    """Predicts the byte that follows `context` bytes of Python source, on few windows over hundreds of epochs.
+class SourceNgram(FewWindows):
+    """Predicts the byte that follows `context` bytes of Python source.
 
-    Some windows are alike but for the byte that follows, so that the loss cannot reach zero, which keeps the curvature
-    alive while the gradients become small. The model memorises: its held-out loss says nothing.
+    Some windows are alike but for the byte that follows, so that the loss cannot reach zero. That keeps the curvature
+    alive while the gradients become small.
 
     Args:
         seed: draws the windows, and seeds their order in each epoch.
@@ -60,33 +59,18 @@ class SourceNgram(TokenTask):
         width: int = 64,
         depth: int = 6,
     ) -> None:
-        sizes = {"windows": windows, "context": context, "embedding": embedding, "width": width, "depth": depth}
+        sizes = {"context": context, "embedding": embedding, "width": width, "depth": depth}
         for name, size in sizes.items():
             if size < 1:
                 raise ValueError(f"{name} is {size}; it must be at least 1")
-        if not 1 <= batch <= windows:
-            raise ValueError(f"batch is {batch}; it must be from 1 to {windows}, the number of windows")
         super().__init__(
             encoded_source(Path(data_dir), BYTES),
             seed,
-            model=lambda: NgramModel(context=context, embedding=embedding, width=width, depth=depth),
-            vocab_size=BYTES,
+            model=lambda: NgramModel(**sizes),
+            windows=windows,
             batch=batch,
             context=context,
-            workers=0,
         )
-        starts = np.random.default_rng([seed, 77]).integers(len(self.train) - context, size=windows)
-        self.windows = self._windows(self.train, starts)
-
-    def batches(self, start_step: int, rows: slice = slice(None)) -> Iterator[Batch]:
-        """Yield `rows` of each batch (windows,), without end; windows are ids of shape (batch, context + 1)."""
-        return batches_by_step(lambda step: self._batch(step, rows), start_step, self.workers)
-
-    def _batch(self, step: int, rows: slice) -> Batch:
-        """Return `rows` of the batch of a step: each epoch has an order of its own."""
-        epoch, index = divmod(step, len(self.windows) // self.batch)
-        order = np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.windows))
-        return (self.windows[torch.from_numpy(order[index * self.batch : (index + 1) * self.batch][rows])],)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the mean cross-entropy of the windows' last byte in nats, 0-d."""
@@ -94,14 +78,8 @@ class SourceNgram(TokenTask):
         return F.cross_entropy(model(windows[:, :-1]), others[0] if others else windows[:, -1])
 
     def shocked(self, batch: Batch, kind: str, generator: torch.Generator) -> Batch:
-        """Return a disturbed batch: "noise" draws bytes uniformly, "labels" permutes the bytes to be predicted."""
+        """Return a disturbed batch: "labels" permutes the predicted bytes, other kinds are as in other texts."""
+        if kind != "labels":
+            return super().shocked(batch, kind, generator)
         (windows,) = batch
-        if kind == "noise":
-            return (torch.randint(BYTES, windows.shape, generator=generator),)
         return windows, windows[torch.randperm(len(windows), generator=generator), -1]
-
-    @torch.no_grad()
-    def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Return the training loss over all windows as well, which alone shows how far the optimizer came."""
-        windows = self.windows.to(next(model.parameters()).device)
-        return {**super().evaluate(model), "train_loss": self.loss(model, (windows,)).item()}

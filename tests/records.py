@@ -1,14 +1,17 @@
 """Writes the fake records that the tests read: their losses, evaluations and summaries are known exactly."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from s3bench import record
+from s3bench.record import identity
+from s3bench.report.analysis.replays import FOLDER
 from s3bench.report.analysis.results import read_results
 from s3bench.report.analysis.tables import make_tables
 from s3bench.report.write import write_report
@@ -122,6 +125,55 @@ def make_shocked(
             if t <= stop:
                 writer.add_eval({"step": t, "loss": final if t else 1.0, "distance": 2.0})
         writer.finish(summary(state, stop))
+    return folder
+
+
+REPLAYED = {"onset": 150, "step": 130, "until": 290}
+REPLAY_HORIZON = 300
+
+
+def make_replayed(results: Path, optimizer: str = "adamw", seed: int = 0, height: float = 4.0) -> str:
+    """Write a record of constant loss 1 with a spike at step 150, and return its run_id."""
+    axes = [f"optimizer={optimizer}", f"seed={seed}", f"horizon={REPLAY_HORIZON}", "task.spikes={k: 6.0, delta: 0.1}"]
+    settings = config(results, *axes, "measure_every=10")
+    _write_spiky(settings, {REPLAYED["onset"]: height}, REPLAY_HORIZON, every=10)
+    return str(settings["run_id"])
+
+
+def make_arm(
+    results: Path,
+    run: str,
+    arm: str,
+    spikes: Mapping[int, float] = MappingProxyType({}),
+    state: str = "finished",
+    optimizer: str = "adamw",
+) -> Path:
+    """Write an arm of a replay of the run that make_replayed wrote, with spikes of these heights at their steps."""
+    settings = record.load_config(results / run)
+    settings |= {"results_dir": str(results / FOLDER), "measure_every": 1}
+    settings["replay"] = settings["replay"] | REPLAYED | {"run": run, "arm": arm}
+    settings["run_id"] = identity.run_id(settings, settings["names"]["task"], optimizer)
+    if state == "missing":
+        return record.plan(settings)
+    return _write_spiky(settings, spikes, REPLAYED["until"], every=1, state=state)
+
+
+def _write_spiky(
+    settings: dict[str, Any], spikes: Mapping[int, float], steps: int, *, every: int, state: str = "finished"
+) -> Path:
+    """Write a record of constant loss 1 with spikes of ten steps; a diverged one ends within its last spike."""
+    loss = np.ones(steps)
+    for step, height in spikes.items():
+        loss[step : step + 10] += height
+    stop = max(spikes) + 5 if state == "diverged" else steps
+    if state == "diverged":
+        loss[stop - 1] = math.nan
+    size = np.where(np.arange(steps) % every, math.nan, 0.2 * loss)
+    columns = {"step": np.arange(steps), "loss": loss, "lr": np.full(steps, 0.1), "grad_norm": np.ones(steps)}
+    columns |= {"update_rms": size, "update_max": 4 * size}
+    evals = {"step": np.array([0, stop]), "loss": np.ones(2), "distance": np.ones(2)}
+    folder = record.plan(settings)
+    record.write_result(folder, {key: values[:stop] for key, values in columns.items()}, evals, summary(state, stop))
     return folder
 
 

@@ -18,8 +18,11 @@ from s3bench.cli import parse
 from s3bench.run.build import build_parts
 from s3bench.run.config.compose import run_config
 from s3bench.run.config.grid import run_configs
+from s3bench.run.replay.arms import arm_config, find_arms
+from s3bench.run.replay.source import find_sources
 from scripts import spikes_by_seed
 from tests.conftest import ROOT
+from tests.records import make_replayed
 
 ROOT_PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
 PAGES = [*(ROOT / name for name in ROOT_PAGES), *sorted((ROOT / "docs").glob("*.md"))]
@@ -79,8 +82,8 @@ def test_the_examples_of_extending_really_run(tmp_path, s3bench):
             assert result.returncode == 0, result.stdout + result.stderr
     (experiment,) = [block for block in blocks(page, "yaml") if block.startswith("# @package")]
     (tmp_path / "configs" / "experiment").mkdir()
-    (tmp_path / "configs" / "experiment" / "betas.yaml").write_text(experiment)
-    assert "18 runs: 18 finished" in s3bench("sweep", "experiment=betas").stdout
+    (tmp_path / "configs" / "experiment" / "two_betas.yaml").write_text(experiment)
+    assert "18 runs: 18 finished" in s3bench("sweep", "experiment=two_betas").stdout
     assert "Does Adam need two betas?" in s3bench("list", "experiments").stdout
 
 
@@ -131,7 +134,8 @@ def test_the_citation_and_the_changelog_have_the_packages_version():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert citation["version"] == version
-    assert re.findall(r"^## (\S+)", changelog, flags=re.MULTILINE)[0] == version
+    headings = re.findall(r"^## (\S+)", changelog, flags=re.MULTILINE)
+    assert [heading for heading in headings if heading != "Unreleased"][0] == version  # noqa: RUF015
 
 
 @pytest.mark.parametrize("form", ["new_task", "new_optimizer", "doubtful_verdict"])
@@ -237,3 +241,26 @@ def test_the_readme_names_every_optimizer_and_task():
     for group in ("optimizer", "task"):
         for name in catalog.choices(group):
             assert f"`{name}`" in readme
+
+
+def test_the_docs_say_what_each_arm_changes():
+    page = (ROOT / "docs" / "replay.md").read_text(encoding="utf-8")
+    section = page.split("## The arms")[1].split("\n## ")[0]
+    table = next(part for part in section.split("\n\n") if part.startswith("| arm |"))
+    assert set(re.findall(r"^\| `(\w+)` \|", table, flags=re.MULTILINE)) == {
+        file.stem for file in (ROOT / "configs" / "arm").glob("*.yaml")
+    }
+
+
+def test_the_arms_of_ones_own_in_the_docs_change_what_they_say(tmp_path, monkeypatch):
+    place_example_files(ROOT / "docs" / "replay.md", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    make_replayed(tmp_path / "results")
+    (source,) = find_sources(tmp_path / "results", None, None)
+    (episode,) = source.episodes
+    arms = find_arms(["smaller_betas", "two_thirds_lr"])
+    betas, lr = (arm_config(source, episode, name, file) for name, file in arms.items())
+    assert betas.optimizer["betas"] == [0.8, 0.9]
+    assert betas.optimizer["_target_"] == source.config.optimizer["_target_"]
+    assert (lr.lr_multiplier, lr.replay.state) == (0.667, "fresh")
+    assert catalog.about(arms["smaller_betas"]) == "Adam forgets faster: β1 becomes 0.8, β2 becomes 0.9"

@@ -15,6 +15,8 @@ NOT_DECISIVE |= {"keep_before_spikes", "checkpoint_every", "retries", "fail_fast
 NOT_DECISIVE_OF_TASK = {"targets", "spikes", "download", "horizon", "eval_every"}  # the run itself has the last two
 NOT_DECISIVE_OF_BUILD = {"data_dir", "workers", "download"}  # arguments of the task
 
+UNCLIPPED, GLOBAL_NORM = "optimizers.clipping.Clip", "optimizers.clipping.GlobalNorm"
+
 BEGINNING = r".+-x[^-]+(-\d+)?-s\d+-[0-9a-f]{10}"  # of a run_id: all but the digest of the code
 RUN_ID = re.compile(BEGINNING + "(-[0-9a-f]{6})?")
 WITHOUT_CODE = re.compile(BEGINNING)  # the run_id of a version of s3bench that did not digest the code
@@ -27,10 +29,27 @@ def settings(config: Mapping[str, Any]) -> dict[str, Any]:
         part.pop("shock", None)
     if replay(config) is None:
         part.pop("replay", None)
+    part |= _clipping(part.pop("clip", None), part.pop("clip_norm", None))
     part["task"] = {key: value for key, value in config["task"].items() if key not in NOT_DECISIVE_OF_TASK}
     build = config["task"]["build"]
     part["task"]["build"] = {key: value for key, value in build.items() if key not in NOT_DECISIVE_OF_BUILD}
     return part
+
+
+def is_unclipped(config: Mapping[str, Any]) -> bool:
+    """Return whether neither gradients nor updates are clipped."""
+    return bool(config["clip"]["_target_"] == UNCLIPPED)
+
+
+def _clipping(clip: Mapping[str, Any] | None, clip_norm: float | None) -> dict[str, Any]:
+    """Return the settings of the clipping: `clip`, or `clip_norm`: null for none.
+
+    Until 0.2 the key clip_norm, a number or null, said what was clipped. A run that is not clipped has the settings and
+    the digest that it had then, and one with a clip_norm has the settings of the clip that does the same.
+    """
+    if clip_norm is not None:
+        clip = {"_target_": GLOBAL_NORM, "max_norm": clip_norm}
+    return {"clip_norm": None} if clip is None or clip["_target_"] == UNCLIPPED else {"clip": dict(clip)}
 
 
 def shock(config: Mapping[str, Any]) -> dict[str, Any] | None:

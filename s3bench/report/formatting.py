@@ -22,10 +22,16 @@ HEADERS = {  # of columns whose name with blanks for underscores would not do
     "lasting": "lasting harm [95%]",
     "median_recovery": "median steps to recover",
     "lr_multiplier": "×",
+    "own_update": "largest update without decay",
+    "worst_step_in_run": "worst step of the run",
     "best_multiplier": "best ×",
     "update_max": "largest update",
     "runs_with_spike": "runs with a spike",
     "spikes_per_10k": "per 10,000 steps [95%]",
+    "share": "share vanished [95%]",
+    "end_loss_ratio": "loss at the end over the run's",
+    "arm_height": "arm's height",
+    "arm_onset": "arm's onset",
 }
 
 Row = Mapping[Any, Any]
@@ -61,6 +67,10 @@ LAYOUTS = {
     ),
     "targets": Layout(merge={"reached": "{reached} of {n}"}, drop=["n"]),
     "shocks": Layout(merge={"recovered": "{recovered} of {n}"}, drop_zeros=["holes", "without_twin", "twin_diverged"]),
+    "replay": Layout(
+        merge={outcome: f"{{{outcome}}} of {{n}}" for outcome in ("vanished", "smaller", "delayed", "persisted")},
+        drop=["n", "exact"],
+    ),
 }
 
 

@@ -21,6 +21,7 @@ from s3bench.report.analysis.shock_tables import shock_facts
 from s3bench.report.analysis.tables import rows_with
 from s3bench.report.formatting import format_table
 from s3bench.report.page_data import curve_data
+from s3bench.report.replay_text import changes, sentences
 from s3bench.report.stats.censored import IN_A_ROW
 from s3bench.report.stats.paired_tests import pairs_needed, smallest_p
 from s3bench.spikes import published
@@ -93,6 +94,8 @@ def _about_tables(results: Results, tables: Mapping[str, pd.DataFrame]) -> dict[
         "overviews": {task: _overview(rows_with(tables["overview"], task=task)) for task in tasks},
         "published": {task: _published(rows_with(tables["published"], task=task)) for task in tasks},
         "shocks": shock_facts(tables["shocks"]),
+        "replayed": sentences(tables["replay"]) if "replay" in tables else [],
+        "arms": changes(tables["replay"]) if "replay" in tables else {},
     }
 
 
@@ -171,7 +174,9 @@ def _commands(results_dir: str, runs: Sequence[Run]) -> list[str]:
     grids: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
         names = run.config["names"]
-        by_hand = (f"task={names['task']}", f"schedule={names['schedule']}", f"horizon={run.horizon}")
+        clip = names.get("clip", "none")  # records of before 0.3 have no such name
+        by_hand = (f"task={names['task']}", *([f"clip={clip}"] if clip != "none" else []))
+        by_hand = (*by_hand, f"schedule={names['schedule']}", f"horizon={run.horizon}")
         scale = run.config.get("scale")
         named = (f"experiment={names['experiment']}", *([f"scale={scale}"] if scale else []))
         key = by_hand if names["experiment"] == ADHOC else named

@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from s3bench.errors import UserError, unknown
-from s3bench.report.analysis.results import read_results
+from s3bench.report.analysis.results import Results, read_results
 from s3bench.report.analysis.results_folder import MANY
 from s3bench.report.analysis.tables import make_tables
 from s3bench.report.claims.paper import judge
@@ -20,13 +20,13 @@ from s3bench.report.formatting import format_table, markdown
 from s3bench.report.page import page
 
 
-def write_report(results_dir: str | Path) -> Path:
-    """Write <results_dir>/report/ and return its index.html.
+def write_report(results_dir: str | Path, results: Results | None = None) -> Path:
+    """Write <results_dir>/report/ and return its index.html. `results`: what the folder holds, if that is known.
 
     Raises UserError: no records, a damaged one, or records of one task that were not held to the same targets and
     detector parameters or had other data.
     """
-    results = read_results(results_dir)
+    results = results or read_results(results_dir)
     tables, claims, drawn = make_tables(results), judge(results), drawings(results)
     report = Path(results_dir) / "report"
     draft = report.with_name(f".report-{os.getpid()}")

@@ -1,12 +1,12 @@
 """Builds the parts of a run that its config names, and checks their arguments; defines what each part must offer."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from inspect import Parameter, signature
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from hydra.errors import HydraException
@@ -14,8 +14,10 @@ from hydra.utils import get_object, instantiate
 from torch import Tensor, nn
 
 from s3bench.errors import UserError, one_line, unknown
+from s3bench.record.shock_kinds import KINDS
 from s3bench.run.config.schema import RunConfig
-from s3bench.run.shock import Batch, Shock
+from s3bench.run.shock import Shock, check_state
+from s3bench.run.shock_effects import Batch
 from s3bench.run.tracking import Tracker
 from s3bench.spikes import SpikeMonitor
 
@@ -87,6 +89,25 @@ class OptimizerFactory(Protocol):
         """Return the optimizer for these parameters or parameter groups; it must step without a closure."""
 
 
+@runtime_checkable
+class Clip(Protocol):
+    """What clips gradients or updates: what a clip YAML names; optimizers.clipping.Clip is a base class for it."""
+
+    needs_whole_tensors: bool  # whether it cannot work with the part of each parameter that a process has under FSDP2
+
+    def before_step(self, params: Sequence[nn.Parameter], norm: Tensor) -> None:
+        """Change the gradients in place; `norm` is the 2-norm over all of them, 0-d. Must not wait for the device."""
+
+    def after_step(self, params: Sequence[nn.Parameter], lr: float) -> None:
+        """Change in place what the optimizer has made of the parameters, at the learning rate of this step."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint must hold for the steps to come: tensors, numbers and texts."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from there."""
+
+
 class Schedule(Protocol):
     """The learning-rate schedule that a schedule YAML names: a pure function of the step."""
 
@@ -100,6 +121,7 @@ class Parts:
 
     task: Task
     optimizer: OptimizerFactory
+    clip: Clip  # fresh: a run takes a copy, because it has a memory
     schedule: Schedule
     tracker: Tracker
 
@@ -110,6 +132,7 @@ def build_parts(config: RunConfig) -> Parts:
     task: Task = _build(config.task.build, f"task {names.task}", given=set())
     _check_shock(config, task)
     optimizer: OptimizerFactory = _build(config.optimizer, f"optimizer {names.optimizer}", given={"params", "lr"})
+    clip: Clip = _build(config.clip, f"clip {names.clip}", given=set())
     schedule: Schedule = _build(config.schedule, f"schedule {names.schedule}", given={"step", "horizon"})
     tracker: Tracker = _build(config.tracker, f"tracker {names.tracker}", given=set())
     _check_detector(config.task.spikes)
@@ -117,14 +140,21 @@ def build_parts(config: RunConfig) -> Parts:
         trial = optimizer([nn.Parameter(torch.zeros(2, 2))], lr=config.task.lr * config.lr_multiplier)
         if not isinstance(trial, torch.optim.Optimizer):
             raise TypeError(f"its _target_ returns a {type(trial).__name__}, not a torch.optim.Optimizer")
+        check_state(config.shock.kind, trial)
+    with _mistakes(f"clip {names.clip}"):
+        if not isinstance(clip, Clip):
+            raise TypeError(
+                f"its _target_ returns a {type(clip).__name__}, which lacks methods of optimizers.clipping.Clip"
+            )
     with _mistakes(f"schedule {names.schedule}"):
         schedule(0, horizon=config.horizon)
-    return Parts(task=task, optimizer=optimizer, schedule=schedule, tracker=tracker)
+    return Parts(task=task, optimizer=optimizer, clip=clip, schedule=schedule, tracker=tracker)
 
 
 def _check_shock(config: RunConfig, task: Task) -> None:
     """Raise UserError if the shock does not suit the task's batches."""
-    if config.shock.kind in ("noise", "labels"):
+    kind = KINDS.get(config.shock.kind)
+    if kind and kind.in_batch:
         try:
             Shock(config.shock, task).batch(config.shock.step, next(iter(task.batches(0))))
         except ValueError as error:

@@ -12,6 +12,7 @@ import torch
 
 from s3bench import record
 from s3bench.errors import one_line
+from s3bench.run.build import Clip
 from s3bench.run.environment import numerics
 from s3bench.run.learner import Learner
 from s3bench.run.ring import Ring
@@ -27,9 +28,6 @@ class Saving(Protocol):
 
     def is_due(self, step: int) -> bool:
         """Return whether to call `save` before this step."""
-
-    def remember(self, step: int) -> None:
-        """Take note of the state before a step, if that is wanted."""
 
     def save(self, step: int) -> None:
         """Keep the state before a step. All rows before it were passed on. May raise to end the training."""
@@ -51,32 +49,44 @@ class Checkpoints:
         folder: Path | None,
         learner: Learner,
         optimizer: torch.optim.Optimizer,
+        clip: Clip,
         *,
         every: float,
         stop: Stop,
         extra: Callable[[], dict[str, Any]],
         ring: Ring | None = None,
     ) -> None:
-        self._folder, self._learner, self._optimizer, self._ring = folder, learner, optimizer, ring
+        self._folder, self._learner, self._optimizer, self._clip = folder, learner, optimizer, clip
+        self._ring = ring
         self._every, self._stop, self._extra = every, stop, extra
         self._last = time.monotonic()
 
     def is_due(self, step: int) -> bool:
-        """Return whether to write a checkpoint before this step: it is time, or the run was asked to stop."""
+        """Return whether to keep the state before this step: it is time, or the run was asked to stop."""
+        return self._is_for_ring(step) or self._is_for_disk(step)
+
+    def _is_for_ring(self, step: int) -> bool:
+        return self._ring is not None and self._ring.is_due(step)
+
+    def _is_for_disk(self, step: int) -> bool:
         processes = self._learner.processes
         if processes.size > 1 and step % AGREE_EVERY:
             return False
         due = self._stop.number is not None or time.monotonic() - self._last > self._every
         return due if processes.size == 1 else processes.any(due)
 
-    def remember(self, step: int) -> None:
-        """Give the ring the state before a step, if there is a ring and it wants it."""
-        if self._ring is not None and self._ring.is_due(step):
-            self._ring.add(step, checkpoint(self._learner, self._optimizer))
-
     def save(self, step: int) -> None:
-        """Write the state before a step. All rows before it must be written. Raises Stopped if a stop was asked for."""
-        state = checkpoint(self._learner, self._optimizer)
+        """Keep the state before a step, in the ring or as a checkpoint. All rows before it must be written.
+
+        Raises Stopped if a stop was asked for.
+        """
+        state = checkpoint(self._learner, self._optimizer, self._clip)
+        if self._ring is not None and self._is_for_ring(step):
+            self._ring.add(step, state)
+        if self._is_for_disk(step):
+            self._write(step, state)
+
+    def _write(self, step: int, state: dict[str, Any]) -> None:
         if self._folder is not None:
             try:
                 state |= {"step": step, **self._extra()}
@@ -123,10 +133,10 @@ class History:
         return {**self.summary(), "numerics": numerics(self._device)}
 
 
-def checkpoint(learner: Learner, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Return the state of model, optimizer and random numbers, not copied. Of several processes the first has all."""
+def checkpoint(learner: Learner, optimizer: torch.optim.Optimizer, clip: Clip) -> dict[str, Any]:
+    """Return the state of model, optimizer, clip and random numbers, not copied; of several processes to the first."""
     model, state = _state(learner, optimizer)
-    return {"model": model, "optimizer": state, **_random_state()}
+    return {"model": model, "optimizer": state, "clip": clip.state_dict(), **_random_state()}
 
 
 def newest(folder: Path) -> dict[str, Any] | None:
@@ -139,9 +149,13 @@ def newest(folder: Path) -> dict[str, Any] | None:
 
 
 def restore(
-    folder: Path | None, state: dict[str, Any] | None, learner: Learner, optimizer: torch.optim.Optimizer
+    folder: Path | None,
+    state: dict[str, Any] | None,
+    learner: Learner,
+    optimizer: torch.optim.Optimizer,
+    clip: Clip,
 ) -> None:
-    """Restore the model, the optimizer and torch's random numbers from a checkpoint. Only the first process has it.
+    """Restore model, optimizer, clip and torch's random numbers from a checkpoint. Only the first process has it.
 
     Raises what torch raises for a checkpoint that does not fit. The run's checkpoints are then set aside, so that
     another attempt starts from the first step. After any other failure, such as a GPU that is out of memory, another
@@ -154,6 +168,7 @@ def restore(
             optimizer.load_state_dict(state["optimizer"])
         else:
             _restore_spread(state, learner, optimizer)
+        clip.load_state_dict(learner.processes.from_first(state.get("clip", {}) if state else {}))
         _set_random_state(learner.processes.from_first(_randoms(state)))
     except (KeyError, ValueError, RuntimeError) as error:
         fits = isinstance(error, RuntimeError) and "Error(s) in loading state_dict" not in str(error)

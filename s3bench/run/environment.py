@@ -15,13 +15,13 @@ import torch
 from s3bench import __version__
 
 
-def environment(device: torch.device, targets: list[str]) -> dict[str, Any]:
+def environment(device: torch.device, nodes: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the summary's fields: the device, the versions of the libraries used, and the commit of the code.
 
-    `targets` are the import paths of what the config names; their libraries are among those used.
+    The libraries of what the config's `nodes` name are among those used.
     """
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})"
-    return {"device": name, "versions": versions(targets), "commit": git_commit()}
+    return {"device": name, "versions": versions([node["_target_"] for node in nodes]), "commit": git_commit()}
 
 
 def numerics(device: torch.device) -> str | None:

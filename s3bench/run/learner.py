@@ -14,14 +14,14 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from s3bench.errors import UserError
-from s3bench.run.build import DivisibleTask, Task
+from s3bench.run.build import Clip, DivisibleTask, Task
 from s3bench.run.config.schema import RunConfig
 from s3bench.run.distributed import ALONE, Processes
-from s3bench.run.shock import Batch
+from s3bench.run.shock_effects import Batch
 
 
 class Learner:
-    """Trains a task's model: computes losses and gradients, clips them, measures updates, and evaluates.
+    """Trains a task's model: computes losses and gradients, measures updates, and evaluates.
 
     Args:
         task: the task whose batches and loss are used.
@@ -110,15 +110,13 @@ class Learner:
         loss = losses[0] if self._pieces == 1 else torch.stack(losses).sum()
         return loss if self.processes.size == 1 else self.processes.sum(loss / self.processes.size)
 
-    def clip_gradients(self, clip_norm: float | None) -> Tensor:
-        """Return the 2-norm of all gradients, 0-d; then, if it exceeds `clip_norm`, scale them down to it in place."""
+    def grad_norm(self) -> Tensor:
+        """Return the 2-norm of all gradients, 0-d."""
         grads = _local([param.grad for param in self.params if param.grad is not None])
         norms = torch.stack(torch._foreach_norm(grads))
         norm: Tensor = torch.linalg.vector_norm(norms)  # this way takes half the time of torch's get_total_norm
         if self._is_sharded:
             norm = self._sharers.sum(norm.square()).sqrt()
-        if clip_norm is not None:
-            torch._foreach_mul_(grads, (clip_norm / (norm + 1e-6)).clamp(max=1.0))
         return norm
 
     def coordinates(self) -> Tensor:
@@ -192,6 +190,15 @@ def check_rows(task: Task, name: str, processes: Processes, accumulate: int) -> 
     if rows % pieces:
         cause = f"{processes.size} process{'es' if processes.size > 1 else ''} × accumulate={accumulate}"
         raise UserError(f"task {name}: its batch of {rows} cannot be split evenly into {pieces} pieces ({cause})")
+
+
+def check_clip(clip: Clip, config: RunConfig, processes: Processes) -> None:
+    """Raise UserError if the clip needs whole tensors and each process has only a part of them."""
+    if processes.size > 1 and config.parallel == "fsdp2" and clip.needs_whole_tensors:
+        raise UserError(
+            f"clip {config.names.clip} needs whole tensors, of which parallel=fsdp2 gives a process a part; "
+            "use parallel=ddp, or clip=none, global_norm, value, zclip or update_coordinates"
+        )
 
 
 def _blocks(model: nn.Module) -> list[nn.Module]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import torch
 
+from s3bench.run.build import Clip
 from s3bench.run.checkpoint import Saving
 from s3bench.run.divergence import EarlyStop
 from s3bench.run.learner import Learner
@@ -20,7 +21,7 @@ def train(
     horizon: int,
     eval_every: int,
     measure_every: int,
-    clip_norm: float | None,
+    clip: Clip,
     early_stop: EarlyStop,
     checkpoints: Saving,
     on_steps: Callable[[list[Row]], None],
@@ -29,16 +30,15 @@ def train(
 ) -> int:
     """Train the model in place from `first_step` to `horizon`, and return how many steps the run has done in all.
 
-    `loss[t]` is measured before update t, and the evaluation at step t after t updates. The loop never waits for the
-    device: rows are fetched together, see RowBuffer. Where `early_stop` ends the run, no row and no evaluation follows.
+    `loss[t]` is measured before update t, the evaluation at step t after t updates. Nothing waits for the device: rows
+    are fetched together, see RowBuffer. After a loss that `early_stop` finds to be the last, no row follows.
 
     Args:
         learner: computes the loss and the gradients of the task's batches.
         lr: returns the learning rate of a step.
-        eval_every: steps between evaluations; there is also one before the first step and one after the last.
+        eval_every: steps between evaluations; one precedes the first step, one follows the last.
         measure_every: steps between measurements of the update's size, see Learner.update_size.
-        clip_norm: largest gradient norm; None does not clip. The norm before clipping is recorded.
-        early_stop: decides whether a loss is the run's last, before the horizon.
+        clip: clips gradients before the optimizer's step, or updates after it; the norm before clipping is recorded.
         checkpoints: written between two steps when they are due, after all rows so far; they may stop the run.
         on_steps, on_eval: take the rows as they come.
         shock: disturbs some steps.
@@ -51,21 +51,22 @@ def train(
             break
         if save_now:
             checkpoints.save(step)
-        checkpoints.remember(step)
         if evaluate_now:
             on_eval({"step": step, **learner.evaluate(optimizer)})
-        lr_t = lr(step)
+        shock.on_state(step, optimizer)
+        lr_t = shock.lr(step, lr(step))
         for group in optimizer.param_groups:
             group["lr"] = lr_t
         optimizer.zero_grad()
         loss = learner.backward(shock.batch(step, next(batches)))
-        shock.scale(step, learner.params)
-        scalars = {"loss": loss, "grad_norm": learner.clip_gradients(clip_norm)}
+        shock.on_gradients(step, learner.params)
+        clip.before_step(learner.params, norm := learner.grad_norm())
         before = learner.coordinates() if step % measure_every == 0 else None
         optimizer.step()
-        if before is not None:
-            scalars |= learner.update_size(before, lr_t)
-        buffer.add({"step": step, "lr": lr_t}, scalars)
+        clip.after_step(learner.params, lr_t)
+        sizes = {} if before is None else learner.update_size(before, lr_t)
+        shock.on_parameters(step, learner.params)
+        buffer.add({"step": step, "lr": lr_t}, {"loss": loss, "grad_norm": norm, **sizes})
         if buffer.is_due() and not buffer.flush():
             break
     if buffer.flush():

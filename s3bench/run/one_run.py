@@ -17,11 +17,11 @@ from s3bench.run.config.schema import RunConfig, as_dict
 from s3bench.run.distributed import ALONE, Processes, joined, of_torchrun
 from s3bench.run.divergence import EarlyStop
 from s3bench.run.environment import environment
-from s3bench.run.learner import Learner, check_rows
+from s3bench.run.learner import Learner, check_clip, check_rows
 from s3bench.run.loop import train
 from s3bench.run.recorder import Recorder
 from s3bench.run.ring import Ring
-from s3bench.run.shock import Shock
+from s3bench.run.shock import Shock, check_processes
 from s3bench.run.signals import Stop, Stopped
 from s3bench.run.weight_decay import parameter_groups
 
@@ -67,6 +67,8 @@ def run(
     device = find_device(config.device, processes.local_rank)
     parts = build_parts(config)
     check_rows(parts.task, config.names.task, processes, config.accumulate)
+    check_clip(parts.clip, config, processes)
+    check_processes(config, processes)
     setup = Setup(config=config, parts=parts, device=device, processes=processes, stop=stop, began=began)
     with joined(processes, device):
         if processes.rank > 0:
@@ -101,7 +103,7 @@ def _train_and_record(setup: Setup, saved: dict[str, Any] | None, recorder: Reco
             **result,
             "fingerprint": parts.task.fingerprint(),
             "processes": setup.processes.size,
-            **environment(setup.device, [config.task.build["_target_"], config.optimizer["_target_"]]),
+            **environment(setup.device, [config.task.build, config.optimizer, config.clip]),
         }
         recorder.finish(summary)
         return state
@@ -139,12 +141,16 @@ def _train(
     config, parts, processes = setup.config, setup.parts, setup.processes
     learner, optimizer, lr = first_state(config, parts, setup.device, processes)
     folder = recorder.folder if recorder else None
-    first_step, early_stop_state = processes.from_first((saved["step"], saved.get("end")) if saved else (0, None))
+    states = (saved["step"], saved.get("end"), saved.get("shock")) if saved else (0, None, None)
+    first_step, early_stop_state, kept = processes.from_first(states)
+    shock = Shock(config.shock, parts.task, config.seed, processes.rank)
+    shock.begin(optimizer, kept)
     if first_step:
-        restore(folder, saved, learner, optimizer)
+        restore(folder, saved, learner, optimizer, parts.clip)
     history = History(setup.device, setup.began, first_step, saved)
     early_stop = EarlyStop(config.stop_diverged, early_stop_state)
-    ring = Ring(folder, config.keep_before_spikes) if config.keep_before_spikes else None
+    recorded = recorder.state if recorder else dict
+    ring = Ring(folder, config.keep_before_spikes, first_step) if config.keep_before_spikes else None
     if recorder and ring:
         recorder.on_onset = ring.keep
     steps = train(
@@ -155,20 +161,21 @@ def _train(
         horizon=config.replay.until or config.horizon,
         eval_every=config.eval_every,
         measure_every=config.measure_every,
-        clip_norm=config.clip_norm,
+        clip=parts.clip,
         early_stop=early_stop,
         checkpoints=Checkpoints(
             folder,
             learner,
             optimizer,
+            parts.clip,
             every=config.checkpoint_every,
             stop=setup.stop,
-            extra=lambda: {**history.state(), "end": early_stop.state, **(recorder.state() if recorder else {})},
+            extra=lambda: {**history.state(), "end": early_stop.state, "shock": shock.kept, **recorded()},
             ring=ring,
         ),
         on_steps=recorder.add_steps if recorder else lambda _: None,
         on_eval=recorder.add_eval if recorder else lambda _: None,
-        shock=Shock(config.shock, parts.task, config.seed, processes.rank),
+        shock=shock,
     )
     parameters = sum(param.numel() for param in learner.params)
     return {"steps": steps, **history.summary(), "parameters": parameters}, early_stop.stopped

@@ -24,18 +24,16 @@ class Ring:
     Args:
         folder: the record; None in the processes that do not write it.
         spikes: how many spikes a checkpoint is kept for, the first ones of the run.
-
+        first_step: the step at which this process begins to train.
     """
 
-    def __init__(self, folder: Path | None, spikes: int) -> None:
-        self._folder, self._spikes = folder, spikes
+    def __init__(self, folder: Path | None, spikes: int, first_step: int = 0) -> None:
+        self._folder, self._spikes, self._first_step = folder, spikes, first_step
         self._states: deque[dict[str, Any]] = deque(maxlen=LENGTH)
-        self._is_new = True
 
     def is_due(self, step: int) -> bool:
         """Return whether the state before a step belongs into the ring: every 100 steps, and where training begins."""
-        due, self._is_new = self._is_new or step % EVERY == 0, False
-        return due
+        return step == self._first_step or step % EVERY == 0
 
     def add(self, step: int, state: dict[str, Any]) -> None:
         """Copy the state before a step into memory, in place of the oldest one."""

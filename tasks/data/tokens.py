@@ -91,9 +91,12 @@ class TokenTask:
     def shocked(self, batch: Batch, kind: str, generator: torch.Generator) -> Batch:
         """Return a disturbed batch.
 
-        "noise" draws ids uniformly from the encoding's vocabulary; "labels" permutes the next tokens over the batch.
+        "noise" draws ids uniformly from the encoding's vocabulary; "labels" permutes the next tokens over the batch;
+        "token" draws one token, and repeats it throughout.
         """
         (windows,) = batch
+        if kind == "token":
+            return (torch.randint(self.facts["vocabulary"], (), generator=generator).expand_as(windows).clone(),)
         if kind == "noise":
             return (torch.randint(self.facts["vocabulary"], windows.shape, generator=generator),)
         following = windows[:, 1:]

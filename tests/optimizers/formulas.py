@@ -43,11 +43,11 @@ def sign(momentum):
     return lambda state, g: np.sign(average(state, "m", momentum, g))
 
 
-def adam(beta_1, beta_2):
+def adam(beta_1, beta_2, eps=EPS):
     def update(state, g):
         m = average(state, "m", beta_1, g) / (1 - beta_1 ** state["t"])
         v = average(state, "v", beta_2, g * g) / (1 - beta_2 ** state["t"])
-        return m / (np.sqrt(v) + EPS)
+        return m / (np.sqrt(v) + eps)
 
     return update
 
@@ -64,6 +64,113 @@ def nadam(state, g):
     v = average(state, "v", 0.999, g * g) / (1 - 0.999**t)
     ahead = mu(t + 1) * m / (1 - product * mu(t + 1)) + (1 - mu(t)) * g / (1 - product)
     return ahead / (np.sqrt(v) + EPS)
+
+
+def nesterov(beta):
+    """Return AdamW's update with one beta and Nesterov's look-ahead, each part without bias."""
+
+    def update(state, g):
+        t = state["t"]
+        m = average(state, "m", beta, g)
+        v = average(state, "v", beta, g * g) / (1 - beta**t)
+        return (beta * m / (1 - beta ** (t + 1)) + (1 - beta) * g / (1 - beta**t)) / (np.sqrt(v) + EPS)
+
+    return update
+
+
+def adam_atan2(state, g):
+    m = average(state, "m", 0.9, g) / (1 - 0.9 ** state["t"])
+    v = average(state, "v", 0.999, g * g) / (1 - 0.999 ** state["t"])
+    return 1.27 * np.arctan2(m, np.sqrt(v))
+
+
+def cautious(state, g):
+    """Divide by the share of the coordinates that stay, as in the authors' code."""
+    update = adam(0.9, 0.999)(state, g)
+    stays = update * g > 0
+    return update * stays / max(np.mean(stays), 1e-3)
+
+
+def adabelief(state, g):
+    t = state["t"]
+    m = average(state, "m", 0.9, g)
+    state["s"] = 0.999 * state.get("s", 0) + 0.001 * (g - m) ** 2 + 1e-16
+    return m / (1 - 0.9**t) / (np.sqrt(state["s"] / (1 - 0.999**t)) + 1e-16)
+
+
+def laprop(state, x, g, lr, decay):
+    """Average lr · ratio, with the bias correction of the authors' code, and decay after the update."""
+    v = average(state, "v", 0.999, g * g) / (1 - 0.999 ** state["t"])
+    m = average(state, "m", 0.9, lr * g / (np.sqrt(v) + 1e-15))
+    return (x - m * lr / average(state, "lr", 0.9, lr)) * (1 - lr * decay)
+
+
+def adopt(state, x, g, lr, decay):
+    """Follow algorithm 2; the first gradient sets v_0."""
+    t = state["t"] - 1
+    if t == 0:
+        state["v"] = g * g
+        return x
+    ratio = g / np.maximum(np.sqrt(state["v"]), 1e-6)
+    m = average(state, "m", 0.9, np.clip(ratio, -(t**0.25), t**0.25))
+    average(state, "v", 0.9999, g * g)
+    return x * (1 - lr * decay) - lr * m
+
+
+def stableadamw(state, x, g, lr, decay):
+    """Follow algorithm 2: betas without bias, and a learning rate for each tensor."""
+    t = state["t"]
+    beta_1, beta_2 = (beta * (1 - beta ** (t - 1)) / (1 - beta**t) for beta in (0.9, 0.99))
+    m = average(state, "m", beta_1, g)
+    v = average(state, "v", beta_2, g * g)
+    lr = lr / max(1, math.sqrt(np.mean(g * g / np.maximum(v, 1e-12))))
+    return x * (1 - lr * decay) - lr * m / (np.sqrt(v) + 1e-6)
+
+
+def adagc(state, g):
+    """Clip each tensor against its average norm; the warm-up is the first three steps, without a bound on the norm."""
+    norm = np.linalg.norm(g)
+    if state["t"] < 4:
+        state["gamma"] = min(state.get("gamma", math.inf), norm)
+    else:
+        g = g * min(1.05 * state["gamma"] / norm, 1)
+        average(state, "gamma", 0.98, np.linalg.norm(g))
+    return adam(0.9, 0.999)(state, g)
+
+
+def spam(state, x, g, lr, decay):
+    """Reset the averages in every fifth step, warm up for two steps then, and clip where t mod 5 is 2 or more.
+
+    As in the authors' code, the bias corrections count all steps. The library's warm-up is one step further than that
+    of the paper: it begins with cos(π / 3), not cos(0), where 3 is one step more than the warm-up has.
+    """
+    t = state["t"]
+    if t % 5 == 0:
+        state["m"] = state["v"] = np.zeros_like(g)
+    if t % 5 >= 2:
+        most = np.sqrt(2 * state["v"])
+        g = np.clip(g, -most, most)
+    since = t - 5
+    missing = 0.99 * (1 + math.cos(math.pi * (since + 1) / 3)) / 2 if 0 <= since < 2 else 0
+    m = average(state, "m", 0.9, g) / (1 - 0.9**t)
+    root = np.sqrt(average(state, "v", 0.999, g * g)) + 1e-6
+    return (x - lr * (1 - missing) * math.sqrt(1 - 0.999**t) * m / root) * (1 - lr * decay)
+
+
+def stable_spam(state, x, g, lr, decay):
+    """Reset Adam in every fifth step; the bias corrections of the norms count all steps, as in the paper."""
+    t = state["t"]
+    largest = abs(g).max()
+    most = average(state, "largest", 0.999, largest) / (1 - 0.999**t)
+    g = np.where(abs(g) > most, g / largest * most, g)
+    norm = np.linalg.norm(g)
+    mean = average(state, "norm", 0.7, norm) / (1 - 0.7**t)
+    square = average(state, "square", 0.9, norm**2) / (1 - 0.9**t)
+    own = state.setdefault("adam", {"t": 0})
+    if t % 5 == 0:
+        own = state["adam"] = {"t": 0}
+    own["t"] += 1
+    return decoupled(adam(0.9, 0.999))(own, x, g / norm * mean / (math.sqrt(square) + EPS), lr, decay)
 
 
 def radam(state, g):
@@ -206,6 +313,19 @@ STEPS = {
     "adamw": (decoupled(adam(0.9, 0.999)), "decoupled"),
     "adamw_95": (decoupled(adam(0.9, 0.95)), "decoupled"),
     "adamw_same": (decoupled(adam(0.95, 0.95)), "decoupled"),
+    "adamw_eps5": (decoupled(adam(0.9, 0.999, 1e-5)), "decoupled"),
+    "adamw_eps15": (decoupled(adam(0.9, 0.999, 1e-15)), "decoupled"),
+    "nadamw_same": (decoupled(nesterov(0.95)), "decoupled"),
+    "adan_no_lookahead": (decoupled(adam(0.98, 0.99)), "decoupled"),
+    "adam_atan2": (decoupled(adam_atan2), "decoupled"),
+    "cautious_adamw": (decoupled(cautious), "decoupled"),
+    "adabelief": (decoupled(adabelief), "decoupled"),
+    "laprop": (laprop, "decoupled"),
+    "adopt": (adopt, "decoupled"),
+    "stableadamw": (stableadamw, "decoupled"),
+    "adagc": (decoupled(adagc), "decoupled"),
+    "spam": (spam, "decoupled"),
+    "stable_spam": (stable_spam, "decoupled"),
     "signsgd": (decoupled(sign(0)), "decoupled"),
     "signum": (decoupled(sign(0.95)), "decoupled"),
     "sgd": (l2(momentum), "L2"),

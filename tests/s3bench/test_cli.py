@@ -328,6 +328,7 @@ def test_list_shows_names_and_what_they_are(s3bench):
     listed = s3bench("list", "optimizers").stdout
     assert re.search(r"^s3 +S3 with the authors' order p = 3", listed, flags=re.MULTILINE)
     assert re.search(r"^quickstart +Five optimizers", s3bench("list", "experiments").stdout, flags=re.MULTILINE)
+    assert re.search(r"^zclip +ZClip: ", s3bench("list", "clips").stdout, flags=re.MULTILINE)
     assert "source_gpt" in s3bench("list", "tasks").stdout
 
 

@@ -34,13 +34,14 @@ class Labels(NamedTuple):
 def labels(runs: Sequence[Named]) -> list[Labels]:
     """Return labels that tell different settings under one name apart: "s3 (p=2.5)".
 
-    Settings that can change a result, apart from the optimizer's, the learning-rate multiplier and the seed, make
-    another task. A label lists only the settings that differ from the usual ones. Usual means: for an optimizer, the
-    settings found on the most tasks; for a task, those of most undisturbed runs. This keeps one ablation, or shocks on
-    a smaller model, from lengthening every other label. The horizon is always listed where there are several.
+    Settings that can change a result, apart from those of the optimizer and its clip, the learning-rate multiplier and
+    the seed, make another task. A label lists only the settings that differ from the usual ones. Usual means: for an
+    optimizer, the settings found on the most tasks; for a task, those of most undisturbed runs. This keeps one
+    ablation, or shocks on a smaller model, from lengthening every other label. The horizon is always listed where there
+    are several.
     """
     apart = {"code": None, "shock": None}  # other code is refused, and shocked runs have tables of their own
-    settings = [flat(identity.settings(run.config) | apart) for run in runs]
+    settings = _without_usual_clips([flat(identity.settings(run.config) | apart) for run in runs])
     tasks = [tuple(item for item in s.items() if not _of_optimizer(item[0])) for s in settings]
     undisturbed = [None if identity.shock(run.config) else index for index, run in enumerate(runs)]
     task_names, optimizer_names = [run.task for run in runs], [run.optimizer for run in runs]
@@ -56,8 +57,22 @@ def labels(runs: Sequence[Named]) -> list[Labels]:
     ]
 
 
+def _without_usual_clips(settings: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """Leave out what a label need not say of clipping: that there is none, and what all runs of one clip share."""
+    values: dict[tuple[str, str], set[str]] = {}
+    for own in settings:
+        for key, text in own.items():
+            values.setdefault((own.get("clip._target_", ""), key), set()).add(text)
+
+    def is_said(own: Mapping[str, str], key: str) -> bool:
+        argument = key.startswith("clip.") and key != "clip._target_"
+        return key != "clip_norm" and not (argument and len(values[own["clip._target_"], key]) == 1)
+
+    return [{key: text for key, text in own.items() if is_said(own, key)} for own in settings]
+
+
 def _of_optimizer(key: str) -> bool:
-    return key.startswith("optimizer.")
+    return key.startswith(("optimizer.", "clip."))
 
 
 def _labelled(

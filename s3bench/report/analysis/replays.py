@@ -23,6 +23,7 @@ import pandas as pd
 from scipy import stats
 
 from s3bench import record
+from s3bench.errors import UserError
 from s3bench.record import identity
 from s3bench.spikes import Spike, find_spikes
 
@@ -85,18 +86,30 @@ def read_replays(results_dir: Path) -> list[Replay]:
     """Read all replays of a results folder, by run and onset; none if it has none.
 
     Raises:
-        UserError: a record is damaged.
+        UserError: a record is damaged, or a spike has two records of one arm.
     """
-    folder = results_dir / FOLDER
-    if not folder.is_dir():
+    try:
+        places = record.folders(results_dir / FOLDER)
+    except UserError:  # no such folder, or no record in it
         return []
     groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
-    for place in record.folders(folder):
+    for place in places:
         row = record.load_record(place)
         arm = identity.replay(row["config"])
         if arm is not None and record.has_result(place) and (results_dir / arm["run"]).is_dir():
             groups.setdefault((arm["run"], arm["onset"]), []).append(row)
+    for rows in groups.values():
+        _refuse_copies(rows)
     return [_replay(results_dir / run, rows) for (run, _), rows in sorted(groups.items())]
+
+
+def _refuse_copies(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Raise UserError if one spike has two records of an arm, as after a change of its YAML file."""
+    seen: dict[str, Path] = {}
+    for row in rows:
+        first = seen.setdefault(row["config"]["replay"]["arm"], row["folder"])
+        if first != row["folder"]:
+            raise UserError(f"{first} and {row['folder']} are the same arm for the same spike; move one of them away")
 
 
 def _replay(source: Path, rows: Sequence[Mapping[str, Any]]) -> Replay:
@@ -105,8 +118,7 @@ def _replay(source: Path, rows: Sequence[Mapping[str, Any]]) -> Replay:
     detector, until = of_run["config"]["task"]["spikes"], replay["until"]
     own, own_loss = _window(source, replay, detector)
     arms = []
-    newest = {row["config"]["replay"]["arm"]: row for row in sorted(rows, key=_ended)}  # its YAML file may have changed
-    for row in newest.values():
+    for row in rows:
         window, loss = _window(row["folder"], row["config"]["replay"], detector)
         exact = np.array_equal(loss, own_loss[:until], equal_nan=True)
         outcome = _outcome(own, window, replay["onset"] + replay["onset"] - replay["step"])
@@ -120,11 +132,6 @@ def _replay(source: Path, rows: Sequence[Mapping[str, Any]]) -> Replay:
         window=own,
         arms=sorted(arms, key=lambda arm: (arm.name != SAME, arm.name != PLACEBO, arm.name)),
     )
-
-
-def _ended(row: Mapping[str, Any]) -> int:
-    """Return when the record of an arm was closed."""
-    return int((row["folder"] / record.SUMMARY).stat().st_mtime_ns)
 
 
 def _window(folder: Path, replay: Mapping[str, Any], detector: Mapping[str, Any]) -> tuple[Window, Array]:
@@ -156,7 +163,9 @@ def _outcome(run: Window, arm: Window, late: int) -> str:
     """Return what became of a spike; `late` is the last step at which it counts as the same one."""
     if arm.begins is None:
         return "vanished"
-    if arm.height <= SMALLER * run.height and math.isfinite(arm.height):
+    if math.isinf(arm.height):
+        return "persisted"
+    if arm.height <= SMALLER * run.height:
         return "smaller"
     return "delayed" if arm.begins > late else "persisted"
 

@@ -1,7 +1,7 @@
 """All that the records of a results folder show, computed once: what tables, claims, figures and the page take."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import pandas as pd
 
 from s3bench.report.analysis import cells
 from s3bench.report.analysis.comparisons import Untuned, longest
+from s3bench.report.analysis.replays import Replay, read_replays
 from s3bench.report.analysis.results_folder import read_runs
 from s3bench.report.analysis.runs import Run
 from s3bench.report.analysis.shock_tables import Pair, paired
@@ -33,6 +34,7 @@ class Results:
         at_best: the rows of `table` at each optimizer's own best learning rate.
         times_at_best: the rows of `times` of the same runs.
         untuned: the (task, optimizer) with results at too few learning rates for one to have been chosen.
+        replays: the spikes that were replayed, with their arms.
     """
 
     runs: Sequence[Run]
@@ -44,6 +46,7 @@ class Results:
     at_best: pd.DataFrame
     times_at_best: pd.DataFrame
     untuned: Untuned
+    replays: Sequence[Replay] = ()
 
     @property
     def with_result(self) -> list[Run]:
@@ -67,12 +70,12 @@ class Results:
 
 
 def read_results(results_dir: str | Path) -> Results:
-    """Read a results folder. Raises UserError as read_runs does."""
-    return gather(read_runs(results_dir))
+    """Read a results folder. Raises UserError as read_runs and read_replays do."""
+    return gather(read_runs(results_dir), read_replays(Path(results_dir)))
 
 
-def gather(runs: Sequence[Run]) -> Results:
-    """Compute what all outputs share from labelled runs. Raises UserError for a damaged record."""
+def gather(runs: Sequence[Run], replays: Sequence[Replay] = ()) -> Results:
+    """Compute what all outputs share from labelled runs and their replays. Raises UserError for a damaged record."""
     undisturbed = [run for run in runs if run.shock is None]
     table, times = run_table(undisturbed), time_table(undisturbed)
     metrics = list(dict.fromkeys(name for run in undisturbed for name in run.metrics))
@@ -89,7 +92,17 @@ def gather(runs: Sequence[Run]) -> Results:
         at_best=at_best,
         times_at_best=times[chosen],
         untuned=cells.untuned(table),
+        replays=_labelled(replays, runs),
     )
+
+
+def _labelled(replays: Sequence[Replay], runs: Sequence[Run]) -> list[Replay]:
+    """Return replays with the labels of their runs for names."""
+    of = {run.folder.name: run for run in runs}
+    return [
+        replace(one, task=of[one.run].task_label, optimizer=of[one.run].optimizer_label) if one.run in of else one
+        for one in replays
+    ]
 
 
 def run_table(runs: Sequence[Run]) -> pd.DataFrame:

@@ -98,7 +98,9 @@ def _refuse_mixtures(runs: Sequence[Run]) -> None:
         for optimizer, of_it in grouped(group, "optimizer_label").items():
             codes = [run.config["code"].get("optimizer") for run in of_it]
             libraries = [_library(run, run.config["optimizer"]) for run in of_it if run.has_result]
+            clips = [code["clip"] for code in (run.config["code"] for run in of_it) if "clip" in code]
             _refuse_several(f"{task} with {optimizer}", "optimizer's code", codes, APART)
+            _refuse_several(f"{task} with {optimizer}", "clip's code", clips, APART)
             _refuse_several(f"{task} with {optimizer}", "optimizer's library", libraries, APART)
 
 

@@ -1,9 +1,9 @@
 """The response of a run to a shock: its losses less those of its undisturbed twin. Pure functions on arrays.
 
 Both runs see the same batches, so differences between batches cancel. The response begins with the first loss that the
-shock can have changed and that belongs to an undisturbed batch. After a gradient shock that is the step after its first
-one, since loss[t] is measured before update t. After noise or permuted labels it is the step after the last one, since
-the loss of a disturbed batch tells nothing about the model.
+shock can have changed and that belongs to an undisturbed batch. After a shock of the gradients, the learning rate, the
+optimizer's state or the parameters, that is the step after its first one, since loss[t] is measured before update t.
+After disturbed batches it is the step after the last one, since the loss of such a batch tells nothing of the model.
 """
 
 import math
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from s3bench.record.shock_kinds import KINDS
 from s3bench.report.stats.censored import NEVER, Steps
 
 WINDOW = 100  # steps of the response; fewer where the run ends earlier
@@ -45,7 +46,7 @@ class Response:
 
 def first_step(kind: str, step: int, length: int) -> int:
     """Return the first step of the response to a shock of this kind."""
-    return step + 1 if kind == "gradient" else step + length
+    return step + length if KINDS[kind].in_batch else step + 1
 
 
 def response(

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from s3bench import record
+from s3bench.record.shock_kinds import updates_remembered
 from s3bench.report.analysis import cells, comparisons
 from s3bench.report.analysis.runs import Run, largest
 from s3bench.report.analysis.shock_response import BACK, SMOOTH, WINDOW, Response, first_step, response
@@ -102,9 +103,9 @@ def shock_table(pairs: Sequence[Pair]) -> pd.DataFrame:
     for group in groups(pairs):
         judged = [(pair, pair.response) for pair in group if pair.response is not None]
         calm = [(pair, found) for pair, found in judged if not pair.run.has_diverged]
-        optimizer, step = group[0].run.config["optimizer"], group[0].shock["step"]
+        optimizer, updates = group[0].run.config["optimizer"], updates_remembered(group[0].shock)
         row: dict[str, Any] = group[0].key | {"worst_step": worst_step(optimizer)}
-        row |= {"worst_step_then": worst_step(optimizer, step + 1), "n": len(judged)}
+        row |= {"worst_step_then": worst_step(optimizer, updates + 1), "n": len(judged)}
         row |= {"diverged": len(judged) - len(calm), **_left_out(group)}
         row["update_max"] = largest(np.array([pair.update_max for pair in group]))
         row["window"] = min((found.window for _, found in judged), default=math.nan)

@@ -10,9 +10,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from s3bench.report.analysis import cells, comparisons
+from s3bench.report.analysis.field import field_table
+from s3bench.report.analysis.replays import arm_table, spike_table
 from s3bench.report.analysis.results import Results
 from s3bench.report.analysis.runs import Run, grouped
 from s3bench.report.analysis.shock_tables import shock_holes, shock_table, shock_tests
+from s3bench.report.analysis.update_bounds import bound_table
 from s3bench.report.stats.censored import Steps, expected_running_time, median_steps
 from s3bench.report.stats.rates import per_10k
 from s3bench.spikes import Spike
@@ -26,7 +29,9 @@ HOLE = ["run_id", "state", "steps", "horizon", "cause"]
 
 
 def make_tables(results: Results) -> dict[str, pd.DataFrame]:
-    """Make all tables, by the names of their files."""
+    """Make all tables, by the names of their files; those of replays only if there are any."""
+    replays = results.replays
+    replayed = {"replay": arm_table(replays), "replay_spikes": spike_table(replays)} if replays else {}
     longest, targets = results.longest_at_best, _targets(results.times)
     best_targets = _targets(results.times_at_best.assign(lr_multiplier=math.nan))
     return {
@@ -45,8 +50,11 @@ def make_tables(results: Results) -> dict[str, pd.DataFrame]:
         "holes": _holes(results),
         "runs": results.table.drop(columns="ladder"),
         "environment": _environments(results.with_result),
+        "field": field_table(results),
         "shocks": shock_table(results.pairs),
         "shock_tests": shock_tests(results.pairs),
+        "bounds": bound_table(results),
+        **replayed,
     }
 
 

@@ -25,18 +25,36 @@ def worst_step(optimizer: Mapping[str, Any], updates: float = math.inf) -> float
     return 1.0 if rule == "signsgd" else None
 
 
+def betas(optimizer: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the decay of the average of gradients and that of their powers; NaN for what a rule lacks."""
+    _, settings = known_rule(optimizer)
+    if "betas" in settings:
+        first, second = settings["betas"]
+        return float(first), float(second)
+    first = settings.get("beta", settings.get("momentum", math.nan))
+    return float(first), float(settings.get("denominator_beta", math.nan))
+
+
 def adam(beta1: float, beta2: float, updates: float = math.inf) -> float:
     """Return Adam's bound: p = 2, w_i = (1-β1) β1^i / (1-β1^t) and u_i likewise with β2, i = 0 .. t-1.
 
-    The limit is (1-β1) / sqrt((1-β2) (1-β1²/β2)); it is infinite if β1² is not below β2.
+    The limit is (1-β1) / sqrt((1-β2) (1-β1²/β2)); it is infinite if β1² is not below β2. The bound of a later update is
+    never smaller.
     """
     ratio = beta1**2 / beta2 if beta2 else math.inf if beta1 else 0.0
-    if ratio < 1:
-        series = (1 - ratio**updates) / (1 - ratio)
-    else:
-        series = math.fsum(ratio**i for i in range(int(updates))) if updates < math.inf else math.inf
+    series = _powers(ratio, updates)
     below = (1 - beta2) / (1 - beta2**updates)
     return float((1 - beta1) / (1 - beta1**updates) * math.sqrt(series / below))
+
+
+def _powers(ratio: float, terms: float) -> float:
+    """Return the sum of ratio^i, i = 0 .. terms-1; infinite where it is too large for a float."""
+    if terms == 1 or ratio == 1:
+        return terms
+    try:
+        return math.inf if math.isinf(ratio) else (1 - ratio**terms) / (1 - ratio)
+    except OverflowError:
+        return math.inf
 
 
 def s3(beta: float, p: float, updates: float = math.inf, *, nesterov: bool = True) -> float:

@@ -3,9 +3,11 @@
 from s3bench.report.analysis.results import Results
 from s3bench.report.analysis.runs import grouped
 from s3bench.report.figures import style
+from s3bench.report.figures.bounds import bound_drawings
 from s3bench.report.figures.captions import Drawing, file_name
 from s3bench.report.figures.overview import loss_drawing, multiplier_drawings, target_drawings
 from s3bench.report.figures.paper import paper_drawings
+from s3bench.report.figures.replays import replay_drawings
 from s3bench.report.figures.shocks import shock_drawings
 
 
@@ -20,4 +22,5 @@ def drawings(results: Results) -> dict[str, Drawing]:
         made |= paper_drawings(results, looks)
         for task, group in grouped(results.with_result, "task_label").items():
             made[f"loss_{file_name(task)}"] = loss_drawing(task, group, looks)
-    return made | shock_drawings(results.pairs, looks)
+    found = made | shock_drawings(results.pairs, looks) | bound_drawings(results)
+    return found | replay_drawings(results.replays, shown)

@@ -19,6 +19,11 @@ LOSSES = f"""the raw training loss of every step and its running median over {TR
 ROWS = "Rows are learning-rate multipliers"
 LIFTED = "Lines are lifted a little so that none hides another"
 
+BECAME = """What became of the spike is judged from there to the arm's end by the detector of the run ({detector}):
+    vanished, no spike begins; smaller, the highest one is at most half as high as the run's; delayed, one more than
+    half as high begins, the first more than 20 steps after the run's onset; persisted, anything else, and any
+    spike within which the arm diverged"""
+
 # What a figure needs, by its name, or by the beginning of its name if each task has one
 NEEDS = {
     "fig2": "a spike at step 30 or later in a run with measure_every=1",
@@ -35,6 +40,9 @@ NEEDS = {
     "profile": f"two tasks with targets that were reached, each with {AT_BEST}",
     "loss": A_RESULT,
     "shock": "a shocked run with its undisturbed twin",
+    "bounds": "an optimizer with several pairs of betas on one task, whose largest step is known",
+    "replay": "a spike that was replayed, see s3bench replay",
+    "replay_outcomes": "a spike that was replayed, see s3bench replay",
 }
 CAPTIONS = {
     "fig2": """Updates and loss around the onsets of spikes (step 0): medians over the spikes, with bands from the
@@ -71,6 +79,18 @@ CAPTIONS = {
     "loss": f"{{task}}, at most {DRAWN} seeds of each cell: {LOSSES}. {ROWS}.",
     "shock": f"""{{task}}: response to a shock, the mean over the seeds, with bars and bands from the smallest to the
     largest; {SEEDS}. In brackets is the largest step that the update rule allows, in units of lr.""",
+    "bounds": """{task}: the largest measured update of any coordinate, less what weight decay can have added,
+    beside the largest that the rule allows for any gradients up to the last update. One optimizer has several pairs of
+    betas.""",
+    "replay": f"""{{task}}: the highest replayed spike of {{optimizer}}, which begins at step {{onset:,}} and has the
+    height {{height}}. The run was trained again to {{lead}} steps before the onset (dotted line), and on from there
+    once per arm, with one thing changed. Above, on the left: same, in which nothing is changed, and placebo, whose
+    parameters are changed by next to nothing; on the right: the size of the updates without a change. Below: each arm
+    in colour, over the run in grey; a red dotted line is where its loss was no longer finite. {BECAME}.""",
+    "replay_outcomes": f"""What became of {{spikes}} when the run was trained again to shortly before the spike and on
+    from there, once per arm, with one thing changed. Of the share that vanished, the exact 95% interval is on the
+    right; spikes of one run are not independent, so it is too narrow where a run has several. same: nothing is changed.
+    placebo: the parameters are changed by next to nothing; what it prevents, chance does. {BECAME}.""",
 }
 
 

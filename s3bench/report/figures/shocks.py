@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from s3bench.record.shock_kinds import KINDS
 from s3bench.report.analysis.runs import grouped
 from s3bench.report.analysis.shock_tables import Pair, groups
 from s3bench.report.analysis.update_rules import worst_step
@@ -36,22 +37,27 @@ def _panel_rows(pairs: Sequence[Pair]) -> list[plots.ShockRow]:
     kinds: dict[str, list[Pair]] = {}
     for group in groups(pairs):
         shock = group[0].shock
-        name = f"gradient × dose, {_steps(shock['length'])}" if shock["kind"] == "gradient" else shock["kind"]
+        name = f"{shock['kind']}, {_steps(shock['length'])}" if _axis(group) == "dose" else shock["kind"]
         kinds.setdefault(name, []).extend(group)
     rows = []
     for name, of_kind in kinds.items():
-        x = "dose" if of_kind[0].shock["kind"] == "gradient" else "length"
-        xlabel = "gradient × dose" if x == "dose" else "steps in a row"
+        x = _axis(of_kind)
+        xlabel = "dose" if x == "dose" else "length in steps"
         for measure in ("peak", "area"):
             panels = {step: _series(group, x, measure) for step, group in _by(of_kind, "step").items()}
             rows.append(plots.ShockRow(ylabel=f"{name}\n{measure}", xlabel=xlabel, panels=panels))
     most = max(kinds.values(), key=len)
-    x = "dose" if most[0].shock["kind"] == "gradient" else "length"
+    x = _axis(most)
     doses = _by(most, x)
     chosen = max(doses, key=lambda dose: (len(_by(doses[dose], "step")), dose))  # what most steps have
     title = f"{most[0].shock['kind']} {f'× {chosen:g}' if x == 'dose' else f'for {_steps(chosen)}'}\nexcess loss"
     panels = {step: _over_time(group) for step, group in _by(doses[chosen], "step").items()}
     return [*rows, plots.ShockRow(ylabel=title, xlabel="steps after the shock", panels=panels, over_time=True)]
+
+
+def _axis(pairs: Sequence[Pair]) -> str:
+    """Return the key of a kind of shock that its panels have as x."""
+    return "dose" if KINDS[pairs[0].shock["kind"]].has_dose else "length"
 
 
 def _steps(count: int) -> str:

@@ -92,6 +92,8 @@ def identified(config: RunConfig) -> RunConfig:
     if config.shock.kind == "none":  # one run, whatever shocks a grid has beside it
         config = replace(config, shock=ShockConfig())
     parts = {"task": config.task.build, "optimizer": config.optimizer, "schedule": config.schedule}
+    if not identity.is_unclipped(vars(config)):
+        parts["clip"] = config.clip
     code = {part: code_digest.digest(node["_target_"]) for part, node in parts.items()}
     nested = {key: vars(getattr(config, key)) for key in ("task", "shock", "replay")}
     decisive = {**vars(config), **nested, "code": code}

@@ -8,9 +8,9 @@ from typing import Any, get_type_hints
 from omegaconf import MISSING
 
 from s3bench.errors import UserError, unknown
+from s3bench.record.shock_kinds import DOSED, KINDS, either
 from s3bench.record.targets import check_targets
 
-SHOCKS = ("none", "gradient", "noise", "labels")  # see run/shock.py
 STATES = ("kept", "fresh", "watched")  # of an arm's optimizer, see run/replay/departure.py
 FILLED_IN = ("names", "code", "run_id", "replay", "hydra")  # keys that cannot be overridden
 
@@ -88,10 +88,10 @@ class TaskConfig:
 class ShockConfig:
     """A disturbance on purpose, see run/shock.py. If the kind is "none", the other keys have no effect."""
 
-    kind: str = field(default="none", metadata=_one_of(*SHOCKS))
+    kind: str = field(default="none", metadata=_one_of("none", *KINDS))
     step: int = 0  # the first disturbed step
-    length: int = 1  # steps
-    dose: float = 1.0  # the factor of kind gradient
+    length: int = 1  # steps; of kind stale, how many before the first disturbed step the state is from
+    dose: float = 1.0  # the strength, of the kinds that have one
 
 
 @dataclass
@@ -117,6 +117,7 @@ class Names:
 
     task: str = ""
     optimizer: str = ""
+    clip: str = ""
     schedule: str = ""
     tracker: str = ""
     launcher: str = ""
@@ -129,6 +130,7 @@ class RunConfig:
 
     task: TaskConfig = field(default_factory=TaskConfig)
     optimizer: dict[str, Any] = field(default=MISSING, metadata=BUILT)
+    clip: dict[str, Any] = field(default=MISSING, metadata=BUILT)
     schedule: dict[str, Any] = field(default=MISSING, metadata=BUILT)
     tracker: dict[str, Any] = field(default=MISSING, metadata=BUILT)
     launcher: dict[str, Any] = field(default=MISSING, metadata=LAUNCHER)
@@ -141,7 +143,6 @@ class RunConfig:
     keep_before_spikes: int = field(default=MISSING, metadata=_in_range(0))
     replay: ReplayConfig = field(default_factory=ReplayConfig)  # filled in
     stop_diverged: int | None = field(default=None, metadata=_in_range(1))
-    clip_norm: float | None = field(default=None, metadata=POSITIVE)
     decay: str = field(default=MISSING, metadata=_one_of("all", "matrices"))  # see run/weight_decay.py
     accumulate: int = field(default=MISSING, metadata=_in_range(1))
     precision: str = field(default=MISSING, metadata=_one_of("float32", "bf16"))  # see run/learner.py
@@ -159,7 +160,7 @@ class RunConfig:
     results_dir: str = field(default=MISSING, metadata=FOLDER)
     data_dir: str = MISSING
     names: Names = field(default_factory=Names)
-    code: dict[str, str] = field(default_factory=dict)  # code digests of task, optimizer and schedule; filled in
+    code: dict[str, str] = field(default_factory=dict)  # code digests of task, optimizer, clip and schedule; filled in
     run_id: str = ""  # filled in
 
 
@@ -187,14 +188,20 @@ def _check_shock(shock: ShockConfig, horizon: int) -> None:
     """Raise UserError for a shock that does not fit into the run."""
     if not 0 <= shock.step < horizon:
         raise UserError(f"shock.step is {shock.step}; it must be from 0 to {horizon - 1}, within the horizon")
-    if not 1 <= shock.length <= horizon - shock.step:
+    if KINDS[shock.kind].memory == "old" and not 1 <= shock.length <= shock.step:
+        raise UserError(
+            f"shock.length is {shock.length}; it must be at least 1 and at most shock.step, {shock.step}, "
+            f"because the state of a shock of kind {shock.kind} is that of `length` steps before"
+        )
+    if not 1 <= KINDS[shock.kind].hits(shock.length) <= horizon - shock.step:
         raise UserError(
             f"shock.length is {shock.length}; it must be from 1 to {horizon - shock.step}, "
             f"because the horizon is {horizon} and the shock begins at step {shock.step}"
         )
     _check_positive("shock.dose", shock.dose)
-    if shock.kind != "gradient" and shock.dose != 1:
-        raise UserError(f"shock.dose is {shock.dose:g}; only a shock of kind gradient has a dose, not {shock.kind}")
+    if not KINDS[shock.kind].has_dose and shock.dose != 1:
+        allowed = f"only a shock of kind {either(DOSED)} has a dose, not {shock.kind}"
+        raise UserError(f"shock.dose is {shock.dose:g}; {allowed}")
 
 
 def declared_type(path: Sequence[str]) -> Any:

@@ -58,7 +58,8 @@ def depart(source: Source, arms: Sequence[Arm]) -> None:
 
 def _passes(source: Source, arms: Sequence[Arm]) -> dict[Path | None, list[Arm]]:
     """Group arms by the kept checkpoint that they are reached from; those without one by None, from step 0."""
-    kept = record.kept(source.folder)
+    # A checkpoint that was kept lacks the state that a stale shock puts back
+    kept = {} if source.config.shock.kind == "stale" else record.kept(source.folder)
     groups: dict[Path | None, list[Arm]] = {}
     for arm in arms:
         groups.setdefault(kept.get(arm.config.replay.onset), []).append(arm)
@@ -76,10 +77,13 @@ class _Pass:
         self._device = find_device(config.device)
         self._parts = build_parts(config)
         self._learner, self._optimizer, self._lr = first_state(config, self._parts, self._device)
+        self._clip = self._parts.clip
+        self._shock = Shock(config.shock, self._parts.task, config.seed)
+        self._shock.begin(self._optimizer, None)
         self._first_step = 0
         saved = load(kept) if kept else None
         if saved is not None:
-            restore(None, saved, self._learner, self._optimizer)
+            restore(None, saved, self._learner, self._optimizer, self._clip)
             self._first_step = saved["step"]
         self._early_stop = EarlyStop(config.stop_diverged)
         for loss in source.steps["loss"][: self._first_step]:
@@ -100,12 +104,12 @@ class _Pass:
                 horizon=config.horizon,
                 eval_every=config.eval_every,
                 measure_every=config.horizon,
-                clip_norm=config.clip_norm,
+                clip=self._clip,
                 early_stop=self._early_stop,
                 checkpoints=self,
                 on_steps=self._check,
                 on_eval=lambda _: None,
-                shock=Shock(config.shock, self._parts.task, config.seed),
+                shock=self._shock,
             )
         except _Arrived:
             return
@@ -114,9 +118,6 @@ class _Pass:
     def is_due(self, step: int) -> bool:
         """Return whether an arm departs at this step, or begins to watch."""
         return any(step in (arm.config.replay.step, self._watched_from(arm)) for arm in self._arms)
-
-    def remember(self, step: int) -> None:
-        """Keep nothing in memory."""
 
     def save(self, step: int) -> None:
         """Start the watchers that begin here, and write the first state of the arms that depart here."""
@@ -149,14 +150,17 @@ class _Pass:
 
     def _write(self, arm: Arm, step: int) -> None:
         """Write the first state of an arm, with the rows of the run before it."""
-        state = copied(checkpoint(self._learner, self._optimizer))
+        state = copied(checkpoint(self._learner, self._optimizer, self._clip))
         if arm.config.replay.noise:
             _disturb(state["model"], self._learner.model, arm.config)
         state["optimizer"] = self._state_of(arm)
+        if arm.config.clip != self._source.config.clip:
+            state["clip"] = self._parts_of[id(arm)].clip.state_dict()
         rows = record.load_steps(self._source.folder).iloc[:step].to_dict("records")
         evals = record.load_evals(self._source.folder)
         before = evals[evals["step"] < step].to_dict("records")
         state |= {"step": step, "evals": len(before), "end": self._early_stop.state, "numerics": numerics(self._device)}
+        state["shock"] = copied(self._shock.kept)
         record.write_start(arm.folder, step, _plain(rows), _plain(before), lambda file: torch.save(state, file))
 
     def _state_of(self, arm: Arm) -> dict[str, Any]:

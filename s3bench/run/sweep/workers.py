@@ -152,7 +152,7 @@ def _build_once(context: ForkServerContext, configs: list[RunConfig]) -> int:
     distinct: dict[str, RunConfig] = {}
     for config in configs:
         task = {key: value for key, value in config.task.build.items() if key != "seed"}
-        parts = (task, config.optimizer, config.schedule, config.tracker)
+        parts = (task, config.optimizer, config.clip, config.schedule, config.tracker)
         settings = (config.device, config.accumulate, config.shock.kind)
         distinct.setdefault(repr((parts, settings)), config)
     receiver, sender = context.Pipe(duplex=False)

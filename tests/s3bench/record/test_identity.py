@@ -73,6 +73,7 @@ def test_a_changed_task_file_makes_another_run_and_comments_do_not(tmp_path):
         ("optimizers/engine/roots.py", {"optimizer"}),  # s3.py imports it
         ("optimizers/muon.py", set()),  # another optimizer of the same package
         ("tasks/models/vit.py", set()),
+        ("optimizers/clipping.py", set()),  # nothing is clipped
         ("s3bench/schedule.py", {"schedule"}),
         ("s3bench/record/writer.py", set()),
     ],
@@ -97,6 +98,20 @@ def test_the_code_of_a_library_does_not_count_and_missing_code_has_no_digest():
         == code_digest.digest("no_such.X")
         == ""
     )
+
+
+def test_the_code_of_a_clip_counts():
+    assert set(run_config(["clip=agc"]).code) == {"task", "optimizer", "schedule", "clip"}
+    assert run_config(["clip=agc"]).code["clip"] == code_digest.digest("optimizers.clipping.AGC") != ""
+
+
+def test_a_run_that_is_not_clipped_has_the_digest_that_it_had_before_there_were_clips():
+    assert identity.without_code(run_config(["task=quadratic"]).run_id) == "quadratic-s3-x1-s0-506f956318"
+    config = as_dict(run_config(["task=quadratic"]))
+    del config["clip"], config["names"]["clip"]
+    for clip_norm, clip in ((None, "none"), (1.0, "global_norm")):
+        now = as_dict(run_config(["task=quadratic", f"clip={clip}"]))
+        assert identity.settings(config | {"clip_norm": clip_norm, "code": now["code"]}) == identity.settings(now)
 
 
 @pytest.mark.slow

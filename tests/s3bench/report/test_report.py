@@ -111,6 +111,13 @@ def test_the_commands_on_the_page_make_the_same_runs(tmp_path):
     assert report == ["s3bench", "report", str(tmp_path)]
 
 
+def test_the_commands_on_the_page_name_the_clip(tmp_path):
+    made = make(tmp_path, overrides=["clip=agc"]).name
+    shown = unescape(re.search("<pre><code>(.*?)</code>", written(tmp_path)[0], re.DOTALL)[1])
+    (config,) = run_configs(parse(shlex.split(shown.strip().splitlines()[0])[1:]).overrides)
+    assert config.run_id == made
+
+
 def test_two_spikes_close_together_are_both_among_a_thinned_curves_points():
     loss = np.ones(10_000)
     loss[[5003, 5006, 5009]] = [3, 5, 4]  # in one stretch of 20
@@ -123,6 +130,31 @@ def test_one_name_with_two_configs_is_told_apart(tmp_path):
     read = tables(tmp_path)
     assert set(read["cells"].optimizer) == {"s3 (p=3)", "s3 (p=2.5)"}
     assert set(read["cells"].n) == {1}
+
+
+def test_what_is_clipped_belongs_to_the_optimizers_label(tmp_path):
+    make(tmp_path, "adamw")
+    make(tmp_path, "adamw", overrides=["clip=zclip"])
+    make(tmp_path, "adamw", overrides=["clip=global_norm"])
+    make(tmp_path, "s3", overrides=["clip=global_norm", "clip.max_norm=0.5"])
+    make(tmp_path, "s3")
+    cells = tables(tmp_path)["cells"]
+    assert set(cells.task) == {"quadratic"}
+    clipped = {"adamw (clip=ZClip)", "adamw (clip=GlobalNorm, max_norm=1)", "s3 (clip=GlobalNorm, max_norm=0.5)"}
+    assert set(cells.optimizer) == {"adamw", "s3", *clipped}
+
+
+def test_a_record_of_before_0_3_has_a_clip_norm_and_stands_beside_the_clip_that_does_the_same(tmp_path):
+    for seed, clip_norm in enumerate(("null", "1.0")):
+        folder = make(tmp_path, seed=seed)
+        text = (folder / "config.yaml").read_text()
+        old = re.sub(r"^clip:\n(  .*\n)+", f"clip_norm: {clip_norm}\n", text, flags=re.MULTILINE)
+        (folder / "config.yaml").write_text(old)
+        assert "\nclip_norm: " in old
+    make(tmp_path, seed=2)
+    make(tmp_path, seed=3, overrides=["clip=global_norm"])
+    cells = tables(tmp_path)["cells"]
+    assert dict(zip(cells.optimizer, cells.n, strict=True)) == {"s3": 2, "s3 (clip=GlobalNorm)": 2}
 
 
 def test_other_settings_than_the_optimizers_make_another_task(tmp_path):

@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from s3bench import record
+from s3bench import catalog, record
 from s3bench.errors import UserError
 from s3bench.run.build import build_parts
 from s3bench.run.config.compose import run_config
-from s3bench.run.learner import Learner
+from s3bench.run.distributed import ALONE, Processes
+from s3bench.run.learner import Learner, check_clip
 from s3bench.run.one_run import run
 from tests.conftest import ROOT
 
@@ -121,6 +122,30 @@ def test_a_batch_that_cannot_be_split_evenly_is_a_user_error(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_clip_that_needs_whole_tensors_is_refused_where_each_process_has_a_part():
+    spread = Processes(rank=0, size=2, local_rank=0)
+    for name in catalog.choices("clip"):
+        config = run_config([f"clip={name}", "parallel=fsdp2"])
+        clip = build_parts(config).clip
+        check_clip(clip, config, ALONE)
+        check_clip(clip, run_config([f"clip={name}"]), spread)
+        if name in ("adagc", "agc", "update_rms"):
+            with pytest.raises(UserError, match=f"clip {name} needs whole tensors, .*; use parallel=ddp, or clip="):
+                check_clip(clip, config, spread)
+        else:
+            check_clip(clip, config, spread)
+
+
+FSDP2 = ["parallel=fsdp2", "accumulate=2"]
+OPTIONS = {
+    "ddp": [],
+    "ddp_agc": ["clip=agc"],
+    "fsdp2": [*FSDP2, "clip=global_norm", "clip.max_norm=0.5"],
+    "fsdp2_zclip": [*FSDP2, "clip=zclip", "clip.warmup_steps=3", "clip.z_thresh=0.1"],
+    "fsdp2_coordinates": [*FSDP2, "clip=update_coordinates", "clip.max=0.5"],
+}
+
+
 def torchrun(overrides, folder, processes=2):
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
@@ -131,7 +156,7 @@ def torchrun(overrides, folder, processes=2):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [[], ["parallel=fsdp2", "accumulate=2", "clip_norm=0.5"]], ids=["ddp", "fsdp2"])
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_two_processes_have_the_losses_of_one_and_keep_one_record(options, tmp_path):
     one = results([*GPT, *[option for option in options if "parallel" not in option]], tmp_path / "one")
     (tmp_path / "two").mkdir()

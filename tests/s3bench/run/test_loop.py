@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from optimizers.clipping import Clip, GlobalNorm
 from s3bench import record
 from s3bench.run import row_buffer
 from s3bench.run.build import build_parts
@@ -44,16 +45,13 @@ class Never:
     def is_due(self, step):
         return False
 
-    def remember(self, step):
-        pass
-
 
 def run_line(task=None, horizon=10, optimizer=torch.optim.SGD, **arguments):
     task = task or Line()
     model = task.model()
     torch.nn.init.zeros_(model.weight)
     steps, evals = [], []
-    settings = {"first_step": 0, "horizon": horizon, "eval_every": 4, "measure_every": 3, "clip_norm": None} | arguments
+    settings = {"first_step": 0, "horizon": horizon, "eval_every": 4, "measure_every": 3, "clip": Clip()} | arguments
     settings |= {"early_stop": EarlyStop(), "checkpoints": Never()}
     lr = lambda step: 0.1 / (step + 1)  # noqa: E731
     callbacks = {"on_steps": steps.extend, "on_eval": evals.append}
@@ -101,7 +99,7 @@ def test_update_rms_and_max_are_over_all_coordinates():
 
 
 def test_clipping_limits_the_gradient_and_the_norm_before_it_is_recorded():
-    _, steps, _, model = run_line(horizon=1, clip_norm=0.5)
+    _, steps, _, model = run_line(horizon=1, clip=GlobalNorm(0.5))
     assert steps[0]["grad_norm"] == pytest.approx(6)
     assert steps[0]["update_max"] == pytest.approx(0.5, rel=1e-4)
     assert model.weight.item() == pytest.approx(0.05, rel=1e-4)

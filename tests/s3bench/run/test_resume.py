@@ -39,10 +39,36 @@ def test_a_run_resumes_bit_for_bit_with_every_optimizer(tmp_path, optimizer):
     assert same(there, here)
 
 
+TIGHT = {  # so that each clips within a few steps
+    "global_norm": ["clip.max_norm=0.1"],
+    "value": ["clip.max_value=0.001"],
+    "adagc": ["clip.warmup_steps=4"],
+    "zclip": ["clip.warmup_steps=4"],
+    "update_coordinates": ["clip.max=0.5"],
+    "update_rms": ["clip.max=0.5"],
+}
+
+
+@pytest.mark.parametrize("clip", catalog.choices("clip"))
+def test_a_run_resumes_bit_for_bit_with_every_clip(tmp_path, clip):
+    task = ["task=digits_mlp", "optimizer=adamw", f"clip={clip}", "lr_multiplier=3", "horizon=24", "eval_every=5"]
+    task += ["shock={kind: gradient, step: 9, length: 5, dose: 3000}"]
+    task += TIGHT.get(clip, [])
+    whole, cut, there, here = configs(tmp_path, *task, "schedule=linear")
+    assert run(whole) == "finished"
+    assert stopped_at(cut, 3) == "stopped"
+    assert run(cut) == "finished"
+    assert same(there, here)
+    assert record.load_record(here)["summary"]["resumed"][0]["step"] > 5
+    unclipped = run_config([*task[:2], *task[3:7], "schedule=linear", f"results_dir={tmp_path / 'plain'}"])
+    run(unclipped)
+    assert same(there, tmp_path / "plain" / unclipped.run_id) == (clip == "none")
+
+
 @pytest.mark.parametrize(
     "task",
     [
-        ["task=digits_vit", "clip_norm=1.0", "accumulate=2"],
+        ["task=digits_vit", "clip=global_norm", "accumulate=2"],
         ["task=digits_cnn", "channels_last=true"],  # running statistics
         ["task=glyphs_vit", "task.build.batch=8"],
         ["task=source_gpt", "precision=bf16", "checkpointing=true"],

@@ -9,6 +9,7 @@ import torch
 from s3bench import record
 from s3bench.errors import UserError
 from s3bench.record import identity
+from s3bench.record.shock_kinds import KINDS
 from s3bench.run.build import build_parts
 from s3bench.run.config.compose import run_config
 from s3bench.run.config.grid import run_configs
@@ -20,6 +21,14 @@ from tests.s3bench.run.interrupted import configs, same, stopped_at
 VIT = ["task=digits_vit", "horizon=16", "eval_every=8"]
 GPT = ["task=source_gpt", "horizon=12", "eval_every=6"]
 QUADRATIC = ["task=quadratic", "schedule=constant", "measure_every=1", "horizon=12"]
+IN_BATCH = ["noise", "labels", "token"]
+OTHERS = ["gradient", "coordinate", "layer", "lr", "reset", "stale", "bf16"]
+
+
+def shock(kind, step, length, dose=30):
+    """Return a shock as overrides, with a dose if the kind has one."""
+    strength = [f"shock.dose={dose}"] if KINDS[kind].has_dose else []
+    return [f"shock.kind={kind}", f"shock.step={step}", f"shock.length={length}", *strength]
 
 
 def recorded(tmp_path, *overrides):
@@ -32,32 +41,28 @@ def recorded(tmp_path, *overrides):
 @pytest.mark.parametrize(
     ("task", "kind", "first"),
     [
-        (VIT, "gradient", 6),  # loss[t] is measured before update t
-        (VIT, "noise", 5),
-        (VIT, "labels", 5),
-        (GPT, "gradient", 6),
-        (GPT, "noise", 5),
-        (GPT, "labels", 5),
+        *((task, kind, 6) for task in (VIT, GPT, QUADRATIC) for kind in OTHERS),  # loss[t] is measured before update t
+        *((task, kind, 5) for task in (VIT, GPT) for kind in IN_BATCH),
         (QUADRATIC, "noise", 5),
     ],
 )
 def test_a_run_equals_its_twin_bit_for_bit_before_the_shock_and_differs_after_it(tmp_path, task, kind, first):
-    dose = ["shock.dose=30"] if kind == "gradient" else []
     twin = recorded(tmp_path, *task)
-    shocked = recorded(tmp_path, *task, f"shock.kind={kind}", "shock.step=5", "shock.length=2", *dose)
+    shocked = recorded(tmp_path, *task, *shock(kind, 5, 2))
     assert (twin.loss == shocked.loss).tolist() == [step < first for step in range(len(twin))]
     assert (twin.grad_norm == shocked.grad_norm)[:5].all()
-    assert twin.grad_norm[5] != shocked.grad_norm[5]
-    assert (twin.lr == shocked.lr).all()
+    assert (twin.grad_norm[5] != shocked.grad_norm[5]) == (kind in (*IN_BATCH, "gradient", "coordinate", "layer"))
+    raised = [30 if kind == "lr" and step in (5, 6) else 1 for step in range(len(twin))]
+    assert (twin.lr * raised == shocked.lr).all()
 
 
 def test_the_gradient_is_scaled_before_it_is_recorded_and_clipped(tmp_path):
-    shock = ["shock.kind=gradient", "shock.step=3", "shock.length=2", "shock.dose=50"]
+    given = shock("gradient", 3, 2, dose=50)
     sgd = [*QUADRATIC, "optimizer=sgd", "task.lr=0.01", "optimizer.momentum=0"]
-    twin, shocked = recorded(tmp_path, *sgd), recorded(tmp_path, *sgd, *shock)
+    twin, shocked = recorded(tmp_path, *sgd), recorded(tmp_path, *sgd, *given)
     assert shocked.grad_norm[3] == pytest.approx(50 * twin.grad_norm[3])
     assert shocked.update_rms[3] == pytest.approx(50 * twin.update_rms[3], rel=1e-4)
-    clipped = recorded(tmp_path, *sgd, *shock, "clip_norm=0.1")
+    clipped = recorded(tmp_path, *sgd, *given, "clip=global_norm", "clip.max_norm=0.1")
     assert clipped.grad_norm[3] > 1  # before clipping
     assert clipped.update_rms[3] * math.sqrt(32) == pytest.approx(0.1, rel=1e-3)
 
@@ -66,9 +71,9 @@ def test_s3_and_adam_respond_to_a_shock_as_their_rules_say(tmp_path):
     """Compute the updates by hand, from the recorded gradients of a noiseless quadratic with one coordinate."""
     one = [*QUADRATIC[:-1], "horizon=4", "task.build.dim=1", "task.build.condition=1", "task.build.noise=0"]
     one += ["task.lr=0.001"]
-    shock = ["shock.kind=gradient", "shock.step=3", "shock.dose=100"]
-    s3 = recorded(tmp_path, *one, "optimizer=s3", "optimizer.weight_decay=0", *shock)
-    adam = recorded(tmp_path, *one, "optimizer=adam", *shock)
+    given = shock("gradient", 3, 1, dose=100)
+    s3 = recorded(tmp_path, *one, "optimizer=s3", "optimizer.weight_decay=0", *given)
+    adam = recorded(tmp_path, *one, "optimizer=adam", *given)
     for rows, update in ((s3, by_hand_s3), (adam, by_hand_adam)):
         gradients = [*rows.grad_norm]  # the curvature is 1 and x does not change its sign: they are those of the rule
         assert gradients[3] == pytest.approx(100 * math.sqrt(2 * rows.loss[3]), rel=1e-5)
@@ -166,16 +171,16 @@ def test_draws_depend_on_seed_step_and_process_alone_and_leave_torchs_random_sta
 
 
 def test_every_optimizer_sees_the_same_noise(tmp_path):
-    shock = ["shock.kind=noise", "shock.step=0", "lr_multiplier=1e-6"]
-    losses = [recorded(tmp_path, *VIT, f"optimizer={name}", *shock).loss[0] for name in ("s3", "adamw", "signum")]
+    given = [*shock("noise", 0, 1), "lr_multiplier=1e-6"]
+    losses = [recorded(tmp_path, *VIT, f"optimizer={name}", *given).loss[0] for name in ("s3", "adamw", "signum")]
     assert len(set(losses)) == 1
 
 
-@pytest.mark.parametrize("kind", ["gradient", "noise", "labels"])
+@pytest.mark.parametrize("kind", [*IN_BATCH, *OTHERS])
 @pytest.mark.parametrize("task", [VIT, GPT])
 def test_a_run_that_is_stopped_within_its_shock_resumes_bit_for_bit(tmp_path, kind, task):
-    asked = [*task[:1], "horizon=16", "eval_every=5", f"shock.kind={kind}", "shock.step=4", "shock.length=4"]
-    whole, cut, there, here = configs(tmp_path, *asked, *(["shock.dose=20"] if kind == "gradient" else []))
+    step = 8 if kind == "stale" else 4  # it is stopped between the copy of the state and its use, or within the shock
+    whole, cut, there, here = configs(tmp_path, *task[:1], "horizon=16", "eval_every=5", *shock(kind, step, 4, dose=20))
     assert run(whole) == "finished"
     assert stopped_at(cut, 2) == "stopped"
     assert record.steps_so_far(here) == 6
@@ -183,15 +188,14 @@ def test_a_run_that_is_stopped_within_its_shock_resumes_bit_for_bit(tmp_path, ki
     assert same(there, here)
 
 
-@pytest.mark.parametrize("kind", ["gradient", "noise", "labels"])
+@pytest.mark.parametrize("kind", [*IN_BATCH, "gradient", "coordinate", "layer", "lr"])
 @pytest.mark.parametrize("task", [VIT, GPT])
 def test_pieces_and_batch_workers_do_not_change_a_shock(tmp_path, kind, task):
-    shock = [f"shock.kind={kind}", "shock.step=3", "shock.length=3"]
-    shock += ["shock.dose=20"] if kind == "gradient" else []
-    plain = recorded(tmp_path, *task, *shock)
-    pieces = recorded(tmp_path / "pieces", *task, *shock, "accumulate=2")
+    asked = [*task, *shock(kind, 3, 3, dose=3 if kind == "lr" else 20)]
+    plain = recorded(tmp_path, *asked)
+    pieces = recorded(tmp_path / "pieces", *asked, "accumulate=2")
     np.testing.assert_allclose(plain.loss, pieces.loss, rtol=1e-4)
-    workers = recorded(tmp_path / "workers", *task, *shock, "workers=1")
+    workers = recorded(tmp_path / "workers", *asked, "workers=1")
     assert plain.equals(workers)
 
 
@@ -229,7 +233,10 @@ def test_every_part_of_a_shock_makes_another_run(other):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["shock.kind=gradent"], "unknown shock.kind 'gradent'. Did you mean gradient\\? Choose from: gradient, lab"),
+        (
+            ["shock.kind=gradent"],
+            "unknown shock.kind 'gradent'. Did you mean gradient\\? Choose from: bf16, coordinate, gradient, lab",
+        ),
         (["shock.kind=noise", "shock.step=200"], "shock.step is 200; it must be from 0 to 199, within the horizon"),
         (["shock.kind=noise", "shock.step=-1"], "shock.step is -1; it must be from 0 to 199"),
         (["shock.kind=noise", "shock.length=0"], "shock.length is 0; it must be from 1 to 200"),
@@ -243,7 +250,11 @@ def test_every_part_of_a_shock_makes_another_run(other):
         (["shock.kind=gradient", "shock.dose=nan"], "shock.dose is nan"),
         (
             ["shock.kind=noise", "shock.dose=10"],
-            "shock.dose is 10; only a shock of kind gradient has a dose, not noise",
+            "shock.dose is 10; only a shock of kind gradient, coordinate, layer or lr has a dose, not noise",
+        ),
+        (
+            ["shock.kind=stale", "shock.step=5", "shock.length=6"],
+            "shock.length is 6; it must be at least 1 and at most shock.step, 5, because the state",
         ),
         (["shock={kind: noise, stp: 3}"], "Key 'stp' not in"),
         (["shock=3"], "shock=3: "),
@@ -259,10 +270,14 @@ def test_an_impossible_shock_is_reported_on_one_line(overrides, message):
 
 def test_a_kind_that_does_not_suit_a_task_is_reported_before_the_run():
     labels = run_config(["task=quadratic", "shock.kind=labels"])
-    with pytest.raises(UserError, match=r"quadratic: its batches have no labels; shock.kind must be gradient or noise"):
-        build_parts(labels)
+    allowed = "gradient, coordinate, layer, lr, {}reset, stale or bf16"
+    for config in (labels, run_config(["task=quadratic", "shock.kind=token"])):
+        with pytest.raises(
+            UserError, match=f"quadratic: its batches have no labels; .* must be {allowed.format('noise, ')}$"
+        ):
+            build_parts(config)
     ids = (torch.zeros(4, 9, dtype=torch.int64),)
-    with pytest.raises(ValueError, match=r"torch.int64 and it has no method shocked; shock.kind must be gradient$"):
+    with pytest.raises(ValueError, match=f"torch.int64 and it has no method shocked; .* must be {allowed.format('')}$"):
         Shock(ShockConfig("noise"), object()).batch(0, ids)
 
 

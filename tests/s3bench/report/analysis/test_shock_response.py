@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from optimizers import S3
+from s3bench.record.shock_kinds import updates_remembered
 from s3bench.report.analysis.shock_response import BACK, SMOOTH, WINDOW, first_step, response, running_mean
 from s3bench.report.analysis.update_rules import adam, s3, worst_step
 from s3bench.report.stats.censored import NEVER
@@ -80,7 +81,19 @@ def test_a_window_that_the_run_cuts_short_and_none_at_all():
 
 def test_the_response_begins_with_the_first_loss_that_says_something_of_the_model():
     assert first_step("gradient", 50, 3) == 51  # loss[t] is measured before update t
-    assert first_step("noise", 50, 3) == first_step("labels", 50, 3) == 53
+    assert {first_step(kind, 50, 3) for kind in ("coordinate", "layer", "lr", "reset", "stale", "bf16")} == {51}
+    assert first_step("noise", 50, 3) == first_step("labels", 50, 3) == first_step("token", 50, 3) == 53
+
+
+def test_the_bound_at_a_shock_is_of_the_updates_that_the_state_remembers():
+    def remembered(kind):
+        return updates_remembered({"kind": kind, "step": 50, "length": 3})
+
+    assert {kind: remembered(kind) for kind in ("gradient", "reset", "stale")} == {
+        "gradient": 50,
+        "reset": 0,
+        "stale": 47,
+    }
 
 
 def test_running_means_by_hand():

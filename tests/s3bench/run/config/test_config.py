@@ -17,7 +17,7 @@ from tests.tasks.language import overrides
 
 
 @pytest.mark.usefixtures("image_data")
-@pytest.mark.parametrize("group", ["task", "optimizer", "schedule", "tracker"])
+@pytest.mark.parametrize("group", ["task", "optimizer", "clip", "schedule", "tracker"])
 def test_every_config_composes_and_builds(group):
     for name in catalog.choices(group):
         config = run_config([f"{group}={name}", *overrides(name)])
@@ -102,7 +102,14 @@ OTHER = [
     "horizon=99",
     "task.lr=1",
 ]
-OTHER += ["task.build.width=64", "clip_norm=1", "measure_every=7", "eval_every=9", "threads=2", "schedule.warmup=0.1"]
+OTHER += [
+    "task.build.width=64",
+    "clip=global_norm",
+    "measure_every=7",
+    "eval_every=9",
+    "threads=2",
+    "schedule.warmup=0.1",
+]
 OTHER += ["decay=matrices"]
 
 
@@ -149,7 +156,10 @@ def test_the_same_cell_asked_for_twice_is_one_run():
         ("workers=-1", "workers is -1; it must be from 0 to 1024"),
         ("parallel=dpp", "unknown parallel 'dpp'. Did you mean ddp\\? Choose from: ddp, fsdp2"),
         ("task.targets=x", "task.targets=x: it must be a list, such as"),
-        ("clip_norm=-1", "clip_norm is -1.0"),
+        ("clip_norm=1", "unknown key 'clip_norm'. Did you mean clip"),
+        ("clip=globl_norm", "unknown clip 'globl_norm'. Did you mean global_norm\\?"),
+        ("clip.max_norm=1", "unknown key 'clip.max_norm'"),
+        ("~clip._target_", "clip has no _target_"),
         ("decay=matrix", "unknown decay 'matrix'. Did you mean matrices\\? Choose from: all, matrices"),
         ("decay=1", "decay=1: it must be of the same type as 'all'"),
         ("optimizer.p=x", "optimizer.p=x: it must be of the same type as 3.0"),
@@ -191,6 +201,12 @@ def test_a_mistake_is_reported_on_one_line_with_what_is_allowed(override, messag
         (["optimizer.p=0.5"], "optimizer s3: p is 0.5; it must be at least 1"),
         (["+optimizer.betta=1"], "unknown argument of optimizer s3 'betta'. Did you mean beta\\?"),
         (["optimizer._target_=torch.optim.Adan"], "cannot import its _target_ torch.optim.Adan"),
+        (["clip=global_norm", "clip.max_norm=-1"], "clip global_norm: max_norm is -1; it must be a number above 0"),
+        (["clip=global_norm", "clip.max_norm=nan"], "clip global_norm: max_norm is nan; it must be a number above 0"),
+        (["clip=zclip", "clip.warmup_steps=0"], "warmup_steps is 0; it must be a whole number, 1 or more"),
+        (["clip=adagc", "clip.beta=1.0"], "clip adagc: beta is 1.0; it must be from 0 to below 1"),
+        (["clip=update_rms", "clip.over=layer"], "clip update_rms: over is 'layer'; it must be tensor or all"),
+        (["clip._target_=torch.nn.Identity"], "clip none: its _target_ returns a Identity, which lacks methods of"),
         (["schedule.warmup=x"], "it must be of the same type as 0.02"),
         (["+task.spikes.windw=3"], "unknown key of task.spikes .windw.. Did you mean window"),
         (["task.spikes={k: x}"], "task.spikes.k is .x.; it must be a number"),
@@ -286,7 +302,8 @@ AXES = {
     "task.build.dim": ["8", "'${seed}'", "16"],
     "task.build": ["{_target_: tasks.quadratic.Quadratic, seed: 3}", "{_target_: tasks.x.Y, seed: '${seed}'}"],
     "schedule.warmup": ["0.1", "0", "'${task.lr}'"],
-    "clip_norm": ["null", "1", "2.5"],
+    "clip": ["none", "global_norm"],
+    "clip.max_norm": ["1", "2.5"],
     "decay": ["all", "matrices"],
     "compile": ["true", "false"],
     "+task.build.extra": ["1", "'a ${seed} b'"],

@@ -39,8 +39,8 @@ def test_one_part_of_the_config_can_be_printed(s3bench):
     shown = printed(s3bench, *RUN, "--cfg", "job", "--package", "task.build")
     assert shown.startswith("# @package task.build\n_target_: tasks.quadratic.Quadratic\nseed: ${seed}\n")
     assert printed(s3bench, *RUN, "--cfg", "job", "-p", "horizon") == "30\n"
-    assert printed(s3bench, *RUN, "--cfg", "job", "-p", "clip_norm") == "None\n"
-    assert "Did you mean clip_norm?" in mistake(s3bench(*RUN, "--cfg", "job", "--package", "clipnorm"))
+    assert printed(s3bench, *RUN, "--cfg", "job", "-p", "stop_diverged") == "None\n"
+    assert "Did you mean lr_multiplier?" in mistake(s3bench(*RUN, "--cfg", "job", "--package", "lr_multiplir"))
 
 
 def test_hydras_own_config_is_printed_beside_the_runs(s3bench):
@@ -63,7 +63,7 @@ def test_info_tells_where_the_config_comes_from(s3bench, tmp_path):
     (tmp_path / "configs" / "optimizer" / "mine.yaml").write_text("# Mine\n_target_: torch.optim.SGD\n")
     run = ["run", "optimizer=mine", "seed=3"]
     tree = printed(s3bench, *run, "--info", "defaults-tree")
-    assert "    optimizer: mine\n    schedule: cosine\n" in tree
+    assert "    optimizer: mine\n    clip: none\n    schedule: cosine\n" in tree
     assert "optimizer/mine" in printed(s3bench, *run, "--info", "defaults")
     assert f"file://{tmp_path}/configs" in printed(s3bench, *run, "-i", "searchpath")
     everything = printed(s3bench, *run, "--info")

@@ -111,7 +111,7 @@ def test_a_pack_trains_its_unfinished_runs_through_a_launcher_of_hydra(tmp_path,
 
 def test_a_pack_is_read_back_as_it_was_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    configs = run_configs(["task=quadratic,nonconvex", "optimizer=s3,sgd", "clip_norm=1.5"])
+    configs = run_configs(["task=quadratic,nonconvex", "optimizer=s3,sgd", "clip=global_norm", "clip.max_norm=1.5"])
     cluster_job.write(tmp_path, 3, configs)
     assert cluster_job.read(tmp_path, 3) == (tmp_path, configs)
 

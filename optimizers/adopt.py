@@ -1,0 +1,88 @@
+"""ADOPT, Adam that normalises the gradient before it is averaged, by the second moment of the steps before."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+
+class ADOPT(Optimizer):
+    """ADOPT with clipping (Taniguchi et al., arXiv 2411.02853, algorithm 2).
+
+        v_0 = g_0²
+        m_t = β_1 m_{t-1} + (1-β_1) clip(g_t / max(√v_{t-1}, ε), t^(1/4))
+        x_t = x_{t-1} - lr (m_t + weight_decay x_{t-1})
+        v_t = β_2 v_{t-1} + (1-β_2) g_t²
+
+    The first gradient only sets v_0: the first step moves nothing.
+
+    Args:
+        params: parameters or parameter groups.
+        lr: learning rate, finite and at least 0.
+        betas: decays of both averages, in [0, 1).
+        eps: the smallest denominator.
+        clip: whether the normalised gradient is clipped.
+        weight_decay: decoupled weight decay, finite and at least 0.
+        maximize: whether to go up.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 1e-3,
+        *,
+        betas: tuple[float, float] = (0.9, 0.9999),
+        eps: float = 1e-6,
+        clip: bool = True,
+        weight_decay: float = 0.01,
+        maximize: bool = False,
+    ) -> None:
+        betas = (betas[0], betas[1])
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"betas is {betas}; it must be two numbers in [0, 1)")
+        for name, value in {"lr": lr, "eps": eps, "weight_decay": weight_decay}.items():
+            if not 0 <= value < float("inf"):
+                raise ValueError(f"{name} is {value}; it must be at least 0 and finite")
+        given = {"lr": lr, "betas": betas, "eps": eps, "clip": clip}
+        super().__init__(params, {**given, "weight_decay": weight_decay, "maximize": maximize})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """Apply one update; return the closure's loss if a closure is given."""
+        with torch.enable_grad():
+            loss = closure() if closure is not None else None
+        for group in self.param_groups:
+            by_update: dict[int, list[Tensor]] = {}
+            for param in group["params"]:
+                if param.grad is not None:
+                    state = self.state[param]
+                    if not state:
+                        state.update(step=-1, exp_avg=torch.zeros_like(param), exp_avg_sq=torch.zeros_like(param))
+                    state["step"] += 1
+                    by_update.setdefault(state["step"], []).append(param)
+            for number, params in by_update.items():
+                self._step_group(group, params, number)
+        return loss
+
+    def _step_group(self, group: dict[str, Any], params: list[Tensor], number: int) -> None:
+        """Apply update `number` to parameters of one group; update 0 sets the second moment."""
+        beta_1, beta_2 = group["betas"]
+        grads: Any = [param.grad for param in params]
+        if group["maximize"]:
+            grads = torch._foreach_neg(grads)
+        averages, squares = ([self.state[param][name] for param in params] for name in ("exp_avg", "exp_avg_sq"))
+        if number == 0:
+            torch._foreach_addcmul_(squares, grads, grads)
+            return
+        torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+        roots = torch._foreach_sqrt(squares)
+        torch._foreach_clamp_min_(roots, group["eps"])
+        normalised = torch._foreach_div(grads, roots)
+        if group["clip"]:
+            torch._foreach_clamp_min_(normalised, -(number**0.25))
+            torch._foreach_clamp_max_(normalised, number**0.25)
+        torch._foreach_lerp_(averages, normalised, 1 - beta_1)
+        torch._foreach_add_(params, averages, alpha=-group["lr"])
+        torch._foreach_mul_(squares, beta_2)
+        torch._foreach_addcmul_(squares, grads, grads, 1 - beta_2)

@@ -1,0 +1,63 @@
+"""Says in one line what the records show: which optimizers spiked, and what became of the replayed spikes."""
+
+import math
+from collections.abc import Sequence
+
+from s3bench.report.analysis.replays import PLACEBO, SAME, Replay
+from s3bench.report.analysis.runs import Run, grouped
+
+MOST = 6  # tasks, and optimizers of a task, that the line names
+EARLY = 0.05  # of the horizon: spikes that begin there are not counted
+
+
+def seen(runs: Sequence[Run], replays: Sequence[Replay]) -> str:
+    """Return the line.
+
+    Args:
+        runs: undisturbed runs. Where a task has runs at its tuned learning rate, only those count.
+        replays: of some of their spikes.
+    """
+    over = [run for run in runs if run.has_result]
+    tasks = [_of_task(task, group) for task, group in grouped(over, "task_label").items()]
+    return ". ".join([*tasks[:MOST], *_of_replays(replays)]) or "No run is over"
+
+
+def _of_task(task: str, runs: Sequence[Run]) -> str:
+    tuned = [run for run in runs if run.lr_multiplier == 1]
+    counts = [
+        f"{optimizer} in {sum(map(_is_spiky, own))} of {len(own)} runs{_highest(own)}"
+        for optimizer, own in grouped(tuned or runs, "optimizer_label").items()
+    ]
+    others = f" and {len(counts) - MOST} other optimizers" if len(counts) > MOST else ""
+    return f"Late spikes on {task}{' at ×1' if tuned else ''}: {', '.join(counts[:MOST])}{others}"
+
+
+def _late(run: Run) -> list[float]:
+    return [spike.height for spike in run.spikes if spike.onset >= EARLY * run.horizon]
+
+
+def _is_spiky(run: Run) -> bool:
+    return bool(_late(run)) or run.has_diverged
+
+
+def _highest(runs: Sequence[Run]) -> str:
+    """Return the height of the highest late spike in parentheses; nothing if there is none."""
+    heights = [height for run in runs for height in _late(run)]
+    if not heights:
+        return ""
+    return f" (up to +{max(heights):.3g})" if all(map(math.isfinite, heights)) else " (not finite)"
+
+
+def _of_replays(replays: Sequence[Replay]) -> list[str]:
+    """Return which arms prevented all replayed spikes."""
+    outcomes: dict[str, list[bool]] = {}
+    for replay in replays:
+        for arm in replay.arms:
+            outcomes.setdefault(arm.name, []).append(arm.outcome == "vanished")
+    if not outcomes:
+        return []
+    always = [name for name, vanished in outcomes.items() if all(vanished)]
+    others = [name for name in outcomes if name not in (*always, SAME, PLACEBO)]
+    count = "the replayed spike" if len(replays) == 1 else f"all {len(replays)} replayed spikes"
+    prevented = f"These prevented {count}: {', '.join(always)}" if always else f"Nothing prevented {count}"
+    return [f"{prevented}; these did not: {', '.join(others)}" if others else prevented]

@@ -1,0 +1,39 @@
+"""The command line's options that print a config and train nothing, as Hydra's own applications have them."""
+
+import argparse
+
+from s3bench.errors import UserError
+
+INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")  # Hydra's names
+
+
+def add_questions(command: argparse.ArgumentParser, which: str) -> argparse._MutuallyExclusiveGroup:
+    """Add Hydra's options that print a config and train nothing; return the group of those that exclude each other."""
+    group = command.add_mutually_exclusive_group()
+    text = (
+        f"print the config of {which} as YAML and exit: job (the run's), hydra (Hydra's own) or all; "
+        "interpolations are printed as they are written"
+    )
+    group.add_argument("--cfg", "-c", choices=("job", "hydra", "all"), help=text)
+    text = "print where the config comes from and exit: Hydra's search path, defaults list, ... (default: all)"
+    group.add_argument("--info", "-i", nargs="?", const="all", choices=INFO, help=text)
+    text = "with --cfg: resolve interpolations; the config is then as the record's config.yaml will hold it"
+    command.add_argument("--resolve", action="store_true", help=text)
+    command.add_argument("--package", "-p", metavar="KEY", help="with --cfg: print this part alone, such as task.build")
+    return group
+
+
+def answer(chosen: argparse.Namespace, overrides: list[str], *, sweep: bool) -> bool:
+    """Print what --cfg or --info asks for; return whether one of them was given. Raises UserError."""
+    if chosen.cfg is None and (chosen.resolve or chosen.package is not None):
+        raise UserError("--resolve and --package only change what --cfg prints: add --cfg job")
+    if chosen.cfg is None and chosen.info is None:
+        return False
+    from s3bench.run.config import show
+
+    asked = show.asked_settings(overrides, sweep=sweep)
+    if chosen.cfg is not None:
+        print(show.config_yaml(asked, chosen.cfg, chosen.package, resolve=chosen.resolve), end="")
+    else:
+        show.print_info(asked, chosen.info)
+    return True
