@@ -15,6 +15,7 @@ from s3bench.run.config.schema import as_dict
 from s3bench.run.loop import train
 from s3bench.run.one_run import run
 from s3bench.run.replay import departure
+from s3bench.run.replay.arms import find_arms
 from s3bench.run.replay.departure import NotReproduced, check_state, depart
 from s3bench.run.replay.source import LEAD, Episode, Source
 from s3bench.spikes import Spike
@@ -42,10 +43,12 @@ DROPPING = ["task=regression", "task.build._target_=tests.s3bench.run.interrupte
     [
         ["task=digits_deep", "eval_every=25", "optimizer=adamw", "task.build.depth=3", "schedule=cosine"],
         pytest.param([*NGRAM, "eval_every=60", "optimizer=adamw"], marks=pytest.mark.slow),  # prepares its own data
-        ["task=source_gpt", "eval_every=60", "task.build.width=16", "task.build.depth=1", "clip_norm=0.5"],
+        ["task=source_gpt", "eval_every=60", "task.build.width=16", "task.build.depth=1", "clip=global_norm"],
         ["task=digits_vit", "eval_every=25", "accumulate=2", "stop_diverged=5", "optimizer=muon", "decay=matrices"],
         ["task=digits_cnn", "eval_every=25", "shock={kind: labels, step: 30, length: 5}"],  # running statistics
         [*DROPPING, "eval_every=25"],
+        ["task=digits_mlp", "eval_every=25", "clip=zclip"],  # clips that remember earlier gradients
+        ["task=digits_mlp", "eval_every=25", "clip=adagc"],
     ],
 )
 def test_same_is_the_run_bit_for_bit_on_every_kind_of_task(tmp_path, overrides):
@@ -88,7 +91,7 @@ def test_a_kept_checkpoint_saves_the_steps_before_it_unless_it_is_damaged(tmp_pa
 @pytest.mark.parametrize("optimizer", ["adamw", "s3", "muon", "schedulefree_adamw", "adan"])
 def test_an_optimizer_that_watched_every_gradient_has_the_runs_own_state(tmp_path, monkeypatch, optimizer):
     own_arm(monkeypatch, tmp_path, "mine", {"optimizer": optimizer, "replay": {"state": "watched"}})
-    config, folder = trained(tmp_path, *SMALL, f"optimizer={optimizer}", "clip_norm=1.0", "decay=matrices")
+    config, folder = trained(tmp_path, *SMALL, f"optimizer={optimizer}", "clip=global_norm", "decay=matrices")
     (arm,) = departed(source(config, folder, 40), "mine")
     assert is_exact(arm, folder)
 
@@ -286,3 +289,17 @@ def test_an_interrupted_arm_resumes_bit_for_bit(tmp_path):
     assert run(other) == "finished"
     assert same(arm.folder, tmp_path / "other" / arm.config.run_id)
     assert [one["step"] for one in record.load_record(arm.folder)["summary"]["resumed"]] == [131]
+
+
+def test_every_arm_of_the_package_trains_where_it_suits_the_run(tmp_path):
+    config, folder = trained(tmp_path, "task=digits_deep", "task.build.depth=2", "optimizer=adamw", "horizon=60")
+    origin = source(config, folder, 40, after=3)
+    names = find_arms(None).keys() - {"float64_loss"}  # that is an argument of other tasks
+    arms = departed(origin, *names)
+    assert {arm.config.replay.arm: run(arm.config) for arm in arms} == dict.fromkeys(names, "finished")
+    own = record.load_steps(folder).loss
+    losses = {arm.config.replay.arm: record.load_steps(arm.folder).loss for arm in arms}
+    assert all(loss[:20].equals(own[:20]) and len(loss) == 43 for loss in losses.values())
+    assert losses["same"].equals(own[:43])
+    for name in ("half_lr", "tenth_lr", "beta2_95", "s3_fresh", "s3_watched", "adamw_95_watched", "other_batches"):
+        assert not losses[name].equals(own[:43]), name
