@@ -39,9 +39,9 @@ def test_a_state_from_before_the_spike_is_kept_and_nothing_else_changes(tmp_path
 
 
 def ring_with(folder, spikes, *steps):
-    """Return a ring that was given the states before these steps."""
+    """Return a ring that was given the states before these steps, at the first of which training began."""
     folder.mkdir(exist_ok=True)
-    ring = Ring(folder, spikes)
+    ring = Ring(folder, spikes, first_step=steps[0])
     for step in steps:
         assert ring.is_due(step)
         ring.add(step, {"model": torch.full((2,), float(step))})

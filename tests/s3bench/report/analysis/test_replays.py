@@ -1,12 +1,12 @@
 """What became of a spike in the arms of a replay, on hand-made losses."""
 
 import math
-import os
 
 import numpy as np
 import pytest
 
 from s3bench import record
+from s3bench.errors import UserError
 from s3bench.report import replay_table
 from s3bench.report.analysis.replays import arm_table, read_replays, spike_table
 from s3bench.run.config.compose import identified, run_config
@@ -64,7 +64,7 @@ def arm(results, run, name, loss, onset=ONSET, until=350, **more):
         (curve({200: 0.5, 260: 2.0}), "persisted", 2.0, 200),
         (curve({190: 7.0}), "persisted", 7.0, 190),
         (np.append(curve({})[:205], math.nan), "persisted", math.inf, 205),
-        (np.append(curve({})[:260], math.inf), "delayed", math.inf, 260),
+        (np.append(curve({})[:260], math.inf), "persisted", math.inf, 260),
     ],
 )
 def test_what_becomes_of_a_spike(tmp_path, loss, outcome, height, begins):
@@ -170,14 +170,13 @@ def test_two_spikes_of_one_run_are_two_replays(tmp_path):
     assert (row.n, row.runs) == (2, 1)
 
 
-def test_of_an_arm_whose_file_was_changed_the_newest_record_counts(tmp_path):
+def test_two_records_of_one_arm_for_one_spike_are_refused(tmp_path):
     run = write(tmp_path, curve({ONSET: 2.0}))
-    for noise, bump, time in ((1e-6, 2.0, 50), (1e-5, 0.5, 10), (1e-4, 0.0, 90), (1e-3, 2.0, 30)):
+    for noise in (1e-6, 1e-5):  # as if its YAML file was changed in between
         replay = ReplayConfig(run=run.run_id, arm="mine", onset=ONSET, step=STEP, until=350, noise=noise)
-        written = write(tmp_path, curve({ONSET: bump})[:350], replay=replay)
-        os.utime(tmp_path / "replays" / written.run_id / "summary.json", (time, time))
-    (replay,) = read_replays(tmp_path)
-    assert [one.outcome for one in replay.arms] == ["vanished"]
+        write(tmp_path, curve({})[:350], replay=replay)
+    with pytest.raises(UserError, match="are the same arm for the same spike; move one of them away"):
+        read_replays(tmp_path)
 
 
 def test_arms_that_are_not_over_and_arms_of_a_run_that_is_gone_do_not_count(tmp_path, capsys):
