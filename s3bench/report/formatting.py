@@ -82,6 +82,8 @@ def format_table(name: str, table: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame([_overview_row(row) for row in table.to_dict("records")]).fillna("-")
     if name == "published":
         return _published(table)
+    if name == "field":
+        return _field(table)
     layout = LAYOUTS.get(name, Layout())
     texts = _with_intervals(_with_spreads(table.map(_text), table), table)
     for column, note in layout.note.items():
@@ -188,6 +190,27 @@ def _published(table: pd.DataFrame) -> pd.DataFrame:
             row |= {f"{one['definition']} ({one['unit']})": _score_and_events(one) for one in group.to_dict("records")}
             rows.append(row)
     return pd.DataFrame(rows, columns=None if rows else ["task", "series", "optimizer", "×", "n"]).fillna("-")
+
+
+def _field(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per optimizer, with four columns per task: at its best learning rate / 3 / 10 times it."""
+    rows: dict[str, dict[str, Any]] = {}
+    for one in table.to_dict("records"):
+        row = rows.setdefault(one["optimizer"], {"optimizer": one["optimizer"], "n": _text(one["n"])})
+        edge = " (edge)" if one["edge"] else ""
+        row[f"{one['task']}: best ×; largest without a spike"] = (
+            f"{_text(one['best_multiplier'])}{edge}; {_text(one['largest_without_spike'])}"
+        )
+        for column, words in {"per_10k": "spikes per 10,000 steps", "burden": "burden", "loss": "final loss"}.items():
+            values = (one[f"{column}_{factor}"] for factor in ("best", "x3", "x10"))
+            row[f"{one['task']}: {words}"] = " / ".join(_short(value) for value in values)
+        row[f"{one['task']}: time of a step"] = _short(one["step_time"])
+    return pd.DataFrame(list(rows.values())).fillna("-")
+
+
+def _short(value: float) -> str:
+    """Return a number with two digits."""
+    return f"{value:.2g}" if math.isfinite(value) and abs(value) < 100 else _text(float(f"{value:.2g}"))
 
 
 def _score_and_events(row: Row) -> str:
