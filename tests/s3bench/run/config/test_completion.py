@@ -45,7 +45,7 @@ def folder(tmp_path):
         ("s3bench sw", ["sweep"]),
         ("s3bench run tas", ["task="]),
         ("s3bench run --cfg job seed=1 lr_", ["lr_multiplier="]),
-        ("s3bench run task=source_", ["source_bytes", "source_gpt", "source_gpt2", "source_ngram"]),
+        ("s3bench run task=source_", ["source_bytes", "source_gpt", "source_gpt2", "source_memorise", "source_ngram"]),
         ("s3bench run optimizer=sgd", ["sgd", "sgd_mine"]),
         ("s3bench sweep optimizer=s3,sgd", ["s3,sgd", "s3,sgd_mine"]),
         ("s3bench run schedule=", ["constant", "cosine", "linear"]),
