@@ -30,10 +30,10 @@ reproduce: setup ## run the experiments on the paper's claims and judge them; ru
 	$(BIN)/s3bench report results/$(SCALE) && exit $$failed
 
 test: setup ## run all tests but the slow ones
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto --dist worksteal
 
 test-all: setup ## run all tests
-	$(BIN)/pytest -n auto -m 'slow or not slow'
+	$(BIN)/pytest -n auto --dist worksteal -m 'slow or not slow'
 
 EXPERIMENT ?= quickstart
 

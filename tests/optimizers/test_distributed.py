@@ -29,6 +29,7 @@ def trained(kind, name, world, folder):
 
 
 @pytest.mark.parametrize("name", ["s3", pytest.param("signum", marks=pytest.mark.slow)])
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
 def test_two_processes_end_where_one_ends(kind, name, tmp_path):
     one, two = trained("alone", name, 1, tmp_path), trained(kind, name, 2, tmp_path)

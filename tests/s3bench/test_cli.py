@@ -341,6 +341,7 @@ def test_help_and_list_answer_without_importing_anything_heavy():
         assert result.returncode == 0
 
 
+@pytest.mark.slow
 def test_report_and_status_and_spikes_import_neither_torch_nor_hydra_nor_wandb(s3bench, tmp_path):
     assert s3bench("run", "horizon=5", "results_dir=r").returncode == 0
     code = "import sys; from s3bench.cli import main\nheavy = set(sys.argv[1].split())\nmain(sys.argv[2:])\n"

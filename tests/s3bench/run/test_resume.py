@@ -213,7 +213,9 @@ def start(tmp_path, *overrides):
     return process
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, *(pytest.param(n, marks=pytest.mark.slow) for n in (signal.SIGINT, signal.SIGUSR2))]
+)
 def test_on_a_signal_a_run_writes_a_checkpoint_and_stops(tmp_path, number):
     process = start(tmp_path)
     process.send_signal(number)
