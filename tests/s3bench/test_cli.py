@@ -327,7 +327,7 @@ def test_a_file_that_is_not_a_curve_is_reported_on_one_line(s3bench, tmp_path, t
 def test_list_shows_names_and_what_they_are(s3bench):
     listed = s3bench("list", "optimizers").stdout
     assert re.search(r"^s3 +S3 with the authors' order p = 3", listed, flags=re.MULTILINE)
-    assert re.search(r"^quickstart +Five optimizers", s3bench("list", "experiments").stdout, flags=re.MULTILINE)
+    assert re.search(r"^quickstart +Where AdamW spikes", s3bench("list", "experiments").stdout, flags=re.MULTILINE)
     assert re.search(r"^zclip +ZClip: ", s3bench("list", "clips").stdout, flags=re.MULTILINE)
     assert "source_gpt" in s3bench("list", "tasks").stdout
 
