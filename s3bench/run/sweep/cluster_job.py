@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from s3bench import record
 from s3bench.console import patient_console
 from s3bench.errors import UserError, one_line
-from s3bench.run.config.schema import Names, RunConfig, ShockConfig, TaskConfig
+from s3bench.run.config.schema import Names, ReplayConfig, RunConfig, ShockConfig, TaskConfig
 from s3bench.run.sweep.local import Launcher
 from s3bench.run.sweep.workers import Workers
 
@@ -41,7 +41,7 @@ def failure(folder: Path, number: int) -> str | None:
 
 
 def _config(run: dict[str, Any]) -> RunConfig:
-    parts = {"task": TaskConfig, "shock": ShockConfig, "names": Names}
+    parts = {"task": TaskConfig, "shock": ShockConfig, "replay": ReplayConfig, "names": Names}
     return RunConfig(**{**run, **{key: part(**run[key]) for key, part in parts.items()}})
 
 
