@@ -16,7 +16,7 @@ setup: .venv/installed ## install everything into .venv; PYTHON=python3.12 choos
 	touch $@
 
 quickstart: setup ## train 80 small models, replay a spike and write the report, five minutes on two cores
-	$(BIN)/s3bench sweep experiment=quickstart && $(BIN)/s3bench replay results/quickstart; ended=$$?; \
+	$(BIN)/s3bench sweep experiment=quickstart && $(BIN)/s3bench replay results/quickstart --run source_ngram-adamw-x1-s0; ended=$$?; \
 	    $(BIN)/s3bench report results/quickstart && exit $$ended
 
 SCALE ?= laptop
