@@ -63,7 +63,8 @@ def replay(order: Asked) -> int:
     """
     console = patient_console()
     sources = [_moved(source, order) for source in find_sources(order.results, order.run, order.spike)]
-    planned = {id(source): _arms(source, order) for source in sources}
+    told: set[str] = set()
+    planned = {id(source): _arms(source, order, told) for source in sources}
     for source in sources:
         for episode in source.episodes:
             spike = episode.spike
@@ -100,8 +101,11 @@ def _moved(source: Source, order: Asked) -> Source:
     return replace(source, config=config)
 
 
-def _arms(source: Source, order: Asked) -> list[Arm]:
-    """Return the arms of all episodes of a source; without named arms, those that do not suit the run are left out."""
+def _arms(source: Source, order: Asked, told: set[str]) -> list[Arm]:
+    """Return the arms of all episodes of a source; without named arms, those that do not suit the run are left out.
+
+    `told` holds what was said about arms of other runs, which is not said again.
+    """
     arms, unsuited = [], {}
     parts = build_parts(source.config)
     for episode in source.episodes:
@@ -115,8 +119,9 @@ def _arms(source: Source, order: Asked) -> list[Arm]:
                 unsuited[name] = one_line(error)
                 continue
             arms.append(Arm(config=config, folder=record.folder_of(as_dict(config))))
-    for name, cause in unsuited.items():
-        print(f"left out: {name} ({cause})", file=sys.stderr)
+    for line in sorted({f"left out: {name} ({cause})" for name, cause in unsuited.items()} - told):
+        print(line, file=sys.stderr)
+        told.add(line)
     return arms
 
 
