@@ -7,8 +7,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 
-class _AdamVariant(Optimizer):
-    """Keeps Adam's two averages; what is made of them is the subclass's."""
+class AdamVariant(Optimizer):
+    """Keeps Adam's two averages; what is made of them is the subclass's.
+
+    Attributes:
+        first: the number of a parameter's first update.
+    """
+
+    first = 1
 
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
         betas = defaults["betas"] = tuple(defaults["betas"])
@@ -34,7 +40,9 @@ class _AdamVariant(Optimizer):
                 if param.grad is not None:
                     state = self.state[param]
                     if not state:
-                        state.update(step=0, exp_avg=torch.zeros_like(param), exp_avg_sq=torch.zeros_like(param))
+                        state.update(
+                            step=self.first - 1, exp_avg=torch.zeros_like(param), exp_avg_sq=torch.zeros_like(param)
+                        )
                     state["step"] += 1
                     by_step.setdefault(state["step"], []).append(param)
             for number, params in by_step.items():
@@ -58,7 +66,7 @@ class _AdamVariant(Optimizer):
         torch._foreach_add_(params, updates, alpha=-group["lr"])
 
 
-class AdamAtan2(_AdamVariant):
+class AdamAtan2(AdamVariant):
     """AdamW with a · atan2(m, b √v) in place of m / (√v + ε) (Everett et al., arXiv 2407.05872).
 
     The arctangent needs no ε, does not depend on the gradients' scale, and bounds an update by a π/2.
@@ -96,7 +104,7 @@ class AdamAtan2(_AdamVariant):
         return updates
 
 
-class CautiousAdamW(_AdamVariant):
+class CautiousAdamW(AdamVariant):
     """AdamW that leaves out the coordinates whose update and gradient differ in sign (Liang et al., arXiv 2411.16085).
 
     The update of a tensor is divided by the share of the coordinates that stay, counted as at least 0.001, as in the

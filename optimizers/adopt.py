@@ -4,10 +4,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
+
+from optimizers.adam_variants import AdamVariant
 
 
-class ADOPT(Optimizer):
+class ADOPT(AdamVariant):
     """ADOPT with clipping (Taniguchi et al., arXiv 2411.02853, algorithm 2).
 
         v_0 = g_0²
@@ -27,6 +28,8 @@ class ADOPT(Optimizer):
         maximize: whether to go up.
     """
 
+    first = 0  # the first gradient only sets the second moment
+
     def __init__(
         self,
         params: Any,
@@ -38,32 +41,8 @@ class ADOPT(Optimizer):
         weight_decay: float = 0.01,
         maximize: bool = False,
     ) -> None:
-        betas = (betas[0], betas[1])
-        if not all(0 <= beta < 1 for beta in betas):
-            raise ValueError(f"betas is {betas}; it must be two numbers in [0, 1)")
-        for name, value in {"lr": lr, "eps": eps, "weight_decay": weight_decay}.items():
-            if not 0 <= value < float("inf"):
-                raise ValueError(f"{name} is {value}; it must be at least 0 and finite")
         given = {"lr": lr, "betas": betas, "eps": eps, "clip": clip}
         super().__init__(params, {**given, "weight_decay": weight_decay, "maximize": maximize})
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:
-        """Apply one update; return the closure's loss if a closure is given."""
-        with torch.enable_grad():
-            loss = closure() if closure is not None else None
-        for group in self.param_groups:
-            by_update: dict[int, list[Tensor]] = {}
-            for param in group["params"]:
-                if param.grad is not None:
-                    state = self.state[param]
-                    if not state:
-                        state.update(step=-1, exp_avg=torch.zeros_like(param), exp_avg_sq=torch.zeros_like(param))
-                    state["step"] += 1
-                    by_update.setdefault(state["step"], []).append(param)
-            for number, params in by_update.items():
-                self._step_group(group, params, number)
-        return loss
 
     def _step_group(self, group: dict[str, Any], params: list[Tensor], number: int) -> None:
         """Apply update `number` to parameters of one group; update 0 sets the second moment."""

@@ -17,6 +17,7 @@ from s3bench.report.analysis import comparisons
 from s3bench.report.analysis.loss_curve import TREND_STEPS
 from s3bench.report.analysis.results import Results
 from s3bench.report.analysis.runs import JUDGE, Run, grouped
+from s3bench.report.analysis.seen import EARLY
 from s3bench.report.analysis.shock_tables import shock_facts
 from s3bench.report.analysis.tables import rows_with
 from s3bench.report.formatting import format_table
@@ -27,7 +28,6 @@ from s3bench.report.stats.paired_tests import pairs_needed, smallest_p
 from s3bench.spikes import published
 
 ADHOC = "adhoc"  # the experiment of runs whose grid was given on the command line
-EARLY = 0.05  # of the horizon: spikes that begin there are counted apart
 LARGEST_SVG = 300_000  # bytes
 TEMPLATES = resources.files("s3bench.report") / "templates"
 

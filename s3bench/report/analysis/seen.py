@@ -7,7 +7,7 @@ from s3bench.report.analysis.replays import PLACEBO, SAME, Replay
 from s3bench.report.analysis.runs import Run, grouped
 
 MOST = 6  # tasks, and optimizers of a task, that the line names
-EARLY = 0.05  # of the horizon: spikes that begin there are not counted
+EARLY = 0.05  # of the horizon: spikes that begin there are counted apart, or not at all
 
 
 def seen(runs: Sequence[Run], replays: Sequence[Replay]) -> str:
