@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optimizers.adam_variants import AdamVariant
+from .adam_variants import AdamVariant
 
 
 class ADOPT(AdamVariant):
