@@ -21,6 +21,7 @@ KINDS = {
     "launchers": "launcher",
     "experiments": "experiment",
     "arms": "arm",
+    "claims": "claim",
 }
 MANY_RUNS = 20_000  # a sweep of more runs needs --yes
 
@@ -81,6 +82,7 @@ def _parser() -> Parser:
         _add_sweep,
         _add_status,
         _add_replay,
+        _add_decide,
         _add_report,
         _add_figure,
         _add_spikes,
@@ -124,6 +126,18 @@ def _count(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
     return int(text)
+
+
+def _duration(text: str) -> float:
+    """Return the seconds of a text such as 90s, 20m or 1.5h."""
+    number, unit = text[:-1], {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:])
+    try:
+        seconds = float(number) * (unit or math.nan)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < 1e8:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 90s, 20m or 1.5h")
+    return seconds
 
 
 def _seconds(text: str) -> float:
@@ -232,6 +246,39 @@ def _replay(chosen: argparse.Namespace) -> int:
     code = replay(asked(chosen.results, chosen.overrides, run=chosen.run, spike=chosen.spike, jobs=chosen.jobs))
     show(chosen.results)
     return code
+
+
+def _add_decide(commands: Commands) -> None:
+    decide = commands.add_parser(
+        "decide", help="add seeds where a claim is open until it is decided, or compare an optimizer of your own"
+    )
+    decide.add_argument("claims", nargs="*", metavar="CLAIM", help="C1 to C10 (default: all); key=value: of all runs")
+    text = "how long to train, such as 20m or 1h: a block begins only if it is expected to fit (default: 60m)"
+    decide.add_argument("--budget", type=_duration, default=3600.0, metavar="TIME", help=text)
+    text = "where the runs and the log of decisions are kept (default: results/SCALE, or results/decide_OPTIMIZER)"
+    decide.add_argument("--results", metavar="RESULTS", help=text)
+    decide.add_argument("--scale", default="laptop", help="laptop (the default), gpu or paper")
+    decide.add_argument("--optimizer", metavar="NAME", help="compare this optimizer, such as one of your own")
+    decide.add_argument("--against", metavar="NAME", default="adamw_95", help="with this one (default: adamw_95)")
+    decide.add_argument("--dry-run", action="store_true", help="print what a block trains, and what would be tuned")
+    _add_jobs(decide)
+    decide.set_defaults(command=_decide)
+
+
+def _decide(chosen: argparse.Namespace) -> int:
+    from s3bench.decide.decide import asked, decide, show_plan
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as for a sweep
+    given = [*chosen.claims, *_jobs(chosen)]
+    order = asked(
+        given,
+        budget=chosen.budget,
+        results=chosen.results,
+        scale=chosen.scale,
+        optimizer=chosen.optimizer,
+        against=chosen.against,
+    )
+    return show_plan(order) if chosen.dry_run else decide(order)
 
 
 def _add_report(commands: Commands) -> None:

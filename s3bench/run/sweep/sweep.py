@@ -29,12 +29,15 @@ def sweep(overrides: list[str], max_runs: float = math.inf) -> int:
     console = patient_console()
     plan = plan_sweep(overrides, max_runs)
     began = time.monotonic()
-    unwritten = _train(plan.todo, plan.summary, console) if plan.todo else {}
+    unwritten = train(plan.todo, console, plan.summary) if plan.todo else {}
     return _close(console, plan.folders, unwritten, time.monotonic() - began)
 
 
-def _train(todo: list[RunConfig], summary: str, console: Console) -> dict[Path, str]:
-    """Train the runs; return the causes of failures that could not be written, by the record's folder."""
+def train(todo: list[RunConfig], console: Console, summary: str = "") -> dict[Path, str]:
+    """Train runs, at least one, after a line that says how many; return the causes of failures that could not be written, by the record's folder.
+
+    Raises UserError if a task or an optimizer cannot be built.
+    """
     on_cluster = "hydra_launcher" in todo[0].launcher
     if on_cluster:
         cluster.check(todo[0].launcher)
@@ -42,7 +45,8 @@ def _train(todo: list[RunConfig], summary: str, console: Console) -> dict[Path, 
     for folder in record.superseded(map(record.folder_of, map(vars, todo))):
         record.remove(folder)
     runs = list(zip(todo, record.plan_all([as_dict(config) for config in todo]), strict=True))
-    console.print(summary, markup=False)
+    if summary:
+        console.print(summary, markup=False)
     if on_cluster:
         cluster.train_all(runs, console)
         return {}

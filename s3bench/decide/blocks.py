@@ -1,0 +1,176 @@
+"""Trains what a claim needs: the runs that choose its learning rates, and its blocks, one seed on all tasks and arms."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from s3bench import record
+from s3bench.decide.halving import FIRST, Frozen, Losses, frozen, wanted
+from s3bench.errors import UserError
+from s3bench.record import decisions
+from s3bench.report.claims.measures import log_final_loss
+from s3bench.report.claims.registered import GRID, Registered, arm_at
+from s3bench.run.config.compose import run_config
+from s3bench.run.config.schema import RunConfig, as_dict
+from s3bench.run.replay.replay import asked, replay
+from s3bench.run.replay.source import ALL, LEAD
+from s3bench.run.sweep.sweep import train
+from s3bench.spikes import find_spikes
+
+TUNING = "tuning"  # the folder of the tuning runs in a results folder: no report shows them
+FIRST_BLOCK = 200  # the seed of the first block
+
+Rates = dict[str, dict[str, dict[str, float]]]  # by task and arm: best, second and the log loss at each
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where runs are recorded and how they are trained.
+
+    Attributes:
+        results: the results folder.
+        scale: of the claims.
+        overrides: of all runs, such as device=cuda or launcher=slurm.
+    """
+
+    results: Path
+    scale: str
+    overrides: Sequence[str] = ()
+
+
+def config_of(overrides: Sequence[str], place: Place, *, folder: Path, rate: float, seed: int) -> RunConfig:
+    """Return the config of one run. Raises UserError."""
+    own = [f"lr_multiplier={rate:.6g}", f"seed={seed}", f"results_dir={folder}"]
+    return run_config([*overrides, *place.overrides, *own])
+
+
+def freeze_rates(claim: Registered, place: Place, until: float) -> Rates | None:
+    """Return the learning rates of a claim's arms, trained for and written to the log where they are not there yet.
+
+    None if the time is over before: `until` is one of time.monotonic. What was trained is used the next time.
+
+    Raises:
+        UserError: a mistake in the claim or the overrides, or a run that failed.
+    """
+    known = {entry["runs"]: entry for entry in decisions.read(place.results) if entry["event"] == decisions.RATE}
+    cells = {
+        (task, arm): claim.overrides(arm, place.scale, task)
+        for task in claim.scales[place.scale].tasks
+        for arm in claim.tuned()
+    }
+    open_cells = {cell: of for cell, of in cells.items() if " ".join(of) not in known}
+    losses: dict[tuple[str, str], dict[tuple[float, int], float]] = {cell: {} for cell in open_cells}
+    while todo := _next_runs(claim, open_cells, losses):
+        if time.monotonic() > until:
+            return None
+        configs = {
+            (cell, rate, seed): config_of(open_cells[cell], place, folder=place.results / TUNING, rate=rate, seed=seed)
+            for cell, rate, seed in todo
+        }
+        _train_all(list(configs.values()))
+        for (cell, rate, seed), config in configs.items():
+            losses[cell][rate, seed] = log_final_loss(record.folder_of(as_dict(config)))
+    for cell, overrides in open_cells.items():
+        found, text = frozen(losses[cell]), " ".join(overrides)
+        known[text] = decisions.append(place.results, decisions.RATE, runs=text, **_entry(found, losses[cell]))
+    return {
+        task: {arm: known[" ".join(cells[task, arm])] for arm in claim.tuned()}
+        for task in claim.scales[place.scale].tasks
+    }
+
+
+def _next_runs(
+    claim: Registered, cells: Mapping[tuple[str, str], Sequence[str]], losses: Mapping[tuple[str, str], Losses]
+) -> list[tuple[tuple[str, str], float, int]]:
+    """Return the runs that the choice of the rates needs next: (cell, multiplier, seed)."""
+    return [
+        (cell, rate, seed)
+        for cell in cells
+        for rate, seed in wanted(claim.grids.get(cell[1], GRID), losses[cell])
+    ]
+
+
+def _entry(found: Frozen, losses: Losses) -> dict[str, Any]:
+    tried = {f"{rate:g}": round(loss, 4) for (rate, seed), loss in sorted(losses.items()) if seed == FIRST}
+    return {**vars(found), "tried": tried}
+
+
+def _train_all(configs: Sequence[RunConfig]) -> None:
+    """Train the runs that are not over yet. Raises UserError if one of them failed or is trained elsewhere."""
+    folders = [record.folder_of(as_dict(config)) for config in configs]
+    record.refuse_other_version({folder.parent for folder in folders})
+    todo = [config for config, folder in zip(configs, folders, strict=True) if not record.has_result(folder)]
+    if todo:
+        train(todo, Console(quiet=True))
+    for folder in folders:
+        if not record.has_result(folder):
+            raise UserError(f"{folder} {record.outcome(folder)}; the same command retries it")
+
+
+def train_block(claim: Registered, place: Place, rates: Rates, seed: int) -> dict[str, Any]:
+    """Train the block of a seed and write it to the log; return the entry.
+
+    A block with a run that failed is a hole: the log says so, and no verdict rests on it.
+
+    Raises:
+        UserError: a mistake in the claim or the overrides.
+    """
+    began = time.monotonic()
+    configs = {
+        (task, text): config_of(
+            claim.overrides(arm_at(text).name, place.scale, task),
+            place,
+            folder=place.results,
+            rate=_rate(text, rates[task]),
+            seed=seed,
+        )
+        for task in claim.scales[place.scale].tasks
+        for text in claim.expressions()
+    }
+    common = {"claim": claim.id, "digest": claim.digest, "scale": place.scale, "seed": seed}
+    try:
+        _train_all(list(configs.values()))
+        if claim.replayed():
+            _replay_all(claim, place, [config.run_id for config in configs.values()])
+    except UserError as error:
+        return decisions.append(place.results, decisions.HOLE, **common, cause=str(error))
+    runs: dict[str, dict[str, str]] = {}
+    for (task, text), config in configs.items():
+        runs.setdefault(task, {})[text] = config.run_id
+    used = {task: {arm: _used(of) for arm, of in arms.items()} for task, arms in rates.items()}
+    seconds = round(time.monotonic() - began, 1)
+    return decisions.append(place.results, decisions.BLOCK, **common, runs=runs, rates=used, seconds=seconds)
+
+
+def _used(entry: Mapping[str, Any]) -> dict[str, float]:
+    return {key: entry[key] for key in ("best", "second", "log_loss")}
+
+
+def _rate(expression: str, rates: Mapping[str, Mapping[str, float]]) -> float:
+    """Return the multiplier of an arm expression on a task."""
+    arm = arm_at(expression)
+    if arm.of is not None:
+        return (arm.factor or math.nan) * rates[arm.of]["best"]
+    if arm.factor is not None:
+        return arm.factor
+    return rates[arm.name]["second" if arm.second else "best"]
+
+
+def _replay_all(claim: Registered, place: Place, run_ids: Sequence[str]) -> None:
+    """Replay every spike of some runs with the claim's arms; a run without a spike has nothing to replay."""
+    arms = f"arm=same,{','.join(claim.replayed())}"
+    for run_id in run_ids:
+        folder = place.results / run_id
+        if _has_spike(folder) and replay(asked(str(place.results), [arms], run=run_id, spike=ALL, jobs=None)):
+            raise UserError(f"{folder}: its spikes could not be replayed")
+
+
+def _has_spike(folder: Path) -> bool:
+    """Return whether a run has a spike that can be replayed."""
+    spikes = find_spikes(record.step_arrays(folder, ["loss"])["loss"], **record.load_config(folder)["task"]["spikes"])
+    return any(spike.onset > LEAD for spike in spikes)

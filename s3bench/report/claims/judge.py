@@ -1,0 +1,159 @@
+"""Judges the claims of a results folder: by the blocks that its log of decisions names, and C3 by all records with S3."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from s3bench.errors import UserError
+from s3bench.record import decisions
+from s3bench.report.analysis.results import Results
+from s3bench.report.analysis.update_rules import known_rule
+from s3bench.report.claims.decided import Standing, blocks_of, refuse_changed, standing
+from s3bench.report.claims.grades import CONTRADICTED, SUPPORTED, UNDECIDED, VERDICTS, Graded
+from s3bench.report.claims.registered import Registered, load_claims
+
+BOUND = "bound"  # the measure of C3
+TEST = "confidence sequence of the mean over blocks"
+NO_EVIDENCE = "consistent with, and no evidence"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """A claim and what the records say about it, as claims.json has it; numbers are NaN where nothing is known."""
+
+    claim: Registered
+    grade: str
+    sentence: str
+    n: int = 0
+    effect: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    test: str = ""
+    scale: str = ""
+    each: Mapping[str, Graded] | None = None  # the comparisons by name, of ratios the logarithms
+    log: Sequence[str] = ()  # what was decided why
+
+    @property
+    def verdict(self) -> str:
+        """The word of claims.json: "supported", "not supported" or "undecided"."""
+        return VERDICTS.get(self.grade, VERDICTS[UNDECIDED])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the verdict for claims.json."""
+        known = self.n > 0
+        return {
+            "id": self.claim.id,
+            "statement": self.claim.statement,
+            "verdict": self.verdict,
+            "grade": self.grade,
+            "endpoint": self.claim.digest,
+            "scale": self.scale or None,
+            "n": self.n,
+            "effect": self.effect if known else None,
+            "interval": [self.low, self.high] if known else None,
+            "test": self.test or None,
+            "p": None,
+            "sentence": self.sentence,
+            "rule": self.claim.effect,
+            "cells": list(self.claim.scales[self.scale].tasks) if self.scale else [],
+            "findings": [_finding(name, graded, name in self.claim.primary) for name, graded in (self.each or {}).items()],
+            "log": list(self.log),
+        }
+
+
+def _finding(name: str, graded: Graded, primary: bool) -> dict[str, Any]:
+    return {
+        "what": name,
+        "primary": primary,
+        "n": graded.n,
+        "effect": graded.shown(graded.mean),
+        "interval": [graded.shown(graded.low), graded.shown(graded.high)],
+        "sentence": graded.sentence(),
+    }
+
+
+def judge(results_dir: str | Path, results: Results) -> list[Verdict]:
+    """Judge the paper's claims, and what else was asked, by the records of a folder.
+
+    Raises:
+        UserError: the log or a record that it names is damaged, a claim has changed since its blocks were trained, or
+            a folder has blocks of several scales.
+    """
+    folder = Path(results_dir)
+    log = decisions.read(folder)
+    claims = load_claims() + _asked(log)
+    refuse_changed(claims, log, folder)
+    return [_judge(claim, log, folder, results) for claim in claims]
+
+
+def _asked(log: Sequence[Mapping[str, Any]]) -> list[Registered]:
+    """Return the questions about optimizers of one's own that the log has blocks of."""
+    words = {entry["claim"]: entry["words"] for entry in log if entry.get("words")}
+    return [claim for name, of in words.items() for claim in load_claims([name], of)]
+
+
+def _judge(claim: Registered, log: Sequence[Mapping[str, Any]], folder: Path, results: Results) -> Verdict:
+    if claim.measure == BOUND:
+        return _bound(claim, results)
+    blocks = blocks_of(claim, log)
+    if not blocks:
+        return Verdict(claim=claim, grade=UNDECIDED, sentence=f"No block yet: s3bench decide {claim.id}")
+    scales = {block["scale"] for block in blocks}
+    if len(scales) > 1:
+        raise UserError(f"{folder} has blocks of {claim.id} at several scales, {', '.join(sorted(scales))}: no verdict")
+    found = standing(claim, blocks, folder)
+    graded = found.graded
+    grade = _of_slopes(found) or graded.grade
+    holes = [entry for entry in log if entry.get("claim") == claim.id and entry["event"] == decisions.HOLE]
+    notes = [f"seed {entry['seed']} is missing: {entry['cause']}" for entry in holes]
+    notes += [f"decided after {graded.n} blocks"] if not graded.more_blocks else []
+    sentence = graded.sentence() if grade == graded.grade else f"{grade}; {graded.sentence()}"
+    if len(claim.primary) > 1:
+        sentence += f"; the comparison that supports it least is with {found.worst}"
+    if found.missing:
+        sentence += f"; {found.missing} of {len(blocks)} blocks say nothing on it"
+    return Verdict(
+        claim=claim,
+        grade=grade,
+        sentence=sentence[0].upper() + sentence[1:] + ".",
+        n=graded.n,
+        effect=graded.shown(graded.mean),
+        low=graded.shown(graded.low),
+        high=graded.shown(graded.high),
+        test=TEST,
+        scale=scales.pop(),
+        each=found.each,
+        log=notes,
+    )
+
+
+def _of_slopes(found: Standing) -> str | None:
+    """Return NO_EVIDENCE where the theorem's rate holds, but another optimizer's is not told from it; else None."""
+    if found.claim.measure != "slope":
+        return None
+    theorem = next(iter(found.claim.primary))
+    held = found.each[theorem].grade == SUPPORTED
+    return NO_EVIDENCE if held and found.graded.grade != SUPPORTED else None
+
+
+def _bound(claim: Registered, results: Results) -> Verdict:
+    """Check the bound, which is a theorem, on every undisturbed record with S3."""
+    own = [run for run in results.with_result if known_rule(run.config["optimizer"])[0] == "s3"]
+    largest = [run.own_update for run in own if not math.isnan(run.own_update)]
+    if not largest:
+        return Verdict(claim=claim, grade=UNDECIDED, sentence="A theorem; no record with S3 to check it on.")
+    most = max(largest)
+    holds = most < claim.region.claimed
+    said = "holds" if holds else "does not hold"
+    return Verdict(
+        claim=claim,
+        grade=SUPPORTED if holds else CONTRADICTED,
+        sentence=f"A theorem, and it {said} in these {len(largest)} records: the largest update is {most:.4g}.",
+        n=len(largest),
+        effect=most,
+        low=most,
+        high=most,
+        test="a check of every record",
+    )

@@ -1,0 +1,158 @@
+"""How a block becomes a number: one function per measure that a claim can name, for one task and one comparison.
+
+Every number is such that low values support the claim. Those that compare losses or learning rates are logarithms of
+ratios, so that a block's number is a mean over its tasks; they are shown as ratios, see RATIOS in registered.py.
+
+A run that diverged, or ended above its loss at initialisation, counts with that loss.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from s3bench import record
+from s3bench.errors import UserError
+from s3bench.report.analysis.replays import Replay
+from s3bench.report.analysis.thresholds import ramp_threshold
+from s3bench.report.claims.registered import Expressions, rate
+from s3bench.spikes import find_spikes
+
+THEOREM = -0.25  # the slope of log(norm of the gradient) over log(steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """What a measure may look at: one block's runs on one task.
+
+    Attributes:
+        folders: the record of each arm expression.
+        frozen: by arm, its best multiplier, and the log loss there on the tuning seeds.
+        replays: the replayed spikes of these runs.
+    """
+
+    folders: Mapping[str, Path]
+    frozen: Mapping[str, Mapping[str, float]]
+    replays: Sequence[Replay] = ()
+
+    def log_loss(self, arm: str) -> float:
+        """Return the logarithm of an arm's final loss."""
+        return log_final_loss(self.folders[arm])
+
+
+Measure = Callable[[Cell, Expressions], float | None]  # None: the block says nothing on this task
+
+
+def log_final_loss(folder: Path) -> float:
+    """Return the logarithm of a run's final loss. Raises UserError for a loss that is not positive."""
+    losses = record.eval_arrays(folder)["loss"]
+    first = float(losses[0])
+    last = first if record.state(folder) == record.DIVERGED else float(losses[-1])
+    loss = min(last, first) if math.isfinite(last) else first
+    if not loss > 0:
+        raise UserError(f"{folder} ends at a loss of {loss:g}; claims compare logarithms, so losses must be above 0")
+    return math.log(loss)
+
+
+def loss(cell: Cell, comparison: Expressions) -> float:
+    """Return log(own final loss / the other's), or its mean over two lists of arms in pairs."""
+    own, other = ([arms] if isinstance(arms, str) else arms for arms in comparison)
+    return float(np.mean([cell.log_loss(a) - cell.log_loss(b) for a, b in zip(own, other, strict=True)]))
+
+
+def steps(cell: Cell, comparison: Expressions) -> float:
+    """Return log(own steps / those in which the other ends as low).
+
+    [own, other, [at T, at 2 T]]: the last two are arms whose losses on the tuning seeds say what twice the steps are
+    worth. Losses are taken to fall as a power of the steps between T / 2 and 2 T.
+    """
+    own, other, (once, twice) = comparison
+    return (cell.log_loss(own) - cell.log_loss(other)) / worth_of_a_step(cell.frozen, once, twice)
+
+
+def worth_of_a_step(frozen: Mapping[str, Mapping[str, float]], once: str, twice: str) -> float:
+    """Return -d log(loss) / d log(steps). Raises UserError if twice the steps do not lower the loss."""
+    slope = (frozen[once]["log_loss"] - frozen[twice]["log_loss"]) / math.log(2)
+    if not slope > 0:
+        raise UserError(f"{twice} does not end lower than {once}: on such a task steps cannot be compared")
+    return slope
+
+
+def gap(cell: Cell, comparison: Expressions) -> float | None:
+    """Return the share of the gap in log loss between a worst arm and the best that the own arm leaves open."""
+    own, best, worst = map(cell.log_loss, comparison)
+    return (own - best) / (worst - best) if worst > best else None
+
+
+def threshold(cell: Cell, comparison: Expressions) -> float:
+    """Return log(the other's largest stable learning rate / the own); the other may be a rate, such as 10 x adamw."""
+    own, other = comparison
+    return math.log(_threshold(cell, other) / _threshold(cell, own))
+
+
+def _threshold(cell: Cell, expression: str) -> float:
+    """Return a multiplier of the task's learning rate."""
+    fixed = rate(expression)
+    if fixed is not None:
+        factor, of = fixed
+        return factor * cell.frozen[of]["best"]
+    return ramp_threshold(cell.folders[expression])
+
+
+def survival(cell: Cell, comparison: Expressions) -> float | None:
+    """Return the share of a run's spikes that come again in an arm of their replays; None without a spike."""
+    run, arm = comparison
+    outcomes = [
+        made.outcome for one in cell.replays if one.run == cell.folders[run].name for made in one.arms if made.name == arm
+    ]
+    return float(np.mean([outcome != "vanished" for outcome in outcomes])) if outcomes else None
+
+
+def burden(cell: Cell, comparison: Expressions) -> float:
+    """Return log(own burden / the other's); 1 is added to each, so that few small spikes weigh like none."""
+    own, other = comparison
+    return math.log((1 + _burden(cell.folders[own])) / (1 + _burden(cell.folders[other])))
+
+
+def _burden(folder: Path) -> float:
+    """Return the excess of a loss over its level during spikes, in its unit × steps, per 10,000 steps.
+
+    A run that diverged counts with its loss at initialisation for each step of its horizon that it did not reach.
+    """
+    config, losses = record.load_config(folder), record.step_arrays(folder, ["loss"])["loss"]
+    area = sum(spike.area for spike in find_spikes(losses, **config["task"]["spikes"]))
+    lost = (config["horizon"] - len(losses)) * float(record.eval_arrays(folder)["loss"][0])
+    return 1e4 * (area + lost) / float(config["horizon"])
+
+
+def slope(cell: Cell, comparison: Expressions) -> float:
+    """Return the slope of log(mean norm of the true gradient) over log(steps) less that of other arms, or the theorem's."""
+    own, *other = comparison
+    return _slope(cell, own) - (_slope(cell, other[0]) if other else THEOREM)
+
+
+def _slope(cell: Cell, arms: Sequence[str]) -> float:
+    norms, horizons = [], []
+    for arm in arms:
+        evals = record.eval_arrays(cell.folders[arm])
+        norms.append(math.log(float(np.mean(evals["grad_norm"]))))
+        horizons.append(math.log(float(evals["step"][-1])))
+    return float(np.polyfit(horizons, norms, 1)[0])
+
+
+MEASURES: dict[str, Measure] = {
+    made.__name__: made for made in (loss, steps, gap, threshold, survival, burden, slope)  # type: ignore[attr-defined]
+}
+
+
+def values(measure: str, cells: Mapping[str, Cell], comparisons: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return a block's number for each comparison: the mean over the tasks that say something, None if none does."""
+    found: dict[str, float | None] = {}
+    for name, comparison in comparisons.items():
+        numbers = [MEASURES[measure](cell, comparison) for cell in cells.values()]
+        known = [number for number in numbers if number is not None]
+        found[name] = float(np.mean(known)) if known else None
+    return found
