@@ -88,11 +88,7 @@ def _next_runs(
     claim: Registered, cells: Mapping[tuple[str, str], Sequence[str]], losses: Mapping[tuple[str, str], Losses]
 ) -> list[tuple[tuple[str, str], float, int]]:
     """Return the runs that the choice of the rates needs next: (cell, multiplier, seed)."""
-    return [
-        (cell, rate, seed)
-        for cell in cells
-        for rate, seed in wanted(claim.grids.get(cell[1], GRID), losses[cell])
-    ]
+    return [(cell, rate, seed) for cell in cells for rate, seed in wanted(claim.grids.get(cell[1], GRID), losses[cell])]
 
 
 def _entry(found: Frozen, losses: Losses) -> dict[str, Any]:
@@ -132,7 +128,7 @@ def train_block(claim: Registered, place: Place, rates: Rates, seed: int) -> dic
         for task in claim.scales[place.scale].tasks
         for text in claim.expressions()
     }
-    common = {"claim": claim.id, "digest": claim.digest, "scale": place.scale, "seed": seed}
+    common = {"claim": claim.id, "digest": claim.digest, "scale": place.scale, "seed": seed, "words": dict(claim.words)}
     try:
         _train_all(list(configs.values()))
         if claim.replayed():

@@ -100,7 +100,9 @@ def decide(order: Asked) -> int:
             console.print(line(one.standing), markup=False)
         _decide(every, place, began + order.budget, console)
     spent = duration(time.monotonic() - began)
-    console.print(f"{spent} of {duration(order.budget)}; s3bench report {place.results} writes the verdicts", markup=False)
+    console.print(
+        f"{spent} of {duration(order.budget)}; s3bench report {place.results} writes the verdicts", markup=False
+    )
     return int(any(one.holes for one in every))
 
 
@@ -117,7 +119,8 @@ def _decide(every: Sequence[Open], place: Place, until: float, console: Console)
     trained = 0
     while one := _next(every, until - time.monotonic()):
         if one.rates is None:
-            console.print(f"{one.claim.id}: choosing learning rates", markup=False)
+            if one.claim.tuned():
+                console.print(f"{one.claim.id}: choosing learning rates", markup=False)
             one.rates = freeze_rates(one.claim, place, until)
             if one.rates is None:
                 break
@@ -164,7 +167,7 @@ def _prospect(one: Open) -> OpenClaim:
         region=one.claim.region,
         n=graded.n,
         mean=graded.mean,
-        sd=graded.sd,
+        sd=one.standing.sd,
         block_seconds=one.standing.seconds,
     )
 
@@ -176,5 +179,7 @@ def show_plan(order: Asked) -> int:
         runs, tuned = len(claim.expressions()) * len(scale.tasks), len(claim.tuned()) * len(scale.tasks)
         print(f"{claim.id}: {runs} runs a block on {', '.join(scale.tasks)}; {tuned} learning rates to choose")
         for expression in claim.expressions():
-            print(f"    {expression}: {' '.join(claim.overrides(arm_at(expression).name, order.place.scale, scale.tasks[0]))}")
+            print(
+                f"    {expression}: {' '.join(claim.overrides(arm_at(expression).name, order.place.scale, scale.tasks[0]))}"
+            )
     return 0

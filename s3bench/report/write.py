@@ -6,13 +6,15 @@ import shutil
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from s3bench.errors import UserError, unknown
+from s3bench.record import decisions
 from s3bench.report.analysis.results import Results, read_results
 from s3bench.report.analysis.results_folder import MANY
 from s3bench.report.analysis.tables import make_tables
-from s3bench.report.claims.paper import judge
-from s3bench.report.claims.text import as_json, as_markdown
+from s3bench.report.claims import blocks_text, paper, text
+from s3bench.report.claims.judge import judge_blocks
 from s3bench.report.figures import style
 from s3bench.report.figures.available import drawings
 from s3bench.report.figures.captions import NEEDS, Drawing
@@ -27,7 +29,8 @@ def write_report(results_dir: str | Path, results: Results | None = None) -> Pat
     detector parameters or had other data.
     """
     results = results or read_results(results_dir)
-    tables, claims, drawn = make_tables(results), judge(results), drawings(results)
+    tables, drawn = make_tables(results), drawings(results)
+    claims, claims_json, claims_text = _claims(Path(results_dir), results)
     report = Path(results_dir) / "report"
     draft = report.with_name(f".report-{os.getpid()}")
     try:
@@ -37,10 +40,10 @@ def write_report(results_dir: str | Path, results: Results | None = None) -> Pat
         for name, table in tables.items():
             table.to_csv(_folder(draft / "tables") / f"{name}.csv", index=False)
             (draft / "tables" / f"{name}.md").write_text(markdown(format_table(name, table)), encoding="utf-8")
-        (draft / "claims.json").write_text(as_json(claims), encoding="utf-8")
-        (draft / "claims.md").write_text(as_markdown(claims), encoding="utf-8")
-        text = page(_shown(results_dir), results, tables, images, [claim.as_dict() for claim in claims])
-        (draft / "index.html").write_text(text, encoding="utf-8")
+        (draft / "claims.json").write_text(claims_json, encoding="utf-8")
+        (draft / "claims.md").write_text(claims_text, encoding="utf-8")
+        html = page(_shown(results_dir), results, tables, images, claims)
+        (draft / "index.html").write_text(html, encoding="utf-8")
         shutil.rmtree(report, ignore_errors=True)
         draft.rename(report)
     except OSError as error:
@@ -48,6 +51,15 @@ def write_report(results_dir: str | Path, results: Results | None = None) -> Pat
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return report / "index.html"
+
+
+def _claims(results_dir: Path, results: Results) -> tuple[list[dict[str, Any]], str, str]:
+    """Return the claims as dicts, as JSON and as Markdown: by the blocks of `s3bench decide` if the folder has any."""
+    if decisions.read(results_dir):
+        verdicts = judge_blocks(results_dir, results)
+        return [one.as_dict() for one in verdicts], text.as_json(verdicts), blocks_text.as_markdown(verdicts)
+    claims = paper.judge(results)
+    return [one.as_dict() for one in claims], text.as_json(claims), text.as_markdown(claims)
 
 
 def _shown(place: str | Path) -> str:

@@ -11,9 +11,12 @@ import numpy as np
 from s3bench.errors import UserError
 from s3bench.record import decisions
 from s3bench.report.analysis.replays import Replay, read_replays
-from s3bench.report.claims.grades import Graded, grade_blocks
+from s3bench.report.claims.grades import CLAIM_ALPHA, Graded, blocks_to_decide, grade, is_open
 from s3bench.report.claims.measures import Cell, values
 from s3bench.report.claims.registered import Registered
+from s3bench.report.stats.assumptions import cautions
+from s3bench.report.stats.confidence_sequence import fewest_blocks, intersected, mean_intervals, share_intervals
+from s3bench.report.stats.paired_tests import Array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +28,7 @@ class Standing:
         graded: the primary comparison that supports the claim least.
         worst: its name.
         each: every comparison on its own, the primary ones first; only `graded` decides.
+        sd: of its numbers over the blocks; NaN for fewer than two.
         missing: blocks in which some comparison has no number.
         seconds: what a block takes; NaN before the first.
     """
@@ -32,6 +36,7 @@ class Standing:
     claim: Registered
     graded: Graded
     worst: str
+    sd: float
     each: Mapping[str, Graded]
     missing: int
     seconds: float
@@ -84,15 +89,62 @@ def stand(claim: Registered, numbers: Sequence[Mapping[str, float | None]], seco
     known = {name: [block[name] for block in numbers if block[name] is not None] for name in claim.comparisons()}
     whole = [block for block in numbers if all(block[name] is not None for name in claim.primary)]
     rows = np.array([[block[name] for block in whole] for name in claim.primary], dtype=np.float64)
-    spread = claim.measure != "survival"
-    common: dict[str, Any] = {"region": claim.region, "block_seconds": seconds, "shares": not spread}
-    graded = grade_blocks(rows, **common)
-    worst = list(claim.primary)[int(rows.mean(axis=1).argmax())] if whole else next(iter(claim.primary))
-    each = {name: grade_blocks(np.array([of], dtype=np.float64), **common) for name, of in known.items()}
-    missing = len(numbers) - len(whole)
-    return Standing(claim=claim, graded=graded, worst=worst, each=each, missing=missing, seconds=seconds)
+    graded, worst = _graded(claim, rows, seconds)
+    each = {name: _graded(claim, np.array([of], dtype=np.float64), seconds)[0] for name, of in known.items()}
+    return Standing(
+        claim=claim,
+        graded=graded,
+        worst=list(claim.primary)[worst],
+        sd=float(rows[worst].std(ddof=1)) if len(whole) > 1 else math.nan,
+        each=each,
+        missing=len(numbers) - len(whole),
+        seconds=seconds,
+    )
+
+
+def _graded(claim: Registered, rows: Array, seconds: float) -> tuple[Graded, int]:
+    """Return the grade of the largest of k means, and which of them is the largest so far.
+
+    The largest mean is above the upper ends of all k intervals only if it is above its own, so these need no
+    correction; it is below the largest of the lower ends if any of them is wrong, so they are taken at alpha / k.
+
+    Args:
+        claim: what the values mean.
+        rows: shape (k, blocks).
+        seconds: what a block takes.
+    """
+    k, n = rows.shape
+    intervals = share_intervals if claim.measure == "survival" else mean_intervals
+    upper, lower = intersected(intervals(rows, CLAIM_ALPHA)), intersected(intervals(rows, CLAIM_ALPHA / k))
+    low, high = (float(lower[:, -1, 0].max()), float(upper[:, -1, 1].max())) if n else (-math.inf, math.inf)
+    worst = int(rows.mean(axis=1).argmax()) if n else 0
+    own = rows[worst]
+    mean, sd = (float(own.mean()) if n else math.nan, float(own.std(ddof=1)) if n > 1 else math.nan)
+    given = grade(low, high, claim.region)
+    needed = blocks_to_decide(mean, sd, claim.region) if n > 1 else fewest_blocks(CLAIM_ALPHA)
+    more = max(1.0, needed - n) if is_open(given) else 0.0
+    graded = Graded(
+        region=claim.region,
+        alpha=CLAIM_ALPHA,
+        n=n,
+        mean=mean,
+        low=low,
+        high=high,
+        grade=given,
+        more_blocks=more,
+        seconds=more * seconds,
+        cautions=cautions(own, CLAIM_ALPHA) if claim.measure != "survival" else (),
+    )
+    return graded, worst
 
 
 def line(standing: Standing) -> str:
     """Return a claim's standing on one line."""
     return f"{standing.claim.id}: {standing.claim.effect}: {standing.graded.sentence()}"
+
+
+def shown(claim: Registered, value: float) -> float:
+    """Return a value as users see it: of logarithms the ratio."""
+    if not claim.region.ratio:
+        return value
+    return math.exp(value) if value < 700 else math.inf  # exp overflows above 709

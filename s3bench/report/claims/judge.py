@@ -10,9 +10,9 @@ from s3bench.errors import UserError
 from s3bench.record import decisions
 from s3bench.report.analysis.results import Results
 from s3bench.report.analysis.update_rules import known_rule
-from s3bench.report.claims.decided import Standing, blocks_of, refuse_changed, standing
+from s3bench.report.claims.decided import Standing, blocks_of, refuse_changed, shown, standing
 from s3bench.report.claims.grades import CONTRADICTED, SUPPORTED, UNDECIDED, VERDICTS, Graded
-from s3bench.report.claims.registered import Registered, load_claims
+from s3bench.report.claims.registered import PAPER, Registered, load_claims
 
 BOUND = "bound"  # the measure of C3
 TEST = "confidence sequence of the mean over blocks"
@@ -58,30 +58,29 @@ class Verdict:
             "sentence": self.sentence,
             "rule": self.claim.effect,
             "cells": list(self.claim.scales[self.scale].tasks) if self.scale else [],
-            "findings": [_finding(name, graded, name in self.claim.primary) for name, graded in (self.each or {}).items()],
+            "findings": [_finding(self.claim, name, graded) for name, graded in (self.each or {}).items()],
             "log": list(self.log),
         }
 
 
-def _finding(name: str, graded: Graded, primary: bool) -> dict[str, Any]:
+def _finding(claim: Registered, name: str, graded: Graded) -> dict[str, Any]:
     return {
         "what": name,
-        "primary": primary,
+        "primary": name in claim.primary,
         "n": graded.n,
-        "effect": graded.shown(graded.mean),
-        "interval": [graded.shown(graded.low), graded.shown(graded.high)],
+        "effect": shown(claim, graded.mean),
+        "interval": [shown(claim, graded.low), shown(claim, graded.high)],
         "sentence": graded.sentence(),
     }
 
 
-def judge(results_dir: str | Path, results: Results) -> list[Verdict]:
+def judge_blocks(folder: Path, results: Results) -> list[Verdict]:
     """Judge the paper's claims, and what else was asked, by the records of a folder.
 
     Raises:
         UserError: the log or a record that it names is damaged, a claim has changed since its blocks were trained, or
             a folder has blocks of several scales.
     """
-    folder = Path(results_dir)
     log = decisions.read(folder)
     claims = load_claims() + _asked(log)
     refuse_changed(claims, log, folder)
@@ -89,9 +88,9 @@ def judge(results_dir: str | Path, results: Results) -> list[Verdict]:
 
 
 def _asked(log: Sequence[Mapping[str, Any]]) -> list[Registered]:
-    """Return the questions about optimizers of one's own that the log has blocks of."""
-    words = {entry["claim"]: entry["words"] for entry in log if entry.get("words")}
-    return [claim for name, of in words.items() for claim in load_claims([name], of)]
+    """Return the claims that the log has blocks of beside the paper's: the user's, and questions on two optimizers."""
+    words = {entry["claim"]: entry["words"] for entry in log if entry["event"] == decisions.BLOCK}
+    return [claim for name, of in words.items() if not PAPER.fullmatch(name) for claim in load_claims([name], of)]
 
 
 def _judge(claim: Registered, log: Sequence[Mapping[str, Any]], folder: Path, results: Results) -> Verdict:
@@ -119,9 +118,9 @@ def _judge(claim: Registered, log: Sequence[Mapping[str, Any]], folder: Path, re
         grade=grade,
         sentence=sentence[0].upper() + sentence[1:] + ".",
         n=graded.n,
-        effect=graded.shown(graded.mean),
-        low=graded.shown(graded.low),
-        high=graded.shown(graded.high),
+        effect=shown(claim, graded.mean),
+        low=shown(claim, graded.low),
+        high=shown(claim, graded.high),
         test=TEST,
         scale=scales.pop(),
         each=found.each,

@@ -17,8 +17,8 @@ import numpy as np
 from s3bench import record
 from s3bench.errors import UserError
 from s3bench.report.analysis.replays import Replay
-from s3bench.report.analysis.thresholds import ramp_threshold
 from s3bench.report.claims.registered import Expressions, rate
+from s3bench.report.stats import leaving
 from s3bench.spikes import find_spikes
 
 THEOREM = -0.25  # the slope of log(norm of the gradient) over log(steps)
@@ -87,26 +87,37 @@ def gap(cell: Cell, comparison: Expressions) -> float | None:
     return (own - best) / (worst - best) if worst > best else None
 
 
-def threshold(cell: Cell, comparison: Expressions) -> float:
-    """Return log(the other's largest stable learning rate / the own); the other may be a rate, such as 10 x adamw."""
-    own, other = comparison
-    return math.log(_threshold(cell, other) / _threshold(cell, own))
+def threshold(cell: Cell, comparison: Expressions) -> float | None:
+    """Return log(the other's largest stable learning rate / the own); the other may be a rate, such as 10 x adamw.
+
+    None if a loss never left, or left before the rate had grown: then a threshold is only bounded.
+    """
+    own, other = (_threshold(cell, expression) for expression in comparison)
+    return None if own is None or other is None else math.log(other / own)
 
 
-def _threshold(cell: Cell, expression: str) -> float:
-    """Return a multiplier of the task's learning rate."""
+def _threshold(cell: Cell, expression: str) -> float | None:
+    """Return a multiplier of the task's learning rate; None if it is only bounded."""
     fixed = rate(expression)
     if fixed is not None:
         factor, of = fixed
         return factor * cell.frozen[of]["best"]
-    return ramp_threshold(cell.folders[expression])
+    folder = cell.folders[expression]
+    steps = record.step_arrays(folder, ["loss", "lr"])
+    rates = steps["lr"] / record.load_config(folder)["task"]["lr"]
+    found = leaving.threshold(steps["loss"], rates, diverged=record.state(folder) == record.DIVERGED)
+    return found.most if found.is_known else None
 
 
 def survival(cell: Cell, comparison: Expressions) -> float | None:
     """Return the share of a run's spikes that come again in an arm of their replays; None without a spike."""
     run, arm = comparison
     outcomes = [
-        made.outcome for one in cell.replays if one.run == cell.folders[run].name for made in one.arms if made.name == arm
+        made.outcome
+        for one in cell.replays
+        if one.run == cell.folders[run].name
+        for made in one.arms
+        if made.name == arm
     ]
     return float(np.mean([outcome != "vanished" for outcome in outcomes])) if outcomes else None
 
@@ -144,7 +155,8 @@ def _slope(cell: Cell, arms: Sequence[str]) -> float:
 
 
 MEASURES: dict[str, Measure] = {
-    made.__name__: made for made in (loss, steps, gap, threshold, survival, burden, slope)  # type: ignore[attr-defined]
+    made.__name__: made
+    for made in (loss, steps, gap, threshold, survival, burden, slope)  # type: ignore[attr-defined]
 }
 
 

@@ -25,6 +25,7 @@ NUMBER = r"\d+(?:\.\d+)?"
 AT = re.compile(rf"(?P<name>.+?) at (?P<factor>{NUMBER})(?: x (?P<of>.+))?")
 RATE = re.compile(rf"(?P<factor>{NUMBER}) x (?P<of>.+)")
 SECOND = " second"
+PAPER = re.compile(r"C\d+")  # ids of the paper's claims
 HORIZON = re.compile(r"(\d*)T(?:/(\d+))?")
 KEYS = {"statement", "effect", "measure", "limits", "scales", "arms", "grids", "primary", "secondary"}
 
@@ -70,7 +71,8 @@ class Registered:
         grids: multipliers of the task's rate that are tried first, of arms whose grid is not GRID.
         primary: the comparisons that decide, by name: the one that supports the claim least counts.
         secondary: comparisons that are shown and decide nothing.
-        digest: of all of this.
+        words: what took the place of OWN and OTHER in the file.
+        digest: of the file's content, with these words.
     """
 
     id: str
@@ -83,6 +85,7 @@ class Registered:
     grids: Mapping[str, Sequence[float]] = field(default_factory=dict)
     primary: Mapping[str, Expressions] = field(default_factory=dict)
     secondary: Mapping[str, Expressions] = field(default_factory=dict)
+    words: Mapping[str, str] = field(default_factory=dict)
     digest: str = ""
 
     def comparisons(self) -> dict[str, Expressions]:
@@ -102,12 +105,17 @@ class Registered:
         return list(dict.fromkeys(arm for _, arm in self.comparisons().values()))
 
     def overrides(self, arm: str, scale: str, task: str) -> list[str]:
-        """Return the overrides of an arm's runs on a task, without seed and learning rate."""
+        """Return the overrides of an arm's runs on a task, without seed and learning rate.
+
+        Unless it is said otherwise a run is evaluated only at its end: more tells a claim nothing.
+        """
         chosen = self.scales[scale]
         own = [_horizon(text, chosen.horizon) for text in self.arms[arm]]
         given = [f"task={task}", "task.targets=[]", *chosen.settings]
         if chosen.horizon is not None and not any(text.startswith("horizon=") for text in own):
             own.append(f"horizon={chosen.horizon}")
+        if not any(text.startswith("eval_every=") for text in (*given, *own)):
+            own += [text.replace("horizon=", "eval_every=") for text in own if text.startswith("horizon=")]
         return [*given, *own]
 
     def tuned(self) -> list[str]:
@@ -169,8 +177,12 @@ def load_claims(ids: Sequence[str] = (), replace: Mapping[str, str] | None = Non
     for name in ids:
         if name not in files:
             raise unknown("claim", name, files)
-    paper = sorted((name for name in files if re.fullmatch(r"C\d+", name)), key=lambda name: int(name[1:]))
+    paper = sorted((name for name in files if PAPER.fullmatch(name)), key=lambda name: int(name[1:]))
     return [_load(name, files[name], replace or {}) for name in (ids or paper)]
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _region(measure: str, *, claimed: float, none: float | None = None, equal: float | None = None) -> Region:
@@ -186,14 +198,14 @@ def _load(name: str, file: Path, replace: Mapping[str, str]) -> Registered:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
         if not isinstance(content, dict) or not KEYS >= content.keys():
             raise ValueError(f"its keys must be among {', '.join(sorted(KEYS))}")
-        text = json.dumps(content, sort_keys=True)
+        text = json.dumps(content)
         for word, other in replace.items():
             text = re.sub(rf"\b{word}\b", other, text)
         content = json.loads(text)
         given: dict[str, Any] = {**content, "region": _region(content["measure"], **content["limits"])}
         del given["limits"]
         given["scales"] = {scale: Scale(**of) for scale, of in content.get("scales", {}).items()}
-        claim = Registered(id=name, digest=hashlib.sha256(text.encode()).hexdigest()[:12], **given)
+        claim = Registered(id=name, words=replace, digest=_digest(content), **given)
         for arm in (*(arm_at(text).name for text in claim.expressions()), *claim.tuned()):
             if arm not in claim.arms:
                 raise ValueError(f"{arm!r} is not an arm; those are {', '.join(claim.arms)}")

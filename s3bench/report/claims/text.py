@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from s3bench.console import finite_or_none
+from s3bench.report.claims.judge import Verdict
 from s3bench.report.claims.verdicts import Claim, in_words
 
 
-def as_json(claims: Sequence[Claim]) -> str:
+def as_json(claims: Sequence[Claim | Verdict]) -> str:
     """Return the text of claims.json; a number that JSON does not have is null."""
     return json.dumps(_plain([claim.as_dict() for claim in claims]), indent=1, ensure_ascii=False, allow_nan=False)
 
