@@ -199,13 +199,13 @@ def test_tune_stops_if_another_process_trains_some_of_its_runs(tmp_path, monkeyp
 
 def test_a_task_that_spikes_at_low_rates_too_keeps_its_detector(tmp_path, capsys):
     own = {"k": 8.0, "delta": 0.2}
-    spiky = [make(tmp_path, seed=seed, horizon=3000, spikes=range(200, 3000, 50)) for seed in range(12)]
-    found, comment = tune._spikes(spiky, 0.01, own)
+    spiky = [make(tmp_path, seed=seed, horizon=3000, spikes=range(500, 3000, 200)) for seed in range(12)]
+    found, comment = tune._spikes(spiky, 0.005, own)
     assert found == own
     assert comment == "not calibrated: runs at lr / 10 and lr × 0.3 spike too"
     assert "the detector is not calibrated" in capsys.readouterr().out
     calm = [make(tmp_path / "calm", seed=seed, horizon=3000) for seed in range(12)]
-    assert tune._spikes(calm, 0.01, own)[1] == "0 in 36,000 calm steps, at lr / 10 and lr × 0.3"
+    assert tune._spikes(calm, 0.005, own)[1] == "0 in 36,000 calm steps, at lr / 10 and lr × 0.3"
 
 
 @pytest.mark.slow
