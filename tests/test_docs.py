@@ -20,7 +20,7 @@ from s3bench.run.config.compose import identified, run_config, typed_config, unr
 from s3bench.run.config.grid import first_point
 from s3bench.run.replay.arms import arm_config, find_arms
 from s3bench.run.replay.source import find_sources
-from scripts import spikes_by_seed
+from scripts import simulate_inference, spikes_by_seed
 from tests.conftest import ROOT
 from tests.records import make_replayed
 
@@ -214,6 +214,11 @@ def test_the_orders_in_the_docs_are_the_measured_ones():
 )
 def test_the_spikes_in_the_docs_are_the_measured_ones(experiment, task):
     assert spikes_by_seed.table(experiment, task) in (ROOT / "docs" / "natural.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", simulate_inference.TABLES)
+def test_the_simulated_error_rates_in_the_docs_are_the_measured_ones(name):
+    assert simulate_inference.table(name) in (ROOT / "docs" / "inference.md").read_text(encoding="utf-8")
 
 
 def test_the_field_and_the_replays_in_the_docs_are_the_measured_ones():

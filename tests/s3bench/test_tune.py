@@ -10,6 +10,7 @@ import yaml
 
 from s3bench import catalog, record, tune
 from s3bench.errors import UserError
+from tests.records import make
 
 OWN = """# A quadratic of my own
 build:
@@ -194,6 +195,17 @@ def test_tune_stops_if_another_process_trains_some_of_its_runs(tmp_path, monkeyp
     monkeypatch.setattr(record, "state", lambda _: record.RUNNING)
     with pytest.raises(UserError, match="another process is training some of the runs"):
         tune.train(given, seeds)
+
+
+def test_a_task_that_spikes_at_low_rates_too_keeps_its_detector(tmp_path, capsys):
+    own = {"k": 8.0, "delta": 0.2}
+    spiky = [make(tmp_path, seed=seed, horizon=3000, spikes=range(500, 3000, 200)) for seed in range(12)]
+    found, comment = tune._spikes(spiky, 0.005, own)
+    assert found == own
+    assert comment == "not calibrated: runs at lr / 10 and lr × 0.3 spike too"
+    assert "the detector is not calibrated" in capsys.readouterr().out
+    calm = [make(tmp_path / "calm", seed=seed, horizon=3000) for seed in range(12)]
+    assert tune._spikes(calm, 0.005, own)[1] == "0 in 36,000 calm steps, at lr / 10 and lr × 0.3"
 
 
 @pytest.mark.slow
