@@ -1,4 +1,4 @@
-"""Trains what a claim needs: the runs that choose its learning rates, and its blocks, one seed on all tasks and arms."""
+"""Trains what a claim needs: runs that choose its learning rates, and blocks, one seed on all tasks and arms."""
 
 import math
 import time

@@ -8,6 +8,7 @@
 What was done is appended to decisions.jsonl in the results folder. The same command resumes.
 """
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -148,7 +149,7 @@ def _is_open(one: Open) -> bool:
 def _next(every: Sequence[Open], left: float) -> Open | None:
     """Return the claim that gets the next block: first every claim gets one, which tells what a block costs.
 
-    None if all are decided, or no claim is expected to be decided in the time left.
+    None if all are decided or out of reach, or no block fits into the time left.
     """
     still_open = [one for one in every if _is_open(one)]
     if left <= 0:
@@ -156,7 +157,11 @@ def _next(every: Sequence[Open], left: float) -> Open | None:
     for one in still_open:
         if not one.blocks:
             return one
-    chosen = next_claim([_prospect(one) for one in still_open], left)
+    prospects = {one.claim.id: _prospect(one) for one in still_open if one.standing.seconds <= left}
+    chosen = next_claim(list(prospects.values()), left)
+    if chosen is None:  # none can be decided now: what is nearest is brought nearer
+        near = {name: one.seconds_left() for name, one in prospects.items() if math.isfinite(one.seconds_left())}
+        chosen = min(near, key=lambda name: near[name], default=None)
     return next((one for one in still_open if one.claim.id == chosen), None)
 
 
@@ -174,12 +179,12 @@ def _prospect(one: Open) -> OpenClaim:
 
 def show_plan(order: Asked) -> int:
     """Print what a block of each claim trains, and what is tuned before; return the exit code."""
+    scale = order.place.scale
     for claim in order.claims:
-        scale = claim.scales[order.place.scale]
-        runs, tuned = len(claim.expressions()) * len(scale.tasks), len(claim.tuned()) * len(scale.tasks)
-        print(f"{claim.id}: {runs} runs a block on {', '.join(scale.tasks)}; {tuned} learning rates to choose")
+        tasks = claim.scales[scale].tasks
+        runs, tuned = len(claim.expressions()) * len(tasks), len(claim.tuned()) * len(tasks)
+        print(f"{claim.id}: {runs} runs a block on {', '.join(tasks)}; {tuned} learning rates to choose")
         for expression in claim.expressions():
-            print(
-                f"    {expression}: {' '.join(claim.overrides(arm_at(expression).name, order.place.scale, scale.tasks[0]))}"
-            )
+            overrides = claim.overrides(arm_at(expression).name, scale, tasks[0])
+            print(f"    {expression}: {' '.join(overrides)}")
     return 0

@@ -1,8 +1,8 @@
 """Chooses learning rates by successive halving, on seeds that no verdict rests on.
 
 Every rate of a grid is trained on one seed; the grid is widened while its best rate is at an edge; the best one's
-neighbours at a factor of √3 join; the best two are trained on two more seeds. The one that is better on average over the
-three is frozen, and so is the other as the second best.
+neighbours at a factor of √3 join; the best two are trained on two more seeds. The one that is better on average over
+the three is frozen, and so is the other as the second best.
 """
 
 from collections.abc import Mapping, Sequence

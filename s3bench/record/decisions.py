@@ -1,7 +1,7 @@
-"""The log of `s3bench decide` in a results folder: which learning rates were frozen, which blocks were trained, and why.
+"""The log of `s3bench decide` in a results folder: the learning rates that were frozen, the blocks, what was decided.
 
-One line of JSON per entry, only ever appended by the process that holds the lease. It says which records a verdict rests
-on: a report takes no other runs as evidence.
+One line of JSON per entry, only ever appended by the process that holds the lease. It says which records a verdict
+rests on: a report takes no other runs as evidence.
 """
 
 import json

@@ -11,11 +11,17 @@ import numpy as np
 from s3bench.errors import UserError
 from s3bench.record import decisions
 from s3bench.report.analysis.replays import Replay, read_replays
-from s3bench.report.claims.grades import CLAIM_ALPHA, Graded, blocks_to_decide, grade, is_open
+from s3bench.report.claims.grades import CLAIM_ALPHA, Graded, deciding_distance, grade, is_open
 from s3bench.report.claims.measures import Cell, values
 from s3bench.report.claims.registered import Registered
 from s3bench.report.stats.assumptions import cautions
-from s3bench.report.stats.confidence_sequence import fewest_blocks, intersected, mean_intervals, share_intervals
+from s3bench.report.stats.confidence_sequence import (
+    blocks_needed,
+    fewest_blocks,
+    intersected,
+    mean_intervals,
+    share_intervals,
+)
 from s3bench.report.stats.paired_tests import Array
 
 
@@ -49,8 +55,8 @@ def refuse_changed(claims: Sequence[Registered], log: Sequence[Mapping[str, Any]
             if entry.get("claim") == claim.id and entry.get("digest", claim.digest) != claim.digest:
                 raise UserError(
                     f"configs/claim/{claim.id}.yaml has changed since its blocks in {results_dir} were trained (it was "
-                    f"{entry['digest']}, it is {claim.digest}): a claim is fixed before its runs; restore it, or decide "
-                    "into another results_dir"
+                    f"{entry['digest']}, it is {claim.digest}): a claim is fixed before its runs; restore it, or use "
+                    "another results folder"
                 )
 
 
@@ -121,8 +127,9 @@ def _graded(claim: Registered, rows: Array, seconds: float) -> tuple[Graded, int
     own = rows[worst]
     mean, sd = (float(own.mean()) if n else math.nan, float(own.std(ddof=1)) if n > 1 else math.nan)
     given = grade(low, high, claim.region)
-    needed = blocks_to_decide(mean, sd, claim.region) if n > 1 else fewest_blocks(CLAIM_ALPHA)
-    more = max(1.0, needed - n) if is_open(given) else 0.0
+    distance = deciding_distance(mean, claim.region)
+    needed = blocks_needed(distance, sd, CLAIM_ALPHA) if n > 1 else fewest_blocks(CLAIM_ALPHA)
+    more = 0.0 if not is_open(given) else max(1.0, needed - n) if low <= high else math.inf
     graded = Graded(
         region=claim.region,
         alpha=CLAIM_ALPHA,

@@ -1,4 +1,4 @@
-"""Judges the claims of a results folder: by the blocks that its log of decisions names, and C3 by all records with S3."""
+"""Judges claims by the blocks that a results folder's log of decisions names, and C3 by all of its records with S3."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -136,11 +136,11 @@ def _burden(folder: Path) -> float:
     config, losses = record.load_config(folder), record.step_arrays(folder, ["loss"])["loss"]
     area = sum(spike.area for spike in find_spikes(losses, **config["task"]["spikes"]))
     lost = (config["horizon"] - len(losses)) * float(record.eval_arrays(folder)["loss"][0])
-    return 1e4 * (area + lost) / float(config["horizon"])
+    return float(1e4 * (area + lost) / config["horizon"])
 
 
 def slope(cell: Cell, comparison: Expressions) -> float:
-    """Return the slope of log(mean norm of the true gradient) over log(steps) less that of other arms, or the theorem's."""
+    """Return the slope of log(mean norm of the true gradient) over log(steps), less other arms' or the theorem's."""
     own, *other = comparison
     return _slope(cell, own) - (_slope(cell, other[0]) if other else THEOREM)
 
@@ -154,10 +154,7 @@ def _slope(cell: Cell, arms: Sequence[str]) -> float:
     return float(np.polyfit(horizons, norms, 1)[0])
 
 
-MEASURES: dict[str, Measure] = {
-    made.__name__: made
-    for made in (loss, steps, gap, threshold, survival, burden, slope)  # type: ignore[attr-defined]
-}
+MEASURES: dict[str, Measure] = {made.__name__: made for made in (loss, steps, gap, threshold, survival, burden, slope)}
 
 
 def values(measure: str, cells: Mapping[str, Cell], comparisons: Mapping[str, Any]) -> dict[str, float | None]:

@@ -1,7 +1,7 @@
 """Reads configs/claim/: the claims whose endpoints, limits, tasks and arms were fixed before their runs.
 
-An *arm expression* in a comparison names an arm and its learning rate: "s3" is the arm s3 at its own best rate, found
-on the tuning seeds; "s3 second" at its second best; "s3 at 3" at three times the task's rate; "s3 at 3 x adamw" at three
+An *arm expression* in a comparison names an arm and its learning rate: "s3" is the arm s3 at its own best rate, which
+was found on the tuning seeds; "s3 second" at its second best; "s3 at 3" at three times the task's rate; "s3 at 3 x adamw" at three
 times the best rate of the arm adamw. "10 x adamw" alone is a rate.
 """
 
@@ -196,7 +196,7 @@ def _load(name: str, file: Path, replace: Mapping[str, str]) -> Registered:
     """Return the claim in a file. Raises UserError."""
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        if not isinstance(content, dict) or not KEYS >= content.keys():
+        if not isinstance(content, dict) or content.keys() - KEYS:
             raise ValueError(f"its keys must be among {', '.join(sorted(KEYS))}")
         text = json.dumps(content)
         for word, other in replace.items():

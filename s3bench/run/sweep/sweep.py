@@ -34,7 +34,9 @@ def sweep(overrides: list[str], max_runs: float = math.inf) -> int:
 
 
 def train(todo: list[RunConfig], console: Console, summary: str = "") -> dict[Path, str]:
-    """Train runs, at least one, after a line that says how many; return the causes of failures that could not be written, by the record's folder.
+    """Train runs, at least one, after a line that says how many.
+
+    Returns the causes of failures that could not be written, by the record's folder.
 
     Raises UserError if a task or an optimizer cannot be built.
     """
