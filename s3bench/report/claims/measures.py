@@ -154,14 +154,14 @@ def _slope(cell: Cell, arms: Sequence[str]) -> float:
     return float(np.polyfit(horizons, norms, 1)[0])
 
 
-MEASURES: dict[str, Measure] = {made.__name__: made for made in (loss, steps, gap, threshold, survival, burden, slope)}
+FUNCTIONS: dict[str, Measure] = {made.__name__: made for made in (loss, steps, gap, threshold, survival, burden, slope)}
 
 
 def values(measure: str, cells: Mapping[str, Cell], comparisons: Mapping[str, Any]) -> dict[str, float | None]:
     """Return a block's number for each comparison: the mean over the tasks that say something, None if none does."""
     found: dict[str, float | None] = {}
     for name, comparison in comparisons.items():
-        numbers = [MEASURES[measure](cell, comparison) for cell in cells.values()]
+        numbers = [FUNCTIONS[measure](cell, comparison) for cell in cells.values()]
         known = [number for number in numbers if number is not None]
         found[name] = float(np.mean(known)) if known else None
     return found

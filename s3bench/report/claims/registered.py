@@ -1,8 +1,8 @@
 """Reads configs/claim/: the claims whose endpoints, limits, tasks and arms were fixed before their runs.
 
 An *arm expression* in a comparison names an arm and its learning rate: "s3" is the arm s3 at its own best rate, which
-was found on the tuning seeds; "s3 second" at its second best; "s3 at 3" at three times the task's rate; "s3 at 3 x adamw" at three
-times the best rate of the arm adamw. "10 x adamw" alone is a rate.
+was found on the tuning seeds; "s3 second" at its second best; "s3 at 3" at three times the task's rate; "s3 at 3 x
+adamw" at three times the best rate of the arm adamw. "10 x adamw" alone is a rate.
 """
 
 import hashlib
@@ -27,9 +27,11 @@ RATE = re.compile(rf"(?P<factor>{NUMBER}) x (?P<of>.+)")
 SECOND = " second"
 PAPER = re.compile(r"C\d+")  # ids of the paper's claims
 HORIZON = re.compile(r"(\d*)T(?:/(\d+))?")
+NEEDED = {"statement", "effect", "measure", "limits"}
 KEYS = {"statement", "effect", "measure", "limits", "scales", "arms", "grids", "primary", "secondary"}
 
 RATIOS = ("loss", "steps", "threshold", "burden")  # measures in logarithms of ratios
+MEASURES = (*RATIOS, "gap", "survival", "slope", "bound")  # see measures.py; bound is a check of every record
 
 Expressions = Any  # of one comparison: arm expressions, or lists of them
 
@@ -189,6 +191,8 @@ def _region(measure: str, *, claimed: float, none: float | None = None, equal: f
     """Return what the limits of a YAML file mean. Of ratios `equal` is a factor, such as 1.05. Raises ValueError."""
     if measure not in RATIOS:
         return Region(claimed=claimed, none=0.0 if none is None else none, equal=equal or 0.0)
+    if min(claimed, none or 1.0, equal or 1.0) <= 0:
+        raise ValueError(f"the limits of a ratio ({measure}) must be above 0")
     return Region(claimed=math.log(claimed), none=math.log(none or 1.0), equal=math.log(equal or 1.0), ratio=True)
 
 
@@ -196,8 +200,10 @@ def _load(name: str, file: Path, replace: Mapping[str, str]) -> Registered:
     """Return the claim in a file. Raises UserError."""
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        if not isinstance(content, dict) or content.keys() - KEYS:
-            raise ValueError(f"its keys must be among {', '.join(sorted(KEYS))}")
+        if not isinstance(content, dict) or content.keys() - KEYS or NEEDED - content.keys():
+            raise ValueError(f"its keys must be among {', '.join(sorted(KEYS))}, with {', '.join(sorted(NEEDED))}")
+        if content["measure"] not in MEASURES:
+            raise ValueError(f"its measure must be one of {', '.join(MEASURES)}")
         text = json.dumps(content)
         for word, other in replace.items():
             text = re.sub(rf"\b{word}\b", other, text)
