@@ -132,11 +132,18 @@ REPLAYED = {"onset": 150, "step": 130, "until": 290}
 REPLAY_HORIZON = 300
 
 
-def make_replayed(results: Path, optimizer: str = "adamw", seed: int = 0, height: float = 4.0) -> str:
-    """Write a record of constant loss 1 with a spike at step 150, and return its run_id."""
+def make_replayed(
+    results: Path,
+    optimizer: str = "adamw",
+    seed: int = 0,
+    height: float = 4.0,
+    others: Mapping[int, float] = MappingProxyType({}),
+    resumed: Sequence[dict[str, Any]] = (),
+) -> str:
+    """Write a record of constant loss 1 with a spike at step 150 and others by step, and return its run_id."""
     axes = [f"optimizer={optimizer}", f"seed={seed}", f"horizon={REPLAY_HORIZON}", "task.spikes={k: 6.0, delta: 0.1}"]
     settings = config(results, *axes, "measure_every=10")
-    _write_spiky(settings, {REPLAYED["onset"]: height}, REPLAY_HORIZON, every=10)
+    _write_spiky(settings, {REPLAYED["onset"]: height, **others}, REPLAY_HORIZON, every=10, resumed=resumed)
     return str(settings["run_id"])
 
 
@@ -159,7 +166,13 @@ def make_arm(
 
 
 def _write_spiky(
-    settings: dict[str, Any], spikes: Mapping[int, float], steps: int, *, every: int, state: str = "finished"
+    settings: dict[str, Any],
+    spikes: Mapping[int, float],
+    steps: int,
+    *,
+    every: int,
+    state: str = "finished",
+    resumed: Sequence[dict[str, Any]] = (),
 ) -> Path:
     """Write a record of constant loss 1 with spikes of ten steps; a diverged one ends within its last spike."""
     loss = np.ones(steps)
@@ -173,7 +186,8 @@ def _write_spiky(
     columns |= {"update_rms": size, "update_max": 4 * size}
     evals = {"step": np.array([0, stop]), "loss": np.ones(2), "distance": np.ones(2)}
     folder = record.plan(settings)
-    record.write_result(folder, {key: values[:stop] for key, values in columns.items()}, evals, summary(state, stop))
+    ended = summary(state, stop, resumed=list(resumed))
+    record.write_result(folder, {key: values[:stop] for key, values in columns.items()}, evals, ended)
     return folder
 
 

@@ -33,6 +33,7 @@ from s3bench.record.reader import load_record as load_record
 from s3bench.record.reader import load_records as load_records
 from s3bench.record.reader import load_rows as load_rows
 from s3bench.record.reader import load_steps as load_steps
+from s3bench.record.reader import refuse_arm as refuse_arm
 from s3bench.record.reader import step_arrays as step_arrays
 from s3bench.record.writer import Writer as Writer
 from s3bench.record.writer import checkpoints as checkpoints

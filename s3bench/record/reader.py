@@ -1,7 +1,8 @@
 """Reads records back, as pandas tables, dicts or arrays."""
 
+import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,21 @@ def folders(results_dir: str | Path) -> list[Path]:
     if not found:
         raise UserError(f"{results} contains no records; name a results folder such as results/quickstart")
     return found
+
+
+def refuse_arm(folder: Path, config: Mapping[str, Any]) -> None:
+    """Raise UserError if a record is an arm of a replay: it counts with the run that it comes from, and is none itself.
+
+    Args:
+        folder: the record.
+        config: the resolved config of the run.
+    """
+    if identity.replay(config) is not None:
+        results = os.path.relpath(folder.resolve().parent.parent)
+        raise UserError(
+            f"{folder.parent} holds arms of replays, which count with the runs that they come from: "
+            f"s3bench report {results}"
+        )
 
 
 def _is_record(folder: Path) -> bool:

@@ -32,6 +32,7 @@ HEADERS = {  # of columns whose name with blanks for underscores would not do
     "end_loss_ratio": "loss at the end over the run's",
     "arm_height": "arm's height",
     "arm_onset": "arm's onset",
+    "number": "number in its run",
 }
 
 Row = Mapping[Any, Any]

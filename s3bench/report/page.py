@@ -13,10 +13,11 @@ import jinja2
 import pandas as pd
 
 from s3bench import __version__, record
+from s3bench.record.judge import JUDGE
 from s3bench.report.analysis import comparisons
 from s3bench.report.analysis.loss_curve import TREND_STEPS
 from s3bench.report.analysis.results import Results
-from s3bench.report.analysis.runs import JUDGE, Run, grouped
+from s3bench.report.analysis.runs import Run, grouped
 from s3bench.report.analysis.seen import EARLY
 from s3bench.report.analysis.shock_tables import shock_facts
 from s3bench.report.analysis.tables import rows_with
@@ -95,6 +96,7 @@ def _about_tables(results: Results, tables: Mapping[str, pd.DataFrame]) -> dict[
         "published": {task: _published(rows_with(tables["published"], task=task)) for task in tasks},
         "shocks": shock_facts(tables["shocks"]),
         "replayed": sentences(tables["replay"]) if "replay" in tables else [],
+        "no_spikes": results.no_spikes,
         "arms": changes(tables["replay"]) if "replay" in tables else {},
     }
 

@@ -12,7 +12,7 @@ from s3bench.report.formatting import format_table
 
 def show(results: str | Path) -> None:
     """Print one line per arm: on how many spikes it was tried, and what became of them."""
-    replays = read_replays(Path(results))
+    replays = [one for one in read_replays(Path(results)) if one.is_of_spike]
     if not replays:
         return
     texts = format_table("replay", arm_table(replays))

@@ -82,9 +82,10 @@ def snapshot(results_dir: str | Path) -> dict[str, Any]:
         A dict whose keys docs/sweeps.md describes.
 
     Raises:
-        UserError: there is no such folder, no record in it, or a damaged one.
+        UserError: there is no such folder, no record in it, or a damaged one, or its records are arms of replays.
     """
     rows = record.load_rows(results_dir)
+    record.refuse_arm(rows[0]["folder"], record.load_config(rows[0]["folder"]))
     running = [_running(row) for row in rows if row["state"] == record.RUNNING]
     cell = itemgetter("task", "optimizer")
     names = {row["run_id"] for row in rows}  # the copy of a record has the same

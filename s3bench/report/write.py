@@ -100,7 +100,7 @@ def figure_names(results_dir: str | Path) -> list[str]:
 
 
 def write_figures(results_dir: str | Path, name: str, output: Path | None = None) -> dict[str, list[Path]]:
-    """Draw the figure of this name, or one for each task if it has one per task; return files by caption.
+    """Draw the figure of this name, or else one for each task if it has one per task; return files by caption.
 
     Each is written as SVG, PNG and PDF to <results_dir>/report/figures, or to `output` in the format of its suffix.
     Raises UserError for an unknown figure, for one that the records do not allow, and as `write_report` does.
@@ -108,7 +108,8 @@ def write_figures(results_dir: str | Path, name: str, output: Path | None = None
     if not any(name == known or name.startswith(f"{known}_") for known in NEEDS):
         raise unknown("figure", name, NEEDS)
     allowed = drawings(read_results(results_dir))
-    drawn = {key: drawing for key, drawing in allowed.items() if key == name or key.startswith(f"{name}_")}
+    of_tasks = [key for key in allowed if key.startswith(f"{name}_") and key not in NEEDS]
+    drawn = {key: allowed[key] for key in ([name] if name in allowed else of_tasks)}
     if not drawn and name in NEEDS:
         raise UserError(f"these records lack what {name} needs: {NEEDS[name]}")
     if not drawn:

@@ -1,7 +1,8 @@
 """Reads the arms of replays and says what became of each spike: vanished, smaller, delayed or persisted.
 
 An arm is a run continued from 20 steps before a spike with one thing changed, see s3bench/run/replay/. The steps from
-there to 150 after the onset are looked at, in the run and in the arm alike, with the task's detector:
+there to 150 after the onset are looked at, in the run and in the arm alike, with the detector parameters of the run's
+record, or of judge.yaml:
 
     vanished    no spike begins
     smaller     one begins, and the highest is at most half as high as the run's
@@ -25,6 +26,7 @@ from scipy import stats
 from s3bench import record
 from s3bench.errors import UserError
 from s3bench.record import identity
+from s3bench.record.judge import held_to, read_judge
 from s3bench.spikes import Spike, find_spikes
 
 FOLDER = "replays"  # in a results folder
@@ -81,12 +83,17 @@ class Replay:
     window: Window  # the run's own
     arms: Sequence[Arm]
 
+    @property
+    def is_of_spike(self) -> bool:
+        """Whether the run has a spike there by what it is held to now: judge.yaml may be newer than the replay."""
+        return self.window.begins is not None
+
 
 def read_replays(results_dir: Path) -> list[Replay]:
     """Read all replays of a results folder, by run and onset; none if it has none.
 
     Raises:
-        UserError: a record is damaged, or a spike has two records of one arm.
+        UserError: a record or judge.yaml is damaged, or a spike has two records of one arm.
     """
     try:
         places = record.folders(results_dir / FOLDER)
@@ -100,7 +107,8 @@ def read_replays(results_dir: Path) -> list[Replay]:
             groups.setdefault((arm["run"], arm["onset"]), []).append(row)
     for rows in groups.values():
         _refuse_copies(rows)
-    return [_replay(results_dir / run, rows) for (run, _), rows in sorted(groups.items())]
+    judge = read_judge(results_dir) if groups else {}
+    return [_replay(results_dir / run, rows, judge) for (run, _), rows in sorted(groups.items())]
 
 
 def _refuse_copies(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -112,10 +120,10 @@ def _refuse_copies(rows: Sequence[Mapping[str, Any]]) -> None:
             raise UserError(f"{first} and {row['folder']} are the same arm for the same spike; move one of them away")
 
 
-def _replay(source: Path, rows: Sequence[Mapping[str, Any]]) -> Replay:
+def _replay(source: Path, rows: Sequence[Mapping[str, Any]], judge: Mapping[str, Mapping[str, Any]]) -> Replay:
     of_run = record.load_record(source)
     replay = rows[0]["config"]["replay"]
-    detector, until = of_run["config"]["task"]["spikes"], replay["until"]
+    detector, until = held_to(of_run, judge)["spikes"], replay["until"]
     own, own_loss = _window(source, replay, detector)
     arms = []
     for row in rows:

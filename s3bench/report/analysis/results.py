@@ -35,6 +35,7 @@ class Results:
         times_at_best: the rows of `times` of the same runs.
         untuned: the (task, optimizer) with results at too few learning rates for one to have been chosen.
         replays: the spikes that were replayed, with their arms.
+        no_spikes: how many more were replayed that are none by judge.yaml; they count nowhere.
     """
 
     runs: Sequence[Run]
@@ -47,6 +48,7 @@ class Results:
     times_at_best: pd.DataFrame
     untuned: Untuned
     replays: Sequence[Replay] = ()
+    no_spikes: int = 0
 
     @property
     def with_result(self) -> list[Run]:
@@ -92,7 +94,8 @@ def gather(runs: Sequence[Run], replays: Sequence[Replay] = ()) -> Results:
         at_best=at_best,
         times_at_best=times[chosen],
         untuned=cells.untuned(table),
-        replays=_labelled(replays, runs),
+        replays=_labelled([one for one in replays if one.is_of_spike], runs),
+        no_spikes=sum(not one.is_of_spike for one in replays),
     )
 
 

@@ -9,13 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from s3bench import record
-from s3bench.errors import UserError, one_line, unknown
-from s3bench.record.targets import check_targets
+from s3bench.errors import UserError
+from s3bench.record.judge import JUDGE, read_judge
 from s3bench.report.analysis.labels import labels
-from s3bench.report.analysis.runs import JUDGE, Run, grouped, read_run
+from s3bench.report.analysis.runs import Run, grouped, read_run
 
 MANY = 200  # records from which on all cores read them
 JUDGED = ("targets", "detector parameters")  # what JUDGE can replace
@@ -34,17 +32,12 @@ def read_runs(results_dir: str | Path) -> list[Run]:
             detector parameters, had other data, or were made by other code.
     """
     folders = record.folders(results_dir)
-    judge = Path(results_dir, JUDGE)
-    measures = _measures(judge)
-    read = partial(read_run, measures=measures)
+    read = partial(read_run, judge=read_judge(results_dir))
     if len(folders) < MANY:
         runs = list(map(read, folders))
     else:
         with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
             runs = list(pool.map(read, folders, chunksize=16))
-    tasks = {run.task for run in runs}
-    for task in measures.keys() - tasks:
-        raise unknown(f"task in {judge}", task, tasks)
     _refuse_copies(runs)
     runs = [replace(run, **label._asdict()) for run, label in zip(runs, labels(runs), strict=True)]
     _refuse_mixtures(runs)
@@ -53,22 +46,6 @@ def read_runs(results_dir: str | Path) -> list[Run]:
 
 def _page_order(run: Run) -> tuple[Any, ...]:
     return run.ladder, run.horizon, run.task_label, run.optimizer_label, run.lr_multiplier, run.seed
-
-
-def _measures(file: Path) -> dict[str, dict[str, Any]]:
-    """Read JUDGE: targets and detector parameters by task. Empty if there is no such file. Raises UserError."""
-    if not file.exists():
-        return {}
-    try:
-        given = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{file} cannot be read: {one_line(error)}") from error
-    for task, measure in given.items() if isinstance(given, dict) else [("", given)]:
-        kinds = {"targets": list, "spikes": dict}
-        if not isinstance(measure, dict) or any(type(x) is not kinds.get(key) for key, x in measure.items()):
-            raise UserError(f"{file}: it must be {{TASK: {{targets: [...], spikes: {{...}}}}}}")
-        check_targets(measure.get("targets", []), f"{file}: {task}.targets")
-    return dict(given)
 
 
 def _refuse_copies(runs: Sequence[Run]) -> None:

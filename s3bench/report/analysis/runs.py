@@ -1,8 +1,9 @@
 """Reads one record as a run with its scores. Of its steps a run keeps a thinned curve and the steps around spikes."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -13,15 +14,15 @@ import numpy.typing as npt
 from s3bench import record
 from s3bench.errors import UserError, unknown
 from s3bench.record import identity
+from s3bench.record.judge import JUDGE, held_to, spikes_of
 from s3bench.record.targets import target_name
 from s3bench.report.analysis.loss_curve import Curve, thinned
 from s3bench.report.analysis.spike_onsets import Traces, growth, no_traces, traces
 from s3bench.report.analysis.update_rules import known_rule
 from s3bench.report.stats.censored import NEVER, Steps, steps_to_target
-from s3bench.spikes import Spike, find_spikes, published
+from s3bench.spikes import Spike, published
 
 READ = ["loss", "lr", "grad_norm", "update_rms", "update_max", "param_max"]  # columns of the steps
-JUDGE = "judge.yaml"  # in a results folder: targets and detector parameters that replace those of the records
 
 Array = npt.NDArray[np.float64]
 
@@ -113,34 +114,35 @@ class Run:
         return self.summary.get("fingerprint")
 
 
-def read_run(folder: Path, measures: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> Run:
+def read_run(folder: Path, judge: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> Run:
     """Read a record and score it.
 
     Args:
         folder: the record's.
-        measures: targets and detector parameters by task that replace those of the record.
+        judge: targets and detector parameters by task that replace those of the record, see record/judge.py.
 
     Raises:
-        UserError: the record is damaged, or its targets or detector parameters cannot be used.
+        UserError: the record is damaged or an arm of a replay, or its targets or detector parameters cannot be used.
     """
     row = record.load_record(folder)
-    config, measure = row["config"], measures.get(row["task"], {})
-    held_to = {"targets": config["task"]["targets"], "spikes": config["task"]["spikes"], **measure}
+    record.refuse_arm(folder, row["config"])
+    measure = held_to(row, judge)
     facts: dict[str, Any] = {
         **{key: row[key] for key in ("folder", "run_id", "task", "optimizer", "lr_multiplier", "lr", "seed")},
         **{key: row[key] for key in ("horizon", "state", "steps", "config", "summary", "cause")},
         **{"task_label": row["task"], "optimizer_label": row["optimizer"], "ladder": row["task"]},
-        **{"targets": held_to["targets"], "detector": held_to["spikes"], "judged_by": sorted(measure)},
+        **{"targets": measure["targets"], "detector": measure["spikes"]},
+        "judged_by": sorted(judge.get(row["task"], {})),
     }
     run = Run(**facts)
-    return Run(**facts, **_scores(run)) if run.has_result else run
+    return Run(**facts, **_scores(run, partial(spikes_of, row, judge=judge))) if run.has_result else run
 
 
-def _scores(run: Run) -> dict[str, Any]:
-    """Return the fields of a run that its steps and evaluations give."""
+def _scores(run: Run, find: Callable[[Array], list[Spike]]) -> dict[str, Any]:
+    """Return the fields of a run that its steps and evaluations give; `find` finds the spikes in its losses."""
     columns = [*READ, "update_above_1"] if run.config["measure_every"] == 1 else READ
     steps, evals = record.step_arrays(run.folder, columns), record.eval_arrays(run.folder)
-    spikes = _spikes(run, steps["loss"])
+    spikes = find(steps["loss"])
     onsets, peaks = [spike.onset for spike in spikes], [spike.peak for spike in spikes]
     decay = known_rule(run.config["optimizer"])[1].get("weight_decay", 0.0)
     scores = {
@@ -163,20 +165,6 @@ def _scores(run: Run) -> dict[str, Any]:
     if {"update_rms", "update_above_1"} <= set(steps):
         scores["traces"] = traces(steps, onsets)
     return scores
-
-
-def _spikes(run: Run, loss: Array) -> list[Spike]:
-    """Return the spikes, less those that begin where the run resumed from a checkpoint inexactly.
-
-    A resume is inexact on a GPU or on another machine.
-    """
-    try:
-        found = find_spikes(loss, **run.detector)
-    except (TypeError, ValueError) as error:
-        where = JUDGE if "spikes" in run.judged_by else "its config"
-        raise UserError(f"{run.folder}: the detector parameters in {where} cannot be used ({error})") from error
-    inexact = {resumed["step"] for resumed in run.summary.get("resumed", []) if not resumed["exact"]}
-    return [spike for spike in found if spike.onset not in inexact]
 
 
 def _times(run: Run, evals: Mapping[str, Array]) -> dict[str, Steps]:

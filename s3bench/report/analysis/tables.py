@@ -138,14 +138,15 @@ def rows_with(table: pd.DataFrame, **values: Any) -> pd.DataFrame:
 
 
 def _spikes(runs: Sequence[Run]) -> pd.DataFrame:
+    """Return one row per spike; `number` counts those of its run from 1, as `s3bench replay --spike` does."""
     rows = [
         {"task": run.task_label, "optimizer": run.optimizer_label, "lr_multiplier": run.lr_multiplier}
-        | {"seed": run.seed}
+        | {"seed": run.seed, "number": number}
         | vars(spike)
         for run in runs
-        for spike in run.spikes
+        for number, spike in enumerate(run.spikes, start=1)
     ]
-    return pd.DataFrame(rows, columns=[*cells.CELL, "seed", *(field.name for field in fields(Spike))])
+    return pd.DataFrame(rows, columns=[*cells.CELL, "seed", "number", *(field.name for field in fields(Spike))])
 
 
 def _holes(results: Results) -> pd.DataFrame:

@@ -60,8 +60,8 @@ def _by_outcome(arm: Arm) -> tuple[int, float, str]:
 
 
 def _detectors(runs: Sequence[Run]) -> str:
-    """Return the parameters of the detector that the records were made with, of each task."""
-    found = {run.task: run.config["task"]["spikes"] for run in runs}
+    """Return the parameters of the detector, of each task."""
+    found = {run.task: run.detector for run in runs}
     texts = {task: ", ".join(f"{key} = {value}" for key, value in found[task].items()) for task in found}
     return "; ".join(texts.values() if len(texts) == 1 else [f"{task}: {text}" for task, text in texts.items()])
 

@@ -1,6 +1,7 @@
 """Trains a run again up to where its arms depart from it, and gives each arm the state that it starts from."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from s3bench import record
 from s3bench.errors import UserError
 from s3bench.run.build import OptimizerFactory, Parts, build_parts, find_device
-from s3bench.run.checkpoint import checkpoint, load, restore
+from s3bench.run.checkpoint import checkpoint, load, newest, restore
 from s3bench.run.config.schema import RunConfig
 from s3bench.run.divergence import EarlyStop
 from s3bench.run.environment import numerics
@@ -35,6 +36,14 @@ class Arm:
 
     config: RunConfig
     folder: Path
+
+
+def is_unready(arm: Arm) -> bool:
+    """Return whether an arm has nothing to start from and is not over.
+
+    Its checkpoints go when it is over, after its result has come: asked in this order, it has one of them.
+    """
+    return newest(arm.folder) is None and not record.has_result(arm.folder)
 
 
 class NotReproduced(Exception):
@@ -161,7 +170,9 @@ class _Pass:
         before = evals[evals["step"] < step].to_dict("records")
         state |= {"step": step, "evals": len(before), "end": self._early_stop.state, "numerics": numerics(self._device)}
         state["shock"] = copied(self._shock.kept)
-        record.write_start(arm.folder, step, _plain(rows), _plain(before), lambda file: torch.save(state, file))
+        with suppress(record.Busy), record.leased(arm.folder):  # else another process writes it, or trains the arm
+            if is_unready(arm):
+                record.write_start(arm.folder, step, _plain(rows), _plain(before), lambda file: torch.save(state, file))
 
     def _state_of(self, arm: Arm) -> dict[str, Any]:
         """Return the state that an arm's optimizer starts with."""

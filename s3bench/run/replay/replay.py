@@ -12,11 +12,10 @@ from s3bench import record
 from s3bench.console import patient_console
 from s3bench.errors import UserError, one_line, unknown
 from s3bench.run.build import build_parts, find_device
-from s3bench.run.checkpoint import newest
 from s3bench.run.config.compose import run_config
 from s3bench.run.config.schema import RunConfig, as_dict
 from s3bench.run.replay.arms import FOLDER, arm_config, find_arms
-from s3bench.run.replay.departure import Arm, NotReproduced, check_state, depart
+from s3bench.run.replay.departure import Arm, NotReproduced, check_state, depart, is_unready
 from s3bench.run.replay.source import Source, find_sources
 from s3bench.run.sweep.local import Launcher
 from s3bench.run.sweep.workers import Workers
@@ -133,7 +132,7 @@ def _train(sources: Sequence[Source], todo: dict[int, list[Arm]], console: Conso
         arms = todo[id(source)]
         for arm in arms:
             record.plan(as_dict(arm.config))
-        unready = [arm for arm in arms if newest(arm.folder) is None]
+        unready = [arm for arm in arms if is_unready(arm)]
         try:
             if unready:
                 depart(source, unready)

@@ -3,7 +3,7 @@
 import fnmatch
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ from omegaconf.errors import OmegaConfBaseException
 from s3bench import record
 from s3bench.errors import UserError
 from s3bench.record import identity
+from s3bench.record.judge import read_judge, spikes_of
 from s3bench.run.config.compose import identified, typed_config
 from s3bench.run.config.schema import RunConfig
-from s3bench.spikes import Spike, find_spikes
+from s3bench.spikes import Spike
 
 LEAD = 20  # steps before the onset at which the arms depart from the run
 AFTER = 150  # steps after the onset at which they end
@@ -70,7 +71,7 @@ def find_sources(results: Path, pattern: str | None, spike: str | None) -> list[
     folders = [folder for folder in record.folders(results) if pattern is None or _matches(folder.name, pattern)]
     if not folders:
         raise UserError(f"{results} has no run {pattern!r}; s3bench status {results} --json lists them")
-    found = _sources(results, folders)
+    found = _sources(results, folders, read_judge(results))
     spiky = [source for source in found if source.episodes]
     if not spiky:
         raise UserError(_no_spikes(results, found))
@@ -79,14 +80,14 @@ def find_sources(results: Path, pattern: str | None, spike: str | None) -> list[
     return [_with_episodes(source, spike) for source in spiky]
 
 
-def _sources(results: Path, folders: Sequence[Path]) -> list[Source]:
+def _sources(results: Path, folders: Sequence[Path], judge: Mapping[str, Any]) -> list[Source]:
     """Return the runs that can be replayed; of several, those that cannot are left out. Raises UserError for none."""
     found, refused = [], []
     for folder in folders:
         if len(folders) > 1 and not record.has_result(folder):
             continue
         try:
-            found.append(_source(folder))
+            found.append(_source(folder, judge))
         except UserError as error:
             refused.append(error)
     if not found:
@@ -104,13 +105,15 @@ def _height(episode: Episode) -> float:
     return episode.spike.height if math.isfinite(episode.spike.height) else 0.0
 
 
-def _source(folder: Path) -> Source:
-    """Return a run with all spikes that can be replayed. Raises UserError if it has no result."""
+def _source(folder: Path, judge: Mapping[str, Any]) -> Source:
+    """Return a run with all spikes that can be replayed, numbered as in a report. Raises UserError if it cannot be."""
     if not record.has_result(folder):
         raise UserError(f"the run {folder} is {record.outcome(folder)}; only a run that is over can be replayed")
-    recorded = record.load_config(folder)
+    row = record.load_record(folder)
+    recorded = row["config"]
+    record.eval_arrays(folder)  # a damaged file is refused now, not once the run is trained again
     steps = record.step_arrays(folder, ["loss", "grad_norm", "update_rms"])
-    spikes = find_spikes(steps["loss"], **recorded["task"]["spikes"])
+    spikes = spikes_of(row, steps["loss"], judge)
     horizon = int(recorded["horizon"])
     episodes = [
         Episode(number=number, spike=spike, until=min(spike.onset + AFTER, horizon))

@@ -40,6 +40,16 @@ class Job:
     steps_before: int = 0
 
 
+def _length(config: RunConfig) -> int:
+    """Return how many steps a run is trained for; an arm of a replay begins where it departs from its run."""
+    return (config.replay.until or config.horizon) - config.replay.step
+
+
+def _steps_so_far(run: Run) -> int:
+    """Return how many of those steps are written."""
+    return max(0, record.steps_so_far(run.folder) - run.config.replay.step)
+
+
 class Launcher:
     """Trains planned runs on this machine until each of them is over.
 
@@ -59,11 +69,11 @@ class Launcher:
         self._runs, self._over = len(runs), 0
         self._failed = False
         self._unwritten: dict[Path, str] = {}
-        self._steps = sum(config.horizon for config, _ in runs)
+        self._steps = sum(_length(config) for config, _ in runs)
         self._steps_over = 0
         self._left: Counter[str] = Counter()  # steps of the runs that wait, by task
         for config, _ in runs:
-            self._left[config.names.task] += config.horizon
+            self._left[config.names.task] += _length(config)
         self._known: dict[str, tuple[float, int]] = {}  # seconds and steps trained here, by task
         columns = (BarColumn(bar_width=20), TextColumn("{task.description}"))
         self._progress = Progress(
@@ -95,9 +105,8 @@ class Launcher:
     def _start(self, run: Run) -> None:
         device = self._free.pop()
         process = self._workers.start(run.config, run.folder, device, run.dead)
-        steps_before = record.steps_so_far(run.folder)
-        self._jobs.append(Job(run=run, device=device, process=process, steps_before=steps_before))
-        self._left[run.config.names.task] -= run.config.horizon
+        self._jobs.append(Job(run=run, device=device, process=process, steps_before=_steps_so_far(run)))
+        self._left[run.config.names.task] -= _length(run.config)
         run.tries += 1
 
     def _end(self, job: Job) -> None:
@@ -123,17 +132,17 @@ class Launcher:
             self._wait_again(run)
             return
         spent, steps = self._known.get(run.config.names.task, (0.0, 0))
-        self._known[run.config.names.task] = (spent + seconds, steps + run.config.horizon - job.steps_before)
+        self._known[run.config.names.task] = (spent + seconds, steps + _length(run.config) - job.steps_before)
         self._close(run, f"{outcome}  {seconds:.1f} s", failed)
 
     def _close(self, run: Run, outcome: str, failed: bool) -> None:
         self._over += 1
-        self._steps_over += run.config.horizon
+        self._steps_over += _length(run.config)
         self._failed = self._failed or failed
         self._print(f"[{self._over}/{self._runs}] {run.folder.name}  {outcome}")
 
     def _wait_again(self, run: Run) -> None:
-        self._left[run.config.names.task] += run.config.horizon
+        self._left[run.config.names.task] += _length(run.config)
         self._waiting.append(run)
 
     def _look_elsewhere(self) -> None:
@@ -167,7 +176,7 @@ class Launcher:
         self._progress.console.print(line, markup=False)
 
     def _show_progress(self) -> None:
-        done = self._steps_over + sum(record.steps_so_far(job.run.folder) for job in self._jobs)
+        done = self._steps_over + sum(_steps_so_far(job.run) for job in self._jobs)
         text = f"{self._over}/{self._runs} runs, {duration(self._seconds_left())} left, {done:,}/{self._steps:,} steps"
         if self._elsewhere and not self._jobs:
             text = f"{len(self._elsewhere)} runs are trained by other processes; {text}"
@@ -177,8 +186,8 @@ class Launcher:
         known = [(task, seconds, steps) for task, (seconds, steps) in self._known.items()]
         left = []
         for job in self._jobs:
-            task, done = job.run.config.names.task, record.steps_so_far(job.run.folder)
+            task, done = job.run.config.names.task, _steps_so_far(job.run)
             known.append((task, time.monotonic() - job.began, done - job.steps_before))
-            left.append((task, job.run.config.horizon - done))
+            left.append((task, _length(job.run.config) - done))
         left += [(task, steps) for task, steps in self._left.items() if steps]
         return seconds_left(known, left, min(self._at_once, len(self._jobs) + len(self._waiting)))

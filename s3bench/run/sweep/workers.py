@@ -18,6 +18,7 @@ from pathlib import Path
 
 from s3bench import record
 from s3bench.errors import UserError, one_line
+from s3bench.record import lease
 from s3bench.run.config.schema import RunConfig
 from s3bench.run.sweep import preload
 
@@ -87,7 +88,13 @@ def _work(config: RunConfig, folder: Path, dead: int | None) -> None:
             sys.exit(DISK_FULL)
         raise
     finally:
-        if not (folder / record.LOG).stat().st_size:
+        _remove_empty_log(folder)
+
+
+def _remove_empty_log(folder: Path) -> None:
+    """Remove the log of a record if nothing is in it, and no other process trains the run and may yet print."""
+    with suppress(FileNotFoundError):  # another process had nothing to say either
+        if not (folder / record.LOG).stat().st_size and not lease.is_held(record.lease_place(folder)):
             (folder / record.LOG).unlink()
 
 

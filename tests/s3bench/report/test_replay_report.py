@@ -2,11 +2,13 @@
 
 import math
 import shutil
+from pathlib import Path
 
 import pytest
 from markupsafe import escape
 
 from s3bench import record
+from s3bench.cli import main
 from s3bench.errors import UserError
 from s3bench.report.analysis.replays import FOLDER, OUTCOMES, arm_table
 from s3bench.report.analysis.results import read_results
@@ -146,6 +148,48 @@ def test_without_replays_there_is_no_table_no_figure_and_no_section(tmp_path_fac
             write_figures(results, name)
 
 
+def test_a_replayed_spike_that_is_none_by_judge_yaml_counts_nowhere_and_the_page_says_so(tmp_path, capsys):
+    make_replay(tmp_path, arms={"half_lr": {}})
+    make_arm(tmp_path, make_replayed(tmp_path, seed=1, height=9.0), "half_lr")
+    judge, note = tmp_path / "judge.yaml", "Left out: {} replayed {} none by <code>judge.yaml</code>."
+    judge.write_text("quadratic: {spikes: {k: 6.0, delta: 6.0}}")
+    text, (row,) = page_of(tmp_path, tmp_path), tables(tmp_path)["replay"].to_dict("records")
+    assert (row["arm"], row["n"], row["vanished"]) == ("half_lr", 1, 1)
+    assert note.format(1, "spike that is") in " ".join(text.split())
+    assert "k = 6.0, delta = 6.0" in drawings(read_results(tmp_path))["replay_quadratic"].caption
+    show(tmp_path)
+    assert "1 of 1" in capsys.readouterr().out
+    judge.write_text("quadratic: {spikes: {k: 6.0, delta: 20.0}}")
+    text = page_of(tmp_path, tmp_path)
+    assert "replay" not in tables(tmp_path)
+    assert note.format(2, "spikes that are") in " ".join(text.split())
+    assert QUESTION in text
+    show(tmp_path)
+    assert not capsys.readouterr().out
+
+
+def test_the_folder_of_the_arms_is_no_results_folder(replayed, monkeypatch, capsys):
+    line = "holds arms of replays, which count with the runs that they come from: s3bench report"
+    for command in (["report"], ["status"], ["status", "--json"], ["figure", "loss"]):
+        assert main([*command, str(replayed / FOLDER)]) == 2
+        out, said = capsys.readouterr()
+        assert not out
+        assert said.count("\n") == 1
+        assert line in said
+    monkeypatch.chdir(replayed.parent)
+    assert main(["report", str(Path(replayed.name, FOLDER))]) == 2
+    assert f"{line} {replayed.name}\n" in capsys.readouterr().err
+    monkeypatch.chdir(replayed / FOLDER)
+    assert main(["status", "."]) == 2
+    assert f"{line} ..\n" in capsys.readouterr().err
+
+
+def test_the_name_of_a_figure_draws_that_figure_alone(replayed, tmp_path):
+    for name, drawn in (("replay_outcomes", "replay_outcomes"), ("replay", "replay_quadratic")):
+        (caption,) = write_figures(replayed, name, tmp_path / "one.svg")
+        assert caption == drawings(read_results(replayed))[drawn].caption
+
+
 def test_the_page_has_the_outcomes_then_their_sentence_the_table_and_the_curves(replayed, tmp_path):
     text = page_of(replayed, tmp_path)
     section = text[text.index('<h2 id="replays">') :]
@@ -239,6 +283,7 @@ def test_each_optimizer_has_the_figure_of_its_highest_spike(tmp_path):
     }
     assert "has the height 9." in drawn["replay_quadratic_adamw"].caption
     assert len(drawn["replay_outcomes"].draw().axes) == 2
+    assert len(write_figures(tmp_path, "replay_quadratic_adamw", tmp_path / "one.svg")) == 1  # and not that of adamw_95
 
 
 def test_a_hostile_name_of_an_arm_stays_text(tmp_path, capsys):

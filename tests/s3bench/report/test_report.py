@@ -47,7 +47,7 @@ def test_the_tables_hold_the_truth(tmp_path):
     targets = read["targets"].set_index(["optimizer", "lr_multiplier", "target"])
     assert targets.loc[("s3", 1.0, "loss ≤ 0.05"), ["reached", "n", "median_steps"]].tolist() == [2, 2, 90]
     assert targets.loc[("s3", 10.0, "loss ≤ 0.05")].median_steps == math.inf
-    columns = "task optimizer lr_multiplier seed onset peak end height kind sigmas area"
+    columns = "task optimizer lr_multiplier seed number onset peak end height kind sigmas area"
     assert read["spikes"].columns.tolist() == columns.split()
     spikes = read["spikes"][["optimizer", "lr_multiplier", "seed", "onset", "kind"]].to_numpy().tolist()
     assert spikes == [["adamw", 10, 1, 59, "diverged"], ["s3", 1, 1, 60, "blip"]]

@@ -111,6 +111,18 @@ def test_a_diverged_runs_spike_is_infinitely_high(tmp_path):
     assert arm_table([replay]).end_loss_ratio.isna().all()  # over an infinite loss
 
 
+def test_judge_yaml_says_what_a_spike_is_in_the_run_and_in_its_arms(tmp_path):
+    run = write(tmp_path, curve({ONSET: 2.0}))
+    arm(tmp_path, run, "half_lr", curve({ONSET: 0.9}))
+    (tmp_path / "judge.yaml").write_text("quadratic: {spikes: {k: 6.0, delta: 1.5}}")
+    (replay,) = read_replays(tmp_path)
+    assert replay.is_of_spike
+    assert (replay.arms[0].outcome, replay.arms[0].window.height) == ("vanished", 0)  # else: smaller
+    (tmp_path / "judge.yaml").write_text("quadratic: {spikes: {k: 6.0, delta: 3.0}}")
+    (replay,) = read_replays(tmp_path)
+    assert not replay.is_of_spike
+
+
 def test_windows_hold_the_steps_around_the_onset_and_end_at_the_horizon(tmp_path):
     run = write(tmp_path, curve({25: 2.0, 380: 3.0}), sizes=False)
     arm(tmp_path, run, "same", curve({25: 2.0}), onset=25, until=175)

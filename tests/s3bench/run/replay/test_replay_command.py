@@ -16,7 +16,8 @@ from s3bench.run.config.schema import as_dict
 from s3bench.run.one_run import run
 from s3bench.run.replay.source import LEAD, find_sources
 from s3bench.spikes import Spike
-from tests.s3bench.run.replay.arms import FAST, departed, trained
+from tests.records import make_replayed, tables
+from tests.s3bench.run.replay.arms import FAST, departed, own_arm, trained
 
 
 def replay(*arguments):
@@ -107,7 +108,7 @@ def test_a_record_of_other_code_or_another_version_is_not_replayed(results, caps
 
 def test_spikes_too_near_the_start_cannot_be_replayed(results, capsys, monkeypatch):
     near = [Spike(onset=onset, peak=onset, end=onset + 1, height=1.0, kind="blip") for onset in (10, LEAD, LEAD + 1)]
-    monkeypatch.setattr("s3bench.run.replay.source.find_spikes", lambda *_, **__: near)
+    monkeypatch.setattr("s3bench.run.replay.source.spikes_of", lambda *_, **__: near)
     assert "no such spike after step 20; choose from: 3, all" in refused(
         capsys, results, "--run", "*-s0-*", "--spike", "2"
     )
@@ -115,6 +116,36 @@ def test_spikes_too_near_the_start_cannot_be_replayed(results, capsys, monkeypat
     assert [(episode.number, episode.step) for episode in chosen.episodes] == [(3, 1)]
     near.pop()
     assert "no run in results has a spike after step 20" in refused(capsys, results)
+
+
+@pytest.mark.parametrize("delta", [None, 2.0, 3.5])
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_spike_has_the_number_that_it_has_in_the_report(tmp_path, capsys, delta, exact):
+    resumed = [{"step": 60, "exact": exact}]
+    make_replayed(tmp_path, height=3.0, others={60: 4.0, 230: 1.0, 270: 4.0}, resumed=resumed)
+    if delta is not None:
+        (tmp_path / "judge.yaml").write_text(f"quadratic: {{spikes: {{k: 6.0, delta: {delta}}}}}")
+    found = {None: [60, 150, 230, 270], 2.0: [60, 150, 270], 3.5: [60, 270]}[delta]
+    onsets = found if exact else found[1:]
+    shown = tables(tmp_path)["spikes"]
+    assert list(zip(shown.number, shown.onset, strict=True)) == list(enumerate(onsets, start=1))
+    (source,) = find_sources(tmp_path, None, "all")
+    assert [(episode.number, episode.spike.onset) for episode in source.episodes] == list(enumerate(onsets, start=1))
+    (source,) = find_sources(tmp_path, None, "2" if exact else "1")
+    assert [episode.spike.onset for episode in source.episodes] == [onsets[1] if exact else onsets[0]]
+    assert f"choose from: {', '.join(map(str, range(1, len(onsets) + 1)))}, all" in refused(
+        capsys, tmp_path, "--spike", "9"
+    )
+
+
+def test_a_mistake_in_judge_yaml_is_one_line(results, capsys):
+    for text, said in {
+        "quadratc: {}": "unknown task in results/judge.yaml 'quadratc'. Did you mean quadratic?",
+        "quadratic: {spikes: {kk: 3}}": "the detector parameters in judge.yaml cannot be used",
+        "{": "results/judge.yaml cannot be read",
+    }.items():
+        (results / "judge.yaml").write_text(text)
+        assert said in refused(capsys, results, "--run", "*-s0-*")
 
 
 def test_the_run_with_the_highest_spike_is_chosen_and_a_pattern_chooses_several(results):
@@ -138,6 +169,28 @@ def test_a_run_whose_data_are_gone_is_refused(tmp_path, monkeypatch, capsys):
     assert "cifar" in refused(capsys, "results").lower()
     assert "cifar" in refused(capsys, "results", "arm=half_lr").lower()
     assert not Path("results", "replays").exists()
+
+
+@pytest.mark.parametrize("name", ["steps.parquet", "evals.parquet", "config.yaml", "summary.json"])
+def test_a_record_with_a_file_that_is_gone_or_damaged_is_one_line(results, capsys, name):
+    (folder,) = results.glob("*-s0-*")
+    file = folder / name
+    file.write_bytes(file.read_bytes()[:100].replace(b":", b""))
+    assert f"{folder} is damaged, in {name}" in refused(capsys, results, "--run", "*-s0-*", "arm=half_lr")
+    file.unlink()
+    said = {"config.yaml": "has no run '*-s0-*'", "summary.json": "is missing; only a run that is over"}
+    expected = said.get(name, f"{folder} is damaged, in {name}")
+    assert expected in refused(capsys, results, "--run", "*-s0-*", "arm=half_lr")
+    assert not (results / "replays").exists()
+
+
+def test_an_arm_whose_optimizer_cannot_take_the_state_is_one_line_before_anything_is_trained(
+    results, tmp_path, monkeypatch, capsys
+):
+    own_arm(monkeypatch, tmp_path, "mine", {"optimizer": "adamw"})
+    line = refused(capsys, results, "--run", "*-s0-*", "arm=same,mine")
+    assert "arm mine cannot keep the run's state: its optimizer adamw needs exp_avg, exp_avg_sq, step; set" in line
+    assert not (results / "replays").exists()
 
 
 def test_data_that_were_moved_are_looked_for_where_they_are_now(results, monkeypatch):
