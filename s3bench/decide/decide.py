@@ -25,9 +25,8 @@ from s3bench.record import decisions
 from s3bench.report.claims.allocation import OpenClaim, next_claim
 from s3bench.report.claims.decided import Standing, blocks_of, line, refuse_changed, standing
 from s3bench.report.claims.grades import is_open
-from s3bench.report.claims.registered import Registered, arm_at, load_claims
+from s3bench.report.claims.registered import OWN_QUESTIONS, Registered, arm_at, load_claims
 
-OWN = ("steps", "stability", "spikes")  # the questions about an optimizer of one's own
 HOLES = 3  # so many blocks with a failed run in a row end a claim
 
 
@@ -63,7 +62,10 @@ def asked(
         for name in (optimizer, against):
             if name not in known:
                 raise unknown("optimizer", name, known)
-        claims, usual = load_claims(ids or OWN, {"OWN": optimizer, "OTHER": against}), f"results/decide_{optimizer}"
+        claims, usual = (
+            load_claims(ids or OWN_QUESTIONS, {"OWN": optimizer, "OTHER": against}),
+            f"results/decide_{optimizer}",
+        )
     trained = [claim for claim in claims if claim.scales]
     if not trained:
         raise UserError(f"{', '.join(ids)}: every report judges it by all of its records; there is nothing to train")
@@ -174,6 +176,7 @@ def _prospect(one: Open) -> OpenClaim:
         mean=graded.mean,
         sd=one.standing.sd,
         block_seconds=one.standing.seconds,
+        alpha=one.claim.alpha,
     )
 
 

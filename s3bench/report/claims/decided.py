@@ -11,7 +11,7 @@ import numpy as np
 from s3bench.errors import UserError
 from s3bench.record import decisions
 from s3bench.report.analysis.replays import Replay, read_replays
-from s3bench.report.claims.grades import CLAIM_ALPHA, Graded, deciding_distance, grade, is_open
+from s3bench.report.claims.grades import Graded, deciding_distance, grade, is_open
 from s3bench.report.claims.measures import Cell, values
 from s3bench.report.claims.registered import Registered
 from s3bench.report.stats.assumptions import cautions
@@ -121,18 +121,18 @@ def _graded(claim: Registered, rows: Array, seconds: float) -> tuple[Graded, int
     """
     k, n = rows.shape
     intervals = share_intervals if claim.measure == "survival" else mean_intervals
-    upper, lower = intersected(intervals(rows, CLAIM_ALPHA)), intersected(intervals(rows, CLAIM_ALPHA / k))
+    upper, lower = intersected(intervals(rows, claim.alpha)), intersected(intervals(rows, claim.alpha / k))
     low, high = (float(lower[:, -1, 0].max()), float(upper[:, -1, 1].max())) if n else (-math.inf, math.inf)
     worst = int(rows.mean(axis=1).argmax()) if n else 0
     own = rows[worst]
     mean, sd = (float(own.mean()) if n else math.nan, float(own.std(ddof=1)) if n > 1 else math.nan)
     given = grade(low, high, claim.region)
     distance = deciding_distance(mean, claim.region)
-    needed = blocks_needed(distance, sd, CLAIM_ALPHA) if n > 1 else fewest_blocks(CLAIM_ALPHA)
+    needed = blocks_needed(distance, sd, claim.alpha) if n > 1 else fewest_blocks(claim.alpha)
     more = 0.0 if not is_open(given) else max(1.0, needed - n) if low <= high else math.inf
     graded = Graded(
         region=claim.region,
-        alpha=CLAIM_ALPHA,
+        alpha=claim.alpha,
         n=n,
         mean=mean,
         low=low,
@@ -140,7 +140,7 @@ def _graded(claim: Registered, rows: Array, seconds: float) -> tuple[Graded, int
         grade=given,
         more_blocks=more,
         seconds=more * seconds,
-        cautions=cautions(own, CLAIM_ALPHA) if claim.measure != "survival" else (),
+        cautions=cautions(own, claim.alpha) if claim.measure != "survival" else (),
     )
     return graded, worst
 

@@ -104,7 +104,7 @@ def _judge(claim: Registered, log: Sequence[Mapping[str, Any]], folder: Path, re
         raise UserError(f"{folder} has blocks of {claim.id} at several scales, {', '.join(sorted(scales))}: no verdict")
     found = standing(claim, blocks, folder)
     graded = found.graded
-    grade = _of_slopes(found) or graded.grade
+    grade = grade_of(found)
     holes = [entry for entry in log if entry.get("claim") == claim.id and entry["event"] == decisions.HOLE]
     notes = [f"seed {entry['seed']} is missing: {entry['cause']}" for entry in holes]
     notes += [f"decided after {graded.n} blocks"] if not graded.more_blocks else []
@@ -128,13 +128,13 @@ def _judge(claim: Registered, log: Sequence[Mapping[str, Any]], folder: Path, re
     )
 
 
-def _of_slopes(found: Standing) -> str | None:
-    """Return NO_EVIDENCE where the theorem's rate holds, but another optimizer's is not told from it; else None."""
-    if found.claim.measure != "slope":
-        return None
+def grade_of(found: Standing) -> str:
+    """Return the grade; NO_EVIDENCE where the theorem's rate holds, but another optimizer is not told from it."""
     theorem = next(iter(found.claim.primary))
-    held = found.each[theorem].grade == SUPPORTED
-    return NO_EVIDENCE if held and found.graded.grade != SUPPORTED else None
+    open_still = found.graded.grade != SUPPORTED
+    if found.claim.measure == "slope" and open_still and found.each[theorem].grade == SUPPORTED:
+        return NO_EVIDENCE
+    return found.graded.grade
 
 
 def _bound(claim: Registered, results: Results) -> Verdict:

@@ -18,13 +18,15 @@ import yaml
 
 from s3bench import catalog
 from s3bench.errors import UserError, unknown
-from s3bench.report.claims.grades import Region
+from s3bench.report.claims.grades import CLAIM_ALPHA, Region
+from s3bench.report.stats.paired_tests import ALPHA
 
 GRID = (0.1, 0.3, 1.0, 3.0, 10.0)  # multipliers of the task's rate that are tried first
 NUMBER = r"\d+(?:\.\d+)?"
 AT = re.compile(rf"(?P<name>.+?) at (?P<factor>{NUMBER})(?: x (?P<of>.+))?")
 RATE = re.compile(rf"(?P<factor>{NUMBER}) x (?P<of>.+)")
 SECOND = " second"
+OWN_QUESTIONS = ("stability", "steps", "spikes")  # ids of the questions on an optimizer of one's own
 PAPER = re.compile(r"C\d+")  # ids of the paper's claims
 HORIZON = re.compile(r"(\d*)T(?:/(\d+))?")
 NEEDED = {"statement", "effect", "measure", "limits"}
@@ -89,6 +91,15 @@ class Registered:
     secondary: Mapping[str, Expressions] = field(default_factory=dict)
     words: Mapping[str, str] = field(default_factory=dict)
     digest: str = ""
+
+    @property
+    def alpha(self) -> float:
+        """The probability that anything said of it is false: the paper's claims share ALPHA, and so do the questions
+        on an optimizer of one's own.
+        """
+        if PAPER.fullmatch(self.id):
+            return CLAIM_ALPHA
+        return ALPHA / len(OWN_QUESTIONS) if self.words else ALPHA
 
     def comparisons(self) -> dict[str, Expressions]:
         """Return all comparisons, the primary ones first."""

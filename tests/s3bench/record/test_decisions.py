@@ -1,4 +1,4 @@
-"""Tests the log of decisions: nothing is lost, and a line that a kill left unfinished is neither read nor in the way."""
+"""Tests the log of decisions: nothing is lost, and a line that a kill left unfinished is not read."""
 
 import subprocess
 import sys

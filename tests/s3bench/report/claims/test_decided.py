@@ -10,14 +10,14 @@ import pytest
 from s3bench import record
 from s3bench.errors import UserError
 from s3bench.record import decisions
-from s3bench.report.claims.decided import block_values, refuse_changed, stand, standing
-from s3bench.report.claims.grades import CLAIM_ALPHA, CONTRADICTED, EQUAL, SUPPORTED, UNDECIDED
-from s3bench.report.claims.judge import NO_EVIDENCE, judge_blocks
-from s3bench.report.claims.measures import Cell, burden, gap, log_final_loss, steps, survival
-from s3bench.report.claims.registered import load_claims
 from s3bench.report.analysis.replays import read_replays
 from s3bench.report.analysis.results import read_results
-from s3bench.report.stats.confidence_sequence import mean_sequence
+from s3bench.report.claims.decided import block_values, refuse_changed, stand, standing
+from s3bench.report.claims.grades import CLAIM_ALPHA, CONTRADICTED, EQUAL, SUPPORTED, UNDECIDED
+from s3bench.report.claims.judge import NO_EVIDENCE, grade_of, judge_blocks
+from s3bench.report.claims.measures import Cell, burden, gap, log_final_loss, steps, survival
+from s3bench.report.claims.registered import load_claims
+from s3bench.report.stats.confidence_sequence import intersected, mean_intervals, mean_sequence
 from tests.records import make, make_arm, make_replayed, written
 
 LOSS = """statement: S3 ends lower than the Adams
@@ -119,10 +119,8 @@ def test_one_comparison_has_the_interval_of_its_mean(claim):
 
 
 @pytest.mark.slow
-def test_the_largest_of_three_means_is_rarely_missed(claim):
+def test_the_largest_of_three_means_is_rarely_missed():
     """Three equal means: at any of 40 looks, a statement is false in at most 5% of claims at alpha = 5%."""
-    from s3bench.report.stats.confidence_sequence import intersected, mean_intervals
-
     rng, wrong = np.random.default_rng(2), 0
     for _ in range(2000):
         rows = rng.normal(0, 1, (3, 40))
@@ -187,13 +185,11 @@ def test_a_record_that_is_gone_is_said(tmp_path, claim):
         standing(claim, [block], tmp_path)
 
 
-def test_a_rate_that_another_optimizer_has_too_is_no_evidence(tmp_path):
+def test_a_rate_that_another_optimizer_has_too_is_no_evidence():
     (rate,) = load_claims(["C10"])
     theorem, other = rate.primary
     rng = np.random.default_rng(4)
     found = stand(rate, [{theorem: -0.2 + e, other: e} for e in rng.normal(0, 0.02, 20)])
     assert found.each[theorem].grade == SUPPORTED
     assert found.graded.grade != SUPPORTED
-    from s3bench.report.claims.judge import _of_slopes
-
-    assert _of_slopes(found) == NO_EVIDENCE
+    assert grade_of(found) == NO_EVIDENCE

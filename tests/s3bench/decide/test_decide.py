@@ -1,0 +1,141 @@
+"""Tests s3bench decide for real: on a quadratic, whose runs take milliseconds."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from s3bench.decide.decide import asked, show_plan
+from s3bench.errors import UserError
+from s3bench.record import decisions
+from tests.conftest import mistake, until
+
+CLAIM = """# Does S3 end lower than SignSGD on a quadratic?
+statement: S3 ends lower than SignSGD on a quadratic
+effect: the final loss of S3 over that of SignSGD
+measure: loss
+limits: {claimed: 0.9}
+scales:
+  laptop: {tasks: [quadratic], horizon: 20}
+arms:
+  s3: [optimizer=s3]
+  signsgd: [optimizer=signsgd]
+grids: {s3: [10, 30, 100], signsgd: [1, 3, 10]}
+primary:
+  signsgd: [s3, signsgd]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Return a user's folder with a claim of his own."""
+    file = tmp_path / "configs" / "claim" / "mine.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(CLAIM, encoding="utf-8")
+    return tmp_path
+
+
+def entries(folder, event=None):
+    return [one for one in decisions.read(folder / "results" / "laptop") if event in (None, one["event"])]
+
+
+def test_a_budget_too_small_for_a_block_is_said_and_nothing_is_lost(folder, s3bench):
+    done = s3bench("decide", "mine", "--budget", "0.1s")
+    assert done.returncode == 0, done.stderr
+    assert "mine: the final loss of S3 over that of SignSGD: undecided: no block yet" in done.stdout
+    assert "no block was trained: the budget is too small" in done.stdout
+    assert entries(folder) == []
+
+
+@pytest.mark.slow
+def test_blocks_are_added_until_the_claim_is_decided(folder, s3bench):
+    done = s3bench("decide", "mine", "--budget", "10m")
+    assert done.returncode == 0, done.stderr
+    assert [one["best"] for one in entries(folder, decisions.RATE)]
+    blocks = entries(folder, decisions.BLOCK)
+    assert [block["seed"] for block in blocks] == list(range(200, 200 + len(blocks)))
+    (stop,) = entries(folder, decisions.STOP)
+    assert stop["claim"] == "mine"
+    assert stop["why"] in done.stdout
+    assert s3bench("decide", "mine", "--budget", "10m").returncode == 0
+    assert entries(folder, decisions.BLOCK) == blocks  # it is decided: nothing more is trained
+    assert s3bench("report", "results/laptop").returncode == 0
+    verdicts = json.loads((folder / "results/laptop/report/claims.json").read_text())
+    (mine,) = [one for one in verdicts if one["id"] == "mine"]
+    assert mine["n"] == len(blocks)
+    assert mine["verdict"] in ("supported", "not supported")
+
+
+@pytest.mark.slow
+def test_a_killed_decide_resumes_without_training_a_block_twice(folder, s3bench):
+    command = [sys.executable, "-c", "import sys; from s3bench.cli import main; sys.exit(main())"]
+    with subprocess.Popen(
+        [*command, "decide", "mine", "--budget", "10m"], cwd=folder, start_new_session=True
+    ) as running:
+        until(lambda: len(entries(folder, decisions.BLOCK)) >= 2)
+        os.killpg(running.pid, signal.SIGKILL)
+    before = entries(folder)
+    done = s3bench("decide", "mine", "--budget", "10m")
+    assert done.returncode == 0, done.stderr
+    after = entries(folder)
+    assert after[: len(before)] == before
+    seeds = [block["seed"] for block in entries(folder, decisions.BLOCK)]
+    assert seeds == sorted(set(seeds))
+
+
+@pytest.mark.slow
+def test_a_block_with_a_failed_run_is_a_hole_and_three_end_the_claim(folder, s3bench):
+    (folder / "fails.py").write_text(
+        "import torch\n"
+        "class Fails(torch.optim.SGD):\n"
+        "    def step(self, closure=None):\n"
+        "        if torch.initial_seed() >= 200: raise RuntimeError('out of luck')\n"
+        "        return super().step(closure)\n"
+    )
+    (folder / "configs" / "optimizer").mkdir()
+    yaml = "_target_: fails.Fails\n_partial_: true\nmomentum: 0.9\n"
+    (folder / "configs" / "optimizer" / "fails.yaml").write_text(yaml)
+    text = CLAIM.replace("optimizer=signsgd", "optimizer=fails")
+    (folder / "configs" / "claim" / "mine.yaml").write_text(text)
+    done = s3bench("decide", "mine", "--budget", "10m")
+    assert done.returncode == 1, done.stdout
+    assert [one["seed"] for one in entries(folder, decisions.HOLE)] == [200, 201, 202]
+    assert "out of luck" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "more", "message"),
+    [
+        (["C99"], {}, "unknown claim 'C99'"),
+        (["C3"], {}, "every report judges it by all of its records"),
+        (["C1"], {"scale": "moon"}, "unknown scale of C1 'moon'"),
+        (["C2"], {"scale": "paper"}, "unknown scale of C2 'paper'"),
+        ([], {"optimizer": "s4"}, "unknown optimizer 's4'"),
+        ([], {"optimizer": "s3", "against": "adamx"}, "unknown optimizer 'adamx'"),
+    ],
+)
+def test_a_mistake_is_said(given, more, message):
+    usual = {"budget": 60, "results": None, "scale": "laptop", "optimizer": None, "against": "adamw_95"}
+    with pytest.raises(UserError, match=message):
+        asked(given, **usual | more)
+
+
+def test_a_budget_has_a_unit(s3bench):
+    assert "'10' is not a time such as 90s, 20m or 1.5h" in mistake(s3bench("decide", "C1", "--budget", "10"))
+
+
+def test_a_plan_on_paper_names_every_run_of_a_block(capsys):
+    show_plan(asked(["C6"], budget=60, results=None, scale="laptop", optimizer=None, against="adamw_95"))
+    said = capsys.readouterr().out
+    assert "C6: 12 runs a block on digits_vit, source_gpt; 12 learning rates to choose" in said
+    assert "    adamw_95 second: task=digits_vit task.targets=[] optimizer=adamw_95 horizon=300" in said
+
+
+def test_the_questions_on_ones_own_optimizer_name_both(capsys):
+    show_plan(asked([], budget=60, results=None, scale="laptop", optimizer="lion", against="adamw"))
+    said = capsys.readouterr().out
+    assert "    other second: task=digits_vit task.targets=[] optimizer=adamw" in said
+    assert "    own at 3000: task=digits_vit task.targets=[] optimizer=lion schedule=ramp" in said
