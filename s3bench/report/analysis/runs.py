@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from s3bench import record
-from s3bench.errors import UserError, unknown
+from s3bench.errors import unknown
 from s3bench.record import identity
 from s3bench.record.judge import JUDGE, held_to, spikes_of
 from s3bench.record.targets import target_name
