@@ -1,7 +1,6 @@
-"""Several processes replay the same runs at once: no arm is lost, trained twice or half written, and progress is true."""
+"""Several processes replay the same runs at once: no arm is lost, doubled or half written, and progress is true."""
 
 import io
-import os
 import re
 import subprocess
 import sys
@@ -85,7 +84,7 @@ def test_two_commands_at_once_train_each_arm_once_as_one_command_does(tmp_path):
     assert record.folders(tmp_path / "r" / "replays") == sorted(arm.folder for arm in arms_of(origin, *ARMS))
     there = {file.relative_to(tmp_path / "r" / "replays").parts[1:] for file in files(tmp_path / "r" / "replays")}
     assert there == {(name,) for name in OVER}
-    os.rename(tmp_path / "r" / "replays", alone)
+    (tmp_path / "r" / "replays").rename(alone)
     for arm in departed(origin, *ARMS):
         run(arm.config)
         assert same(arm.folder, alone / arm.folder.name)
