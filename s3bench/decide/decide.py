@@ -56,7 +56,7 @@ def asked(
     """
     ids, overrides = [text for text in given if "=" not in text], [text for text in given if "=" in text]
     if optimizer is None:
-        claims, usual = load_claims(ids), f"results/{scale}"
+        claims, usual = load_claims(ids), f"results/decide_{scale}"
     else:
         known = catalog.choices("optimizer")
         for name in (optimizer, against):

@@ -39,7 +39,7 @@ def folder(tmp_path):
 
 
 def entries(folder, event=None):
-    return [one for one in decisions.read(folder / "results" / "laptop") if event in (None, one["event"])]
+    return [one for one in decisions.read(folder / "results" / "decide_laptop") if event in (None, one["event"])]
 
 
 def test_a_budget_too_small_for_a_block_is_said_and_nothing_is_lost(folder, s3bench):
@@ -62,8 +62,8 @@ def test_blocks_are_added_until_the_claim_is_decided(folder, s3bench):
     assert stop["why"] in done.stdout
     assert s3bench("decide", "mine", "--budget", "10m").returncode == 0
     assert entries(folder, decisions.BLOCK) == blocks  # it is decided: nothing more is trained
-    assert s3bench("report", "results/laptop").returncode == 0
-    verdicts = json.loads((folder / "results/laptop/report/claims.json").read_text())
+    assert s3bench("report", "results/decide_laptop").returncode == 0
+    verdicts = json.loads((folder / "results/decide_laptop/report/claims.json").read_text())
     (mine,) = [one for one in verdicts if one["id"] == "mine"]
     assert mine["n"] == len(blocks)
     assert mine["verdict"] in ("supported", "not supported")
