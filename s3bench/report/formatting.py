@@ -93,11 +93,13 @@ def format_table(name: str, table: pd.DataFrame) -> pd.DataFrame:
     for column, pattern in layout.merge.items():
         texts[column] = [pattern.format_map(row) for row in rows]
     zeros = [column for column in layout.drop_zeros if not table[column].any()]
-    return texts.drop(columns=[*layout.drop, *zeros]).rename(columns=_header)
+    headers = {column: _header(column, has_interval=f"{column}_low" in table) for column in texts}
+    return texts.drop(columns=[*layout.drop, *zeros]).rename(columns=headers)
 
 
-def _header(column: str) -> str:
-    return HEADERS.get(column, column.removesuffix("_mean").replace("_", " "))
+def _header(column: str, *, has_interval: bool) -> str:
+    text = HEADERS.get(column, column.removesuffix("_mean").replace("_", " "))
+    return text if has_interval else text.removesuffix(" [95%]")
 
 
 def _with_spreads(texts: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:

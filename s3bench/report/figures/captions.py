@@ -19,7 +19,7 @@ LOSSES = f"""the raw training loss of every step and its running median over {TR
 ROWS = "Rows are learning-rate multipliers"
 LIFTED = "Lines are lifted a little so that none hides another"
 
-BECAME = """What became of the spike is judged from there to the arm's end by the detector of the run ({detector}):
+BECAME = """What became of the spike is judged from there to the arm's end by the detector ({detector}):
     vanished, no spike begins; smaller, the highest one is at most half as high as the run's; delayed, one more than
     half as high begins, the first more than 20 steps after the run's onset; persisted, anything else, and any
     spike within which the arm diverged"""
