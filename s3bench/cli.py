@@ -247,7 +247,7 @@ def _report(chosen: argparse.Namespace) -> int:
 
     results = read_results(chosen.results)
     print(f"wrote {write_report(chosen.results, results)}")
-    print(seen(results.runs, results.replays))
+    print(seen(results))
     return 0
 
 
