@@ -12,6 +12,7 @@ from typing import NoReturn, TypeAlias
 from s3bench import __version__, catalog
 from s3bench.errors import UserError, one_line
 from s3bench.run.config import completion, questions
+from s3bench.run.config.option_types import count, seconds, time_span
 
 KINDS = {
     "tasks": "task",
@@ -114,40 +115,12 @@ def _add_results(command: Parser, text: str) -> None:
 
 
 def _add_jobs(command: Parser) -> None:
-    command.add_argument("--jobs", type=_count, metavar="N", help="how many runs train at once (default: one per core)")
+    command.add_argument("--jobs", type=count, metavar="N", help="how many runs train at once (default: one per core)")
 
 
 def _jobs(chosen: argparse.Namespace) -> list[str]:
     """Return --jobs as an override."""
     return [] if chosen.jobs is None else [f"launcher.jobs={chosen.jobs}"]
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
-    return int(text)
-
-
-def _duration(text: str) -> float:
-    """Return the seconds of a text such as 90s, 20m or 1.5h."""
-    number, unit = text[:-1], {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:])
-    try:
-        seconds = float(number) * (unit or math.nan)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < 1e8:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 90s, 20m or 1.5h")
-    return seconds
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0.1 <= seconds < 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds (at least 0.1)")
-    return seconds
 
 
 def _add_run(commands: Commands) -> None:
@@ -205,7 +178,7 @@ def _add_status(commands: Commands) -> None:
     _add_results(status, "such as results/quickstart")
     form = status.add_mutually_exclusive_group()
     text = "update the display every SECONDS (default: 10) until Ctrl-C"
-    form.add_argument("--watch", nargs="?", const=10.0, type=_seconds, metavar="SECONDS", help=text)
+    form.add_argument("--watch", nargs="?", const=10.0, type=seconds, metavar="SECONDS", help=text)
     form.add_argument("--json", action="store_true", help="print JSON")
     status.set_defaults(command=_status)
 
@@ -254,7 +227,7 @@ def _add_decide(commands: Commands) -> None:
     )
     decide.add_argument("claims", nargs="*", metavar="CLAIM", help="C1 to C10 (default: all); key=value: of all runs")
     text = "how long to train, such as 20m or 1h: a block begins only if it is expected to fit (default: 60m)"
-    decide.add_argument("--budget", type=_duration, default=3600.0, metavar="TIME", help=text)
+    decide.add_argument("--budget", type=time_span, default=3600.0, metavar="TIME", help=text)
     text = "where the runs and the log of decisions are kept (default: results/decide_SCALE, or decide_OPTIMIZER)"
     decide.add_argument("--results", metavar="RESULTS", help=text)
     decide.add_argument("--scale", default="laptop", help="laptop (the default), gpu or paper")
@@ -294,7 +267,7 @@ def _report(chosen: argparse.Namespace) -> int:
 
     results = read_results(chosen.results)
     print(f"wrote {write_report(chosen.results, results)}")
-    print(seen(results.runs, results.replays))
+    print(seen(results))
     return 0
 
 

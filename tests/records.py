@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from hydra.utils import instantiate
 
 from s3bench import record
 from s3bench.record import identity
@@ -125,6 +126,56 @@ def make_shocked(
             if t <= stop:
                 writer.add_eval({"step": t, "loss": final if t else 1.0, "distance": 2.0})
         writer.finish(summary(state, stop))
+    return folder
+
+
+RAMP_HORIZON = 600
+
+
+def make_ramp(
+    results: Path,
+    optimizer: str = "s3",
+    seed: int = 0,
+    left_at: int | None = 300,
+    overrides: Sequence[str] = (),
+    state: str = "finished",
+) -> Path:
+    """Write a ramp from ×0.3 to ×3000 whose loss comes down from 2 to 1 within the calm steps, and leaves to 3."""
+    axes = ["schedule=ramp", "lr_multiplier=3000", f"optimizer={optimizer}", f"seed={seed}", *overrides]
+    return _write_course(config(results, f"horizon={RAMP_HORIZON}", "task.targets=[]", *axes), left_at, state)
+
+
+def make_fixed(
+    results: Path,
+    optimizer: str = "s3",
+    multiplier: float = 10,
+    seed: int = 0,
+    left_at: int | None = None,
+    overrides: Sequence[str] = (),
+    warmup: float = 0.0833,
+    horizon: int = RAMP_HORIZON,
+) -> Path:
+    """Write the same at a fixed rate, after a warm-up that is by default as long as the ramp is calm."""
+    axes = [f"optimizer={optimizer}", f"lr_multiplier={multiplier}", f"seed={seed}", "schedule=constant"]
+    axes += [f"schedule.warmup={warmup}", f"horizon={horizon}", "task.targets=[]", *overrides]
+    return _write_course(config(results, *axes), left_at, "finished")
+
+
+def _write_course(settings: dict[str, Any], left_at: int | None, state: str) -> Path:
+    folder = record.plan(settings)
+    if state == "missing":
+        return folder
+    horizon = settings["horizon"]
+    loss = np.ones(horizon)
+    loss[:40] = np.linspace(2, 1, 40)
+    if left_at is not None:
+        loss[left_at:] = 3
+    schedule = instantiate(settings["schedule"])
+    factors = [schedule(step, horizon=horizon) for step in range(horizon)]
+    lr = settings["task"]["lr"] * settings["lr_multiplier"] * np.array(factors)
+    columns = {"step": np.arange(horizon), "loss": loss, "lr": lr, "grad_norm": np.ones(horizon)}
+    evals = {"step": np.array([0, horizon]), "loss": loss[[0, -1]], "distance": np.ones(2)}
+    record.write_result(folder, columns, evals, summary(state, horizon))
     return folder
 
 

@@ -16,6 +16,7 @@ NOT_DECISIVE_OF_TASK = {"targets", "spikes", "download", "horizon", "eval_every"
 NOT_DECISIVE_OF_BUILD = {"data_dir", "workers", "download"}  # arguments of the task
 
 UNCLIPPED, GLOBAL_NORM = "optimizers.clipping.Clip", "optimizers.clipping.GlobalNorm"
+RAMP, CONSTANT = "s3bench.run.ramp.ramp", "s3bench.schedule.constant"
 
 BEGINNING = r".+-x[^-]+(-\d+)?-s\d+-[0-9a-f]{10}"  # of a run_id: all but the digest of the code
 RUN_ID = re.compile(BEGINNING + "(-[0-9a-f]{6})?")
@@ -62,6 +63,16 @@ def replay(config: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return what makes a run an arm of a replay, see ReplayConfig; None for any other run."""
     given: dict[str, Any] = config.get("replay") or {"run": ""}
     return given if given["run"] else None
+
+
+def is_ramp(config: Mapping[str, Any]) -> bool:
+    """Return whether a run's learning rate grows until its loss leaves: it is a test, and no training."""
+    return bool(config["schedule"]["_target_"] == RAMP)
+
+
+def is_constant(config: Mapping[str, Any]) -> bool:
+    """Return whether a run's learning rate is constant after its warm-up."""
+    return bool(config["schedule"]["_target_"] == CONSTANT)
 
 
 def run_id(config: Mapping[str, Any], task: str, optimizer: str) -> str:

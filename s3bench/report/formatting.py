@@ -85,6 +85,8 @@ def format_table(name: str, table: pd.DataFrame) -> pd.DataFrame:
         return _published(table)
     if name == "field":
         return _field(table)
+    if name == "thresholds":
+        return _thresholds(table)
     layout = LAYOUTS.get(name, Layout())
     texts = _with_intervals(_with_spreads(table.map(_text), table), table)
     for column, note in layout.note.items():
@@ -93,11 +95,13 @@ def format_table(name: str, table: pd.DataFrame) -> pd.DataFrame:
     for column, pattern in layout.merge.items():
         texts[column] = [pattern.format_map(row) for row in rows]
     zeros = [column for column in layout.drop_zeros if not table[column].any()]
-    return texts.drop(columns=[*layout.drop, *zeros]).rename(columns=_header)
+    headers = {column: _header(column, has_interval=f"{column}_low" in table) for column in texts}
+    return texts.drop(columns=[*layout.drop, *zeros]).rename(columns=headers)
 
 
-def _header(column: str) -> str:
-    return HEADERS.get(column, column.removesuffix("_mean").replace("_", " "))
+def _header(column: str, *, has_interval: bool) -> str:
+    text = HEADERS.get(column, column.removesuffix("_mean").replace("_", " "))
+    return text if has_interval else text.removesuffix(" [95%]")
 
 
 def _with_spreads(texts: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
@@ -206,7 +210,35 @@ def _field(table: pd.DataFrame) -> pd.DataFrame:
             values = (one[f"{column}_{factor}"] for factor in ("best", "x3", "x10"))
             row[f"{one['task']}: {words}"] = " / ".join(_short(value) for value in values)
         row[f"{one['task']}: time of a step"] = _short(one["step_time"])
+        if "threshold" in one:
+            row[f"{one['task']}: threshold of the ramp"] = _known_or_bounds(one, "threshold")
     return pd.DataFrame(list(rows.values())).fillna("-")
+
+
+def _thresholds(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per task and optimizer; without the headroom where the folder has no best rates for it."""
+    rows = []
+    for one in table.to_dict("records"):
+        apart = {"never left": one["censored"], "left before the rate grew": one["early"]}
+        of_them = ", ".join(f"{count} {what}" for what, count in apart.items() if count)
+        row = {"task": one["task"], "optimizer": one["optimizer"]}
+        row["n"] = f"{one['n']} ({of_them})" if of_them else _text(one["n"])
+        row["threshold [95%]"] = _known_or_bounds(one, "threshold")
+        row["over the reference's [95%]"] = _known_or_bounds(one, "ratio")
+        row["headroom"] = _text(one["headroom"])
+        row |= {"stable at fixed rates": one["stable"] or "-", "fixed rates": one["check"]}
+        rows.append(row)
+    headers = ["task", "optimizer", "n", "threshold [95%]"]
+    shown = pd.DataFrame(rows, columns=None if rows else headers)
+    return shown if table.headroom.notna().any() else shown.drop(columns="headroom", errors="ignore")
+
+
+def _known_or_bounds(row: Row, name: str) -> str:
+    """Return "62.1 [48, 78.2]" for a value that is known, "≥ 62.1" and the like for one that has bounds."""
+    value, least, most = row[name], row[f"{name}_least"], row[f"{name}_most"]
+    if math.isnan(value):
+        return _bounds(least, most)
+    return _text(value) + _interval(row[f"{name}_low"], row[f"{name}_high"])
 
 
 def _short(value: float) -> str:

@@ -25,6 +25,7 @@ from s3bench.report.formatting import format_table
 from s3bench.report.page_data import curve_data
 from s3bench.report.replay_text import changes, sentences
 from s3bench.report.stats.censored import IN_A_ROW
+from s3bench.report.stats.leaving import RISE, WINDOW
 from s3bench.report.stats.paired_tests import pairs_needed, smallest_p
 from s3bench.spikes import published
 
@@ -60,7 +61,7 @@ def page(
     return environment.get_template("report.html").render(
         version=__version__,
         results_dir=results_dir,
-        commands=_commands(results_dir, results.runs),
+        commands=_commands(results_dir, [*results.runs, *results.ramps]),
         images={name: (caption, _embedded(*files[:2])) for name, (caption, files) in images.items()},
         ablated=any(name.startswith("fig5_") for name in images),
         verdicts=claims,
@@ -80,6 +81,7 @@ def _about_runs(results: Results) -> dict[str, Any]:
     early = [spike for run in results.with_result for spike in run.spikes if spike.onset < EARLY * run.horizon]
     return {
         "runs": len(results.runs),
+        "ramps": len(results.ramps),
         "states": {state: int(states[state]) for state in record.STATES if state in states},
         "tasks": {task: _facts(group) for task, group in grouped(results.with_result, "task_label").items()},
         "early": len(early),
@@ -108,6 +110,7 @@ def _constants() -> dict[str, Any]:
         "spam": published.SPAM,
         "trend_steps": TREND_STEPS,
         "in_a_row": IN_A_ROW,
+        "leaving": {"rise": RISE, "window": WINDOW},
         "references": comparisons.REFERENCES,
         "pairs_needed": pairs_needed(),
         "smallest_p": smallest_p,

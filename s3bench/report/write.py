@@ -38,6 +38,8 @@ def write_report(results_dir: str | Path, results: Results | None = None) -> Pat
         saved = _save(drawn, _folder(draft / "figures"), apart=len(results.runs) >= MANY)
         images = {name: (drawing.caption, saved[name]) for name, drawing in drawn.items()}
         for name, table in tables.items():
+            if not len(table.columns):
+                continue  # of no runs, such as all but those of ramps where there is nothing else
             table.to_csv(_folder(draft / "tables") / f"{name}.csv", index=False)
             (draft / "tables" / f"{name}.md").write_text(markdown(format_table(name, table)), encoding="utf-8")
         (draft / "claims.json").write_text(claims_json, encoding="utf-8")

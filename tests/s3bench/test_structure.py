@@ -102,7 +102,7 @@ def test_the_top_of_the_package_shows_its_architecture():
     files = list(PACKAGE.glob("*.py"))
     assert len(files) <= TOP_FILES
     folders = {file.parent.name for file in PACKAGE.glob("*/*.py")}
-    assert folders == {"run", "report", "record", "spikes", "curve_files"}
+    assert folders == {"run", "report", "record", "spikes", "curve_files", "decide"}
 
 
 def test_the_wings_are_entered_without_loading_them():

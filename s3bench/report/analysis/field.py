@@ -11,12 +11,14 @@ from s3bench.report.analysis import cells
 from s3bench.report.analysis.comparisons import reference_among
 from s3bench.report.analysis.results import Results
 from s3bench.report.analysis.runs import Run, grouped
+from s3bench.report.analysis.thresholds import BOUNDS, of_setups, threshold_table
 from s3bench.report.stats.rates import per_10k, poisson_interval
 
 FACTORS = {"best": 1.0, "x3": 3.0, "x10": 10.0}  # of an optimizer's own best learning rate
 AT = ["spikes", "steps", "per_10k", "per_10k_low", "per_10k_high", "burden", "loss"]
 COLUMNS = ["task", "optimizer", "n", "best_multiplier", "edge", "largest_without_spike"]
 COLUMNS += [f"{name}_{factor}" for factor in FACTORS for name in AT] + ["step_time", "reference"]
+THRESHOLD = ["threshold", "threshold_low", "threshold_high", *BOUNDS]
 
 
 def field_table(results: Results) -> pd.DataFrame:
@@ -30,9 +32,11 @@ def field_table(results: Results) -> pd.DataFrame:
         steps, infinite where a loss is, and `loss_*`, the median final loss, infinite where half of the runs diverged.
         `largest_without_spike` is the largest multiplier up to which no run spiked or diverged, NaN if the smallest
         did. `step_time` is the median over runs of the time of a step in the training loop over that of `reference`.
+        Where there are ramps, THRESHOLD has what the table `thresholds` says of the same setup and optimizer.
     """
     rows = []
     by_task = grouped(results.with_result, "task_label")
+    thresholds = of_setups(threshold_table(results), results.ramps)
     best = {(row["task"], row["optimizer"]): row for row in results.best_rates.to_dict("records")}
     for task, runs in by_task.items():
         by_optimizer = grouped(runs, "optimizer_label")
@@ -51,8 +55,9 @@ def field_table(results: Results) -> pd.DataFrame:
             row["n"] = sum(run.lr_multiplier == multiplier for run in own)
             if reference is not None:
                 row |= {"step_time": _step_time(own) / _step_time(by_optimizer[reference]), "reference": reference}
-            rows.append(row)
-    return pd.DataFrame(rows, columns=COLUMNS)
+            ramped = thresholds.get((own[0].setup, optimizer), {})
+            rows.append(row | {column: ramped.get(column, math.nan) for column in THRESHOLD})
+    return pd.DataFrame(rows, columns=[*COLUMNS, *(THRESHOLD if results.ramps else [])])
 
 
 def _at(runs: Sequence[Run], multiplier: float, name: str) -> dict[str, Any]:

@@ -29,6 +29,7 @@ class Labels(NamedTuple):
     task_label: str
     optimizer_label: str
     ladder: str  # the task's label without the horizon: the same task at several horizons
+    setup: str  # the task's label without horizon and schedule, in which a ramp and other runs can agree
 
 
 def labels(runs: Sequence[Named]) -> list[Labels]:
@@ -39,21 +40,25 @@ def labels(runs: Sequence[Named]) -> list[Labels]:
     optimizer, the settings found on the most tasks; for a task, those of most undisturbed runs. This keeps one
     ablation, or shocks on a smaller model, from lengthening every other label. The horizon is always listed where there
     are several.
+
+    Ramps are labelled among themselves, as no other run is held against them: "source_bytes" is the name of the only
+    ramp on that setup, whatever schedules its other runs have.
     """
     apart = {"code": None, "shock": None}  # other code is refused, and shocked runs have tables of their own
     settings = _without_usual_clips([flat(identity.settings(run.config) | apart) for run in runs])
     tasks = [tuple(item for item in s.items() if not _of_optimizer(item[0])) for s in settings]
     undisturbed = [None if identity.shock(run.config) else index for index, run in enumerate(runs)]
-    task_names, optimizer_names = [run.task for run in runs], [run.optimizer for run in runs]
-    ladders = _labelled(task_names, settings, lambda key: not _of_optimizer(key) and key != "horizon", undisturbed)
+    ramps = {index for index, run in enumerate(runs) if identity.is_ramp(run.config)}
+    setups = _labelled({index: run.task for index, run in enumerate(runs)}, settings, _of_setup, undisturbed)
+    others = {index: run.task for index, run in enumerate(runs) if index not in ramps}
+    of_ramps = _labelled({index: setups[index] for index in ramps}, settings, _of_course, undisturbed)
+    task_labels = _labelled(others, settings, lambda key: not _of_optimizer(key), undisturbed)
+    ladders = _labelled(others, settings, lambda key: not _of_optimizer(key) and key != "horizon", undisturbed)
+    optimizers = _labelled({index: run.optimizer for index, run in enumerate(runs)}, settings, _of_optimizer, tasks)
+    task_labels, ladders = task_labels | of_ramps, ladders | of_ramps
     return [
-        Labels(task_label=task, optimizer_label=optimizer, ladder=ladder)
-        for task, optimizer, ladder in zip(
-            _labelled(task_names, settings, lambda key: not _of_optimizer(key), undisturbed),
-            _labelled(optimizer_names, settings, _of_optimizer, tasks),
-            ladders,
-            strict=True,
-        )
+        Labels(task_label=task_labels[i], optimizer_label=optimizers[i], ladder=ladders[i], setup=setups[i])
+        for i in range(len(runs))
     ]
 
 
@@ -75,16 +80,25 @@ def _of_optimizer(key: str) -> bool:
     return key.startswith(("optimizer.", "clip."))
 
 
+def _of_course(key: str) -> bool:
+    """Return whether a setting says how a run goes on, and not what is trained."""
+    return key.startswith("schedule.") or key in ("horizon", "eval_every", "measure_every", "stop_diverged")
+
+
+def _of_setup(key: str) -> bool:
+    return not (_of_optimizer(key) or _of_course(key))
+
+
 def _labelled(
-    names: Sequence[str],
+    names: Mapping[int, str],
     settings: Sequence[Mapping[str, str]],
     belongs: Callable[[str], bool],
     seen: Sequence[Hashable],
-) -> list[str]:
-    """Return a label for each name: "name (details)", from the settings that belong to it."""
-    found = list(names)
+) -> dict[int, str]:
+    """Return a label for each name, by the run's index: "name (details)", from the settings that belong to it."""
+    found = dict(names)
     places: dict[str, list[int]] = {}
-    for index, name in enumerate(names):
+    for index, name in names.items():
         places.setdefault(name, []).append(index)
     for name, indices in places.items():
         own = [{key: text for key, text in settings[index].items() if belongs(key)} for index in indices]

@@ -25,7 +25,8 @@ class Results:
     """The runs of a results folder and the tables that several outputs share. In all tables, names are labels.
 
     Attributes:
-        runs: the undisturbed runs, in the page's order.
+        runs: the undisturbed runs, in the page's order, without the ramps: no other attribute but `ramps` has these.
+        ramps: the runs whose learning rate grows until the loss leaves.
         pairs: each shocked run with its undisturbed twin.
         table: one row per undisturbed run with its scores; see run_table.
         times: one row per undisturbed run and target; see time_table.
@@ -47,6 +48,7 @@ class Results:
     at_best: pd.DataFrame
     times_at_best: pd.DataFrame
     untuned: Untuned
+    ramps: Sequence[Run] = ()
     replays: Sequence[Replay] = ()
     no_spikes: int = 0
 
@@ -78,7 +80,7 @@ def read_results(results_dir: str | Path) -> Results:
 
 def gather(runs: Sequence[Run], replays: Sequence[Replay] = ()) -> Results:
     """Compute what all outputs share from labelled runs and their replays. Raises UserError for a damaged record."""
-    undisturbed = [run for run in runs if run.shock is None]
+    undisturbed = [run for run in runs if run.shock is None and not run.is_ramp]
     table, times = run_table(undisturbed), time_table(undisturbed)
     metrics = list(dict.fromkeys(name for run in undisturbed for name in run.metrics))
     at_best = cells.runs_at_best(table)
@@ -94,6 +96,7 @@ def gather(runs: Sequence[Run], replays: Sequence[Replay] = ()) -> Results:
         at_best=at_best,
         times_at_best=times[chosen],
         untuned=cells.untuned(table),
+        ramps=[run for run in runs if run.is_ramp],
         replays=_labelled([one for one in replays if one.is_of_spike], runs),
         no_spikes=sum(not one.is_of_spike for one in replays),
     )

@@ -16,7 +16,6 @@ from s3bench.report.analysis.labels import labels
 from s3bench.report.analysis.runs import Run, grouped, read_run
 
 MANY = 200  # records from which on all cores read them
-JUDGED = ("targets", "detector parameters")  # what JUDGE can replace
 APART = "sweep into another results_dir, or delete those of one kind"
 
 
@@ -58,27 +57,38 @@ def _refuse_copies(runs: Sequence[Run]) -> None:
 
 
 def _refuse_mixtures(runs: Sequence[Run]) -> None:
-    """Raise UserError if runs of one task were not held to the same measure, or were made by different code."""
-    for task, group in grouped(runs, "task_label").items():
-        over = [run for run in group if run.has_result]
-        for what, facts in (
-            ("targets", [run.targets for run in group]),
-            ("detector parameters", [run.detector for run in group]),
-            ("data", [run.fingerprint for run in over]),
-            ("task's code", [run.config["code"].get("task") for run in group]),
-            ("schedule's code", [run.config["code"].get("schedule") for run in group]),
-            ("torch", [_version(run, "torch") for run in over]),
-            ("task's library", [_library(run, run.config["task"]["build"]) for run in over]),
-        ):
-            mend = f"put into {JUDGE} what all are held to" if what in JUDGED else APART
-            _refuse_several(task, what, facts, mend)
-        for optimizer, of_it in grouped(group, "optimizer_label").items():
-            codes = [run.config["code"].get("optimizer") for run in of_it]
-            libraries = [_library(run, run.config["optimizer"]) for run in of_it if run.has_result]
-            clips = [code["clip"] for code in (run.config["code"] for run in of_it) if "clip" in code]
-            _refuse_several(f"{task} with {optimizer}", "optimizer's code", codes, APART)
-            _refuse_several(f"{task} with {optimizer}", "clip's code", clips, APART)
-            _refuse_several(f"{task} with {optimizer}", "optimizer's library", libraries, APART)
+    """Raise UserError if runs of one task were not held to the same measure, or were made by different code.
+
+    A ramp is held against all runs of its setup, whatever their schedule, and to no target and no detector parameter.
+    """
+    for run in runs:
+        if run.is_ramp and run.shock is not None:
+            raise UserError(f"{run.folder} is a ramp with a shock, for which there is no score; move it away")
+    others, ramps = ([run for run in runs if run.is_ramp is kind] for kind in (False, True))
+    for task, group in grouped(others, "task_label").items():
+        mend = f"put into {JUDGE} what all are held to"
+        _refuse_several(task, "targets", [run.targets for run in group], mend)
+        _refuse_several(task, "detector parameters", [run.detector for run in group], mend)
+    for task, group in [*grouped(others, "task_label").items(), *grouped(ramps, "task_label").items()]:
+        _refuse_several(task, "schedule's code", [run.config["code"].get("schedule") for run in group], APART)
+        against = [run for run in others if run.setup == group[0].setup] if group[0].is_ramp else []
+        _refuse_other_code(task, [*group, *against])
+
+
+def _refuse_other_code(task: str, runs: Sequence[Run]) -> None:
+    """Raise UserError if runs had other data, or were made by other code of a task or an optimizer, or by a library."""
+    over = [run for run in runs if run.has_result]
+    _refuse_several(task, "data", [run.fingerprint for run in over], APART)
+    _refuse_several(task, "task's code", [run.config["code"].get("task") for run in runs], APART)
+    _refuse_several(task, "torch", [_version(run, "torch") for run in over], APART)
+    _refuse_several(task, "task's library", [_library(run, run.config["task"]["build"]) for run in over], APART)
+    for optimizer, of_it in grouped(runs, "optimizer_label").items():
+        codes = [run.config["code"].get("optimizer") for run in of_it]
+        libraries = [_library(run, run.config["optimizer"]) for run in of_it if run.has_result]
+        clips = [code["clip"] for code in (run.config["code"] for run in of_it) if "clip" in code]
+        _refuse_several(f"{task} with {optimizer}", "optimizer's code", codes, APART)
+        _refuse_several(f"{task} with {optimizer}", "clip's code", clips, APART)
+        _refuse_several(f"{task} with {optimizer}", "optimizer's library", libraries, APART)
 
 
 def _refuse_several(where: str, what: str, facts: Sequence[Any], mend: str) -> None:

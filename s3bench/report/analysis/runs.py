@@ -20,6 +20,7 @@ from s3bench.report.analysis.loss_curve import Curve, thinned
 from s3bench.report.analysis.spike_onsets import Traces, growth, no_traces, traces
 from s3bench.report.analysis.update_rules import known_rule
 from s3bench.report.stats.censored import NEVER, Steps, steps_to_target
+from s3bench.report.stats.leaving import Threshold, is_stable, threshold
 from s3bench.spikes import Spike, published
 
 READ = ["loss", "lr", "grad_norm", "update_rms", "update_max", "param_max"]  # columns of the steps
@@ -35,6 +36,7 @@ class Run:
         task, optimizer: the names of the YAML files.
         task_label, optimizer_label: the same, with the settings that differ from the usual ones: "s3 (p=2)".
         ladder: the task's label without the horizon; the same task at several horizons is one ladder.
+        setup: the task's label without horizon and schedule: what a ramp and runs at fixed rates have in common.
         lr: the base learning rate times the multiplier.
         config: the resolved config, as it was recorded.
         summary: of a run with a result, see docs/records.md; else empty.
@@ -49,6 +51,8 @@ class Run:
         smallest_gradient: the smallest norm of the true gradient, of tasks that evaluate it.
         published: flagged steps, events and steps under each published definition of a spike.
         traces: updates and loss around the onsets of spikes.
+        threshold: of a ramp, the multiplier at which its loss left.
+        is_stable: of a run at a constant rate, whether it trained and its loss did not leave.
     """
 
     folder: Path
@@ -58,6 +62,7 @@ class Run:
     task_label: str
     optimizer_label: str
     ladder: str
+    setup: str
     lr_multiplier: float
     lr: float
     seed: int
@@ -82,6 +87,8 @@ class Run:
     published: npt.NDArray[np.int64] = field(default_factory=published.no_counts)
     curve: Curve | None = None
     traces: Traces = field(default_factory=no_traces)
+    threshold: Threshold | None = None
+    is_stable: bool | None = None
 
     @property
     def has_result(self) -> bool:
@@ -102,6 +109,11 @@ class Run:
     def shock(self) -> dict[str, Any] | None:
         """The shock of the run, None of an undisturbed one."""
         return identity.shock(self.config)
+
+    @property
+    def is_ramp(self) -> bool:
+        """Whether its learning rate grows until its loss leaves: a test of stability, and no training."""
+        return identity.is_ramp(self.config)
 
     @property
     def parameters(self) -> int | None:
@@ -130,7 +142,8 @@ def read_run(folder: Path, judge: Mapping[str, Mapping[str, Any]] = MappingProxy
     facts: dict[str, Any] = {
         **{key: row[key] for key in ("folder", "run_id", "task", "optimizer", "lr_multiplier", "lr", "seed")},
         **{key: row[key] for key in ("horizon", "state", "steps", "config", "summary", "cause")},
-        **{"task_label": row["task"], "optimizer_label": row["optimizer"], "ladder": row["task"]},
+        **{"task_label": row["task"], "optimizer_label": row["optimizer"]},
+        **{"ladder": row["task"], "setup": row["task"]},
         **{"targets": measure["targets"], "detector": measure["spikes"]},
         "judged_by": sorted(judge.get(row["task"], {})),
     }
@@ -162,6 +175,11 @@ def _scores(run: Run, find: Callable[[Array], list[Spike]]) -> dict[str, Any]:
         "published": published.counts(steps["loss"], steps["grad_norm"]),
         "curve": thinned(steps["loss"], peaks, run.has_diverged),
     }
+    if run.is_ramp:
+        rates = steps["lr"] / run.config["task"]["lr"]
+        scores["threshold"] = threshold(steps["loss"], rates, diverged=run.has_diverged)
+    elif identity.is_constant(run.config):
+        scores["is_stable"] = is_stable(steps["loss"], diverged=run.has_diverged)
     if {"update_rms", "update_above_1"} <= set(steps):
         scores["traces"] = traces(steps, onsets)
     return scores

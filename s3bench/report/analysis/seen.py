@@ -1,25 +1,23 @@
-"""Says in one line what the records show: which optimizers spiked, and what became of the replayed spikes."""
+"""Says in one line what the records show: who spiked, at which rate losses left, and what became of replayed spikes."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 from s3bench.report.analysis.replays import PLACEBO, SAME, Replay
+from s3bench.report.analysis.results import Results
 from s3bench.report.analysis.runs import Run, grouped
+from s3bench.report.analysis.thresholds import threshold_table
 
 MOST = 6  # tasks, and optimizers of a task, that the line names
 EARLY = 0.05  # of the horizon: spikes that begin there are counted apart, or not at all
 
 
-def seen(runs: Sequence[Run], replays: Sequence[Replay]) -> str:
-    """Return the line.
-
-    Args:
-        runs: undisturbed runs. Where a task has runs at its tuned learning rate, only those count.
-        replays: of some of their spikes.
-    """
-    over = [run for run in runs if run.has_result]
-    tasks = [_of_task(task, group) for task, group in grouped(over, "task_label").items()]
-    return ". ".join([*tasks[:MOST], *_of_replays(replays)]) or "No run is over"
+def seen(results: Results) -> str:
+    """Return the line. Where a task has runs at its tuned learning rate, only the spikes of those count."""
+    tasks = [_of_task(task, group) for task, group in grouped(results.with_result, "task_label").items()]
+    ramps = _of_ramps(results)
+    return ". ".join([*tasks[:MOST], *ramps[:MOST], *_of_replays(results.replays)]) or "No run is over"
 
 
 def _of_task(task: str, runs: Sequence[Run]) -> str:
@@ -46,6 +44,23 @@ def _highest(runs: Sequence[Run]) -> str:
     if not heights:
         return ""
     return f" (up to +{max(heights):.3g})" if all(map(math.isfinite, heights)) else " (not finite)"
+
+
+def _of_ramps(results: Results) -> list[str]:
+    """Return for each task with ramps the rates at which losses left."""
+    lines = []
+    for task, rows in threshold_table(results).groupby("task", sort=False):
+        found = [f"{row['optimizer']} {_rate(row)}" for row in rows.to_dict("records")]
+        others = f" and {len(found) - MOST} other optimizers" if len(found) > MOST else ""
+        lines.append(f"Thresholds on {task}: {', '.join(found[:MOST])}{others}")
+    return lines
+
+
+def _rate(row: Mapping[Hashable, Any]) -> str:
+    least, most = row["threshold_least"], row["threshold_most"]
+    if least == most:
+        return f"×{least:.3g}"
+    return f"above ×{least:.3g}" if least > 0 else f"at most ×{most:.3g}" if math.isfinite(most) else "unknown"
 
 
 def _of_replays(replays: Sequence[Replay]) -> list[str]:

@@ -15,6 +15,7 @@ from s3bench.report.analysis.replays import arm_table, spike_table
 from s3bench.report.analysis.results import Results
 from s3bench.report.analysis.runs import Run, grouped
 from s3bench.report.analysis.shock_tables import shock_holes, shock_table, shock_tests
+from s3bench.report.analysis.thresholds import ramp_table, threshold_table
 from s3bench.report.analysis.update_bounds import bound_table
 from s3bench.report.stats.censored import Steps, expected_running_time, median_steps
 from s3bench.report.stats.rates import per_10k
@@ -29,9 +30,10 @@ HOLE = ["run_id", "state", "steps", "horizon", "cause"]
 
 
 def make_tables(results: Results) -> dict[str, pd.DataFrame]:
-    """Make all tables, by the names of their files; those of replays only if there are any."""
+    """Make all tables, by the names of their files; those of replays and ramps only if there are any."""
     replays = results.replays
     replayed = {"replay": arm_table(replays), "replay_spikes": spike_table(replays)} if replays else {}
+    ramped = {"thresholds": threshold_table(results), "ramps": ramp_table(results.ramps)} if results.ramps else {}
     longest, targets = results.longest_at_best, _targets(results.times)
     best_targets = _targets(results.times_at_best.assign(lr_multiplier=math.nan))
     return {
@@ -49,11 +51,12 @@ def make_tables(results: Results) -> dict[str, pd.DataFrame]:
         "spikes": _spikes(results.runs),
         "holes": _holes(results),
         "runs": results.table.drop(columns="ladder"),
-        "environment": _environments(results.with_result),
+        "environment": _environments([run for run in (*results.runs, *results.ramps) if run.has_result]),
         "field": field_table(results),
         "shocks": shock_table(results.pairs),
         "shock_tests": shock_tests(results.pairs),
         "bounds": bound_table(results),
+        **ramped,
         **replayed,
     }
 
@@ -151,7 +154,7 @@ def _spikes(runs: Sequence[Run]) -> pd.DataFrame:
 
 def _holes(results: Results) -> pd.DataFrame:
     """Return the runs without a result, and the shocked ones without a response."""
-    rows = [{key: getattr(run, key) for key in HOLE} for run in results.runs if not run.has_result]
+    rows = [{key: getattr(run, key) for key in HOLE} for run in (*results.runs, *results.ramps) if not run.has_result]
     return pd.DataFrame([*rows, *shock_holes(results.pairs)], columns=HOLE)
 
 

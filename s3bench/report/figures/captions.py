@@ -19,7 +19,7 @@ LOSSES = f"""the raw training loss of every step and its running median over {TR
 ROWS = "Rows are learning-rate multipliers"
 LIFTED = "Lines are lifted a little so that none hides another"
 
-BECAME = """What became of the spike is judged from there to the arm's end by the detector of the run ({detector}):
+BECAME = """What became of the spike is judged from there to the arm's end by the detector ({detector}):
     vanished, no spike begins; smaller, the highest one is at most half as high as the run's; delayed, one more than
     half as high begins, the first more than 20 steps after the run's onset; persisted, anything else, and any
     spike within which the arm diverged"""
@@ -41,6 +41,7 @@ NEEDS = {
     "loss": A_RESULT,
     "shock": "a shocked run with its undisturbed twin",
     "bounds": "an optimizer with several pairs of betas on one task, whose largest step is known",
+    "thresholds": "a ramp with a result, see docs/ramp.md",
     "replay": "a spike that was replayed, see s3bench replay",
     "replay_outcomes": "a spike that was replayed, see s3bench replay",
 }
@@ -83,6 +84,10 @@ CAPTIONS = {
     "bounds": """{task}: the largest measured update of any coordinate, less what weight decay can have added,
     beside the largest that the rule allows for any gradients up to the last update. One optimizer has several pairs of
     betas.""",
+    "thresholds": f"""Ramps: the learning-rate multiplier at which the training loss left, the geometric mean over the
+    seeds with its 95% interval (Student's, of the logarithms); {SEEDS}. An open arrowhead is a run of which only a
+    bound is known: it never left (to the right), or left before the rate had grown (to the left); then there is no
+    mean.""",
     "replay": f"""{{task}}: the highest replayed spike of {{optimizer}}, which begins at step {{onset:,}} and has the
     height {{height}}. The run was trained again to {{lead}} steps before the onset (dotted line), and on from there
     once per arm, with one thing changed. Above, on the left: same, in which nothing is changed, and placebo, whose

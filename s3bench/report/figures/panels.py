@@ -121,7 +121,7 @@ def _logarithmic(axes: Axes, low: float, high: float) -> None:
     subs = (1, 1.5, 2, 3, 4, 5, 6, 8) if decades < 1 else (1, 2, 5) if decades < 3 else (1,)
     axes.yaxis.set_major_locator(LogLocator(subs=subs))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(_numbers())
+    axes.yaxis.set_major_formatter(numbers())
 
 
 def set_places(axes: Axes, series: Iterable[Series], sign: str = "") -> None:
@@ -142,8 +142,9 @@ def set_factors(axes: Axes, last: float) -> None:
 def _set_ticks(axes: Axes, locator: Any, sign: str = "") -> None:
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(_numbers(sign))
+    axes.xaxis.set_major_formatter(numbers(sign))
 
 
-def _numbers(sign: str = "") -> FuncFormatter:
+def numbers(sign: str = "") -> FuncFormatter:
+    """Return what writes the ticks of a logarithmic axis as plain numbers after a sign."""
     return FuncFormatter(lambda value, _: f"{sign}{value:g}")

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 LENGTH = 12  # characters of a digest
 SHIPPED = ("tasks", "optimizers")  # packages whose code counts wherever it is installed
-SCHEDULE = "s3bench.schedule"  # the one file of the harness that counts; for the others the record has the commit
+SCHEDULES = ("s3bench.schedule", "s3bench.run.ramp")  # of the harness only these count; the record has its commit
 OPTIM = "s3bench.optim."  # hands on what is in optimizers
 STDLIB = Path(sysconfig.get_path("stdlib")).resolve()
 INSTALLED = {"site-packages", "dist-packages"}
@@ -52,7 +52,7 @@ def digest(target: str) -> str:
         if module is None or module.name in found or (tree := _parsed(module.file)) is None:
             continue
         found[module.name] = ast.unparse(_without_docstrings(tree))
-        if module.name != SCHEDULE:
+        if module.name not in SCHEDULES:
             waiting += [_module(name) for name in _imports(tree, module)]
     text = "\n".join(f"# {name}\n{source}" for name, source in sorted(found.items()))
     return hashlib.sha256(text.encode()).hexdigest()[:LENGTH] if found else ""
@@ -106,7 +106,7 @@ def _submodule(places: list[str], name: str) -> Found | None:
 def _is_own(name: str, file: Path) -> bool:
     top = name.split(".")[0]
     if top == "s3bench":
-        return name == SCHEDULE
+        return name in SCHEDULES
     place = file.resolve()
     return top in SHIPPED or not (place.is_relative_to(STDLIB) or INSTALLED & set(place.parts))
 

@@ -75,6 +75,7 @@ def test_a_changed_task_file_makes_another_run_and_comments_do_not(tmp_path):
         ("tasks/models/vit.py", set()),
         ("optimizers/clipping.py", set()),  # nothing is clipped
         ("s3bench/schedule.py", {"schedule"}),
+        ("s3bench/run/ramp.py", set()),  # another schedule
         ("s3bench/record/writer.py", set()),
     ],
 )

@@ -22,7 +22,7 @@ from s3bench.report.analysis.loss_curve import CURVE_POINTS, thinned
 from s3bench.report.analysis.results import read_results, run_table
 from s3bench.report.analysis.results_folder import read_runs
 from s3bench.report.figures.available import drawings
-from s3bench.report.formatting import markdown
+from s3bench.report.formatting import format_table, markdown
 from s3bench.report.write import write_report
 from s3bench.run.config.grid import run_configs
 from tests.records import make, tables, written
@@ -49,6 +49,7 @@ def test_the_tables_hold_the_truth(tmp_path):
     assert targets.loc[("s3", 10.0, "loss ≤ 0.05")].median_steps == math.inf
     columns = "task optimizer lr_multiplier seed number onset peak end height kind sigmas area"
     assert read["spikes"].columns.tolist() == columns.split()
+    assert {"number in its run", "peak", "area"} <= set(format_table("spikes", read["spikes"]))
     spikes = read["spikes"][["optimizer", "lr_multiplier", "seed", "onset", "kind"]].to_numpy().tolist()
     assert spikes == [["adamw", 10, 1, 59, "diverged"], ["s3", 1, 1, 60, "blip"]]
     assert read["holes"].empty

@@ -69,7 +69,7 @@ def test_the_line_says_who_spiked_late_and_what_prevented_the_replayed_spikes(tm
         make(tmp_path, "s3", 1, seed, spikes=[3])  # not late
         make(tmp_path, "sgd", 1, seed, spikes=[60] if seed else [])
         make(tmp_path, "sgd", 10, seed, state="diverged")  # not at ×1
-    line = seen(read_results(tmp_path).runs, [])
+    line = seen(read_results(tmp_path))
     assert line == "Late spikes on quadratic at ×1: s3 in 0 of 2 runs, sgd in 1 of 2 runs (up to +0.972)"
 
 
@@ -78,11 +78,9 @@ def test_the_line_names_the_arms(tmp_path):
     for name, spikes in {"same": {150: 4.0}, "half_lr": {}, "s3_fresh": {150: 3.0}}.items():
         make_arm(tmp_path, run, name, spikes)
     results = read_results(tmp_path)
-    assert seen(results.runs, results.replays).endswith(
-        "These prevented the replayed spike: half_lr; these did not: s3_fresh"
-    )
+    assert seen(results).endswith("These prevented the replayed spike: half_lr; these did not: s3_fresh")
 
 
 def test_a_folder_without_a_result_says_so(tmp_path):
     make(tmp_path, state="missing")
-    assert seen(read_results(tmp_path).runs, []) == "No run is over"
+    assert seen(read_results(tmp_path)) == "No run is over"

@@ -13,11 +13,11 @@ from s3bench.record import decisions
 from s3bench.report.analysis.replays import read_replays
 from s3bench.report.analysis.results import read_results
 from s3bench.report.claims.decided import block_values, refuse_changed, stand, standing
-from s3bench.report.claims.grades import CLAIM_ALPHA, CONTRADICTED, EQUAL, SUPPORTED, UNDECIDED
+from s3bench.report.claims.grades import CONTRADICTED, EQUAL, SUPPORTED, UNDECIDED
 from s3bench.report.claims.judge import NO_EVIDENCE, grade_of, judge_blocks
 from s3bench.report.claims.measures import Cell, burden, gap, log_final_loss, steps, survival
 from s3bench.report.claims.registered import load_claims
-from s3bench.report.stats.confidence_sequence import intersected, mean_intervals, mean_sequence
+from s3bench.report.stats.confidence_sequence import intersected, mean_intervals
 from tests.records import make, make_arm, make_replayed, written
 
 LOSS = """statement: S3 ends lower than the Adams
@@ -110,12 +110,11 @@ def test_the_comparison_that_supports_the_claim_least_decides(claim):
     assert found.graded.grade == EQUAL
 
 
-def test_one_comparison_has_the_interval_of_its_mean(claim):
+def test_the_upper_end_is_the_comparisons_own_and_the_lower_one_is_taken_at_half_the_level(claim):
     values = np.random.default_rng(1).normal(0, 1, 9)
     found = stand(claim, [{"adam": value, "adamw": value - 100} for value in values])
-    low, high = mean_sequence(values, CLAIM_ALPHA)
-    assert found.graded.high <= high  # it is intersected with the earlier ones
-    assert found.graded.low <= low  # it is taken at half the level
+    assert found.graded.high == intersected(mean_intervals(values, claim.alpha))[-1, 1]
+    assert found.graded.low == intersected(mean_intervals(values, claim.alpha / 2))[-1, 0]
 
 
 @pytest.mark.slow
@@ -133,7 +132,7 @@ def test_a_claim_without_blocks_is_undecided_and_says_what_it_needs(claim):
     found = stand(claim, [])
     assert (found.graded.n, found.graded.grade) == (0, UNDECIDED)
     one = stand(claim, [{"adam": -1.0, "adamw": -1.0}], seconds=3)
-    assert "at least 6 more blocks, 18 s" in one.graded.sentence()
+    assert "at least 4 more blocks, 12 s" in one.graded.sentence()
 
 
 def test_a_block_that_says_nothing_is_counted_as_missing(claim):

@@ -1,0 +1,149 @@
+"""Ramps to failure as tables: the learning rate at which the loss left, and whether runs at fixed rates bear it out."""
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from s3bench.report.analysis.comparisons import reference_among
+from s3bench.report.analysis.results import Results
+from s3bench.report.analysis.runs import Run, grouped
+from s3bench.report.stats.leaving import Threshold, geometric_mean, ratios
+
+BOUNDS = ["threshold_least", "threshold_most"]
+COLUMNS = ["task", "optimizer", "n", "censored", "early", "threshold", "threshold_low", "threshold_high", *BOUNDS]
+COLUMNS += ["pairs", "ratio", "ratio_low", "ratio_high", "ratio_least", "ratio_most", "headroom", "stable", "check"]
+COLUMNS += ["reference"]
+RAMP = ["run_id", "task", "optimizer", "seed", "horizon", "first_multiplier", "last_multiplier", "state", "left_at"]
+HOLDS, BELOW, ABOVE, MISLEADS, UNCHECKED = "holds", "holds below", "holds above", "misleads", "not checked"
+
+
+def threshold_table(results: Results) -> pd.DataFrame:
+    """Return one row per task and optimizer that has ramps, over the `n` of them with a result.
+
+    Returns:
+        A table with these columns. `threshold` is the geometric mean of the multipliers at which the losses left, with
+        its 95% interval, NaN if it is not known: then it lies from `threshold_least` to `threshold_most`. Runs that
+        never left are `censored`; those that left before the rate had grown, `early`, have no lower bound. `ratio` is
+        the geometric mean over `pairs` of equal seeds of the threshold over the one of `reference`. `headroom` is the
+        threshold over the optimizer's own best multiplier, where the folder has runs to choose it from, of which the
+        best is not at the edge. `stable` counts the runs at fixed rates that were stable, and `check` says what follows
+        for the ramp, see `_check`.
+    """
+    rows = []
+    for task, of_task in grouped([run for run in results.ramps if run.has_result], "task_label").items():
+        by_optimizer = grouped(of_task, "optimizer_label")
+        reference = reference_among(by_optimizer)
+        for optimizer, own in by_optimizer.items():
+            found = _thresholds(own)
+            mean = geometric_mean([(one.least, one.most) for one in found])
+            row: dict[str, Any] = {"task": task, "optimizer": optimizer, "n": len(own)}
+            row["censored"] = sum(math.isinf(one.step) for one in found)
+            row["early"] = sum(one.least == 0 and math.isfinite(one.step) for one in found)
+            row |= {"threshold": mean.value, "threshold_low": mean.low, "threshold_high": mean.high}
+            row |= {"threshold_least": mean.least, "threshold_most": mean.most}
+            if reference is not None and optimizer != reference:
+                row |= {"reference": reference, **_against(own, by_optimizer[reference])}
+            row["headroom"] = mean.value / _best_multiplier(results, own[0])
+            fixed = _at_fixed_rates(results, own[0])
+            row |= {"stable": _counts(fixed), "check": _check(found, fixed)}
+            rows.append(row)
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def ramp_table(ramps: Sequence[Run]) -> pd.DataFrame:
+    """Return one row per ramp: the multipliers that it went through, and the bounds of that at which its loss left."""
+    rows = []
+    for run in ramps:
+        facts = {"run_id": run.run_id, "task": run.task_label, "optimizer": run.optimizer_label, "seed": run.seed}
+        facts |= {"horizon": run.horizon, "first_multiplier": run.lr_multiplier * run.config["schedule"]["start"]}
+        facts |= {"last_multiplier": run.lr_multiplier, "state": run.state}
+        if run.threshold is not None:
+            facts["left_at"] = run.threshold.step
+            facts |= dict(zip(BOUNDS, run.threshold[1:], strict=True))
+        rows.append(facts)
+    return pd.DataFrame(rows, columns=[*RAMP, *BOUNDS])
+
+
+def of_setups(table: pd.DataFrame, ramps: Sequence[Run]) -> dict[tuple[str, str], Mapping[Hashable, Any]]:
+    """Return the rows of threshold_table by setup and optimizer; none where a setup has several kinds of ramps."""
+    setups = {run.task_label: run.setup for run in ramps}
+    rows: dict[tuple[str, str], list[dict[Hashable, Any]]] = {}
+    for row in table.to_dict("records"):
+        rows.setdefault((setups[row["task"]], row["optimizer"]), []).append(row)
+    return {key: own[0] for key, own in rows.items() if len(own) == 1}
+
+
+def _thresholds(runs: Sequence[Run]) -> list[Threshold]:
+    return [run.threshold for run in runs if run.threshold is not None]
+
+
+def _against(own: Sequence[Run], reference: Sequence[Run]) -> dict[str, Any]:
+    """Return the columns of the ratio to the reference's thresholds, in pairs of equal seeds."""
+    others = {run.seed: run for run in reference}
+    pairs = [(run, others[run.seed]) for run in own if run.seed in others]
+    bounds = ratios(_thresholds([run for run, _ in pairs]), _thresholds([other for _, other in pairs]))
+    mean = geometric_mean(bounds)
+    columns = {"ratio": mean.value, "ratio_low": mean.low, "ratio_high": mean.high}
+    return {"pairs": len(pairs), **columns, "ratio_least": mean.least, "ratio_most": mean.most}
+
+
+def _best_multiplier(results: Results, ramp: Run) -> float:
+    """Return the best multiplier of a ramp's optimizer at its setup's longest horizon; NaN if it is not known.
+
+    The runs that check the ramp are too few rates to choose from.
+    """
+    same = [run for run in results.with_result if _key(run) == _key(ramp) and not _checks(run, ramp)]
+    horizon = max((run.horizon for run in same), default=0)
+    tasks = {run.task_label for run in same if run.horizon == horizon}
+    best = results.best_rates
+    if len(tasks) != 1:
+        return math.nan
+    (row,) = best[(best.task == tasks.pop()) & (best.optimizer == ramp.optimizer_label)].to_dict("records")
+    return math.nan if row["edge"] else float(row["best_multiplier"])
+
+
+def _key(run: Run) -> tuple[str, str]:
+    return run.setup, run.optimizer_label
+
+
+def _checks(run: Run, ramp: Run) -> bool:
+    """Return whether a run checks a ramp: with a constant rate after a warm-up of as many steps as the ramp is calm.
+
+    It has the ramp's setup, optimizer and horizon.
+    """
+    if run.is_stable is None or _key(run) != _key(ramp) or run.horizon != ramp.horizon:
+        return False
+    calm, warmup = ramp.config["schedule"]["calm"], run.config["schedule"]["warmup"]
+    return bool(round(warmup * run.horizon) == round(calm * ramp.horizon))
+
+
+def _at_fixed_rates(results: Results, ramp: Run) -> dict[float, list[bool]]:
+    """Return by multiplier whether the runs that check the ramp were stable."""
+    found: dict[float, list[bool]] = {}
+    for run in sorted(results.with_result, key=lambda run: run.lr_multiplier):
+        if run.is_stable is not None and _checks(run, ramp):
+            found.setdefault(run.lr_multiplier, []).append(run.is_stable)
+    return found
+
+
+def _counts(fixed: dict[float, list[bool]]) -> str:
+    return ", ".join(f"×{rate:g}: {sum(stable)} of {len(stable)}" for rate, stable in fixed.items())
+
+
+def _check(found: Sequence[Threshold], fixed: dict[float, list[bool]]) -> str:
+    """Return whether runs at fixed rates bear out what the ramps say.
+
+    At a rate below all thresholds every run has to be stable, at a rate above all of them none; between them the ramps
+    say nothing. One run that does otherwise is enough for "misleads".
+    """
+    least, most = min(one.least for one in found), max(one.most for one in found)
+    below = {rate: all(stable) for rate, stable in fixed.items() if rate < least}
+    above = {rate: not any(stable) for rate, stable in fixed.items() if rate > most}
+    wrong = [f"×{rate:g}" for rate, held in (below | above).items() if not held]
+    if wrong:
+        return f"{MISLEADS} at {', '.join(wrong)}"
+    if below and above:
+        return HOLDS
+    return BELOW if below else ABOVE if above else UNCHECKED

@@ -1,0 +1,34 @@
+"""Types of the command line's options. Each raises argparse.ArgumentTypeError for a text that is none."""
+
+import argparse
+import math
+
+
+def count(text: str) -> int:
+    """Return a positive integer."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
+    return int(text)
+
+
+def time_span(text: str) -> float:
+    """Return the seconds of a text such as 90s, 20m or 1.5h."""
+    number, unit = text[:-1], {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:])
+    try:
+        value = float(number) * (unit or math.nan)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < 1e8:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 90s, 20m or 1.5h")
+    return value
+
+
+def seconds(text: str) -> float:
+    """Return a number of seconds, at least 0.1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.1 <= value < 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds (at least 0.1)")
+    return value
