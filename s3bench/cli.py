@@ -228,7 +228,7 @@ def _add_decide(commands: Commands) -> None:
     decide.add_argument("claims", nargs="*", metavar="CLAIM", help="C1 to C10 (default: all); key=value: of all runs")
     text = "how long to train, such as 20m or 1h: a block begins only if it is expected to fit (default: 60m)"
     decide.add_argument("--budget", type=time_span, default=3600.0, metavar="TIME", help=text)
-    text = "where the runs and the log of decisions are kept (default: results/decide_SCALE, or decide_OPTIMIZER)"
+    text = "where the runs and the log of decisions are kept (default: results/decide_SCALE)"
     decide.add_argument("--results", metavar="RESULTS", help=text)
     decide.add_argument("--scale", default="laptop", help="laptop (the default), gpu or paper")
     decide.add_argument("--optimizer", metavar="NAME", help="compare this optimizer, such as one of your own")

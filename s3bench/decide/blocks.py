@@ -28,6 +28,10 @@ FIRST_BLOCK = 200  # the seed of the first block
 Rates = dict[str, dict[str, dict[str, float]]]  # by task and arm: best, second and the log loss at each
 
 
+class FailedRun(UserError):
+    """A run that a claim needs has failed, or is trained by another process."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Place:
     """Where runs are recorded and how they are trained.
@@ -35,7 +39,7 @@ class Place:
     Attributes:
         results: the results folder.
         scale: of the claims.
-        overrides: of all runs, such as device=cuda or launcher=slurm.
+        overrides: of all runs, such as device=cuda or launcher=slurm; none that changes a result.
     """
 
     results: Path
@@ -45,8 +49,13 @@ class Place:
 
 def config_of(overrides: Sequence[str], place: Place, *, folder: Path, rate: float, seed: int) -> RunConfig:
     """Return the config of one run. Raises UserError."""
-    own = [f"lr_multiplier={rate:.6g}", f"seed={seed}", f"results_dir={folder}"]
-    return run_config([*overrides, *place.overrides, *own])
+    own = [*overrides, f"lr_multiplier={rate:.6g}", f"seed={seed}", f"results_dir={folder}"]
+    config = run_config([*own, *place.overrides])
+    if place.overrides and config.run_id != run_config(own).run_id:
+        raise UserError(
+            "decide trains what the claim's file says; only device, launcher, workers, data_dir and tracker can be set"
+        )
+    return config
 
 
 def freeze_rates(claim: Registered, place: Place, until: float) -> Rates | None:
@@ -55,7 +64,8 @@ def freeze_rates(claim: Registered, place: Place, until: float) -> Rates | None:
     None if the time is over before: `until` is one of time.monotonic. What was trained is used the next time.
 
     Raises:
-        UserError: a mistake in the claim or the overrides, or a run that failed.
+        FailedRun: a run failed.
+        UserError: a mistake in the claim or the overrides.
     """
     known = {entry["runs"]: entry for entry in decisions.read(place.results) if entry["event"] == decisions.RATE}
     cells = {
@@ -97,7 +107,7 @@ def _entry(found: Frozen, losses: Losses) -> dict[str, Any]:
 
 
 def _train_all(configs: Sequence[RunConfig]) -> None:
-    """Train the runs that are not over yet. Raises UserError if one of them failed or is trained elsewhere."""
+    """Train the runs that are not over yet. Raises FailedRun, and UserError for what cannot be built."""
     folders = [record.folder_of(as_dict(config)) for config in configs]
     record.refuse_other_version({folder.parent for folder in folders})
     todo = [config for config, folder in zip(configs, folders, strict=True) if not record.has_result(folder)]
@@ -105,7 +115,7 @@ def _train_all(configs: Sequence[RunConfig]) -> None:
         train(todo, Console(quiet=True))
     for folder in folders:
         if not record.has_result(folder):
-            raise UserError(f"{folder} {record.outcome(folder)}; the same command retries it")
+            raise FailedRun(f"{folder} {record.outcome(folder)}; the same command retries it")
 
 
 def train_block(claim: Registered, place: Place, rates: Rates, seed: int) -> dict[str, Any]:
@@ -133,7 +143,7 @@ def train_block(claim: Registered, place: Place, rates: Rates, seed: int) -> dic
         _train_all(list(configs.values()))
         if claim.replayed():
             _replay_all(claim, place, [config.run_id for config in configs.values()])
-    except UserError as error:
+    except FailedRun as error:
         return decisions.append(place.results, decisions.HOLE, **common, cause=str(error))
     runs: dict[str, dict[str, str]] = {}
     for (task, text), config in configs.items():
@@ -163,7 +173,7 @@ def _replay_all(claim: Registered, place: Place, run_ids: Sequence[str]) -> None
     for run_id in run_ids:
         folder = place.results / run_id
         if _has_spike(folder) and replay(asked(str(place.results), [arms], run=run_id, spike=ALL, jobs=None)):
-            raise UserError(f"{folder}: its spikes could not be replayed")
+            raise FailedRun(f"{folder}: its spikes could not be replayed")
 
 
 def _has_spike(folder: Path) -> bool:

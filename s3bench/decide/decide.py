@@ -19,7 +19,7 @@ from rich.console import Console
 
 from s3bench import catalog
 from s3bench.console import duration, patient_console
-from s3bench.decide.blocks import FIRST_BLOCK, Place, Rates, freeze_rates, train_block
+from s3bench.decide.blocks import FIRST_BLOCK, FailedRun, Place, Rates, freeze_rates, train_block
 from s3bench.errors import UserError, unknown
 from s3bench.record import decisions
 from s3bench.report.claims.allocation import OpenClaim, next_claim
@@ -62,10 +62,8 @@ def asked(
         for name in (optimizer, against):
             if name not in known:
                 raise unknown("optimizer", name, known)
-        claims, usual = (
-            load_claims(ids or OWN_QUESTIONS, {"OWN": optimizer, "OTHER": against}),
-            f"results/decide_{optimizer}",
-        )
+        claims = load_claims(ids or OWN_QUESTIONS, {"OWN": optimizer, "OTHER": against})
+        usual = f"results/decide_{optimizer}_{against}"
     trained = [claim for claim in claims if claim.scales]
     if not trained:
         raise UserError(f"{', '.join(ids)}: every report judges it by all of its records; there is nothing to train")
@@ -124,8 +122,12 @@ def _decide(every: Sequence[Open], place: Place, until: float, console: Console)
         if one.rates is None:
             if one.claim.tuned():
                 console.print(f"{one.claim.id}: choosing learning rates", markup=False)
-            one.rates = freeze_rates(one.claim, place, until)
-            if one.rates is None:
+            try:
+                one.rates = freeze_rates(one.claim, place, until)
+            except FailedRun as error:
+                one.holes = HOLES
+                console.print(f"{one.claim.id}: no learning rates: {error}", markup=False)
+            if one.rates is None and not one.holes:
                 break
             continue
         entry = train_block(one.claim, place, one.rates, one.seed)

@@ -104,6 +104,10 @@ def test_a_block_with_a_failed_run_is_a_hole_and_three_end_the_claim(folder, s3b
     assert done.returncode == 1, done.stdout
     assert [one["seed"] for one in entries(folder, decisions.HOLE)] == [200, 201, 202]
     assert "out of luck" in done.stdout
+    (folder / "fails.py").write_text((folder / "fails.py").read_text().replace(">= 200", ">= 100"))
+    done = s3bench("decide", "mine", "--budget", "10m", "--results", "results/tuning_fails")
+    assert done.returncode == 1, done.stdout
+    assert "mine: no learning rates: results/tuning_fails/tuning/" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -121,6 +125,11 @@ def test_a_mistake_is_said(given, more, message):
     usual = {"budget": 60, "results": None, "scale": "laptop", "optimizer": None, "against": "adamw_95"}
     with pytest.raises(UserError, match=message):
         asked(given, **usual | more)
+
+
+def test_an_override_that_changes_results_is_refused(folder, s3bench):
+    said = mistake(s3bench("decide", "mine", "optimizer.weight_decay=0", "--budget", "1m"))
+    assert "only device, launcher, workers, data_dir and tracker can be set" in said
 
 
 def test_a_budget_has_a_unit(s3bench):
