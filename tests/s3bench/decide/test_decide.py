@@ -127,7 +127,8 @@ def test_a_mistake_is_said(given, more, message):
         asked(given, **usual | more)
 
 
-def test_an_override_that_changes_results_is_refused(folder, s3bench):
+@pytest.mark.usefixtures("folder")
+def test_an_override_that_changes_results_is_refused(s3bench):
     said = mistake(s3bench("decide", "mine", "optimizer.weight_decay=0", "--budget", "1m"))
     assert "only device, launcher, workers, data_dir and tracker can be set" in said
 
