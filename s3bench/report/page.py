@@ -21,6 +21,7 @@ from s3bench.report.analysis.runs import Run, grouped
 from s3bench.report.analysis.seen import EARLY
 from s3bench.report.analysis.shock_tables import shock_facts
 from s3bench.report.analysis.tables import rows_with
+from s3bench.report.analysis.thresholds import MARGIN
 from s3bench.report.formatting import format_table
 from s3bench.report.page_data import curve_data
 from s3bench.report.replay_text import changes, sentences
@@ -110,7 +111,7 @@ def _constants() -> dict[str, Any]:
         "spam": published.SPAM,
         "trend_steps": TREND_STEPS,
         "in_a_row": IN_A_ROW,
-        "leaving": {"rise": RISE, "window": WINDOW},
+        "leaving": {"rise": RISE, "window": WINDOW, "margin": MARGIN},
         "references": comparisons.REFERENCES,
         "pairs_needed": pairs_needed(),
         "smallest_p": smallest_p,

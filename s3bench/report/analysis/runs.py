@@ -20,7 +20,7 @@ from s3bench.report.analysis.loss_curve import Curve, thinned
 from s3bench.report.analysis.spike_onsets import Traces, growth, no_traces, traces
 from s3bench.report.analysis.update_rules import known_rule
 from s3bench.report.stats.censored import NEVER, Steps, steps_to_target
-from s3bench.report.stats.leaving import Threshold, is_stable, threshold
+from s3bench.report.stats.leaving import Threshold, end_level, threshold
 from s3bench.spikes import Spike, published
 
 READ = ["loss", "lr", "grad_norm", "update_rms", "update_max", "param_max"]  # columns of the steps
@@ -52,7 +52,7 @@ class Run:
         published: flagged steps, events and steps under each published definition of a spike.
         traces: updates and loss around the onsets of spikes.
         threshold: of a ramp, the multiplier at which its loss left.
-        is_stable: of a run at a constant rate, whether it trained and its loss did not leave.
+        end_level: of a run at a constant rate, the median of its last losses; infinite if its loss left.
     """
 
     folder: Path
@@ -88,7 +88,7 @@ class Run:
     curve: Curve | None = None
     traces: Traces = field(default_factory=no_traces)
     threshold: Threshold | None = None
-    is_stable: bool | None = None
+    end_level: float = math.nan
 
     @property
     def has_result(self) -> bool:
@@ -179,7 +179,7 @@ def _scores(run: Run, find: Callable[[Array], list[Spike]]) -> dict[str, Any]:
         rates = steps["lr"] / run.config["task"]["lr"]
         scores["threshold"] = threshold(steps["loss"], rates, diverged=run.has_diverged)
     elif identity.is_constant(run.config):
-        scores["is_stable"] = is_stable(steps["loss"], diverged=run.has_diverged)
+        scores["end_level"] = end_level(steps["loss"], diverged=run.has_diverged)
     if {"update_rms", "update_above_1"} <= set(steps):
         scores["traces"] = traces(steps, onsets)
     return scores

@@ -6,16 +6,19 @@ from typing import Any
 
 import pandas as pd
 
+from s3bench.record import identity
 from s3bench.report.analysis.comparisons import reference_among
 from s3bench.report.analysis.results import Results
 from s3bench.report.analysis.runs import Run, grouped
-from s3bench.report.stats.leaving import Threshold, geometric_mean, ratios
+from s3bench.report.stats.leaving import Threshold, geometric_mean, is_stable, ratios
 
 BOUNDS = ["threshold_least", "threshold_most"]
 COLUMNS = ["task", "optimizer", "n", "censored", "early", "threshold", "threshold_low", "threshold_high", *BOUNDS]
 COLUMNS += ["pairs", "ratio", "ratio_low", "ratio_high", "ratio_least", "ratio_most", "headroom", "stable", "check"]
 COLUMNS += ["reference"]
-RAMP = ["run_id", "task", "optimizer", "seed", "horizon", "first_multiplier", "last_multiplier", "state", "left_at"]
+RAMP = ["run_id", "task", "optimizer", "seed", "horizon", "first_multiplier", "last_multiplier", "state"]
+RAMP += ["left_at", "lowest", *BOUNDS]
+MARGIN = 2.0  # factor from a threshold within which a ramp says nothing: of 600 steps, it passes that in 41
 HOLDS, BELOW, ABOVE, MISLEADS, UNCHECKED = "holds", "holds below", "holds above", "misleads", "not checked"
 
 
@@ -46,8 +49,8 @@ def threshold_table(results: Results) -> pd.DataFrame:
             if reference is not None and optimizer != reference:
                 row |= {"reference": reference, **_against(own, by_optimizer[reference])}
             row["headroom"] = mean.value / _best_multiplier(results, own[0])
-            fixed = _at_fixed_rates(results, own[0])
-            row |= {"stable": _counts(fixed), "check": _check(found, fixed)}
+            stable = _stable(results, own)
+            row |= {"stable": _counts(stable), "check": _check(found, stable)}
             rows.append(row)
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -61,9 +64,10 @@ def ramp_table(ramps: Sequence[Run]) -> pd.DataFrame:
         facts |= {"last_multiplier": run.lr_multiplier, "state": run.state}
         if run.threshold is not None:
             facts["left_at"] = run.threshold.step
-            facts |= dict(zip(BOUNDS, run.threshold[1:], strict=True))
+            facts |= {"lowest": run.threshold.lowest}
+            facts |= dict(zip(BOUNDS, run.threshold[2:], strict=True))
         rows.append(facts)
-    return pd.DataFrame(rows, columns=[*RAMP, *BOUNDS])
+    return pd.DataFrame(rows, columns=RAMP)
 
 
 def of_setups(table: pd.DataFrame, ramps: Sequence[Run]) -> dict[tuple[str, str], Mapping[Hashable, Any]]:
@@ -113,34 +117,35 @@ def _checks(run: Run, ramp: Run) -> bool:
 
     It has the ramp's setup, optimizer and horizon.
     """
-    if run.is_stable is None or _key(run) != _key(ramp) or run.horizon != ramp.horizon:
+    if not identity.is_constant(run.config) or _key(run) != _key(ramp) or run.horizon != ramp.horizon:
         return False
     calm, warmup = ramp.config["schedule"]["calm"], run.config["schedule"]["warmup"]
     return bool(round(warmup * run.horizon) == round(calm * ramp.horizon))
 
 
-def _at_fixed_rates(results: Results, ramp: Run) -> dict[float, list[bool]]:
-    """Return by multiplier whether the runs that check the ramp were stable."""
+def _stable(results: Results, ramps: Sequence[Run]) -> dict[float, list[bool]]:
+    """Return by multiplier whether the runs that check these ramps were stable, each by the ramp of its own seed."""
+    of_seeds = {run.seed: run.threshold.lowest for run in ramps if run.threshold is not None}
     found: dict[float, list[bool]] = {}
     for run in sorted(results.with_result, key=lambda run: run.lr_multiplier):
-        if run.is_stable is not None and _checks(run, ramp):
-            found.setdefault(run.lr_multiplier, []).append(run.is_stable)
+        if run.seed in of_seeds and _checks(run, ramps[0]):
+            found.setdefault(run.lr_multiplier, []).append(is_stable(run.end_level, of_seeds[run.seed]))
     return found
 
 
-def _counts(fixed: dict[float, list[bool]]) -> str:
-    return ", ".join(f"×{rate:g}: {sum(stable)} of {len(stable)}" for rate, stable in fixed.items())
+def _counts(stable: Mapping[float, Sequence[bool]]) -> str:
+    return ", ".join(f"×{rate:g}: {sum(each)} of {len(each)}" for rate, each in stable.items())
 
 
-def _check(found: Sequence[Threshold], fixed: dict[float, list[bool]]) -> str:
+def _check(found: Sequence[Threshold], stable: Mapping[float, Sequence[bool]]) -> str:
     """Return whether runs at fixed rates bear out what the ramps say.
 
-    At a rate below all thresholds every run has to be stable, at a rate above all of them none; between them the ramps
-    say nothing. One run that does otherwise is enough for "misleads".
+    At a rate at least MARGIN below all thresholds every run has to be stable, at one at least MARGIN above them none;
+    in between the ramps say nothing. One run that does otherwise is enough for "misleads".
     """
-    least, most = min(one.least for one in found), max(one.most for one in found)
-    below = {rate: all(stable) for rate, stable in fixed.items() if rate < least}
-    above = {rate: not any(stable) for rate, stable in fixed.items() if rate > most}
+    least, most = min(one.least for one in found) / MARGIN, max(one.most for one in found) * MARGIN
+    below = {rate: all(each) for rate, each in stable.items() if rate <= least}
+    above = {rate: not any(each) for rate, each in stable.items() if rate >= most}
     wrong = [f"×{rate:g}" for rate, held in (below | above).items() if not held]
     if wrong:
         return f"{MISLEADS} at {', '.join(wrong)}"

@@ -75,7 +75,7 @@ def _draw_seeds(axes: Axes, runs: Sequence[Run], look: Look, place: float) -> No
     """Draw each seed, an arrowhead where only a bound is known."""
     for run in runs:
         assert run.threshold is not None
-        least, most = run.threshold[1:]
+        least, most = run.threshold.least, run.threshold.most
         if run.threshold.is_known:
             axes.plot(least, place, look.marker, color=look.colour, ms=2.5, alpha=0.7, mew=0)
         elif least > 0 or math.isfinite(most):

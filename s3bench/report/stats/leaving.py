@@ -29,6 +29,7 @@ class Threshold(NamedTuple):
     """The rate at which a run's loss left: at least `least`, at most `most`; known where they are equal."""
 
     step: float  # of the first loss that lies above; infinite if the loss never left, NaN if that cannot be told
+    lowest: float  # the lowest running median before that
     least: float
     most: float
 
@@ -36,9 +37,6 @@ class Threshold(NamedTuple):
     def is_known(self) -> bool:
         """Whether it is one number."""
         return self.least == self.most
-
-
-UNKNOWN = Threshold(math.nan, 0.0, math.inf)
 
 
 class Mean(NamedTuple):
@@ -63,29 +61,7 @@ def left_at(loss: npt.ArrayLike, *, rise: float = RISE, window: int = WINDOW) ->
         rise: how far the running median must rise above its lowest value so far, in the loss's unit.
         window: how many losses each median is of; at the beginning it is of all so far.
     """
-    values = np.asarray(loss, dtype=np.float64)
-    finite = np.isfinite(values)
-    medians = _running_medians(np.where(finite, values, np.inf), window)
-    levels = np.minimum.accumulate(medians) + rise
-    left = np.flatnonzero((medians > levels) | ~finite)
-    if not len(left):
-        return None
-    end = int(left[0])
-    begin = max(0, end - window + 1)
-    above = (values[begin : end + 1] > levels[end]) | ~finite[begin : end + 1]
-    return begin + int(above.argmax())
-
-
-def is_stable(loss: npt.ArrayLike, *, diverged: bool = False, rise: float = RISE, window: int = WINDOW) -> bool:
-    """Return whether a run at a fixed rate trains: its loss comes down by at least `rise`, and does not leave.
-
-    A network that stays at a guess has nowhere to leave from: it is not stable.
-
-    Args:
-        loss, rise, window: as of `left_at`.
-        diverged: whether the run diverged.
-    """
-    return not diverged and _comes_down(loss, rise, window) and left_at(loss, rise=rise, window=window) is None
+    return _leaving(loss, rise, window)[0]
 
 
 def threshold(
@@ -107,14 +83,41 @@ def threshold(
         rise, window: as of `left_at`.
     """
     of_updates = np.asarray(rates, dtype=np.float64)
-    step = left_at(loss, rise=rise, window=window)
-    if step is None:
-        if diverged:
-            return Threshold(math.nan, 0.0, float(of_updates[-1]))
-        down = _comes_down(loss, rise, window)
-        return Threshold(math.inf, float(of_updates[-1]), math.inf) if down else UNKNOWN
-    rate = float(of_updates[max(0, step - 1)])
-    return Threshold(step, rate if rate > of_updates[0] else 0.0, rate)
+    first, last = float(of_updates[0]), float(of_updates[-1])
+    step, lowest = _leaving(loss, rise, window)
+    if step is not None:
+        rate = float(of_updates[max(0, step - 1)])
+        return Threshold(step, lowest, rate if rate > first else 0.0, rate)
+    if diverged:
+        return Threshold(math.nan, lowest, 0.0, last)
+    if lowest > float(np.asarray(loss, dtype=np.float64)[0]) - rise:
+        return Threshold(math.nan, lowest, 0.0, math.inf)
+    return Threshold(math.inf, lowest, last, math.inf)
+
+
+def end_level(loss: npt.ArrayLike, *, diverged: bool = False, rise: float = RISE, window: int = WINDOW) -> float:
+    """Return the level at which a run at a fixed rate ends: the median of its last losses, infinite if its loss left.
+
+    Args:
+        loss, rise, window: as of `left_at`; `loss` is not empty.
+        diverged: whether the run diverged: as if its loss had left.
+    """
+    left = diverged or left_at(loss, rise=rise, window=window) is not None
+    return math.inf if left else float(np.median(np.asarray(loss, dtype=np.float64)[-window:]))
+
+
+def is_stable(level: float, lowest: float, *, rise: float = RISE) -> bool:
+    """Return whether a run at a fixed rate is stable by the measure of a ramp of the same seed.
+
+    That is, whether it ends no higher than the ramp may rise before it has left. A network that stays at a guess leaves
+    from nowhere, but ends too high.
+
+    Args:
+        level: the `end_level` of the run.
+        lowest: that of the ramp's Threshold.
+        rise: as of `left_at`.
+    """
+    return math.isfinite(level) and level <= lowest + rise
 
 
 def ratios(own: Sequence[Threshold], other: Sequence[Threshold]) -> Array:
@@ -146,11 +149,22 @@ def geometric_mean(bounds: npt.ArrayLike) -> Mean:
     return Mean(least, most, least * math.exp(-half), least * math.exp(half))
 
 
-def _comes_down(loss: npt.ArrayLike, rise: float, window: int) -> bool:
+def _leaving(loss: npt.ArrayLike, rise: float, window: int) -> tuple[int | None, float]:
+    """Return the step at which a loss begins to leave, None if it never does, and the lowest running median till then.
+
+    "Then" is the step at which it has left. The lowest median is infinite if no loss before is finite.
+    """
     values = np.asarray(loss, dtype=np.float64)
-    if not len(values) or not np.isfinite(values).all():
-        return False
-    return bool(_running_medians(values, window).min() <= values[0] - rise)
+    finite = np.isfinite(values)
+    medians = _running_medians(np.where(finite, values, np.inf), window)
+    lowest = np.minimum.accumulate(medians)
+    left = np.flatnonzero((medians > lowest + rise) | ~finite)
+    if not len(left):
+        return None, float(lowest[-1]) if len(lowest) else math.inf
+    end = int(left[0])
+    begin = max(0, end - window + 1)
+    above = (values[begin : end + 1] > lowest[end] + rise) | ~finite[begin : end + 1]
+    return begin + int(above.argmax()), float(lowest[end])
 
 
 def _running_medians(values: Array, window: int) -> Array:

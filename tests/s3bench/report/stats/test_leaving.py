@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from s3bench.report.stats.leaving import (
     RISE,
-    UNKNOWN,
     WINDOW,
     Mean,
     Threshold,
+    end_level,
     geometric_mean,
     is_stable,
     left_at,
@@ -59,29 +59,35 @@ def test_a_loss_that_only_rises_leaves_from_its_first_value():
     assert left_at(np.linspace(1, 11, 101)) == 6  # 1.6
 
 
-def test_a_run_at_a_fixed_rate_is_stable_if_its_loss_comes_down_and_stays():
-    assert is_stable(CALM)
-    assert not is_stable(CALM, diverged=True)
-    assert not is_stable(followed_by(*[2] * 20))
-    assert not is_stable([*CALM, math.nan])
-    assert not is_stable(np.full(100, 2.3))  # a network that stays at a guess
-    assert not is_stable([])
+def test_a_run_at_a_fixed_rate_ends_at_the_median_of_its_last_losses_or_has_left():
+    assert end_level(followed_by(*np.linspace(1, 1.3, 15))) == pytest.approx(1.15)
+    assert end_level(CALM, diverged=True) == math.inf
+    assert end_level(followed_by(*[2] * 20, *[1] * 20)) == math.inf  # that it came back does not count
+    assert end_level([*CALM, math.nan]) == math.inf
+
+
+def test_it_is_stable_if_it_ends_no_higher_than_a_ramp_may_rise():
+    assert is_stable(end_level(CALM), lowest=0.5)
+    assert not is_stable(end_level(CALM), lowest=0.49)
+    assert not is_stable(end_level(np.full(100, 2.3)), lowest=1)  # stays at a guess
+    assert not is_stable(math.inf, lowest=math.inf)
 
 
 def test_the_threshold_is_the_rate_of_the_update_before_the_first_loss_above():
     rates = np.arange(1.0, 101)
-    loss = followed_by(*[2] * 40)
-    assert threshold(loss, rates) == Threshold(60, 60, 60)  # update 59 has the rate 60
-    assert threshold(loss, rates).is_known
+    found = threshold(followed_by(*[2] * 40), rates)
+    assert found == Threshold(60, 1, 60, 60)  # it left from 1; update 59 has the rate 60
+    assert found.is_known
 
 
 def test_what_is_not_known_of_a_threshold_has_bounds():
     rates = np.concatenate([np.ones(70), np.arange(2.0, 32)])
-    never = threshold(followed_by(*[1] * 40), rates)
-    assert never == Threshold(math.inf, 31, math.inf)
-    assert threshold(followed_by(*[2] * 40), rates) == Threshold(60, 0, 1)  # before the rate had grown
-    assert threshold(np.full(100, 2.3), rates)[1:] == UNKNOWN[1:]  # had nowhere to leave from
-    assert threshold(np.full(100, 2.3), rates, diverged=True)[1:] == (0, 31)
+    assert threshold(followed_by(*[1] * 40), rates) == Threshold(math.inf, 1, 31, math.inf)  # never left
+    assert threshold(followed_by(*[2] * 40), rates) == Threshold(60, 1, 0, 1)  # before the rate had grown
+    step, *nothing = threshold(np.full(100, 2.3), rates)  # had nowhere to leave from
+    assert (math.isnan(step), nothing) == (True, [2.3, 0, math.inf])
+    step, *little = threshold(np.full(100, 2.3), rates, diverged=True)
+    assert (math.isnan(step), little) == (True, [2.3, 0, 31])
 
 
 def test_means_are_geometric_with_students_interval_of_the_logarithms():
@@ -106,8 +112,8 @@ def test_no_mean_is_known_over_a_run_that_is_not():
 
 
 def test_ratios_of_pairs_have_bounds():
-    known, other = Threshold(5, 8, 8), Threshold(5, 2, 2)
-    never, early = Threshold(math.inf, 100, math.inf), Threshold(5, 0, 0.5)
+    known, other = Threshold(5, 1, 8, 8), Threshold(5, 1, 2, 2)
+    never, early = Threshold(math.inf, 1, 100, math.inf), Threshold(5, 1, 0, 0.5)
     found = ratios([known, never, known, early, never], [other, other, early, never, never])
     assert found.tolist() == [[4, 4], [50, math.inf], [16, math.inf], [0, 0.005], [0, math.inf]]
     assert ratios([], []).shape == (0, 2)
@@ -138,9 +144,9 @@ def test_the_level_of_the_loss_does_not_matter(loss, shift):
 def test_the_unit_of_the_rate_is_that_of_the_threshold(loss, unit):
     curve = [*CALM, *loss]
     rates = np.geomspace(1, 100, len(curve))
-    step, least, most = threshold(curve, rates)
+    step, lowest, least, most = threshold(curve, rates)
     bounds = (pytest.approx(unit * least), pytest.approx(unit * most))
-    assert threshold(curve, unit * rates) == (pytest.approx(step, nan_ok=True), *bounds)
+    assert threshold(curve, unit * rates) == (pytest.approx(step, nan_ok=True), lowest, *bounds)
 
 
 @given(st.floats(1, 900), st.integers(200, 3000))
