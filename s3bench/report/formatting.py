@@ -93,7 +93,7 @@ def format_table(name: str, table: pd.DataFrame) -> pd.DataFrame:
     for column, pattern in layout.merge.items():
         texts[column] = [pattern.format_map(row) for row in rows]
     zeros = [column for column in layout.drop_zeros if not table[column].any()]
-    headers = {column: _header(column, has_interval=f"{column}_low" in table) for column in texts}
+    headers = {column: _header(str(column), has_interval=f"{column}_low" in table) for column in texts}
     return texts.drop(columns=[*layout.drop, *zeros]).rename(columns=headers)
 
 
