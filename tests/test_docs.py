@@ -208,7 +208,7 @@ def test_the_orders_in_the_docs_are_the_measured_ones():
         ("natural", "digits_deep"),
         ("natural", "source_ngram"),
         ("natural", "source_memorise"),
-        ("memorise", "digits_memorise"),
+        ("memorise", "digits_memorise (float64_loss=false)"),
         ("memorise", "digits_memorise (float64_loss=true)"),
     ],
 )
