@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-FIRST, LATER = 100, (101, 102)  # seeds: those from 100 to 199 are for tuning, those from 200 on for verdicts
+FIRST, LATER = 100, (101, 102)  # seeds: those from 100 to 199 are for tuning
 WIDENED = 3  # at most so many rates are added at each side of a grid
 STEPS = tuple(float(f"{digit}e{power}") for power in range(-5, 6) for digit in (1, 3))  # multipliers, ascending
 

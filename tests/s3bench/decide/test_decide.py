@@ -56,7 +56,7 @@ def test_blocks_are_added_until_the_claim_is_decided(folder, s3bench):
     assert done.returncode == 0, done.stderr
     assert [one["best"] for one in entries(folder, decisions.RATE)]
     blocks = entries(folder, decisions.BLOCK)
-    assert [block["seed"] for block in blocks] == list(range(200, 200 + len(blocks)))
+    assert [block["seed"] for block in blocks] == list(range(300, 300 + len(blocks)))
     (stop,) = entries(folder, decisions.STOP)
     assert stop["claim"] == "mine"
     assert stop["why"] in done.stdout
@@ -102,7 +102,7 @@ def test_a_block_with_a_failed_run_is_a_hole_and_three_end_the_claim(folder, s3b
     (folder / "configs" / "claim" / "mine.yaml").write_text(text)
     done = s3bench("decide", "mine", "--budget", "10m")
     assert done.returncode == 1, done.stdout
-    assert [one["seed"] for one in entries(folder, decisions.HOLE)] == [200, 201, 202]
+    assert [one["seed"] for one in entries(folder, decisions.HOLE)] == [300, 301, 302]
     assert "out of luck" in done.stdout
     (folder / "fails.py").write_text((folder / "fails.py").read_text().replace(">= 200", ">= 100"))
     done = s3bench("decide", "mine", "--budget", "10m", "--results", "results/tuning_fails")
