@@ -197,6 +197,7 @@ def test_tune_stops_if_another_process_trains_some_of_its_runs(tmp_path, monkeyp
         tune.train(given, seeds)
 
 
+@pytest.mark.slow
 def test_a_task_that_spikes_at_low_rates_too_keeps_its_detector(tmp_path, capsys):
     own = {"k": 8.0, "delta": 0.2}
     spiky = [make(tmp_path, seed=seed, horizon=3000, spikes=range(500, 3000, 200)) for seed in range(12)]

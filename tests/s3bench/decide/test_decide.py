@@ -42,6 +42,7 @@ def entries(folder, event=None):
     return [one for one in decisions.read(folder / "results" / "decide_laptop") if event in (None, one["event"])]
 
 
+@pytest.mark.slow
 def test_a_budget_too_small_for_a_block_is_said_and_nothing_is_lost(folder, s3bench):
     done = s3bench("decide", "mine", "--budget", "0.1s")
     assert done.returncode == 0, done.stderr

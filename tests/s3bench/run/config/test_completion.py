@@ -48,7 +48,7 @@ def folder(tmp_path):
         ("s3bench run task=source_", ["source_bytes", "source_gpt", "source_gpt2", "source_memorise", "source_ngram"]),
         ("s3bench run optimizer=sgd", ["sgd", "sgd_mine"]),
         ("s3bench sweep optimizer=s3,sgd", ["s3,sgd", "s3,sgd_mine"]),
-        ("s3bench run schedule=", ["constant", "cosine", "linear"]),
+        ("s3bench run schedule=", ["constant", "cosine", "linear", "ramp"]),
         ("s3bench run clip=a", ["adagc", "agc"]),
         ("s3bench run tracker=w", ["wandb"]),
         ("s3bench sweep launcher=", ["local", "ray", "slurm"]),
