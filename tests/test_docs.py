@@ -208,6 +208,8 @@ def test_the_orders_in_the_docs_are_the_measured_ones():
         ("natural", "digits_deep"),
         ("natural", "source_ngram"),
         ("natural", "source_memorise"),
+        ("parts", "digits_deep"),
+        ("parts", "source_ngram"),
         ("memorise", "digits_memorise (float64_loss=false)"),
         ("memorise", "digits_memorise (float64_loss=true)"),
     ],
