@@ -11,17 +11,11 @@ import numpy as np
 from s3bench.errors import UserError
 from s3bench.record import decisions
 from s3bench.report.analysis.replays import Replay, read_replays
-from s3bench.report.claims.grades import Graded, deciding_distance, grade, is_open
+from s3bench.report.claims.grades import Graded, graded
 from s3bench.report.claims.measures import Cell, values
 from s3bench.report.claims.registered import Registered
 from s3bench.report.stats.assumptions import cautions
-from s3bench.report.stats.confidence_sequence import (
-    blocks_needed,
-    fewest_blocks,
-    intersected,
-    mean_intervals,
-    share_intervals,
-)
+from s3bench.report.stats.confidence_sequence import intersected, mean_intervals, share_intervals
 from s3bench.report.stats.paired_tests import Array
 
 
@@ -95,11 +89,11 @@ def stand(claim: Registered, numbers: Sequence[Mapping[str, float | None]], seco
     known = {name: [block[name] for block in numbers if block[name] is not None] for name in claim.comparisons()}
     whole = [block for block in numbers if all(block[name] is not None for name in claim.primary)]
     rows = np.array([[block[name] for block in whole] for name in claim.primary], dtype=np.float64)
-    graded, worst = _graded(claim, rows, seconds)
+    decisive, worst = _graded(claim, rows, seconds)
     each = {name: _graded(claim, np.array([of], dtype=np.float64), seconds)[0] for name, of in known.items()}
     return Standing(
         claim=claim,
-        graded=graded,
+        graded=decisive,
         worst=list(claim.primary)[worst],
         sd=float(rows[worst].std(ddof=1)) if len(whole) > 1 else math.nan,
         each=each,
@@ -120,29 +114,13 @@ def _graded(claim: Registered, rows: Array, seconds: float) -> tuple[Graded, int
         seconds: what a block takes.
     """
     k, n = rows.shape
-    intervals = share_intervals if claim.measure == "survival" else mean_intervals
-    upper, lower = intersected(intervals(rows, claim.alpha)), intersected(intervals(rows, claim.alpha / k))
-    low, high = (float(lower[:, -1, 0].max()), float(upper[:, -1, 1].max())) if n else (-math.inf, math.inf)
+    are_shares, alpha = claim.measure == "survival", claim.alpha
+    intervals = share_intervals if are_shares else mean_intervals
+    upper, lower = intersected(intervals(rows, alpha)), intersected(intervals(rows, alpha / k))
+    ends = (float(lower[:, -1, 0].max()), float(upper[:, -1, 1].max())) if n else (-math.inf, math.inf)
     worst = int(rows.mean(axis=1).argmax()) if n else 0
-    own = rows[worst]
-    mean, sd = (float(own.mean()) if n else math.nan, float(own.std(ddof=1)) if n > 1 else math.nan)
-    given = grade(low, high, claim.region)
-    distance = deciding_distance(mean, claim.region)
-    needed = blocks_needed(distance, sd, claim.alpha) if n > 1 else fewest_blocks(claim.alpha)
-    more = 0.0 if not is_open(given) else max(1.0, needed - n) if low <= high else math.inf
-    graded = Graded(
-        region=claim.region,
-        alpha=claim.alpha,
-        n=n,
-        mean=mean,
-        low=low,
-        high=high,
-        grade=given,
-        more_blocks=more,
-        seconds=more * seconds,
-        cautions=cautions(own, claim.alpha) if claim.measure != "survival" else (),
-    )
-    return graded, worst
+    said = () if are_shares else cautions(rows[worst], alpha)
+    return graded(rows[worst], ends, claim.region, alpha=alpha, block_seconds=seconds, cautions=said), worst
 
 
 def line(standing: Standing) -> str:

@@ -21,7 +21,7 @@ from s3bench.report.stats.confidence_sequence import (
     intersected,
     mean_intervals,
 )
-from s3bench.report.stats.paired_tests import ALPHA
+from s3bench.report.stats.paired_tests import ALPHA, Array
 
 SHARED_BY = 9  # claims with an endpoint; C3 is a theorem and takes no error
 CLAIM_ALPHA = ALPHA / SHARED_BY  # of one claim, so that all ten together err with a probability of at most ALPHA
@@ -184,9 +184,32 @@ def grade_blocks(
         ValueError: a value is not finite, or alpha is not in (0, 1).
     """
     numbers = np.asarray(values, dtype=np.float64)
-    n = len(numbers)
     path = intersected(mean_intervals(numbers, alpha))
-    low, high = (float(path[-1, 0]), float(path[-1, 1])) if n else (-math.inf, math.inf)
+    ends = (float(path[-1, 0]), float(path[-1, 1])) if len(numbers) else (-math.inf, math.inf)
+    said = cautions(numbers, alpha)
+    return graded(numbers, ends, region, alpha=alpha, block_seconds=block_seconds, cautions=said)
+
+
+def graded(
+    numbers: Array,
+    ends: tuple[float, float],
+    region: Region,
+    *,
+    alpha: float,
+    block_seconds: float,
+    cautions: tuple[str, ...] = (),
+) -> Graded:
+    """Return the grade that an interval gives, with what more blocks would cost.
+
+    Args:
+        numbers: one a block, shape (blocks,), finite.
+        ends: of the interval.
+        region: what the values mean.
+        alpha: as for grade_blocks.
+        block_seconds: what one more block takes.
+        cautions: assumptions of the interval that the blocks speak against.
+    """
+    n, (low, high) = len(numbers), ends
     given = grade(low, high, region)
     mean, sd = (float(numbers.mean()) if n else math.nan, float(numbers.std(ddof=1)) if n > 1 else math.nan)
     needed = blocks_needed(deciding_distance(mean, region), sd, alpha) if n > 1 else fewest_blocks(alpha)
@@ -201,5 +224,5 @@ def grade_blocks(
         grade=given,
         more_blocks=more,
         seconds=more * block_seconds,
-        cautions=cautions(numbers, alpha),
+        cautions=cautions,
     )
