@@ -13,6 +13,7 @@ from s3bench import record
 from s3bench.decide.halving import FIRST, Frozen, Losses, frozen, wanted
 from s3bench.errors import UserError
 from s3bench.record import decisions
+from s3bench.record.judge import read_judge, spikes_of
 from s3bench.report.claims.measures import log_final_loss
 from s3bench.report.claims.registered import GRID, Registered, arm_at
 from s3bench.run.config.compose import run_config
@@ -20,7 +21,6 @@ from s3bench.run.config.schema import RunConfig, as_dict
 from s3bench.run.replay.replay import asked, replay
 from s3bench.run.replay.source import ALL, LEAD
 from s3bench.run.sweep.sweep import train
-from s3bench.spikes import find_spikes
 
 TUNING = "tuning"  # the folder of the tuning runs in a results folder: no report shows them
 FIRST_BLOCK = 300  # the seed of the first block; experiments report on seeds below
@@ -178,5 +178,6 @@ def _replay_all(claim: Registered, place: Place, run_ids: Sequence[str]) -> None
 
 def _has_spike(folder: Path) -> bool:
     """Return whether a run has a spike that can be replayed."""
-    spikes = find_spikes(record.step_arrays(folder, ["loss"])["loss"], **record.load_config(folder)["task"]["spikes"])
+    loss = record.step_arrays(folder, ["loss"])["loss"]
+    spikes = spikes_of(record.load_record(folder), loss, read_judge(folder.parent))
     return any(spike.onset > LEAD for spike in spikes)

@@ -16,10 +16,10 @@ import numpy as np
 
 from s3bench import record
 from s3bench.errors import UserError
+from s3bench.record.judge import spikes_of
 from s3bench.report.analysis.replays import Replay
 from s3bench.report.claims.registered import Expressions, rate
 from s3bench.report.stats import leaving
-from s3bench.spikes import find_spikes
 
 THEOREM = -0.25  # the slope of log(norm of the gradient) over log(steps)
 
@@ -133,10 +133,10 @@ def _burden(folder: Path) -> float:
 
     A run that diverged counts with its loss at initialisation for each step of its horizon that it did not reach.
     """
-    config, losses = record.load_config(folder), record.step_arrays(folder, ["loss"])["loss"]
-    area = sum(spike.area for spike in find_spikes(losses, **config["task"]["spikes"]))
-    lost = (config["horizon"] - len(losses)) * float(record.eval_arrays(folder)["loss"][0])
-    return float(1e4 * (area + lost) / config["horizon"])
+    row, losses = record.load_record(folder), record.step_arrays(folder, ["loss"])["loss"]
+    area = sum(spike.area for spike in spikes_of(row, losses, {}))  # by its record: a claim is fixed before its runs
+    lost = (row["horizon"] - len(losses)) * float(record.eval_arrays(folder)["loss"][0])
+    return float(1e4 * (area + lost) / row["horizon"])
 
 
 def slope(cell: Cell, comparison: Expressions) -> float:
