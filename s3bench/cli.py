@@ -239,7 +239,8 @@ def _add_decide(commands: Commands) -> None:
 
 
 def _decide(chosen: argparse.Namespace) -> int:
-    from s3bench.decide.decide import asked, decide, show_plan
+    from s3bench.decide.decide import asked, decide
+    from s3bench.decide.dry_run import show_plan
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as for a sweep
     given = [*chosen.claims, *_jobs(chosen)]

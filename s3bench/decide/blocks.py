@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from s3bench.decide.halving import FIRST, Frozen, Losses, frozen, wanted
 from s3bench.errors import UserError
 from s3bench.record import decisions
 from s3bench.record.judge import read_judge, spikes_of
-from s3bench.report.claims.measures import log_final_loss
+from s3bench.report.claims.measures import tuned_by
 from s3bench.report.claims.registered import GRID, Registered, arm_at
 from s3bench.run.config.compose import run_config
 from s3bench.run.config.schema import RunConfig, as_dict
@@ -58,8 +58,8 @@ def config_of(overrides: Sequence[str], place: Place, *, folder: Path, rate: flo
     return config
 
 
-def freeze_rates(claim: Registered, place: Place, until: float) -> Rates | None:
-    """Return the learning rates of a claim's arms, trained for and written to the log where they are not there yet.
+def freeze_rates(claim: Registered, place: Place, until: float, comparisons: Mapping[str, Any]) -> Rates | None:
+    """Return the learning rates of arms of a claim, trained for and written to the log where they are not there yet.
 
     None if the time is over before: `until` is one of time.monotonic. What was trained is used the next time.
 
@@ -71,7 +71,7 @@ def freeze_rates(claim: Registered, place: Place, until: float) -> Rates | None:
     cells = {
         (task, arm): claim.overrides(arm, place.scale, task)
         for task in claim.scales[place.scale].tasks
-        for arm in claim.tuned()
+        for arm in claim.tuned(comparisons)
     }
     open_cells = {cell: of for cell, of in cells.items() if " ".join(of) not in known}
     losses: dict[tuple[str, str], dict[tuple[float, int], float]] = {cell: {} for cell in open_cells}
@@ -82,14 +82,15 @@ def freeze_rates(claim: Registered, place: Place, until: float) -> Rates | None:
             (cell, rate, seed): config_of(open_cells[cell], place, folder=place.results / TUNING, rate=rate, seed=seed)
             for cell, rate, seed in todo
         }
-        _train_all(list(configs.values()))
+        _train(list(configs.values()))
+        _refuse_failed(configs.values())
         for (cell, rate, seed), config in configs.items():
-            losses[cell][rate, seed] = log_final_loss(record.folder_of(as_dict(config)))
+            losses[cell][rate, seed] = tuned_by(claim.measure)(record.folder_of(as_dict(config)))
     for cell, overrides in open_cells.items():
         found, text = frozen(losses[cell]), " ".join(overrides)
         known[text] = decisions.append(place.results, decisions.RATE, runs=text, **_entry(found, losses[cell]))
     return {
-        task: {arm: known[" ".join(cells[task, arm])] for arm in claim.tuned()}
+        task: {arm: known[" ".join(cells[task, arm])] for arm in claim.tuned(comparisons)}
         for task in claim.scales[place.scale].tasks
     }
 
@@ -106,28 +107,76 @@ def _entry(found: Frozen, losses: Losses) -> dict[str, Any]:
     return {**vars(found), "tried": tried}
 
 
-def _train_all(configs: Sequence[RunConfig]) -> None:
-    """Train the runs that are not over yet. Raises FailedRun, and UserError for what cannot be built."""
+def _train(configs: Sequence[RunConfig]) -> int:
+    """Train the runs that are not over yet; return how many that were. Raises UserError for what cannot be built."""
     folders = [record.folder_of(as_dict(config)) for config in configs]
     record.refuse_other_version({folder.parent for folder in folders})
-    todo = [config for config, folder in zip(configs, folders, strict=True) if not record.has_result(folder)]
+    distinct = {folder: config for config, folder in zip(configs, folders, strict=True)}
+    todo = [config for folder, config in distinct.items() if not record.has_result(folder)]
     if todo:
         train(todo, Console(quiet=True))
-    for folder in folders:
+    return len(todo)
+
+
+def _refuse_failed(configs: Iterable[RunConfig]) -> None:
+    """Raise FailedRun if one of these runs has no result."""
+    for config in configs:
+        folder = record.folder_of(as_dict(config))
         if not record.has_result(folder):
             raise FailedRun(f"{folder} {record.outcome(folder)}; the same command retries it")
 
 
-def train_block(claim: Registered, place: Place, rates: Rates, seed: int) -> dict[str, Any]:
-    """Train the block of a seed and write it to the log; return the entry.
+def train_blocks(
+    claim: Registered, place: Place, rates: Rates, seeds: Sequence[int], *, more: bool = False
+) -> list[dict[str, Any]]:
+    """Train the blocks of some seeds at once and write them to the log; return the entries.
 
     A block with a run that failed is a hole: the log says so, and no verdict rests on it.
+
+    Args:
+        claim: which one.
+        place: where and how.
+        rates: of its arms.
+        seeds: of the blocks.
+        more: train the runs of the secondary comparisons, for blocks that are there.
 
     Raises:
         UserError: a mistake in the claim or the overrides.
     """
     began = time.monotonic()
-    configs = {
+    comparisons = claim.secondary if more else claim.in_block()
+    blocks = {seed: _configs(claim, place, rates, seed, comparisons) for seed in seeds}
+    trained = _train([config for block in blocks.values() for config in block.values()])
+    causes: dict[int, str] = {}
+    for seed, block in blocks.items():
+        try:
+            _refuse_failed(block.values())
+            if arms := claim.replayed(comparisons):
+                _replay_all(arms, place, [config.run_id for config in block.values()])
+        except FailedRun as error:
+            causes[seed] = str(error)
+    seconds = round((time.monotonic() - began) / len(blocks), 1)
+    used = {task: {arm: _used(of) for arm, of in arms.items()} for task, arms in rates.items()}
+    entries = []
+    for seed, block in blocks.items():
+        common = {"claim": claim.id, "digest": claim.digest, "scale": place.scale, "seed": seed}
+        common |= {"words": dict(claim.words)}
+        if seed in causes:
+            entries.append(decisions.append(place.results, decisions.HOLE, **common, cause=causes[seed]))
+            continue
+        runs: dict[str, dict[str, str]] = {task: {} for task, _ in block}
+        for (task, text), config in block.items():
+            runs[task][text] = config.run_id
+        common |= {"runs": runs, "rates": used, "seconds": seconds, "trained": trained / len(blocks)}
+        entries.append(decisions.append(place.results, decisions.MORE if more else decisions.BLOCK, **common))
+    return entries
+
+
+def _configs(
+    claim: Registered, place: Place, rates: Rates, seed: int, comparisons: Mapping[str, Any]
+) -> dict[tuple[str, str], RunConfig]:
+    """Return the configs of a block's runs, by task and arm expression."""
+    return {
         (task, text): config_of(
             claim.overrides(arm_at(text).name, place.scale, task),
             place,
@@ -136,21 +185,8 @@ def train_block(claim: Registered, place: Place, rates: Rates, seed: int) -> dic
             seed=seed,
         )
         for task in claim.scales[place.scale].tasks
-        for text in claim.expressions()
+        for text in claim.trained(comparisons)
     }
-    common = {"claim": claim.id, "digest": claim.digest, "scale": place.scale, "seed": seed, "words": dict(claim.words)}
-    try:
-        _train_all(list(configs.values()))
-        if claim.replayed():
-            _replay_all(claim, place, [config.run_id for config in configs.values()])
-    except FailedRun as error:
-        return decisions.append(place.results, decisions.HOLE, **common, cause=str(error))
-    runs: dict[str, dict[str, str]] = {}
-    for (task, text), config in configs.items():
-        runs.setdefault(task, {})[text] = config.run_id
-    used = {task: {arm: _used(of) for arm, of in arms.items()} for task, arms in rates.items()}
-    seconds = round(time.monotonic() - began, 1)
-    return decisions.append(place.results, decisions.BLOCK, **common, runs=runs, rates=used, seconds=seconds)
 
 
 def _used(entry: Mapping[str, Any]) -> dict[str, float]:
@@ -167,12 +203,15 @@ def _rate(expression: str, rates: Mapping[str, Mapping[str, float]]) -> float:
     return rates[arm.name]["second" if arm.second else "best"]
 
 
-def _replay_all(claim: Registered, place: Place, run_ids: Sequence[str]) -> None:
-    """Replay every spike of some runs with the claim's arms; a run without a spike has nothing to replay."""
-    arms = f"arm=same,{','.join(claim.replayed())}"
+def _replay_all(arms: Sequence[str], place: Place, run_ids: Iterable[str]) -> None:
+    """Replay every spike of some runs with these arms; a run without a spike has nothing to replay."""
+    named = f"arm=same,{','.join(arms)}"
     for run_id in run_ids:
         folder = place.results / run_id
-        if _has_spike(folder) and replay(asked(str(place.results), [arms], run=run_id, spike=ALL, jobs=None)):
+        if not _has_spike(folder):
+            continue
+        order = asked(str(place.results), [named], run=run_id, spike=ALL, jobs=None)
+        if replay(order, Console(quiet=True)):
             raise FailedRun(f"{folder}: its spikes could not be replayed")
 
 

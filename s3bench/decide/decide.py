@@ -3,29 +3,29 @@
     1. The learning rates of a claim's arms are chosen on the tuning seeds and frozen, see halving.py.
     2. Blocks follow, one seed on all tasks and arms, on seeds that nothing was chosen on.
     3. After each block the interval is computed anew; the next block goes to the open claim that is expected to be
-       decided at the smallest cost, see report/claims/allocation.py.
+       decided at the smallest cost, see report/claims/allocation.py. Where several are sure to be needed, they are
+       trained at once.
+    4. Time that no claim can be decided in goes to the secondary comparisons, then to what is still open.
 
 What was done is appended to decisions.jsonl in the results folder. The same command resumes.
 """
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from s3bench import catalog
-from s3bench.console import duration, patient_console
-from s3bench.decide.blocks import FIRST_BLOCK, FailedRun, Place, Rates, freeze_rates, train_block
+from s3bench.console import patient_console
+from s3bench.decide.blocks import FIRST_BLOCK, FailedRun, Place, Rates, freeze_rates, train_blocks
+from s3bench.decide.board import Board
 from s3bench.errors import UserError, unknown
 from s3bench.record import decisions
 from s3bench.report.claims.allocation import OpenClaim, next_claim
-from s3bench.report.claims.decided import Standing, blocks_of, line, refuse_changed, standing
+from s3bench.report.claims.decided import Standing, blocks_of, refuse_changed, standing
 from s3bench.report.claims.grades import is_open
-from s3bench.report.claims.registered import OWN_QUESTIONS, Registered, arm_at, load_claims
+from s3bench.report.claims.registered import OWN_QUESTIONS, Registered, load_claims
 
 HOLES = 3  # so many blocks with a failed run in a row end a claim
 
@@ -85,6 +85,26 @@ class Open:
     rates: Rates | None = None
     holes: int = 0
 
+    @property
+    def is_open(self) -> bool:
+        """Whether more blocks may decide it."""
+        return self.holes < HOLES and is_open(self.standing.graded.grade)
+
+    @property
+    def prospect(self) -> OpenClaim:
+        """What its blocks have shown."""
+        graded = self.standing.graded
+        return OpenClaim(
+            id=self.claim.id,
+            region=self.claim.region,
+            n=graded.n,
+            mean=graded.mean,
+            sd=self.standing.sd,
+            block_seconds=self.standing.seconds,
+            alpha=self.claim.alpha,
+            per_block=self.standing.per_block,
+        )
+
 
 def decide(order: Asked) -> int:
     """Train blocks until every claim is decided or the budget is spent; return the exit code: 1 if a run failed.
@@ -92,104 +112,129 @@ def decide(order: Asked) -> int:
     Raises:
         UserError: a claim that changed after its runs, or another process at work in the folder.
     """
-    console, began, place = patient_console(), time.monotonic(), order.place
+    began, place = time.monotonic(), order.place
     with decisions.held(place.results):
         log = decisions.read(place.results)
         refuse_changed(order.claims, log, place.results)
         every = [_opened(claim, place, log) for claim in order.claims]
-        for one in every:
-            console.print(line(one.standing), markup=False)
-        _decide(every, place, began + order.budget, console)
-    spent = duration(time.monotonic() - began)
-    console.print(
-        f"{spent} of {duration(order.budget)}; s3bench report {place.results} writes the verdicts", markup=False
-    )
+        with Board(patient_console(), order.budget, [one.standing for one in every]) as board:
+            Decider(every, place, began + order.budget, board).decide()
+            board.close(f"s3bench report {place.results} writes the verdicts")
     return int(any(one.holes for one in every))
 
 
 def _opened(claim: Registered, place: Place, log: Sequence[Mapping[str, Any]]) -> Open:
     """Return a claim with the blocks that the log has of it."""
-    blocks = blocks_of(claim, log)
+    blocks = list(blocks_of(claim, log))
     seeds = [entry["seed"] for entry in blocks]
     seed = max(seeds, default=FIRST_BLOCK - 1) + 1
     return Open(claim=claim, blocks=blocks, seed=seed, standing=standing(claim, blocks, place.results))
 
 
-def _decide(every: Sequence[Open], place: Place, until: float, console: Console) -> None:
-    """Add blocks until the time is over."""
-    trained = 0
-    while one := _next(every, until - time.monotonic()):
-        if one.rates is None:
-            if one.claim.tuned():
-                console.print(f"{one.claim.id}: choosing learning rates", markup=False)
-            try:
-                one.rates = freeze_rates(one.claim, place, until)
-            except FailedRun as error:
-                one.holes = HOLES
-                console.print(f"{one.claim.id}: no learning rates: {error}", markup=False)
-            if one.rates is None and not one.holes:
-                break
-            continue
-        entry = train_block(one.claim, place, one.rates, one.seed)
-        one.seed += 1
-        if entry["event"] == decisions.HOLE:
-            one.holes += 1
-            console.print(f"{one.claim.id}: no block: {entry['cause']}", markup=False)
-            continue
-        trained, one.holes = trained + 1, 0
-        one.blocks.append(entry)
-        one.standing = standing(one.claim, one.blocks, place.results)
-        console.print(line(one.standing), markup=False)
-        if not is_open(one.standing.graded.grade):
-            decisions.append(place.results, decisions.STOP, claim=one.claim.id, why=one.standing.graded.sentence())
-    if not trained and any(map(_is_open, every)):
-        console.print("no block was trained: the budget is too small; what was trained for it is used the next time")
+class Decider:
+    """Adds blocks to claims until the time, one of time.monotonic, is over."""
 
+    def __init__(self, every: Sequence[Open], place: Place, until: float, board: Board) -> None:
+        self._every, self._place, self._until, self._board = every, place, until, board
+        self._trained = 0
 
-def _is_open(one: Open) -> bool:
-    return one.holes < HOLES and is_open(one.standing.graded.grade)
+    def decide(self) -> None:
+        """Add blocks where claims are open, then secondary comparisons, then what is left."""
+        while one := self._next():
+            if one.rates is None:
+                if not self._freeze(one):
+                    break
+            else:
+                self._add(one, self._at_once(one))
+        for one in self._every:
+            self._add_secondary(one)
+        while one := self._nearest():
+            self._add(one, 1)
+        if not self._trained and any(one.is_open for one in self._every):
+            self._board.say("no block was trained: the budget is too small; what was trained for it is used the next time")
 
+    def _left(self) -> float:
+        return self._until - time.monotonic()
 
-def _next(every: Sequence[Open], left: float) -> Open | None:
-    """Return the claim that gets the next block: first every claim gets one, which tells what a block costs.
+    def _next(self) -> Open | None:
+        """Return the claim that gets the next block: first every claim gets one, which tells what a block costs.
 
-    None if all are decided or out of reach, or no block fits into the time left.
-    """
-    still_open = [one for one in every if _is_open(one)]
-    if left <= 0:
-        return None
-    for one in still_open:
+        None if all are decided or out of reach, or no block fits into the time left.
+        """
+        left, still_open = self._left(), [one for one in self._every if one.is_open]
+        if left <= 0:
+            return None
+        for one in still_open:
+            if not one.blocks or one.rates is None:
+                return one
+        chosen = next_claim([one.prospect for one in still_open], left)
+        return next((one for one in still_open if one.claim.id == chosen), None)
+
+    def _nearest(self) -> Open | None:
+        """Return the open claim that lacks the least, if a block of it fits; it cannot be decided today."""
+        left = self._left()
+        fit = [one for one in self._every if one.is_open and one.rates and one.standing.seconds <= left]
+        return min(fit, key=lambda one: one.prospect.seconds_left(), default=None)
+
+    def _at_once(self, one: Open) -> int:
+        """Return how many blocks to train at once: those without which the claim cannot be decided, or a third of what
+        it is expected to need; as many as fit.
+        """
         if not one.blocks:
-            return one
-    prospects = {one.claim.id: _prospect(one) for one in still_open if one.standing.seconds <= left}
-    chosen = next_claim(list(prospects.values()), left)
-    if chosen is None:  # none can be decided now: what is nearest is brought nearer
-        near = {name: one.seconds_left() for name, one in prospects.items() if math.isfinite(one.seconds_left())}
-        chosen = min(near, key=lambda name: near[name], default=None)
-    return next((one for one in still_open if one.claim.id == chosen), None)
+            return 1
+        prospect, graded = one.prospect, one.standing.graded
+        wanted = max(prospect.fewest - graded.n, graded.more_blocks // 3, 1)
+        return int(max(1, min(wanted, self._left() // one.standing.seconds)))
 
+    def _freeze(self, one: Open) -> bool:
+        """Choose the learning rates of a claim; return whether there is time for more."""
+        if tuned := one.claim.tuned(one.claim.in_block()):
+            self._board.say(f"{one.claim.id}: choosing learning rates of {', '.join(tuned)}")
+        try:
+            one.rates = freeze_rates(one.claim, self._place, self._until, one.claim.in_block())
+        except FailedRun as error:
+            one.holes = HOLES
+            self._board.say(f"{one.claim.id}: no learning rates: {error}")
+            return True
+        return one.rates is not None
 
-def _prospect(one: Open) -> OpenClaim:
-    graded = one.standing.graded
-    return OpenClaim(
-        id=one.claim.id,
-        region=one.claim.region,
-        n=graded.n,
-        mean=graded.mean,
-        sd=one.standing.sd,
-        block_seconds=one.standing.seconds,
-        alpha=one.claim.alpha,
-    )
+    def _add(self, one: Open, number: int) -> None:
+        """Add blocks to a claim."""
+        assert one.rates is not None
+        seeds = range(one.seed, one.seed + number)
+        self._board.working(f"{one.claim.id}: {number} block{'s' * (number > 1)}")
+        for entry in train_blocks(one.claim, self._place, one.rates, seeds):
+            if entry["event"] == decisions.HOLE:
+                one.holes += 1
+                self._board.say(f"{one.claim.id}: no block: {entry['cause']}")
+            else:
+                self._trained, one.holes = self._trained + 1, 0
+                one.blocks.append(entry)
+        one.seed += number
+        one.standing = standing(one.claim, one.blocks, self._place.results)
+        self._board.show(one.standing)
+        if not is_open(one.standing.graded.grade):
+            why = one.standing.graded.sentence()
+            decisions.append(self._place.results, decisions.STOP, claim=one.claim.id, why=why)
 
-
-def show_plan(order: Asked) -> int:
-    """Print what a block of each claim trains, and what is tuned before; return the exit code."""
-    scale = order.place.scale
-    for claim in order.claims:
-        tasks = claim.scales[scale].tasks
-        runs, tuned = len(claim.expressions()) * len(tasks), len(claim.tuned()) * len(tasks)
-        print(f"{claim.id}: {runs} runs a block on {', '.join(tasks)}; {tuned} learning rates to choose")
-        for expression in claim.expressions():
-            overrides = claim.overrides(arm_at(expression).name, scale, tasks[0])
-            print(f"    {expression}: {' '.join(overrides)}")
-    return 0
+    def _add_secondary(self, one: Open) -> None:
+        """Train what the secondary comparisons of a claim's blocks need, block by block while it fits."""
+        comparisons = one.claim.secondary
+        lacking = [block for block in one.blocks if not block.get("has_more")]
+        if not (comparisons and lacking and self._left() > 0):
+            return
+        self._board.working(f"{one.claim.id}: secondary comparisons")
+        share = len(one.claim.trained(comparisons)) / len(one.claim.trained(one.claim.in_block()))
+        try:
+            rates = freeze_rates(one.claim, self._place, self._until, comparisons)
+        except FailedRun as error:
+            self._board.say(f"{one.claim.id}: no secondary comparisons: {error}")
+            return
+        for block in lacking:
+            if rates is None or self._left() < share * one.standing.seconds:
+                break
+            train_blocks(one.claim, self._place, rates, [block["seed"]], more=True)
+        log = decisions.read(self._place.results)
+        one.blocks = list(blocks_of(one.claim, log))
+        one.standing = standing(one.claim, one.blocks, self._place.results)
+        self._board.show(one.standing)

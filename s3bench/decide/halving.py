@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 FIRST, LATER = 100, (101, 102)  # seeds: those from 100 to 199 are for tuning
-WIDENED = 3  # at most so many rates are added at each side of a grid
+WIDENED = 4  # at most so many rates are added at each side of a grid
 STEPS = tuple(float(f"{digit}e{power}") for power in range(-5, 6) for digit in (1, 3))  # multipliers, ascending
 
-Losses = Mapping[tuple[float, int], float]  # log loss by (multiplier, seed); infinite where a run diverged
+Losses = Mapping[tuple[float, int], float]  # log loss (or norm) by (multiplier, seed); infinite if a run diverged
 
 
 @dataclass(frozen=True, kw_only=True)

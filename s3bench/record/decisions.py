@@ -15,7 +15,7 @@ from s3bench.errors import UserError
 from s3bench.record.lease import Busy, Lease
 
 FILE, LEASE = "decisions.jsonl", ".decisions.lease"
-RATE, BLOCK, HOLE, STOP = "rate", "block", "hole", "stop"  # the kinds of entries
+RATE, BLOCK, MORE, HOLE, STOP = "rate", "block", "more", "hole", "stop"  # the kinds of entries
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from s3bench.report.claims.grades import CLAIM_ALPHA, Region, deciding_distance
-from s3bench.report.stats.confidence_sequence import blocks_needed, fewest_blocks
+from s3bench.report.stats.confidence_sequence import blocks_needed, fewest_blocks, shares_needed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +19,17 @@ class OpenClaim:
     sd: float = math.nan
     block_seconds: float  # what one more block costs
     alpha: float = CLAIM_ALPHA
+    per_block: float = 0.0  # outcomes of a block, if the claim is on a share
+
+    @property
+    def fewest(self) -> float:
+        """The fewest blocks that can decide the claim."""
+        if self.per_block:
+            return min(self._needed(share) for share in (0.0, 1.0))
+        return fewest_blocks(self.alpha)
+
+    def _needed(self, share: float) -> float:
+        return blocks_of_shares(share, self.region, self.alpha, self.per_block)
 
     def seconds_left(self) -> float:
         """Return what it may take to decide the claim; infinite if that is out of reach.
@@ -27,11 +38,18 @@ class OpenClaim:
         little to give a claim up by. Afterwards it is what it takes if the standard deviation stays and the mean turns
         out one standard error farther from its limit: a claim that looks dear by bad luck is not left too early.
         """
-        blocks: float = fewest_blocks(self.alpha)
-        if self.n >= blocks:
-            distance = deciding_distance(self.mean, self.region) + self.sd / math.sqrt(self.n)
-            blocks = blocks_needed(distance, self.sd, self.alpha)
+        blocks, error = self.fewest, self.sd / math.sqrt(self.n) if self.n else math.nan
+        if self.n >= blocks and self.per_block:
+            farther = self.mean + math.copysign(error, self.mean - self.region.claimed)
+            blocks = self._needed(min(1.0, max(0.0, farther)))
+        elif self.n >= blocks:
+            blocks = blocks_needed(deciding_distance(self.mean, self.region) + error, self.sd, self.alpha)
         return max(1.0, blocks - self.n) * self.block_seconds
+
+
+def blocks_of_shares(share: float, region: Region, alpha: float, per_block: float) -> float:
+    """Return after how many blocks in all the interval of a share will leave out the claimed one, if it stays."""
+    return math.ceil(needed / per_block) if math.isfinite(needed := shares_needed(share, region.claimed, alpha)) else math.inf
 
 
 def next_claim(claims: Sequence[OpenClaim], budget: float) -> str | None:

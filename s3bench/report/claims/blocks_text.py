@@ -16,8 +16,7 @@ def as_markdown(verdicts: Sequence[Verdict]) -> str:
         parts.append(f"## {one.claim.id}: {one.claim.statement}\n\n**{one.sentence}**\n")
         parts.append(f"Endpoint ({one.claim.digest}): {one.claim.effect}.\n")
         for finding in one.as_dict()["findings"]:
-            kind = "primary" if finding["primary"] else "secondary"
-            parts.append(f"- {kind}, {finding['what']}: {finding['sentence']}")
+            parts.append(f"- {finding['kind']}, {finding['what']}: {finding['sentence']}")
         parts += [f"- log: {what}" for what in one.log]
         parts.append("")
     return "\n".join(parts)

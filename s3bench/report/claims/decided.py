@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,15 @@ import numpy as np
 from s3bench.errors import UserError
 from s3bench.record import decisions
 from s3bench.report.analysis.replays import Replay, read_replays
+from s3bench.report.claims.allocation import blocks_of_shares
 from s3bench.report.claims.grades import Graded, graded
 from s3bench.report.claims.measures import Cell, values
 from s3bench.report.claims.registered import Registered
 from s3bench.report.stats.assumptions import cautions
 from s3bench.report.stats.confidence_sequence import intersected, mean_intervals, share_intervals
 from s3bench.report.stats.paired_tests import Array
+
+RUNS_AND_RATES = ("runs", "rates")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +32,9 @@ class Standing:
         worst: its name.
         each: every comparison on its own, the primary ones first; only `graded` decides.
         sd: of its numbers over the blocks; NaN for fewer than two.
-        missing: blocks in which some comparison has no number.
-        seconds: what a block takes; NaN before the first.
+        missing: blocks in which some primary comparison has no number.
+        seconds: what a block takes if none of its runs is there yet; NaN before the first.
+        per_block: outcomes of a block, if the claim is on a share; 0 of one that is not.
     """
 
     claim: Registered
@@ -40,6 +44,7 @@ class Standing:
     each: Mapping[str, Graded]
     missing: int
     seconds: float
+    per_block: float = 0.0
 
 
 def refuse_changed(claims: Sequence[Registered], log: Sequence[Mapping[str, Any]], results_dir: Path) -> None:
@@ -55,54 +60,80 @@ def refuse_changed(claims: Sequence[Registered], log: Sequence[Mapping[str, Any]
 
 
 def blocks_of(claim: Registered, log: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the entries of a claim's blocks, in their order."""
-    return [entry for entry in log if entry["event"] == decisions.BLOCK and entry["claim"] == claim.id]
+    """Return the entries of a claim's blocks in their order, each with the runs of its secondary comparisons."""
+    own = [entry for entry in log if entry.get("claim") == claim.id]
+    more = {entry["seed"]: entry for entry in own if entry["event"] == decisions.MORE}
+    return [_with(entry, more.get(entry["seed"])) for entry in own if entry["event"] == decisions.BLOCK]
+
+
+def _with(block: Mapping[str, Any], more: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Return a block with the runs and rates that were added later."""
+    if more is None:
+        return block
+    both = {key: {task: {**of, **more[key].get(task, {})} for task, of in block[key].items()} for key in RUNS_AND_RATES}
+    return {**block, **both, "has_more": True}
 
 
 def block_values(
     claim: Registered, block: Mapping[str, Any], results_dir: Path, replays: Sequence[Replay] = ()
-) -> dict[str, float | None]:
-    """Return a block's number for each comparison. Raises UserError if one of its records is gone or damaged."""
+) -> dict[str, tuple[float, ...]]:
+    """Return a block's numbers for each comparison that it has: one of each task that says something.
+
+    Raises:
+        UserError: one of its records is gone or damaged.
+    """
     cells = {}
     for task, runs in block["runs"].items():
         folders = {arm: results_dir / run_id for arm, run_id in runs.items()}
         cells[task] = Cell(folders=folders, frozen=block["rates"].get(task, {}), replays=replays)
-    return values(claim.measure, cells, claim.comparisons())
+    comparisons = claim.comparisons() if block.get("has_more") else claim.in_block()
+    return values(claim.measure, cells, comparisons)
 
 
 def standing(claim: Registered, blocks: Sequence[Mapping[str, Any]], results_dir: Path) -> Standing:
     """Return where a claim stands. Raises UserError if a record of a block is gone or damaged."""
-    replays = read_replays(results_dir) if claim.replayed() else ()
+    if not blocks:
+        return stand(claim, [])
+    replays = read_replays(results_dir) if claim.shares else ()
     numbers = [block_values(claim, block, results_dir, replays) for block in blocks]
-    seconds = float(np.mean([block["seconds"] for block in blocks])) if blocks else math.nan
+    trained = sum(block["trained"] for block in blocks)
+    runs = len(claim.trained(claim.in_block())) * len(blocks[0]["runs"])
+    spent = sum(block["seconds"] for block in blocks)
+    seconds = spent * runs / trained if trained else spent / len(blocks)
     return stand(claim, numbers, seconds)
 
 
-def stand(claim: Registered, numbers: Sequence[Mapping[str, float | None]], seconds: float = math.nan) -> Standing:
-    """Return where a claim stands, from the number of each block for each comparison.
+def stand(claim: Registered, numbers: Sequence[Mapping[str, Sequence[float]]], seconds: float = math.nan) -> Standing:
+    """Return where a claim stands, from the numbers of each block for each comparison.
 
     Args:
         claim: as it was registered.
-        numbers: of each block, by comparison; None where the block says nothing.
+        numbers: of each block, by comparison, those of its tasks; none where the block says nothing.
         seconds: what a block takes.
     """
-    known = {name: [block[name] for block in numbers if block[name] is not None] for name in claim.comparisons()}
-    whole = [block for block in numbers if all(block[name] is not None for name in claim.primary)]
-    rows = np.array([[block[name] for block in whole] for name in claim.primary], dtype=np.float64)
+    known = {name: [block[name] for block in numbers if block.get(name)] for name in claim.comparisons()}
+    whole = [block for block in numbers if all(block[name] for name in claim.primary)]
+    rows = [[block[name] for block in whole] for name in claim.primary]
     decisive, worst = _graded(claim, rows, seconds)
-    each = {name: _graded(claim, np.array([of], dtype=np.float64), seconds)[0] for name, of in known.items()}
+    each = {name: _graded(claim, [of], seconds)[0] for name, of in known.items()}
+    means = _means(rows[worst])
     return Standing(
         claim=claim,
         graded=decisive,
         worst=list(claim.primary)[worst],
-        sd=float(rows[worst].std(ddof=1)) if len(whole) > 1 else math.nan,
+        sd=float(means.std(ddof=1)) if len(whole) > 1 else math.nan,
         each=each,
         missing=len(numbers) - len(whole),
         seconds=seconds,
+        per_block=_per_block(rows[worst]) if claim.shares and whole else 0.0,
     )
 
 
-def _graded(claim: Registered, rows: Array, seconds: float) -> tuple[Graded, int]:
+def _means(row: Sequence[Sequence[float]]) -> Array:
+    return np.array([np.mean(block) for block in row], dtype=np.float64)
+
+
+def _graded(claim: Registered, rows: Sequence[Sequence[Sequence[float]]], seconds: float) -> tuple[Graded, int]:
     """Return the grade of the largest of k means, and which of them is the largest so far.
 
     The largest mean is above the upper ends of all k intervals only if it is above its own, so these need no
@@ -110,17 +141,40 @@ def _graded(claim: Registered, rows: Array, seconds: float) -> tuple[Graded, int
 
     Args:
         claim: what the values mean.
-        rows: shape (k, blocks).
+        rows: of each comparison the numbers of each block.
         seconds: what a block takes.
     """
-    k, n = rows.shape
-    are_shares, alpha = claim.measure == "survival", claim.alpha
-    intervals = share_intervals if are_shares else mean_intervals
-    upper, lower = intersected(intervals(rows, alpha)), intersected(intervals(rows, alpha / k))
-    ends = (float(lower[:, -1, 0].max()), float(upper[:, -1, 1].max())) if n else (-math.inf, math.inf)
-    worst = int(rows.mean(axis=1).argmax()) if n else 0
-    said = () if are_shares else cautions(rows[worst], alpha)
-    return graded(rows[worst], ends, claim.region, alpha=alpha, block_seconds=seconds, cautions=said), worst
+    k, alpha = len(rows), claim.alpha
+    means = [_means(row) for row in rows]
+    uppers, lowers = zip(*(_ends(claim, row, (alpha, alpha / k)) for row in rows), strict=True)
+    worst = int(np.argmax([of.mean() for of in means])) if len(means[0]) else 0
+    numbers = means[worst]
+    said = () if claim.shares else cautions(numbers, alpha)
+    found = graded(
+        numbers, (max(lowers), max(uppers)), claim.region, alpha=alpha, block_seconds=seconds, cautions=said
+    )
+    if claim.shares and len(numbers) and found.more_blocks:
+        needed = blocks_of_shares(float(numbers.mean()), claim.region, alpha, _per_block(rows[worst]))
+        more = max(1.0, needed - len(numbers))
+        found = replace(found, more_blocks=more, seconds=more * seconds)
+    return found, worst
+
+
+def _ends(claim: Registered, row: Sequence[Sequence[float]], alphas: tuple[float, float]) -> tuple[float, float]:
+    """Return the upper end of a comparison's interval at the first level, and the lower end at the second."""
+    if not row:
+        return math.inf, -math.inf
+    if claim.shares:  # each task of a block is an outcome of its own, see docs/inference.md
+        outcomes = np.concatenate([np.asarray(block, dtype=np.float64) for block in row])
+        upper, lower = (intersected(share_intervals(outcomes, alpha)) for alpha in alphas)
+    else:
+        upper, lower = (intersected(mean_intervals(_means(row), alpha)) for alpha in alphas)
+    return float(upper[-1, 1]), float(lower[-1, 0])
+
+
+def _per_block(row: Sequence[Sequence[float]]) -> float:
+    """Return the mean number of outcomes of a block."""
+    return float(np.mean([len(block) for block in row]))
 
 
 def line(standing: Standing) -> str:

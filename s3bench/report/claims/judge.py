@@ -16,6 +16,7 @@ from s3bench.report.claims.registered import PAPER, Registered, load_claims
 
 BOUND = "bound"  # the measure of C3
 TEST = "confidence sequence of the mean over blocks"
+KINDS = ("primary", "control", "secondary")  # of comparisons
 NO_EVIDENCE = "consistent with, and no evidence"
 
 
@@ -66,7 +67,7 @@ class Verdict:
 def _finding(claim: Registered, name: str, graded: Graded) -> dict[str, Any]:
     return {
         "what": name,
-        "primary": name in claim.primary,
+        "kind": next(kind for kind in KINDS if name in getattr(claim, kind)),
         "n": graded.n,
         "effect": shown(claim, graded.mean),
         "interval": [shown(claim, graded.low), shown(claim, graded.high)],
@@ -129,12 +130,11 @@ def _judge(claim: Registered, log: Sequence[Mapping[str, Any]], folder: Path, re
 
 
 def grade_of(found: Standing) -> str:
-    """Return the grade; NO_EVIDENCE where the theorem's rate holds, but another optimizer is not told from it."""
-    theorem = next(iter(found.claim.primary))
-    open_still = found.graded.grade != SUPPORTED
-    if found.claim.measure == "slope" and open_still and found.each[theorem].grade == SUPPORTED:
-        return NO_EVIDENCE
-    return found.graded.grade
+    """Return the grade; NO_EVIDENCE where the theorem's rate holds, but another optimizer's is not told from it."""
+    if found.claim.measure != "slope" or found.graded.grade != SUPPORTED:
+        return found.graded.grade
+    told = all(found.each[name].high < found.claim.region.none for name in found.claim.control)
+    return SUPPORTED if told else NO_EVIDENCE
 
 
 def _bound(claim: Registered, results: Results) -> Verdict:

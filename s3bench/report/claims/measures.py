@@ -20,7 +20,9 @@ from s3bench.record.judge import spikes_of
 from s3bench.report.analysis.replays import Replay
 from s3bench.report.claims.registered import Expressions, rate
 from s3bench.report.stats import leaving
+from s3bench.report.stats.paired_tests import Array
 
+GUESS, LASTING = 0.9, 100  # a network is dead whose loss stays above this share of its first one for so many steps
 THEOREM = -0.25  # the slope of log(norm of the gradient) over log(steps)
 
 
@@ -67,8 +69,12 @@ def steps(cell: Cell, comparison: Expressions) -> float:
     """Return log(own steps / those in which the other ends as low).
 
     [own, other, [at T, at 2 T]]: the last two are arms whose losses on the tuning seeds say what twice the steps are
-    worth. Losses are taken to fall as a power of the steps between T / 2 and 2 T.
+    worth. Losses are taken to fall as a power of the steps between T / 2 and 2 T. A list of such comparisons, each of
+    twice the steps of the one before, gives the trend: the mean change from one to the next.
     """
+    if not isinstance(comparison[0], str):
+        logs = [steps(cell, one) for one in comparison]
+        return float(np.polyfit(range(len(logs)), logs, 1)[0])
     own, other, (once, twice) = comparison
     return (cell.log_loss(own) - cell.log_loss(other)) / worth_of_a_step(cell.frozen, once, twice)
 
@@ -131,12 +137,27 @@ def burden(cell: Cell, comparison: Expressions) -> float:
 def _burden(folder: Path) -> float:
     """Return the excess of a loss over its level during spikes, in its unit × steps, per 10,000 steps.
 
-    A run that diverged counts with its loss at initialisation for each step of its horizon that it did not reach.
+    A run that diverged, or whose loss stays at a guess, counts from there on with its loss at initialisation for each
+    step of its horizon: a dead network is not a quiet one.
     """
     row, losses = record.load_record(folder), record.step_arrays(folder, ["loss"])["loss"]
-    area = sum(spike.area for spike in spikes_of(row, losses, {}))  # by its record: a claim is fixed before its runs
-    lost = (row["horizon"] - len(losses)) * float(record.eval_arrays(folder)["loss"][0])
-    return float(1e4 * (area + lost) / row["horizon"])
+    first = float(record.eval_arrays(folder)["loss"][0])
+    alive = death(losses, first)
+    spikes = spikes_of(row, losses, {})  # by its record: a claim is fixed before its runs
+    area = sum(spike.area for spike in spikes if spike.onset < alive)
+    return float(1e4 * (area + (row["horizon"] - alive) * first) / row["horizon"])
+
+
+def death(losses: Array, first: float) -> int:
+    """Return the step from which on a loss stays at or above GUESS of its value at initialisation; their number if none.
+
+    Args:
+        losses: of each step, shape (steps,).
+        first: the loss at initialisation.
+    """
+    low = np.flatnonzero(losses < GUESS * first)
+    last = int(low[-1]) + 1 if len(low) else 0
+    return last if len(losses) - last >= LASTING else len(losses)
 
 
 def slope(cell: Cell, comparison: Expressions) -> float:
@@ -146,22 +167,29 @@ def slope(cell: Cell, comparison: Expressions) -> float:
 
 
 def _slope(cell: Cell, arms: Sequence[str]) -> float:
-    norms, horizons = [], []
-    for arm in arms:
-        evals = record.eval_arrays(cell.folders[arm])
-        norms.append(math.log(float(np.mean(evals["grad_norm"]))))
-        horizons.append(math.log(float(evals["step"][-1])))
+    norms = [log_mean_norm(cell.folders[arm]) for arm in arms]
+    horizons = [math.log(record.load_config(cell.folders[arm])["horizon"]) for arm in arms]
     return float(np.polyfit(horizons, norms, 1)[0])
+
+
+def log_mean_norm(folder: Path) -> float:
+    """Return the logarithm of the mean norm of the true gradient over a run; infinite if it diverged."""
+    norms = record.eval_arrays(folder)["grad_norm"]
+    return math.log(float(np.mean(norms))) if record.state(folder) != record.DIVERGED else math.inf
+
+
+def tuned_by(measure: str) -> Callable[[Path], float]:
+    """Return what the learning rates of a claim's arms are chosen by: the lower the better."""
+    return log_mean_norm if measure == "slope" else log_final_loss
 
 
 FUNCTIONS: dict[str, Measure] = {made.__name__: made for made in (loss, steps, gap, threshold, survival, burden, slope)}
 
 
-def values(measure: str, cells: Mapping[str, Cell], comparisons: Mapping[str, Any]) -> dict[str, float | None]:
-    """Return a block's number for each comparison: the mean over the tasks that say something, None if none does."""
-    found: dict[str, float | None] = {}
+def values(measure: str, cells: Mapping[str, Cell], comparisons: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
+    """Return a block's numbers for each comparison: one of each task that says something and has its runs."""
+    found: dict[str, tuple[float, ...]] = {}
     for name, comparison in comparisons.items():
         numbers = [FUNCTIONS[measure](cell, comparison) for cell in cells.values()]
-        known = [number for number in numbers if number is not None]
-        found[name] = float(np.mean(known)) if known else None
+        found[name] = tuple(number for number in numbers if number is not None)
     return found

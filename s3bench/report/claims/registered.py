@@ -21,16 +21,16 @@ from s3bench.errors import UserError, unknown
 from s3bench.report.claims.grades import CLAIM_ALPHA, Region
 from s3bench.report.stats.paired_tests import ALPHA
 
-GRID = (0.1, 0.3, 1.0, 3.0, 10.0)  # multipliers of the task's rate that are tried first
+GRID = (0.3, 1.0, 3.0)  # multipliers of the task's rate that are tried first
 NUMBER = r"\d+(?:\.\d+)?"
 AT = re.compile(rf"(?P<name>.+?) at (?P<factor>{NUMBER})(?: x (?P<of>.+))?")
 RATE = re.compile(rf"(?P<factor>{NUMBER}) x (?P<of>.+)")
 SECOND = " second"
 OWN_QUESTIONS = ("stability", "steps", "spikes")  # ids of the questions on an optimizer of one's own
-PAPER = re.compile(r"C\d+")  # ids of the paper's claims
+PAPER = re.compile(r"C(\d+)([a-z]?)")  # ids of the paper's claims; C7b is the second endpoint of C7
 HORIZON = re.compile(r"(\d*)T(?:/(\d+))?")
 NEEDED = {"statement", "effect", "measure", "limits"}
-KEYS = {"statement", "effect", "measure", "limits", "scales", "arms", "grids", "primary", "secondary"}
+KEYS = NEEDED | {"scales", "arms", "grids", "primary", "control", "secondary", "expected"}
 
 RATIOS = ("loss", "steps", "threshold", "burden")  # measures in logarithms of ratios
 MEASURES = (*RATIOS, "gap", "survival", "slope", "bound")  # see measures.py; bound is a check of every record
@@ -53,11 +53,19 @@ class ArmAt:
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """The tasks of a claim at one scale, the horizon T of its runs (None: the task's) and overrides of all runs."""
+    """What a claim trains at one scale.
+
+    Attributes:
+        tasks: names of tasks.
+        horizon: T, the steps of its runs; None: the task's.
+        settings: overrides of all runs.
+        run_minutes: what a run is expected to take on one device, for a plan on paper.
+    """
 
     tasks: Sequence[str]
     horizon: int | None = None
     settings: Sequence[str] = ()
+    run_minutes: float = math.nan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +82,9 @@ class Registered:
         arms: the overrides of each arm's runs, without task, seed and learning rate.
         grids: multipliers of the task's rate that are tried first, of arms whose grid is not GRID.
         primary: the comparisons that decide, by name: the one that supports the claim least counts.
-        secondary: comparisons that are shown and decide nothing.
+        control: comparisons that are trained with every block and say what the primary ones are worth.
+        secondary: comparisons that are shown and decide nothing, trained in time that no claim needs.
+        expected: the distance from the limit, in standard deviations of a block, that earlier runs let expect.
         words: what took the place of OWN and OTHER in the file.
         digest: of the file's content, with these words.
     """
@@ -88,7 +98,9 @@ class Registered:
     arms: Mapping[str, Sequence[str]] = field(default_factory=dict)
     grids: Mapping[str, Sequence[float]] = field(default_factory=dict)
     primary: Mapping[str, Expressions] = field(default_factory=dict)
+    control: Mapping[str, Expressions] = field(default_factory=dict)
     secondary: Mapping[str, Expressions] = field(default_factory=dict)
+    expected: float = math.nan
     words: Mapping[str, str] = field(default_factory=dict)
     digest: str = ""
 
@@ -101,21 +113,47 @@ class Registered:
             return CLAIM_ALPHA
         return ALPHA / len(OWN_QUESTIONS) if self.words else ALPHA
 
+    @property
+    def shares(self) -> bool:
+        """Whether its numbers are shares, each task's of its own; else a block has the mean over its tasks."""
+        return self.measure == "survival"
+
+    def in_block(self) -> dict[str, Expressions]:
+        """Return the comparisons that every block has."""
+        return {**self.primary, **self.control}
+
     def comparisons(self) -> dict[str, Expressions]:
         """Return all comparisons, the primary ones first."""
-        return {**self.primary, **self.secondary}
+        return {**self.in_block(), **self.secondary}
 
-    def expressions(self) -> list[str]:
-        """Return every arm expression whose run is a part of a block, once."""
-        kept = {"steps": 2, "survival": 1}.get(self.measure)  # what follows is tuned, or replayed
-        found = dict.fromkeys(text for one in self.comparisons().values() for text in _flat(one[:kept]))
+    def trained(self, comparisons: Mapping[str, Expressions]) -> list[str]:
+        """Return every arm expression whose run these comparisons need, once."""
+        found = dict.fromkeys(text for one in comparisons.values() for text in _flat(self._runs(one)))
         return [text for text in found if not RATE.fullmatch(text)]
 
-    def replayed(self) -> list[str]:
-        """Return the arms of replays whose spikes a block counts."""
-        if self.measure != "survival":
-            return []
-        return list(dict.fromkeys(arm for _, arm in self.comparisons().values()))
+    def _runs(self, comparison: Expressions) -> Expressions:
+        """Return a comparison without what is only tuned, or replayed."""
+        if self.measure == "steps":
+            if not isinstance(comparison[0], str):  # several comparisons: a trend
+                return [self._runs(one) for one in comparison]
+            return comparison[:2]
+        return comparison[:1] if self.shares else comparison
+
+    def replayed(self, comparisons: Mapping[str, Expressions]) -> list[str]:
+        """Return the arms of replays whose spikes these comparisons count."""
+        return list(dict.fromkeys(arm for _, arm in comparisons.values())) if self.shares else []
+
+    def tuned(self, comparisons: Mapping[str, Expressions]) -> list[str]:
+        """Return the arms whose best learning rates these comparisons need."""
+        names: dict[str, None] = {}
+        for text in dict.fromkeys(text for one in comparisons.values() for text in _flat(one)):
+            if text in self.replayed(comparisons):
+                continue
+            fixed, arm = rate(text), arm_at(text)
+            of = fixed[1] if fixed else arm.of
+            if of is not None or arm.factor is None:
+                names.setdefault(of or arm.name)
+        return list(names)
 
     def overrides(self, arm: str, scale: str, task: str) -> list[str]:
         """Return the overrides of an arm's runs on a task, without seed and learning rate.
@@ -130,18 +168,6 @@ class Registered:
         if not any(text.startswith("eval_every=") for text in (*given, *own)):
             own += [text.replace("horizon=", "eval_every=") for text in own if text.startswith("horizon=")]
         return [*given, *own]
-
-    def tuned(self) -> list[str]:
-        """Return the arms whose best learning rates the comparisons need."""
-        names: dict[str, None] = {}
-        for text in dict.fromkeys(text for one in self.comparisons().values() for text in _flat(one)):
-            if text in self.replayed():
-                continue
-            fixed, arm = rate(text), arm_at(text)
-            of = fixed[1] if fixed else arm.of
-            if of is not None or arm.factor is None:
-                names.setdefault(of or arm.name)
-        return list(names)
 
 
 def _flat(expressions: Expressions) -> Iterator[str]:
@@ -190,8 +216,14 @@ def load_claims(ids: Sequence[str] = (), replace: Mapping[str, str] | None = Non
     for name in ids:
         if name not in files:
             raise unknown("claim", name, files)
-    paper = sorted((name for name in files if PAPER.fullmatch(name)), key=lambda name: int(name[1:]))
+    paper = sorted((name for name in files if PAPER.fullmatch(name)), key=_place)
     return [_load(name, files[name], replace or {}) for name in (ids or paper)]
+
+
+def _place(name: str) -> tuple[int, str]:
+    """Return the place of a claim of the paper among them: C7b comes after C7."""
+    found = PAPER.fullmatch(name)
+    return (int(found[1]), found[2]) if found else (0, name)
 
 
 def _digest(content: dict[str, Any]) -> str:
@@ -223,7 +255,8 @@ def _load(name: str, file: Path, replace: Mapping[str, str]) -> Registered:
         del given["limits"]
         given["scales"] = {scale: Scale(**of) for scale, of in content.get("scales", {}).items()}
         claim = Registered(id=name, words=replace, digest=_digest(content), **given)
-        for arm in (*(arm_at(text).name for text in claim.expressions()), *claim.tuned()):
+        every = claim.comparisons()
+        for arm in (*(arm_at(text).name for text in claim.trained(every)), *claim.tuned(every)):
             if arm not in claim.arms:
                 raise ValueError(f"{arm!r} is not an arm; those are {', '.join(claim.arms)}")
     except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:

@@ -163,6 +163,18 @@ def share_sequence(shares: npt.ArrayLike, alpha: float = ALPHA) -> tuple[float, 
     return _last(share_intervals(shares, alpha))
 
 
+def shares_needed(share: float, point: float, alpha: float = ALPHA) -> float:
+    """Return after how many outcomes the interval of a share leaves out a point, if the hits keep to this share.
+
+    Infinite above MOST_BLOCKS. All in [0, 1]; see share_intervals.
+    """
+    n = np.arange(1.0, MOST_BLOCKS + 1)
+    hits, misses = n * share, n * (1 - share)
+    log_e = betaln(1 + hits, 1 + misses) - xlogy(hits, point) - xlogy(misses, 1 - point)
+    enough = np.flatnonzero((log_e >= -math.log(_checked(alpha))) & (share != point))
+    return float(n[enough[0]]) if len(enough) else math.inf
+
+
 def rate_ratio_sequence(counts: npt.ArrayLike, alpha: float = ALPHA) -> tuple[float, float]:
     """Return the interval of the ratio of two rates of independent events for the blocks so far; (0, ∞) without events.
 

@@ -54,13 +54,17 @@ def asked(results: str, overrides: Sequence[str], *, run: str | None, spike: str
     return Asked(results=Path(results), run=run, spike=spike, arms=arms, device=given.get("device"), jobs=jobs)
 
 
-def replay(order: Asked) -> int:
+def replay(order: Asked, console: Console | None = None) -> int:
     """Train the arms that are not over yet, and return the exit code: 1 if one failed, or `same` was not the same.
+
+    Args:
+        order: what to replay.
+        console: where progress is printed; None prints it to stdout.
 
     Raises:
         UserError: there is nothing to replay, or an arm that was named does not suit the run.
     """
-    console = patient_console()
+    console = console or patient_console()
     sources = [_moved(source, order) for source in find_sources(order.results, order.run, order.spike)]
     told: set[str] = set()
     planned = {id(source): _arms(source, order, told) for source in sources}
