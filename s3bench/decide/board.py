@@ -29,7 +29,9 @@ class Board:
         self._console, self._budget, self._began = console, budget, time.monotonic()
         self._standings = {one.claim.id: one for one in standings}
         self._at_work = ""
-        self._live = Live(self, console=console, auto_refresh=True, refresh_per_second=1) if console.is_terminal else None
+        self._live = (
+            Live(self, console=console, auto_refresh=True, refresh_per_second=1) if console.is_terminal else None
+        )
 
     def __enter__(self) -> Self:
         """Show the table."""

@@ -40,7 +40,9 @@ def _show(claim: Registered, place: Place) -> float:
         return 0.0
     decided = blocks_to_decide(claim.expected, claim.alpha)
     half, most = (float(np.quantile(decided, share)) for share in (0.5, WITHIN))
-    said = f"    at the expected effect of {claim.expected:g} standard deviations decided after {half:.0f} blocks in half"
+    said = (
+        f"    at the expected effect of {claim.expected:g} standard deviations decided after {half:.0f} blocks in half"
+    )
     print(f"{said} of the cases, after {most:.0f} in {WITHIN:.0%}" if most <= LOOKS else f"{said} of the cases")
     minutes = (cells * TUNED_RUNS + most * runs) * scale.run_minutes
     if not math.isfinite(minutes):

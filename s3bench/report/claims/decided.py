@@ -150,9 +150,7 @@ def _graded(claim: Registered, rows: Sequence[Sequence[Sequence[float]]], second
     worst = int(np.argmax([of.mean() for of in means])) if len(means[0]) else 0
     numbers = means[worst]
     said = () if claim.shares else cautions(numbers, alpha)
-    found = graded(
-        numbers, (max(lowers), max(uppers)), claim.region, alpha=alpha, block_seconds=seconds, cautions=said
-    )
+    found = graded(numbers, (max(lowers), max(uppers)), claim.region, alpha=alpha, block_seconds=seconds, cautions=said)
     if claim.shares and len(numbers) and found.more_blocks:
         needed = blocks_of_shares(float(numbers.mean()), claim.region, alpha, _per_block(rows[worst]))
         more = max(1.0, needed - len(numbers))

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from s3bench.decide.decide import asked, show_plan
+from s3bench.decide.decide import asked
+from s3bench.decide.dry_run import show_plan
 from s3bench.errors import UserError
 from s3bench.record import decisions
 from tests.conftest import mistake, until
@@ -141,7 +142,7 @@ def test_a_budget_has_a_unit(s3bench):
 def test_a_plan_on_paper_names_every_run_of_a_block(capsys):
     show_plan(asked(["C6"], budget=60, results=None, scale="laptop", optimizer=None, against="adamw_95"))
     said = capsys.readouterr().out
-    assert "C6: 12 runs a block on digits_vit, source_gpt; 12 learning rates to choose" in said
+    assert "C6: 6 runs a block on digits_vit, source_gpt; 6 learning rates to choose" in said
     assert "    adamw_95 second: task=digits_vit task.targets=[] optimizer=adamw_95 horizon=300" in said
 
 

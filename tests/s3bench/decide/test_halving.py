@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s3bench.decide.halving import FIRST, LATER, WIDENED, frozen, wanted
-
-GRID = (0.1, 0.3, 1.0, 3.0, 10.0)
+from s3bench.report.claims.registered import GRID
 
 
 def chosen(grid, loss):

@@ -12,10 +12,10 @@ from s3bench.errors import UserError
 from s3bench.record import decisions
 from s3bench.report.analysis.replays import read_replays
 from s3bench.report.analysis.results import read_results
-from s3bench.report.claims.decided import block_values, refuse_changed, stand, standing
+from s3bench.report.claims.decided import block_values, blocks_of, refuse_changed, stand, standing
 from s3bench.report.claims.grades import CONTRADICTED, EQUAL, SUPPORTED, UNDECIDED
 from s3bench.report.claims.judge import NO_EVIDENCE, grade_of, judge_blocks
-from s3bench.report.claims.measures import Cell, burden, gap, log_final_loss, steps, survival
+from s3bench.report.claims.measures import Cell, burden, death, gap, log_final_loss, steps, survival
 from s3bench.report.claims.registered import load_claims
 from s3bench.report.stats.confidence_sequence import intersected, mean_intervals
 from tests.records import make, make_arm, make_replayed, written
@@ -45,14 +45,14 @@ def add_block(results, claim, seed, finals, **more):
     """Write the records of a block with these final losses by arm, and its entry in the log."""
     runs = {arm: make(results, arm, seed=seed, final=final).name for arm, final in finals.items()}
     content = {"claim": claim.id, "digest": claim.digest, "scale": "laptop", "seed": seed, "words": {}, "rates": {}}
-    content |= {"runs": {"quadratic": runs}, "seconds": 2.0, **more}
+    content |= {"runs": {"quadratic": runs}, "seconds": 2.0, "trained": 3, **more}
     return decisions.append(results, decisions.BLOCK, **content)
 
 
 def test_a_block_is_the_mean_of_its_log_ratios(tmp_path, claim):
     block = add_block(tmp_path, claim, 200, {"s3": 0.01, "adam": 0.02, "adamw": 0.04})
     values = block_values(claim, block, tmp_path)
-    assert values == pytest.approx({"adam": math.log(1 / 2), "adamw": math.log(1 / 4)})
+    assert values == {"adam": (pytest.approx(math.log(1 / 2)),), "adamw": (pytest.approx(math.log(1 / 4)),)}
 
 
 def test_a_run_that_diverged_counts_with_its_first_loss(tmp_path):
@@ -100,19 +100,19 @@ def test_survival_is_the_share_of_spikes_that_come_again(tmp_path):
 def test_the_comparison_that_supports_the_claim_least_decides(claim):
     rng = np.random.default_rng(0)
     good, bad = rng.normal(-1, 0.1, 20), rng.normal(0.5, 0.1, 20)
-    found = stand(claim, [{"adam": a, "adamw": b} for a, b in zip(good, bad, strict=True)])
+    found = stand(claim, [{"adam": (a,), "adamw": (b,)} for a, b in zip(good, bad, strict=True)])
     assert (found.worst, found.graded.grade) == ("adamw", CONTRADICTED)
     assert found.each["adam"].grade == SUPPORTED
-    found = stand(claim, [{"adam": a, "adamw": b} for a, b in zip(good, good + 0.1, strict=True)])
+    found = stand(claim, [{"adam": (a,), "adamw": (b,)} for a, b in zip(good, good + 0.1, strict=True)])
     assert (found.worst, found.graded.grade) == ("adamw", SUPPORTED)
     near = rng.normal(0, 0.02, 30)
-    found = stand(claim, [{"adam": a, "adamw": b} for a, b in zip(near, near[::-1], strict=True)])
+    found = stand(claim, [{"adam": (a,), "adamw": (b,)} for a, b in zip(near, near[::-1], strict=True)])
     assert found.graded.grade == EQUAL
 
 
 def test_the_upper_end_is_the_comparisons_own_and_the_lower_one_is_taken_at_half_the_level(claim):
     values = np.random.default_rng(1).normal(0, 1, 9)
-    found = stand(claim, [{"adam": value, "adamw": value - 100} for value in values])
+    found = stand(claim, [{"adam": (value,), "adamw": (value - 100,)} for value in values])
     assert found.graded.high == intersected(mean_intervals(values, claim.alpha))[-1, 1]
     assert found.graded.low == intersected(mean_intervals(values, claim.alpha / 2))[-1, 0]
 
@@ -131,12 +131,12 @@ def test_the_largest_of_three_means_is_rarely_missed():
 def test_a_claim_without_blocks_is_undecided_and_says_what_it_needs(claim):
     found = stand(claim, [])
     assert (found.graded.n, found.graded.grade) == (0, UNDECIDED)
-    one = stand(claim, [{"adam": -1.0, "adamw": -1.0}], seconds=3)
+    one = stand(claim, [{"adam": (-1.0,), "adamw": (-1.0,)}], seconds=3)
     assert "at least 4 more blocks, 12 s" in one.graded.sentence()
 
 
 def test_a_block_that_says_nothing_is_counted_as_missing(claim):
-    found = stand(claim, [{"adam": -1.0, "adamw": None}, {"adam": -1.0, "adamw": -2.0}])
+    found = stand(claim, [{"adam": (-1.0,), "adamw": ()}, {"adam": (-1.0,), "adamw": (-2.0,)}])
     assert (found.missing, found.graded.n) == (1, 1)
 
 
@@ -186,9 +186,44 @@ def test_a_record_that_is_gone_is_said(tmp_path, claim):
 
 def test_a_rate_that_another_optimizer_has_too_is_no_evidence():
     (rate,) = load_claims(["C10"])
-    theorem, other = rate.primary
-    rng = np.random.default_rng(4)
-    found = stand(rate, [{theorem: -0.2 + e, other: e} for e in rng.normal(0, 0.02, 20)])
-    assert found.each[theorem].grade == SUPPORTED
-    assert found.graded.grade != SUPPORTED
-    assert grade_of(found) == NO_EVIDENCE
+    (theorem,), (other,) = rate.primary, rate.control
+    errors = np.random.default_rng(4).normal(0, 0.02, 20)
+    alike = stand(rate, [{theorem: (error,), other: (error,)} for error in errors])
+    assert alike.graded.grade == SUPPORTED
+    assert grade_of(alike) == NO_EVIDENCE
+    faster = stand(rate, [{theorem: (error,), other: (error - 0.2,)} for error in errors])
+    assert grade_of(faster) == SUPPORTED
+    slower = stand(rate, [{theorem: (error + 0.2,), other: (error,)} for error in errors])
+    assert grade_of(slower) == CONTRADICTED
+
+
+def test_a_dead_run_is_not_a_quiet_one(tmp_path):
+    losses = np.concatenate([np.linspace(2.3, 0.5, 200), np.full(300, 2.3)])
+    assert death(losses, 2.3) == 200
+    assert death(losses[:250], 2.3) == 250  # not for long enough
+    assert death(np.full(300, 2.3), 2.3) == 0
+    assert death(np.linspace(2.3, 0.1, 300), 2.3) == 300
+
+
+def test_each_task_of_a_block_is_an_outcome_of_its_own():
+    (replays,) = load_claims(["C2"])
+    (bounded,) = replays.primary
+    assert replays.alpha == pytest.approx(0.05 / 11)
+    needed = next(n for n in range(1, 99) if (n + 1) * 0.5**n < replays.alpha)  # all survive: e = 2^n / (n + 1)
+    found = stand(replays, [{bounded: (1.0, 1.0)}] * (needed // 2 - 1), seconds=10)
+    assert found.graded.grade == UNDECIDED
+    assert (found.graded.more_blocks, found.graded.seconds) == (-(-needed // 2) - found.graded.n, 10.0)
+    assert stand(replays, [{bounded: (1.0, 1.0)}] * -(-needed // 2)).graded.grade == CONTRADICTED
+
+
+def test_secondary_runs_are_added_to_their_block(tmp_path, monkeypatch, claim):
+    text = LOSS + "secondary: {the other way round: [adamw, s3]}\n"
+    (tmp_path / "configs" / "claim" / "mine.yaml").write_text(text.replace("adamw: [s3, adamw]}", "}"))
+    (mine,) = load_claims(["mine"])
+    block = add_block(tmp_path, mine, 200, {"s3": 0.01, "adam": 0.02})
+    assert block_values(mine, block, tmp_path) == {"adam": (pytest.approx(math.log(1 / 2)),)}
+    other = {"runs": {"quadratic": {"adamw": make(tmp_path, "adamw", seed=200, final=0.04).name}}}
+    common = {"claim": "mine", "digest": mine.digest, "seed": 200, "rates": {}}
+    decisions.append(tmp_path, decisions.MORE, **common, **other)
+    (whole,) = blocks_of(mine, decisions.read(tmp_path))
+    assert block_values(mine, whole, tmp_path)["the other way round"] == (pytest.approx(math.log(4)),)

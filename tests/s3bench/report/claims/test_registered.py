@@ -5,6 +5,7 @@ import re
 import pytest
 
 from s3bench.errors import UserError
+from s3bench.report.claims.grades import SHARED_BY
 from s3bench.report.claims.measures import FUNCTIONS
 from s3bench.report.claims.registered import MEASURES, arm_at, load_claims, rate
 from s3bench.run.config.compose import run_config
@@ -46,13 +47,19 @@ def test_every_measure_has_its_function():
 
 
 def test_the_papers_claims_are_there_in_order():
-    assert [claim.id for claim in load_claims()] == [f"C{number}" for number in range(1, 11)]
+    ids = ["C1", "C2", "C3", "C4", "C5", "C6", "C7", "C7b", "C8", "C8b", "C9", "C10"]
+    assert [claim.id for claim in load_claims()] == ids
+    assert sum(claim.measure != "bound" for claim in load_claims()) == SHARED_BY
+
+
+def arm_of(text):
+    return arm_at(text).name
 
 
 @pytest.mark.parametrize("claim", load_claims(), ids=lambda claim: claim.id)
 def test_every_claim_can_be_run_at_laptop_scale(claim):
     for task in claim.scales["laptop"].tasks if claim.scales else ():
-        for arm in {*claim.tuned(), *(arm_at(text).name for text in claim.expressions())}:
+        for arm in {*claim.tuned(claim.comparisons()), *map(arm_of, claim.trained(claim.comparisons()))}:
             config = run_config([*claim.overrides(arm, "laptop", task), "lr_multiplier=1", "seed=200"])
             assert config.names.task == task
             assert config.task.targets == []
@@ -69,8 +76,9 @@ def test_an_arm_expression_names_an_arm_and_its_rate():
 
 def test_what_a_block_trains_and_what_is_tuned_follow_from_the_comparisons(mine):
     claim = mine(CLAIM)
-    assert claim.expressions() == ["s3", "signum", "s3 at 3 x signum", "signum second"]
-    assert claim.tuned() == ["s3", "signum"]
+    assert claim.trained(claim.in_block()) == ["s3", "signum"]
+    assert claim.trained(claim.secondary) == ["s3 at 3 x signum", "signum second"]
+    assert claim.tuned(claim.in_block()) == ["s3", "signum"]
     given = ["task=quadratic", "task.targets=[]"]
     assert claim.overrides("s3", "laptop", "quadratic") == [*given, "optimizer=s3", "horizon=40", "eval_every=40"]
     assert claim.overrides("s3 2T", "laptop", "quadratic")[-2:] == ["horizon=80", "eval_every=80"]
@@ -92,9 +100,9 @@ def test_the_digest_is_that_of_the_content_and_not_of_the_comments(mine):
         ("[s3, signum]", "[s3, adam]", "'adam' is not an arm; those are s3, s3 2T, signum"),
         ("3 x signum", "3 x adam", "'adam' is not an arm"),
         ("claimed: 0.9", "claimed: 0.95", "claimed is"),
-        ("measure: loss\n", "", "its keys must be among arms, effect"),
+        ("measure: loss\n", "", "its keys must be among arms, control, effect"),
         ("measure: loss", "measure: los", "its measure must be one of loss, steps"),
-        ("effect:", "efect:", "its keys must be among arms, effect"),
+        ("effect:", "efect:", "its keys must be among arms, control, effect"),
         ("claimed: 0.9", "claimed: -1", "the limits of a ratio (loss) must be above 0"),
         ("statement: S3", "statement: [", "mine.yaml is not a claim"),
     ],
