@@ -14,10 +14,10 @@ class Valley:
     """Minimises loss(x) = f(x) + z·x, where half of the parameters are in long valleys and half in bowls.
 
     f(v, w) = Σ_i (1 + v_i²)^(-slope/2) / slope + Σ_i w_i² / 2, with z ~ N(0, noise²) on each parameter. Along a valley
-    the gradient falls like |v|^(-1 - slope): small learning rates do not get far. In a bowl the noise keeps the gradient
-    at a level that grows with the learning rate: large ones end high. SGD in the rate η, and an optimizer that divides
-    by the size of gradients that are mostly noise, reach a mean norm of about (η T)^(-1/2) in valleys and η^(1/2) in
-    bowls, so that the best η is about T^(-1/2) and the norm falls like T^(-1/4): the bound is attained.
+    the gradient falls like |v|^(-1 - slope): small learning rates do not get far. In a bowl the noise keeps the
+    gradient at a level that grows with the learning rate: large ones end high. SGD of learning rate η, and an optimizer
+    that divides by the size of gradients that are mostly noise, reach a mean norm of about (η T)^(-1/2) in valleys and
+    η^(1/2) in bowls, so that the best η is about T^(-1/2) and the norm falls like T^(-1/4): the bound is attained.
 
     Args:
         seed: seeds the noise.

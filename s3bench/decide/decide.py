@@ -151,9 +151,7 @@ class Decider:
         while one := self._nearest():
             self._add(one, 1)
         if not self._trained and any(one.is_open for one in self._every):
-            self._board.say(
-                "no block was trained: the budget is too small; what was trained for it is used the next time"
-            )
+            self._board.say("no block was trained: the budget is too small; the same command resumes")
 
     def _left(self) -> float:
         return self._until - time.monotonic()

@@ -17,7 +17,7 @@ WITHIN = 0.8  # the plan is for this chance of a decision
 
 
 def show_plan(order: Asked) -> int:
-    """Print what a block of each claim trains, what is tuned before, and what a decision costs; return the exit code."""
+    """Print what a block of each claim trains, what is tuned before, what a decision costs; return the exit code."""
     hours = 0.0
     for claim in order.claims:
         hours += _show(claim, order.place)

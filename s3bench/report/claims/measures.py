@@ -149,7 +149,7 @@ def _burden(folder: Path) -> float:
 
 
 def death(losses: Array, first: float) -> int:
-    """Return the step from which on a loss stays at or above GUESS of its value at initialisation; their number if none.
+    """Return the step from which on a loss stays at a guess, at GUESS of its first value or above; else their number.
 
     Args:
         losses: of each step, shape (steps,).

@@ -33,7 +33,7 @@ def test_the_grid_is_widened_while_the_best_is_at_its_edge():
     assert (found.best, found.second) == (100, 173)
     low, _ = chosen(GRID, parabola(1e-9))
     assert low.best == 0.00173  # at most WIDENED steps, to 0.003, and its neighbour
-    assert WIDENED == 3
+    assert WIDENED == 4
 
 
 def test_two_more_seeds_can_turn_the_choice_over():

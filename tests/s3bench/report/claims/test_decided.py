@@ -197,7 +197,7 @@ def test_a_rate_that_another_optimizer_has_too_is_no_evidence():
     assert grade_of(slower) == CONTRADICTED
 
 
-def test_a_dead_run_is_not_a_quiet_one(tmp_path):
+def test_a_dead_run_is_not_a_quiet_one():
     losses = np.concatenate([np.linspace(2.3, 0.5, 200), np.full(300, 2.3)])
     assert death(losses, 2.3) == 200
     assert death(losses[:250], 2.3) == 250  # not for long enough
@@ -216,7 +216,8 @@ def test_each_task_of_a_block_is_an_outcome_of_its_own():
     assert stand(replays, [{bounded: (1.0, 1.0)}] * -(-needed // 2)).graded.grade == CONTRADICTED
 
 
-def test_secondary_runs_are_added_to_their_block(tmp_path, monkeypatch, claim):
+@pytest.mark.usefixtures("claim")
+def test_secondary_runs_are_added_to_their_block(tmp_path):
     text = LOSS + "secondary: {the other way round: [adamw, s3]}\n"
     (tmp_path / "configs" / "claim" / "mine.yaml").write_text(text.replace("adamw: [s3, adamw]}", "}"))
     (mine,) = load_claims(["mine"])
