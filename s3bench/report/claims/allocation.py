@@ -49,11 +49,8 @@ class OpenClaim:
 
 def blocks_of_shares(share: float, region: Region, alpha: float, per_block: float) -> float:
     """Return after how many blocks in all the interval of a share will leave out the claimed one, if it stays."""
-    return (
-        math.ceil(needed / per_block)
-        if math.isfinite(needed := shares_needed(share, region.claimed, alpha))
-        else math.inf
-    )
+    outcomes = shares_needed(share, region.claimed, alpha)
+    return math.ceil(outcomes / per_block) if math.isfinite(outcomes) else math.inf
 
 
 def next_claim(claims: Sequence[OpenClaim], budget: float) -> str | None:
