@@ -4,12 +4,13 @@
     2. Blocks follow, one seed on all tasks and arms, on seeds that nothing was chosen on.
     3. After each block the interval is computed anew; the next block goes to the open claim that is expected to be
        decided at the smallest cost, see report/claims/allocation.py. Where several are sure to be needed, they are
-       trained at once.
+       trained at once. The claim with the largest expected effect begins.
     4. Time that no claim can be decided in goes to the secondary comparisons, then to what is still open.
 
 What was done is appended to decisions.jsonl in the results folder. The same command resumes.
 """
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -157,18 +158,22 @@ class Decider:
         return self._until - time.monotonic()
 
     def _next(self) -> Open | None:
-        """Return the claim that gets the next block: first every claim gets one, which tells what a block costs.
+        """Return the claim that gets the next block: of those begun the one that may be decided for the least; if none
+        can be decided in the time left, the next one to begin, the largest expected effect first.
 
-        None if all are decided or out of reach, or no block fits into the time left.
+        None if all are decided or out of reach, or the time is over.
         """
         left, still_open = self._left(), [one for one in self._every if one.is_open]
         if left <= 0:
             return None
-        for one in still_open:
-            if not one.blocks or one.rates is None:
-                return one
-        chosen = next_claim([one.prospect for one in still_open], left)
-        return next((one for one in still_open if one.claim.id == chosen), None)
+        begun = {one.claim.id: one for one in still_open if one.blocks}
+        chosen = next_claim([one.prospect for one in begun.values()], left)
+        if chosen is not None:
+            return begun[chosen]
+        new = [one for one in still_open if not one.blocks]
+        return max(
+            new, key=lambda one: -math.inf if math.isnan(one.claim.expected) else one.claim.expected, default=None
+        )
 
     def _nearest(self) -> Open | None:
         """Return the open claim that lacks the least, if a block of it fits; it cannot be decided today."""
