@@ -51,6 +51,7 @@ def page(
         images: the caption of each figure and its files, the first as SVG, the second as PNG, by name.
         claims: the verdicts, with the keys of report/claims.json; all but `id` and `verdict` may be missing.
     """
+    judged = [claim for claim in claims if claim.get("n", 1)]
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("s3bench.report"),
         autoescape=True,
@@ -62,11 +63,12 @@ def page(
     return environment.get_template("report.html").render(
         version=__version__,
         results_dir=results_dir,
-        commands=_commands(results_dir, [*results.runs, *results.ramps]),
+        commands=_decide_commands(results_dir, judged) or _commands(results_dir, [*results.runs, *results.ramps]),
         images={name: (caption, _embedded(*files[:2])) for name, (caption, files) in images.items()},
         ablated=any(name.startswith("fig5_") for name in images),
-        verdicts=claims,
-        verdict_table=_verdict_table(claims),
+        verdicts=judged,
+        verdict_table=_verdict_table(judged),
+        unjudged=[claim["id"] for claim in claims if claim not in judged],
         curves=curve_data(results),
         **_about_runs(results),
         **_about_tables(results, tables),
@@ -170,9 +172,16 @@ def _verdict_table(claims: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     for claim in claims:
         low, high = claim.get("interval") or (None, None)
         row = {name: claim.get(name) for name in ("id", "verdict", "effect", "n", "test")}
-        row |= {"effect_low": low, "effect_high": high, "p_corrected": claim.get("p")}
+        row |= {"effect_low": low, "effect_high": high}
         rows.append(row | {"cells": "; ".join(map(str, claim.get("cells") or [])) or None})
     return format_table("verdicts", pd.DataFrame(rows).fillna(math.nan)) if rows else pd.DataFrame()
+
+
+def _decide_commands(results_dir: str, claims: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the commands that make the blocks again; none if the records have no blocks."""
+    scales = {claim["scale"] for claim in claims if claim.get("scale")}
+    made = [["s3bench", "decide", "--scale", scale, "--results", results_dir] for scale in sorted(scales)]
+    return [shlex.join(command) for command in [*made, ["s3bench", "report", results_dir]]] if made else []
 
 
 def _commands(results_dir: str, runs: Sequence[Run]) -> list[str]:

@@ -6,18 +6,17 @@ import shutil
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from s3bench.errors import UserError, unknown
-from s3bench.record import decisions
 from s3bench.report.analysis.results import Results, read_results
 from s3bench.report.analysis.results_folder import MANY
 from s3bench.report.analysis.tables import make_tables
-from s3bench.report.claims import blocks_text, paper, text
-from s3bench.report.claims.judge import judge_blocks
+from s3bench.report.claims import text
+from s3bench.report.claims.judge import judge
 from s3bench.report.figures import style
 from s3bench.report.figures.available import drawings
 from s3bench.report.figures.captions import NEEDS, Drawing
+from s3bench.report.figures.verdicts import verdict_drawings
 from s3bench.report.formatting import format_table, markdown
 from s3bench.report.page import page
 
@@ -29,8 +28,8 @@ def write_report(results_dir: str | Path, results: Results | None = None) -> Pat
     detector parameters or had other data.
     """
     results = results or read_results(results_dir)
-    tables, drawn = make_tables(results), drawings(results)
-    claims, claims_json, claims_text = _claims(Path(results_dir), results)
+    verdicts = judge(Path(results_dir), results)
+    tables, drawn = make_tables(results), drawings(results) | verdict_drawings(verdicts, results)
     report = Path(results_dir) / "report"
     draft = report.with_name(f".report-{os.getpid()}")
     try:
@@ -42,9 +41,9 @@ def write_report(results_dir: str | Path, results: Results | None = None) -> Pat
                 continue  # of no runs, such as all but those of ramps where there is nothing else
             table.to_csv(_folder(draft / "tables") / f"{name}.csv", index=False)
             (draft / "tables" / f"{name}.md").write_text(markdown(format_table(name, table)), encoding="utf-8")
-        (draft / "claims.json").write_text(claims_json, encoding="utf-8")
-        (draft / "claims.md").write_text(claims_text, encoding="utf-8")
-        html = page(_shown(results_dir), results, tables, images, claims)
+        (draft / "claims.json").write_text(text.as_json(verdicts), encoding="utf-8")
+        (draft / "claims.md").write_text(text.as_markdown(verdicts), encoding="utf-8")
+        html = page(_shown(results_dir), results, tables, images, [one.as_dict() for one in verdicts])
         (draft / "index.html").write_text(html, encoding="utf-8")
         shutil.rmtree(report, ignore_errors=True)
         draft.rename(report)
@@ -53,15 +52,6 @@ def write_report(results_dir: str | Path, results: Results | None = None) -> Pat
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return report / "index.html"
-
-
-def _claims(results_dir: Path, results: Results) -> tuple[list[dict[str, Any]], str, str]:
-    """Return the claims as dicts, as JSON and as Markdown: by the blocks of `s3bench decide` if the folder has any."""
-    if decisions.read(results_dir):
-        verdicts = judge_blocks(results_dir, results)
-        return [one.as_dict() for one in verdicts], text.as_json(verdicts), blocks_text.as_markdown(verdicts)
-    claims = paper.judge(results)
-    return [one.as_dict() for one in claims], text.as_json(claims), text.as_markdown(claims)
 
 
 def _shown(place: str | Path) -> str:
@@ -90,12 +80,17 @@ def _save_one(job: tuple[Drawing, Path]) -> list[Path]:
     return style.save(job[0].draw(), job[1])
 
 
+def _allowed(results_dir: str | Path) -> dict[str, Drawing]:
+    results = read_results(results_dir)
+    return drawings(results) | verdict_drawings(judge(Path(results_dir), results), results)
+
+
 def figure_names(results_dir: str | Path) -> list[str]:
     """Return the names of the figures that these records allow.
 
     Raises UserError as `write_report` does, and if they allow none.
     """
-    names = list(drawings(read_results(results_dir)))
+    names = list(_allowed(results_dir))
     if not names:
         raise UserError(f"no run in {results_dir} has a result: there is nothing to draw")
     return names
@@ -109,7 +104,7 @@ def write_figures(results_dir: str | Path, name: str, output: Path | None = None
     """
     if not any(name == known or name.startswith(f"{known}_") for known in NEEDS):
         raise unknown("figure", name, NEEDS)
-    allowed = drawings(read_results(results_dir))
+    allowed = _allowed(results_dir)
     of_tasks = [key for key in allowed if key.startswith(f"{name}_") and key not in NEEDS]
     drawn = {key: allowed[key] for key in ([name] if name in allowed else of_tasks)}
     if not drawn and name in NEEDS:

@@ -34,6 +34,8 @@ class Standing:
         sd: of its numbers over the blocks; NaN for fewer than two.
         missing: blocks in which some primary comparison has no number.
         seconds: what a block takes if none of its runs is there yet; NaN before the first.
+        path: the interval after each block, shape (blocks, 2).
+        means: of the deciding comparison so far, after each block.
         per_block: outcomes of a block, if the claim is on a share; 0 of one that is not.
     """
 
@@ -44,6 +46,8 @@ class Standing:
     each: Mapping[str, Graded]
     missing: int
     seconds: float
+    path: Array
+    means: Array
     per_block: float = 0.0
 
 
@@ -114,7 +118,7 @@ def stand(claim: Registered, numbers: Sequence[Mapping[str, Sequence[float]]], s
     known = {name: [block[name] for block in numbers if block.get(name)] for name in claim.comparisons()}
     whole = [block for block in numbers if all(block[name] for name in claim.primary)]
     rows = [[block[name] for block in whole] for name in claim.primary]
-    decisive, worst = _graded(claim, rows, seconds)
+    decisive, worst, path = _graded(claim, rows, seconds)
     each = {name: _graded(claim, [of], seconds)[0] for name, of in known.items()}
     means = _means(rows[worst])
     return Standing(
@@ -125,6 +129,8 @@ def stand(claim: Registered, numbers: Sequence[Mapping[str, Sequence[float]]], s
         each=each,
         missing=len(numbers) - len(whole),
         seconds=seconds,
+        path=path,
+        means=means.cumsum() / np.arange(1, len(means) + 1),
         per_block=_per_block(rows[worst]) if claim.shares and whole else 0.0,
     )
 
@@ -133,8 +139,8 @@ def _means(row: Sequence[Sequence[float]]) -> Array:
     return np.array([np.mean(block) for block in row], dtype=np.float64)
 
 
-def _graded(claim: Registered, rows: Sequence[Sequence[Sequence[float]]], seconds: float) -> tuple[Graded, int]:
-    """Return the grade of the largest of k means, and which of them is the largest so far.
+def _graded(claim: Registered, rows: Sequence[Sequence[Sequence[float]]], seconds: float) -> tuple[Graded, int, Array]:
+    """Return the grade of the largest of k means, which of them is the largest so far, and the interval by block.
 
     The largest mean is above the upper ends of all k intervals only if it is above its own, so these need no
     correction; it is below the largest of the lower ends if any of them is wrong, so they are taken at alpha / k.
@@ -146,28 +152,27 @@ def _graded(claim: Registered, rows: Sequence[Sequence[Sequence[float]]], second
     """
     k, alpha = len(rows), claim.alpha
     means = [_means(row) for row in rows]
-    uppers, lowers = zip(*(_ends(claim, row, (alpha, alpha / k)) for row in rows), strict=True)
+    path = np.max([_path(claim, row, (alpha / k, alpha)) for row in rows], axis=0)
     worst = int(np.argmax([of.mean() for of in means])) if len(means[0]) else 0
     numbers = means[worst]
+    ends = (float(path[-1, 0]), float(path[-1, 1])) if len(path) else (-math.inf, math.inf)
     said = () if claim.shares else cautions(numbers, alpha)
-    found = graded(numbers, (max(lowers), max(uppers)), claim.region, alpha=alpha, block_seconds=seconds, cautions=said)
+    found = graded(numbers, ends, claim.region, alpha=alpha, block_seconds=seconds, cautions=said)
     if claim.shares and len(numbers) and found.more_blocks:
         needed = blocks_of_shares(float(numbers.mean()), claim.region, alpha, _per_block(rows[worst]))
         more = max(1.0, needed - len(numbers))
         found = replace(found, more_blocks=more, seconds=more * seconds)
-    return found, worst
+    return found, worst, path
 
 
-def _ends(claim: Registered, row: Sequence[Sequence[float]], alphas: tuple[float, float]) -> tuple[float, float]:
-    """Return the upper end of a comparison's interval at the first level, and the lower end at the second."""
-    if not row:
-        return math.inf, -math.inf
+def _path(claim: Registered, row: Sequence[Sequence[float]], alphas: tuple[float, float]) -> Array:
+    """Return a comparison's interval after each block, its low and high ends at two levels, shape (blocks, 2)."""
     if claim.shares:  # each task of a block is an outcome of its own, see docs/inference.md
-        outcomes = np.concatenate([np.asarray(block, dtype=np.float64) for block in row])
-        upper, lower = (intersected(share_intervals(outcomes, alpha)) for alpha in alphas)
+        numbers, of, last = np.concatenate([*row, []]), share_intervals, np.cumsum([len(block) for block in row]) - 1
     else:
-        upper, lower = (intersected(mean_intervals(_means(row), alpha)) for alpha in alphas)
-    return float(upper[-1, 1]), float(lower[-1, 0])
+        numbers, of, last = _means(row), mean_intervals, np.arange(len(row))
+    low, high = (intersected(of(numbers, alpha))[..., end] for end, alpha in enumerate(alphas))
+    return np.stack([low, high], axis=-1)[last.astype(int)]
 
 
 def _per_block(row: Sequence[Sequence[float]]) -> float:

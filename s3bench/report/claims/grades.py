@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from s3bench.console import duration
-from s3bench.report.claims import verdicts
 from s3bench.report.stats.assumptions import cautions
 from s3bench.report.stats.confidence_sequence import (
     MOST_BLOCKS,
@@ -28,13 +27,14 @@ CLAIM_ALPHA = ALPHA / SHARED_BY  # of one claim, so that all ten together err wi
 
 SUPPORTED, UNDECIDED, CONTRADICTED = "supported", "undecided", "contradicted"
 BETTER, EQUAL, WORSE = "better but size open", "practically equal", "worse but size open"
+NOT_SUPPORTED = "not supported"
 VERDICTS = {  # the words of claims.json
-    SUPPORTED: verdicts.SUPPORTED,
-    BETTER: verdicts.UNDECIDED,
-    EQUAL: verdicts.REFUTED,
-    WORSE: verdicts.UNDECIDED,
-    CONTRADICTED: verdicts.REFUTED,
-    UNDECIDED: verdicts.UNDECIDED,
+    SUPPORTED: SUPPORTED,
+    BETTER: UNDECIDED,
+    EQUAL: NOT_SUPPORTED,
+    WORSE: UNDECIDED,
+    CONTRADICTED: NOT_SUPPORTED,
+    UNDECIDED: UNDECIDED,
 }
 
 
@@ -94,7 +94,7 @@ def grade(low: float, high: float, region: Region) -> str:
 
 def is_open(of: str) -> bool:
     """Return whether more blocks may still decide a claim of this grade."""
-    return VERDICTS[of] == verdicts.UNDECIDED
+    return VERDICTS[of] == UNDECIDED
 
 
 def deciding_distance(mean: float, region: Region) -> float:

@@ -1,4 +1,7 @@
-"""Judges claims by the blocks that a results folder's log of decisions names, and C3 by all of its records with S3."""
+"""Judges claims by the blocks that a results folder's log of decisions names, and C3 by all of its records with S3.
+
+`s3bench decide` writes the log. Runs that it does not name are no evidence.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -33,13 +36,16 @@ class Verdict:
     high: float = math.nan
     test: str = ""
     scale: str = ""
-    each: Mapping[str, Graded] | None = None  # the comparisons by name, of ratios the logarithms
+    standing: Standing | None = None
     log: Sequence[str] = ()  # what was decided why
 
     @property
     def verdict(self) -> str:
         """The word of claims.json: "supported", "not supported" or "undecided"."""
         return VERDICTS.get(self.grade, VERDICTS[UNDECIDED])
+
+    def _each(self) -> Mapping[str, Graded]:
+        return {} if self.standing is None else self.standing.each
 
     def as_dict(self) -> dict[str, Any]:
         """Return the verdict for claims.json."""
@@ -55,11 +61,10 @@ class Verdict:
             "effect": self.effect if known else None,
             "interval": [self.low, self.high] if known else None,
             "test": self.test or None,
-            "p": None,
             "sentence": self.sentence,
             "rule": self.claim.effect,
             "cells": list(self.claim.scales[self.scale].tasks) if self.scale else [],
-            "findings": [_finding(self.claim, name, graded) for name, graded in (self.each or {}).items()],
+            "findings": [_finding(self.claim, name, graded) for name, graded in self._each().items()],
             "log": list(self.log),
         }
 
@@ -75,7 +80,7 @@ def _finding(claim: Registered, name: str, graded: Graded) -> dict[str, Any]:
     }
 
 
-def judge_blocks(folder: Path, results: Results) -> list[Verdict]:
+def judge(folder: Path, results: Results) -> list[Verdict]:
     """Judge the paper's claims, and what else was asked, by the records of a folder.
 
     Raises:
@@ -124,7 +129,7 @@ def _judge(claim: Registered, log: Sequence[Mapping[str, Any]], folder: Path, re
         high=shown(claim, graded.high),
         test=TEST,
         scale=scales.pop(),
-        each=found.each,
+        standing=found,
         log=notes,
     )
 

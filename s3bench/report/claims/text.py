@@ -1,4 +1,4 @@
-"""Writes claims with their verdicts as JSON and as Markdown."""
+"""Writes verdicts as JSON and as Markdown."""
 
 import json
 from collections.abc import Sequence
@@ -6,12 +6,11 @@ from typing import Any
 
 from s3bench.console import finite_or_none
 from s3bench.report.claims.judge import Verdict
-from s3bench.report.claims.verdicts import Claim, in_words
 
 
-def as_json(claims: Sequence[Claim | Verdict]) -> str:
+def as_json(verdicts: Sequence[Verdict]) -> str:
     """Return the text of claims.json; a number that JSON does not have is null."""
-    return json.dumps(_plain([claim.as_dict() for claim in claims]), indent=1, ensure_ascii=False, allow_nan=False)
+    return json.dumps(_plain([one.as_dict() for one in verdicts]), indent=1, ensure_ascii=False, allow_nan=False)
 
 
 def _plain(value: Any) -> Any:
@@ -22,17 +21,22 @@ def _plain(value: Any) -> Any:
     return finite_or_none(value)
 
 
-def as_markdown(claims: Sequence[Claim]) -> str:
-    """Return the text of claims.md: a table of verdicts, then each claim with its rule and all findings."""
-    scale = next((claim.scale for claim in claims if claim.scale), "")
-    parts = [f"# The paper's claims, at {f'scale {scale}' if scale else 'the scale of these records'}\n"]
+def as_markdown(verdicts: Sequence[Verdict]) -> str:
+    """Return the text of claims.md: a table of verdicts, then each claim with its comparisons and its log."""
+    scale = next((one.scale for one in verdicts if one.scale), "")
+    parts = [f"# The claims, at {f'scale {scale}' if scale else 'the scale of these records'}\n"]
     parts += ["| claim | | verdict, and what decides it |", "| --- | --- | --- |"]
-    for claim in claims:
-        parts.append(f"| {claim.id} | {claim.statement} | {claim.sentence.replace('|', chr(92) + '|')} |")
+    parts += [f"| {one.claim.id} | {_cell(one.claim.statement)} | {_cell(one.sentence)} |" for one in verdicts]
     parts.append("")
-    for claim in claims:
-        parts.append(f"## {claim.id}: {claim.statement}\n\n**{claim.sentence}**\n\nRule: {claim.rule}\n")
-        parts += [f"- {finding.verdict}: {in_words(finding)}; {finding.test}" for finding in claim.findings]
-        parts += [f"- missing: {what}" for what in (*claim.absent, *claim.missing)]
+    for one in verdicts:
+        parts.append(f"## {one.claim.id}: {one.claim.statement}\n\n**{one.sentence}**\n")
+        parts.append(f"Endpoint ({one.claim.digest}): {one.claim.effect}.\n")
+        for finding in one.as_dict()["findings"]:
+            parts.append(f"- {finding['kind']}, {finding['what']}: {finding['sentence']}")
+        parts += [f"- log: {what}" for what in one.log]
         parts.append("")
     return "\n".join(parts)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")

@@ -42,6 +42,7 @@ NEEDS = {
     "shock": "a shocked run with its undisturbed twin",
     "bounds": "an optimizer with several pairs of betas on one task, whose largest step is known",
     "thresholds": "a ramp with a result, see docs/ramp.md",
+    "verdicts": "blocks of s3bench decide",
     "replay": "a spike that was replayed, see s3bench replay",
     "replay_outcomes": "a spike that was replayed, see s3bench replay",
 }
@@ -88,6 +89,9 @@ CAPTIONS = {
     seeds with its 95% interval (Student's, of the logarithms); {SEEDS}. An open arrowhead is a run of which only a
     bound is known: it never left (to the right), or left before the rate had grown (to the left); then there is no
     mean.""",
+    "verdicts": """How the intervals of the claims narrowed (docs/decide.md): the mean over the blocks so far, and the
+    interval that holds after every block at once, of the comparison that supports the claim least. The claim holds
+    below the dashed line; the dotted line is no effect. What lies outside a panel is drawn at its edge.""",
     "replay": f"""{{task}}: the highest replayed spike of {{optimizer}}, which begins at step {{onset:,}} and has the
     height {{height}}. The run was trained again to {{lead}} steps before the onset (dotted line), and on from there
     once per arm, with one thing changed. Above, on the left: same, in which nothing is changed, and placebo, whose

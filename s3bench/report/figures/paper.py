@@ -9,9 +9,9 @@ import pandas as pd
 
 from s3bench.report.analysis import cells, comparisons, loss_curve
 from s3bench.report.analysis.results import Results
+from s3bench.report.analysis.roles import parts, role
 from s3bench.report.analysis.runs import Run, grouped
 from s3bench.report.analysis.spike_onsets import AROUND, Traces
-from s3bench.report.claims.evidence import parts, role
 from s3bench.report.figures import plots, style
 from s3bench.report.figures.captions import Drawing, caption, count, file_name
 from s3bench.report.stats.bootstrap import mean_interval

@@ -25,12 +25,13 @@ VERDICT = {
 }
 VERDICT |= {
     "n": 8,
-    "test": "Wilcoxon",
-    "p": 0.0312,
+    "test": "a confidence sequence",
+    "grade": "contradicted",
+    "scale": "laptop",
     "sentence": f"It has. {HOSTILE}",
-    "missing": None,
     "cells": ["a", "b"],
 }
+OPEN = {"id": "C9", "verdict": "undecided", "n": 0}
 
 
 @pytest.fixture(scope="session")
@@ -259,14 +260,17 @@ def test_verdicts_come_first_with_their_numbers(visit, report, tmp_path):
     results = read_results(report.parents[1])
     file = tmp_path / "index.html"
     tables = make_tables(results)
-    file.write_text(page_text("results", results, tables, {}, [VERDICT, {"id": "C2", "verdict": "undecided"}]))
+    file.write_text(page_text("results", results, tables, {}, [VERDICT, {"id": "C2", "verdict": "undecided"}, OPEN]))
     opened = visit(file)
-    assert opened.locator("h2").first.inner_text() == "Verdicts"
-    assert opened.locator(".verdicts li").first.inner_text().splitlines()[0] == "C1: ✗ not supported"
+    assert opened.locator("h2").first.inner_text() == "Verdicts at scale laptop"
+    assert opened.locator(".verdicts li").first.inner_text().splitlines()[0] == "C1: ✗ contradicted"
     assert HOSTILE in opened.locator(".verdicts li").first.inner_text()
     numbers = opened.locator("[aria-label='table verdicts'] tbody tr").all_inner_texts()
-    assert numbers[0].split("\t") == ["C1", "not supported", "-1.25 [-2, 0.5]", "8", "Wilcoxon", "0.0312", "a; b"]
-    assert numbers[1].split("\t")[2:] == ["-"] * 5
+    assert numbers[0].split("\t") == ["C1", "not supported", "-1.25 [-2, 0.5]", "8", "a confidence sequence", "a; b"]
+    assert numbers[1].split("\t")[2:] == ["-"] * 4
+    assert opened.locator(".verdicts li").count() == 2
+    assert "Of C9 these records say nothing" in opened.inner_text("body")
+    assert "s3bench decide --scale laptop --results results" in opened.inner_text("body")
 
 
 def test_a_phone_shows_everything_without_scrolling_sideways(visit, report):

@@ -14,7 +14,7 @@ from s3bench.report.analysis.replays import read_replays
 from s3bench.report.analysis.results import read_results
 from s3bench.report.claims.decided import block_values, blocks_of, refuse_changed, stand, standing
 from s3bench.report.claims.grades import CONTRADICTED, EQUAL, SUPPORTED, UNDECIDED
-from s3bench.report.claims.judge import NO_EVIDENCE, grade_of, judge_blocks
+from s3bench.report.claims.judge import NO_EVIDENCE, grade_of, judge
 from s3bench.report.claims.measures import Cell, burden, death, gap, log_final_loss, steps, survival
 from s3bench.report.claims.registered import load_claims
 from s3bench.report.stats.confidence_sequence import intersected, mean_intervals
@@ -166,7 +166,7 @@ def test_a_claim_that_changed_after_its_runs_is_refused(tmp_path, claim):
     refuse_changed(load_claims(["mine"]), decisions.read(results), results)
     file.write_text(LOSS.replace("claimed: 0.9", "claimed: 0.8"), encoding="utf-8")
     with pytest.raises(UserError, match=re.escape("configs/claim/mine.yaml has changed since its blocks")):
-        judge_blocks(results, read_results(results))
+        judge(results, read_results(results))
 
 
 def test_blocks_of_several_scales_have_no_verdict(tmp_path, claim):
@@ -174,7 +174,7 @@ def test_blocks_of_several_scales_have_no_verdict(tmp_path, claim):
     for seed, scale in ((200, "laptop"), (201, "gpu")):
         add_block(results, claim, seed, {"s3": 0.01, "adam": 0.05, "adamw": 0.04}, scale=scale)
     with pytest.raises(UserError, match="at several scales, gpu, laptop: no verdict"):
-        judge_blocks(results, read_results(results))
+        judge(results, read_results(results))
 
 
 def test_a_record_that_is_gone_is_said(tmp_path, claim):

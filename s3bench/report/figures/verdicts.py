@@ -1,0 +1,63 @@
+"""The figure of how the intervals of claims narrowed, block by block."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from s3bench.report.analysis.results import Results
+from s3bench.report.claims.decided import Standing
+from s3bench.report.claims.judge import Verdict
+from s3bench.report.figures.captions import Drawing, caption
+from s3bench.report.figures.panels import add_panels, grid_shape, numbers
+from s3bench.report.figures.style import COLOURS, STYLE, WARNING, plain
+
+WIDTH, HEIGHT = 2.6, 1.9  # inches: of a panel with its labels
+ROOM = 0.35  # of what is shown, beyond the limit and the last interval
+
+
+def verdict_drawings(verdicts: Sequence[Verdict], results: Results) -> dict[str, Drawing]:
+    """Return the figure if a claim has blocks, by its name."""
+    decided = [one for one in verdicts if one.standing]
+    if not decided:
+        return {}
+    runs = [*results.with_result, *(run for run in results.ramps if run.has_result)]
+    return {"verdicts": Drawing(caption("verdicts", runs), partial(intervals, decided))}
+
+
+@mpl.rc_context(STYLE)
+def intervals(verdicts: Sequence[Verdict]) -> Figure:
+    """Draw a panel per claim: its interval after each block, the mean so far, the claimed size and no effect."""
+    rows, columns = grid_shape(len(verdicts))
+    figure = Figure(figsize=(WIDTH * columns, HEIGHT * rows))
+    for axes, verdict in zip(add_panels(figure, len(verdicts), [HEIGHT] * rows), verdicts, strict=True):
+        assert verdict.standing is not None
+        _draw(axes, verdict.standing)
+        axes.set_title(plain(f"{verdict.claim.id}: {verdict.grade}"))
+        axes.set_xlabel("blocks")
+    return figure
+
+
+def _draw(axes: Axes, standing: Standing) -> None:
+    region, path, means = standing.claim.region, standing.path, standing.means
+    blocks = np.arange(1, len(path) + 1)
+    last = path[-1][np.isfinite(path[-1])]
+    shown = np.array([region.claimed, region.none, means[-1], *last])
+    low, high = shown.min(), shown.max()
+    room = ROOM * (high - low)
+    low, high = low - room, high + room
+    scale = np.exp if region.ratio else np.asarray
+    ends = scale(np.clip(path, low, high))
+    axes.fill_between(blocks, ends[:, 0], ends[:, 1], color=COLOURS[0], alpha=0.25, lw=0, step="mid")
+    axes.plot(blocks, scale(np.clip(means, low, high)), color=COLOURS[0], lw=1.2, marker=".", ms=3)
+    axes.axhline(scale(region.claimed), color=WARNING, lw=0.9, ls=(0, (4, 2)))
+    if region.none != region.claimed:
+        axes.axhline(scale(region.none), color=COLOURS[-1], lw=0.9, ls=(0, (1, 1)))
+    if region.ratio:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(numbers())
+    axes.set_xlim(0.5, len(path) + 0.5)
+    axes.set_ylim(scale(low), scale(high))
