@@ -20,14 +20,11 @@ quickstart: setup ## train 80 small models, replay a spike and write the report,
 	    $(BIN)/s3bench report results/quickstart && exit $$ended
 
 SCALE ?= laptop
-EXPERIMENTS := tuned lr_sensitivity half_steps ten_times same_beta update_size ablation rate shock
+BUDGET ?= 60m
 
-reproduce: setup ## run the experiments on the paper's claims and judge them; run it again to resume
-	failed=0; for one in $(EXPERIMENTS); do \
-	    $(BIN)/s3bench sweep experiment=$$one scale=$(SCALE) results_dir=results/$(SCALE) $(ARGS); ended=$$?; \
-	    test $$ended -le 1 || exit $$ended; test $$ended -eq 0 || failed=1; \
-	done; \
-	$(BIN)/s3bench report results/$(SCALE) && exit $$failed
+reproduce: setup ## put the paper's claims to the test in an hour and write the report; run it again to resume
+	$(BIN)/s3bench decide --scale $(SCALE) --budget $(BUDGET) --results results/$(SCALE) $(ARGS); ended=$$?; \
+	    test $$ended -le 1 || exit $$ended; $(BIN)/s3bench report results/$(SCALE) && exit $$ended
 
 test: setup ## run all tests but the slow ones
 	$(BIN)/pytest -n auto --dist worksteal
@@ -42,7 +39,8 @@ reference: ## copy the tables, verdicts and smaller pictures of results/$(EXPERI
 	mkdir -p results/reference/$(EXPERIMENT)/figures
 	cp -r results/$(EXPERIMENT)/report/tables results/reference/$(EXPERIMENT)/
 	find results/$(EXPERIMENT)/report/figures -name '*.png' -size -500k -exec cp {} results/reference/$(EXPERIMENT)/figures/ ';'
-	cp results/$(EXPERIMENT)/report/claims.json results/$(EXPERIMENT)/report/claims.md results/reference/$(EXPERIMENT)/
+	! test -e results/$(EXPERIMENT)/decisions.jsonl || cp results/$(EXPERIMENT)/decisions.jsonl \
+	    results/$(EXPERIMENT)/report/claims.json results/$(EXPERIMENT)/report/claims.md results/reference/$(EXPERIMENT)/
 
 lint: setup ## check style, format, types, and who imports whom
 	$(BIN)/ruff check .
