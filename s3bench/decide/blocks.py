@@ -14,7 +14,7 @@ from s3bench.decide.halving import FIRST, Frozen, Losses, frozen, wanted
 from s3bench.errors import UserError
 from s3bench.record import decisions
 from s3bench.record.judge import read_judge, spikes_of
-from s3bench.report.claims.measures import tuned_by
+from s3bench.report.claims.measures import NoMeasure, check_rates, tuned_by
 from s3bench.report.claims.registered import GRID, Registered, arm_at
 from s3bench.run.config.compose import run_config
 from s3bench.run.config.schema import RunConfig, as_dict
@@ -65,6 +65,7 @@ def freeze_rates(claim: Registered, place: Place, until: float, comparisons: Map
 
     Raises:
         FailedRun: a run failed.
+        NoMeasure: the claim's measure tells nothing on a task.
         UserError: a mistake in the claim or the overrides.
     """
     known = {entry["runs"]: entry for entry in decisions.read(place.results) if entry["event"] == decisions.RATE}
@@ -89,10 +90,16 @@ def freeze_rates(claim: Registered, place: Place, until: float, comparisons: Map
     for cell, overrides in open_cells.items():
         found, text = frozen(losses[cell]), " ".join(overrides)
         known[text] = decisions.append(place.results, decisions.RATE, runs=text, **_entry(found, losses[cell]))
-    return {
+    rates = {
         task: {arm: known[" ".join(cells[task, arm])] for arm in claim.tuned(comparisons)}
         for task in claim.scales[place.scale].tasks
     }
+    for task, frozen_of in rates.items():
+        try:
+            check_rates(claim.measure, frozen_of, comparisons)
+        except NoMeasure as error:
+            raise NoMeasure(f"{task}: {error}") from error
+    return rates
 
 
 def _next_runs(

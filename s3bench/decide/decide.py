@@ -26,6 +26,7 @@ from s3bench.record import decisions
 from s3bench.report.claims.allocation import OpenClaim, next_claim
 from s3bench.report.claims.decided import Standing, blocks_of, refuse_changed, standing
 from s3bench.report.claims.grades import is_open
+from s3bench.report.claims.measures import NoMeasure
 from s3bench.report.claims.registered import OWN_QUESTIONS, Registered, load_claims
 
 HOLES = 3  # so many blocks with a failed run in a row end a claim
@@ -197,7 +198,7 @@ class Decider:
             self._board.say(f"{one.claim.id}: choosing learning rates of {', '.join(tuned)}")
         try:
             one.rates = freeze_rates(one.claim, self._place, self._until, one.claim.in_block())
-        except FailedRun as error:
+        except (FailedRun, NoMeasure) as error:
             one.holes = HOLES
             self._board.say(f"{one.claim.id}: no learning rates: {error}")
             return True
@@ -232,7 +233,7 @@ class Decider:
         share = len(one.claim.trained(comparisons)) / len(one.claim.trained(one.claim.in_block()))
         try:
             rates = freeze_rates(one.claim, self._place, self._until, comparisons)
-        except FailedRun as error:
+        except (FailedRun, NoMeasure) as error:
             self._board.say(f"{one.claim.id}: no secondary comparisons: {error}")
             return
         for block in lacking:

@@ -10,6 +10,7 @@ import numpy as np
 
 from s3bench.errors import UserError
 from s3bench.record import decisions
+from s3bench.record.judge import JUDGE
 from s3bench.report.analysis.replays import Replay, read_replays
 from s3bench.report.claims.allocation import blocks_of_shares
 from s3bench.report.claims.grades import Graded, graded
@@ -52,7 +53,9 @@ class Standing:
 
 
 def refuse_changed(claims: Sequence[Registered], log: Sequence[Mapping[str, Any]], results_dir: Path) -> None:
-    """Raise UserError for a claim whose file is not the one that its blocks were trained for."""
+    """Raise UserError for a claim whose file is not the one that its blocks were trained for, or for a JUDGE."""
+    if log and (results_dir / JUDGE).exists():
+        raise UserError(f"{results_dir / JUDGE} would change what spikes are: claims are fixed before their runs")
     for claim in claims:
         for entry in log:
             if entry.get("claim") == claim.id and entry.get("digest", claim.digest) != claim.digest:
@@ -168,11 +171,11 @@ def _graded(claim: Registered, rows: Sequence[Sequence[Sequence[float]]], second
 def _path(claim: Registered, row: Sequence[Sequence[float]], alphas: tuple[float, float]) -> Array:
     """Return a comparison's interval after each block, its low and high ends at two levels, shape (blocks, 2)."""
     if claim.shares:  # each task of a block is an outcome of its own, see docs/inference.md
-        numbers, of, last = np.concatenate([*row, []]), share_intervals, np.cumsum([len(block) for block in row]) - 1
+        outcomes, last = np.concatenate([*row, []]), np.cumsum([len(block) for block in row]) - 1
+        ends = [intersected(share_intervals(outcomes, alpha))[last.astype(int)] for alpha in alphas]
     else:
-        numbers, of, last = _means(row), mean_intervals, np.arange(len(row))
-    low, high = (intersected(of(numbers, alpha))[..., end] for end, alpha in enumerate(alphas))
-    return np.stack([low, high], axis=-1)[last.astype(int)]
+        ends = [intersected(mean_intervals(_means(row), alpha)) for alpha in alphas]
+    return np.stack([ends[0][..., 0], ends[1][..., 1]], axis=-1)
 
 
 def _per_block(row: Sequence[Sequence[float]]) -> float:

@@ -45,6 +45,10 @@ class Cell:
         return log_final_loss(self.folders[arm])
 
 
+class NoMeasure(UserError):
+    """What a claim measures cannot be measured on a task."""
+
+
 Measure = Callable[[Cell, Expressions], float | None]  # None: the block says nothing on this task
 
 
@@ -80,11 +84,24 @@ def steps(cell: Cell, comparison: Expressions) -> float:
 
 
 def worth_of_a_step(frozen: Mapping[str, Mapping[str, float]], once: str, twice: str) -> float:
-    """Return -d log(loss) / d log(steps). Raises UserError if twice the steps do not lower the loss."""
+    """Return -d log(loss) / d log(steps). Raises NoMeasure if twice the steps do not lower the loss."""
     slope = (frozen[once]["log_loss"] - frozen[twice]["log_loss"]) / math.log(2)
     if not slope > 0:
-        raise UserError(f"{twice} does not end lower than {once}: on such a task steps cannot be compared")
+        raise NoMeasure(f"{twice} does not end lower than {once}: on such a task steps cannot be compared")
     return slope
+
+
+def check_rates(measure: str, frozen: Mapping[str, Mapping[str, Any]], comparisons: Mapping[str, Expressions]) -> None:
+    """Raise NoMeasure if a measure cannot tell anything with these learning rates, on one task.
+
+    Args:
+        measure: its name.
+        frozen: as for Cell.
+        comparisons: of a claim.
+    """
+    for comparison in comparisons.values() if measure == "steps" else ():
+        for one in [comparison] if isinstance(comparison[0], str) else comparison:
+            worth_of_a_step(frozen, *one[2])
 
 
 def gap(cell: Cell, comparison: Expressions) -> float | None:

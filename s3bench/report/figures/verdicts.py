@@ -49,15 +49,18 @@ def _draw(axes: Axes, standing: Standing) -> None:
     low, high = shown.min(), shown.max()
     room = ROOM * (high - low)
     low, high = low - room, high + room
-    scale = np.exp if region.ratio else np.asarray
-    ends = scale(np.clip(path, low, high))
+    ends, line = np.clip(path, low, high), np.clip(means, low, high)
+    limits = np.array([region.claimed, region.none, low, high])
+    if region.ratio:
+        ends, line, limits = np.exp(ends), np.exp(line), np.exp(limits)
+    claimed, none, bottom, top = limits.tolist()
     axes.fill_between(blocks, ends[:, 0], ends[:, 1], color=COLOURS[0], alpha=0.25, lw=0, step="mid")
-    axes.plot(blocks, scale(np.clip(means, low, high)), color=COLOURS[0], lw=1.2, marker=".", ms=3)
-    axes.axhline(scale(region.claimed), color=WARNING, lw=0.9, ls=(0, (4, 2)))
+    axes.plot(blocks, line, color=COLOURS[0], lw=1.2, marker=".", ms=3)
+    axes.axhline(claimed, color=WARNING, lw=0.9, ls=(0, (4, 2)))
     if region.none != region.claimed:
-        axes.axhline(scale(region.none), color=COLOURS[-1], lw=0.9, ls=(0, (1, 1)))
+        axes.axhline(none, color=COLOURS[-1], lw=0.9, ls=(0, (1, 1)))
     if region.ratio:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(numbers())
     axes.set_xlim(0.5, len(path) + 0.5)
-    axes.set_ylim(scale(low), scale(high))
+    axes.set_ylim(bottom, top)

@@ -97,7 +97,7 @@ def _widths(alpha: float, blocks: int) -> Array:
 
 def fewest_blocks(alpha: float = ALPHA) -> int:
     """Return the fewest blocks with which the interval of a mean is finite: 5 for 0.05, 7 for a ninth of it."""
-    return int(blocks_needed(math.inf, 0.0, alpha))
+    return int(blocks_needed(math.inf, 1.0, alpha))
 
 
 def blocks_needed(distance: float, sd: float, alpha: float = ALPHA) -> float:
@@ -105,17 +105,16 @@ def blocks_needed(distance: float, sd: float, alpha: float = ALPHA) -> float:
 
     It takes the standard deviation as known. With `distance` from the present mean to the value that has to be
     excluded, it is about the median of the number at which it will be: means wander, to either side.
-    Infinite above MOST_BLOCKS, and for a distance of 0.
+    Infinite above MOST_BLOCKS, for a distance of 0, and while all blocks are equal.
 
     Args:
         distance: at least 0, in the values' unit.
         sd: the standard deviation of the blocks so far, at least 0.
         alpha: as for mean_intervals.
     """
-    if not distance > 0:
+    if not (distance > 0 and sd > 0):
         return math.inf
-    reach = distance / sd if sd else math.inf
-    before = int(np.searchsorted(-mean_widths(_checked(alpha), MOST_BLOCKS), -reach, side="right"))
+    before = int(np.searchsorted(-mean_widths(_checked(alpha), MOST_BLOCKS), -distance / sd, side="right"))
     return before + 1 if before < MOST_BLOCKS else math.inf
 
 

@@ -15,7 +15,17 @@ from s3bench.report.analysis.results import read_results
 from s3bench.report.claims.decided import block_values, blocks_of, refuse_changed, stand, standing
 from s3bench.report.claims.grades import CONTRADICTED, EQUAL, SUPPORTED, UNDECIDED
 from s3bench.report.claims.judge import NO_EVIDENCE, grade_of, judge
-from s3bench.report.claims.measures import Cell, burden, death, gap, log_final_loss, steps, survival
+from s3bench.report.claims.measures import (
+    Cell,
+    NoMeasure,
+    burden,
+    check_rates,
+    death,
+    gap,
+    log_final_loss,
+    steps,
+    survival,
+)
 from s3bench.report.claims.registered import load_claims
 from s3bench.report.stats.confidence_sequence import intersected, mean_intervals
 from tests.records import make, make_arm, make_replayed, written
@@ -167,6 +177,37 @@ def test_a_claim_that_changed_after_its_runs_is_refused(tmp_path, claim):
     file.write_text(LOSS.replace("claimed: 0.9", "claimed: 0.8"), encoding="utf-8")
     with pytest.raises(UserError, match=re.escape("configs/claim/mine.yaml has changed since its blocks")):
         judge(results, read_results(results))
+
+
+@pytest.mark.usefixtures("claim")
+def test_other_detector_parameters_beside_blocks_are_refused(tmp_path):
+    (mine,) = load_claims(["mine"])
+    add_block(tmp_path / "results", mine, 200, {"s3": 0.01, "adam": 0.05, "adamw": 0.04})
+    (tmp_path / "results" / "judge.yaml").write_text("quadratic: {spikes: {k: 6.0, delta: 0.5}}")
+    with pytest.raises(UserError, match="would change what spikes are"):
+        judge(tmp_path / "results", read_results(tmp_path / "results"))
+
+
+def test_steps_are_refused_before_a_block_where_they_are_worth_nothing():
+    rates = {"T": {"log_loss": 0.0}, "2T": {"log_loss": 0.0}}
+    check_rates("loss", rates, {"any": ["s3", "adamw"]})
+    for comparison in (["s3", "adamw", ["T", "2T"]], [["s3", "adamw", ["T", "2T"]]]):
+        with pytest.raises(NoMeasure, match="2T does not end lower than T"):
+            check_rates("steps", rates, {"any": comparison})
+
+
+def test_a_trend_is_the_change_from_one_horizon_to_the_next(tmp_path):
+    finals = {"s3 1": 0.4, "adamw 1": 0.4, "s3 2": 0.1, "adamw 2": 0.2}
+    folders = {arm: make(tmp_path, arm[:-2], seed=int(arm[-1]), final=loss) for arm, loss in finals.items()}
+    frozen = {"T": {"log_loss": math.log(0.2)}, "2T": {"log_loss": math.log(0.1)}}
+    trend = [["s3 1", "adamw 1", ["T", "2T"]], ["s3 2", "adamw 2", ["T", "2T"]]]
+    assert steps(Cell(folders=folders, frozen=frozen), trend) == pytest.approx(math.log(1 / 2))
+
+
+def test_equal_blocks_decide_nothing_and_no_more_are_asked_for(claim):
+    found = stand(claim, [{"adam": (0.0,), "adamw": (0.0,)}] * 9)  # such as of runs that all stay at a guess
+    assert (found.graded.grade, found.graded.more_blocks) == (UNDECIDED, math.inf)
+    assert "all 9 blocks are equal" in found.graded.sentence()
 
 
 def test_blocks_of_several_scales_have_no_verdict(tmp_path, claim):

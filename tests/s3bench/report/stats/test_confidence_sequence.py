@@ -123,7 +123,8 @@ def test_the_blocks_needed_are_about_the_median():
 
 def test_what_no_number_of_blocks_can_tell_needs_infinitely_many():
     assert blocks_needed(0.0, 1.0) == blocks_needed(1e-9, 1.0) == blocks_needed(math.nan, 1.0) == INF
-    assert blocks_needed(0.1, 0.0) == fewest_blocks()
+    assert blocks_needed(0.1, 0.0) == INF  # while all blocks are equal
+    assert blocks_needed(1e9, 1.0) == fewest_blocks()
 
 
 def test_the_interval_of_a_share_is_the_hand_worked_one():
