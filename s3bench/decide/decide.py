@@ -34,11 +34,19 @@ HOLES = 3  # so many blocks with a failed run in a row end a claim
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What `s3bench decide` was asked for: claims with blocks to train, seconds, and where and how runs are trained."""
+    """What `s3bench decide` was asked for.
+
+    Attributes:
+        claims: with blocks to train.
+        budget: seconds.
+        place: where and how runs are trained.
+        left_out: ids of claims that were not named and do not have the scale.
+    """
 
     claims: Sequence[Registered]
     budget: float
     place: Place
+    left_out: Sequence[str] = ()
 
 
 def asked(
@@ -69,11 +77,13 @@ def asked(
     trained = [claim for claim in claims if claim.scales]
     if not trained:
         raise UserError(f"{', '.join(ids)}: every report judges it by all of its records; there is nothing to train")
+    chosen = [claim for claim in trained if scale in claim.scales]
     for claim in trained:
-        if scale not in claim.scales:
+        if claim not in chosen and (ids or not chosen):
             raise unknown(f"scale of {claim.id}", scale, claim.scales)
     place = Place(results=Path(results or usual), scale=scale, overrides=overrides)
-    return Asked(claims=trained, budget=budget, place=place)
+    left_out = [claim.id for claim in trained if claim not in chosen]
+    return Asked(claims=chosen, budget=budget, place=place, left_out=left_out)
 
 
 @dataclass
@@ -120,6 +130,8 @@ def decide(order: Asked) -> int:
         refuse_changed(order.claims, log, place.results)
         every = [_opened(claim, place, log) for claim in order.claims]
         with Board(patient_console(), order.budget, [one.standing for one in every]) as board:
+            if order.left_out:
+                board.say(f"without {', '.join(order.left_out)}, which have no scale {place.scale}")
             Decider(every, place, began + order.budget, board).decide()
             board.close(f"s3bench report {place.results} writes the verdicts")
     return int(any(one.holes for one in every))

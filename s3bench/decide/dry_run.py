@@ -21,6 +21,8 @@ def show_plan(order: Asked) -> int:
     hours = 0.0
     for claim in order.claims:
         hours += _show(claim, order.place)
+    if order.left_out:
+        print(f"without {', '.join(order.left_out)}, which have no scale {order.place.scale}")
     if hours:
         print(f"in all {hours:.3g} device hours for a chance of {WITHIN:.0%} on each claim that has a plan")
     return 0

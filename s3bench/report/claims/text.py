@@ -25,8 +25,9 @@ def as_markdown(verdicts: Sequence[Verdict]) -> str:
     """Return the text of claims.md: a table of verdicts, then each claim with its comparisons and its log."""
     scale = next((one.scale for one in verdicts if one.scale), "")
     parts = [f"# The claims, at {f'scale {scale}' if scale else 'the scale of these records'}\n"]
-    parts += ["| claim | | verdict, and what decides it |", "| --- | --- | --- |"]
-    parts += [f"| {one.claim.id} | {_cell(one.claim.statement)} | {_cell(one.sentence)} |" for one in verdicts]
+    parts += ["| claim | | verdict | of what |", "| --- | --- | --- | --- |"]
+    cells = [(one.claim.id, one.claim.statement, one.sentence, one.claim.effect) for one in verdicts]
+    parts += [f"| {' | '.join(map(_cell, row))} |" for row in cells]
     parts.append("")
     for one in verdicts:
         parts.append(f"## {one.claim.id}: {one.claim.statement}\n\n**{one.sentence}**\n")

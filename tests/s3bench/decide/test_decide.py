@@ -2,16 +2,21 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from s3bench.decide.decide import asked
 from s3bench.decide.dry_run import show_plan
 from s3bench.errors import UserError
 from s3bench.record import decisions
+from s3bench.report.claims.grades import CLAIM_ALPHA
+from scripts import simulate_inference
 from tests.conftest import mistake, until
 
 CLAIM = """# Does S3 end lower than SignSGD on a quadratic?
@@ -144,6 +149,21 @@ def test_a_plan_on_paper_names_every_run_of_a_block(capsys):
     said = capsys.readouterr().out
     assert "C6: 6 runs a block on digits_vit, source_gpt; 6 learning rates to choose" in said
     assert "    adamw_95 second: task=digits_vit task.targets=[] optimizer=adamw_95 horizon=300" in said
+
+
+def test_a_plan_on_paper_says_how_many_blocks_and_device_hours_a_decision_takes(capsys):
+    show_plan(asked([], budget=60, results=None, scale="paper", optimizer=None, against="adamw_95"))
+    said = capsys.readouterr().out
+    assert "without C2, C7b, C8b, which have no scale paper" in said
+    assert re.search(r"in all \d+ device hours for a chance of 80% on each claim that has a plan", said)
+    assert "decided after 9 blocks in half of the cases, after 10 in 80%" in said
+
+
+def test_planned_blocks_are_those_of_the_simulated_intervals():
+    decided = blocks_to_decide(2.34, CLAIM_ALPHA)
+    power = pd.read_csv(simulate_inference.REFERENCE / "power.csv").set_index("effect").loc[2.34]
+    assert np.median(decided) == power["median"]
+    assert np.quantile(decided, 0.8) == power["four_fifths"]
 
 
 def test_the_questions_on_ones_own_optimizer_name_both(capsys):

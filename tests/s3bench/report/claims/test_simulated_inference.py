@@ -65,5 +65,6 @@ def test_the_next_block_by_the_least_cost_decides_more_than_blocks_in_turn():
 
 
 def test_an_hour_decides_eight_of_ten_claims_at_the_expected_effects_where_a_ramp_takes_three_seconds():
-    budget = committed("budget").set_index(["effects", "next_block", "allowed"])
-    assert budget.loc[(1.0, "least cost left")].decided_240.min() >= 9  # measured where a ramp takes four times as long
+    budget = committed("budget")
+    planned = budget[(budget.effects == 1) & (budget.next_block == "least cost left")]
+    assert planned.decided_240.min() >= 9  # measured where a ramp takes four times as long; C3 is decided anyway
