@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from s3bench.decide.decide import asked
-from s3bench.decide.dry_run import show_plan
+from s3bench.decide.dry_run import blocks_to_decide, show_plan
 from s3bench.errors import UserError
 from s3bench.record import decisions
 from s3bench.report.claims.grades import CLAIM_ALPHA
