@@ -143,8 +143,9 @@ def grade_of(found: Standing) -> str:
 
 
 def _bound(claim: Registered, results: Results) -> Verdict:
-    """Check the bound, which is a theorem, on every undisturbed record with S3."""
-    own = [run for run in results.with_result if known_rule(run.config["optimizer"])[0] == "s3"]
+    """Check the bound, which is a theorem, on every undisturbed record with S3, ramps too."""
+    over = [*results.with_result, *(run for run in results.ramps if run.has_result)]
+    own = [run for run in over if known_rule(run.config["optimizer"])[0] == "s3"]
     largest = [run.own_update for run in own if not math.isnan(run.own_update)]
     if not largest:
         return Verdict(claim=claim, grade=UNDECIDED, sentence="A theorem; no record with S3 to check it on.")

@@ -7,6 +7,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from s3bench.report.analysis.results import Results
 from s3bench.report.claims.decided import Standing
@@ -61,6 +62,9 @@ def _draw(axes: Axes, standing: Standing) -> None:
         axes.axhline(none, color=COLOURS[-1], lw=0.9, ls=(0, (1, 1)))
     if region.ratio:
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if top < 100 * bottom else (1,)))
+        axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(numbers())
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlim(0.5, len(path) + 0.5)
     axes.set_ylim(bottom, top)
