@@ -203,6 +203,7 @@ def test_a_report_refuses_other_versions_of_torch_and_of_the_optimizers_library(
         read_runs(tmp_path)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_another_commit_alone_is_shown_and_not_refused(tmp_path):
     for seed, commit in ((0, "a" * 40), (1, "b" * 40)):
         folder = make(tmp_path, seed=seed)

@@ -171,6 +171,7 @@ def test_both_axes_can_be_logarithmic_or_not(visit, report):
     assert opened.evaluate(scales) == [3, 1, 1]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_every_spikes_peak_is_among_the_drawn_points(visit, tmp_path):
     for seed in range(3):
         make(tmp_path, seed=seed, horizon=12_000, spikes=[1000 + seed, 1013 + seed, 5000, 11_998])

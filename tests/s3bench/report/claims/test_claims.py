@@ -422,6 +422,7 @@ def test_growth_before_an_onset_by_hand():
     assert growth(sizes, [60]).size == 0
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_report_judges_all_claims_and_says_what_is_missing(tmp_path):
     for optimizer in ("s3", "adamw", "adam", "adamw_95", "signsgd"):
         for seed, multiplier in itertools.product(range(SEEDS), (1, 10)):
