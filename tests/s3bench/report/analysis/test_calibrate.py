@@ -72,7 +72,7 @@ def test_only_runs_at_low_learning_rates_count(tmp_path):
 
 def test_the_command_prints_the_line_for_the_yaml_or_what_is_missing(s3bench, tmp_path):
     records(tmp_path / "r", [calm(seed, 10_000) for seed in range(3)], lr_multiplier=0.1)
-    done = s3bench("calibrate", "r")
+    done = s3bench("calibrate", "r", process=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[1] == "spikes: {k: 6, delta: 0.1, ceiling: 0.1} # 0 in 30,000 calm steps"
     records(tmp_path / "few", [calm(0)], lr_multiplier=0.1)

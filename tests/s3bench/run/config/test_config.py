@@ -18,7 +18,10 @@ from tests.tasks.language import overrides
 
 
 @pytest.mark.usefixtures("image_data")
-@pytest.mark.parametrize("group", ["task", "optimizer", "clip", "schedule", "tracker"])
+@pytest.mark.parametrize(
+    "group",
+    [pytest.param("task", marks=pytest.mark.slow), "optimizer", "clip", "schedule", "tracker"],  # test_tasks.py too
+)
 def test_every_config_composes_and_builds(group):
     for name in catalog.choices(group):
         config = run_config([f"{group}={name}", *overrides(name)])
