@@ -85,15 +85,14 @@ def _main_module() -> Iterator[None]:
 @contextlib.contextmanager
 def _own_modules(folder: Path) -> Iterator[None]:
     """Import the modules of this folder afresh, and forget what is known of its files."""
+    before = set(sys.modules)
     importlib.invalidate_caches()
     _forget(DIGESTS, *([CONFIGS] if (folder / "configs").exists() else []))  # the latter by folder
     try:
         yield
     finally:
-        for name, module in list(sys.modules.items()):
-            spec = vars(module).get("__spec__")
-            places = [spec.origin or "", *(spec.submodule_search_locations or ())] if spec else []
-            if any(place.startswith(f"{folder}/") for place in places):
+        for name in sys.modules.keys() - before:
+            if (getattr(sys.modules[name], "__file__", None) or "").startswith(f"{folder}/"):
                 del sys.modules[name]
         _forget(DIGESTS)
 

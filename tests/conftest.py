@@ -97,7 +97,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     def save(_: object, file: Path) -> list[Path]:
         files = [file.with_name(f"{file.name}{suffix}") for suffix in (".svg", ".png", ".pdf")]
         for each in files:
-            each.write_bytes(b"<svg/>")
+            each.write_bytes(b'<svg xmlns="http://www.w3.org/2000/svg"/>')
         return files
 
     monkeypatch.setattr("s3bench.report.figures.style.save", save)
