@@ -91,12 +91,29 @@ def _denormals() -> Iterator[None]:
 
 
 @pytest.fixture
-def s3bench(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """The console script, run in an empty folder."""
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports with all their figures' captions and with empty pictures: most of a report's time is spent drawing."""
 
-    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        command = [str(Path(sys.executable).with_name("s3bench")), *arguments]
-        env = {**os.environ, **environment}
-        return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=300)
+    def save(_: object, file: Path) -> list[Path]:
+        files = [file.with_name(f"{file.name}{suffix}") for suffix in (".svg", ".png", ".pdf")]
+        for each in files:
+            each.write_bytes(b'<svg xmlns="http://www.w3.org/2000/svg"/>')
+        return files
+
+    monkeypatch.setattr("s3bench.report.figures.style.save", save)
+
+
+@pytest.fixture
+def s3bench(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The command line, run in an empty folder: in this process, which has imported everything.
+
+    In a process of its own with process=True, and in slow tests.
+    """
+    from tests.command_line import in_a_process, in_this_process  # imports s3bench
+
+    apart = request.node.get_closest_marker("slow") is not None
+
+    def run(*arguments: str, process: bool = apart, **environment: str) -> subprocess.CompletedProcess[str]:
+        return (in_a_process if process else in_this_process)(tmp_path, *arguments, **environment)
 
     return run

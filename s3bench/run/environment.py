@@ -5,6 +5,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
@@ -38,11 +39,16 @@ def versions(targets: list[str]) -> dict[str, str]:
     packages = {"torch", "numpy", *(target.split(".")[0] for target in targets)}
     packages |= {"torchvision", "transformers", "tokenizers", "datasets", "sklearn"} & set(sys.modules)
     found = {"python": platform.python_version(), "s3bench": __version__}
-    distributions = packages_distributions()
     for package in sorted(packages - {"s3bench", "optimizers", "tasks"}):
-        for name in distributions.get(package, [])[:1]:
+        for name in distributions().get(package, [])[:1]:
             found[name] = version(name)
     return found
+
+
+@cache
+def distributions() -> Mapping[str, list[str]]:
+    """Return which installed distributions each importable package comes from; it takes half a second to find out."""
+    return packages_distributions()
 
 
 @cache

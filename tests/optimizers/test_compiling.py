@@ -175,7 +175,8 @@ def test_a_rule_may_return_its_state_or_the_gradient(arguments, lr):
     assert torch.equal(param.grad, torch.ones(3))
 
 
-def test_a_schedule_of_a_rules_setting_does_not_compile_for_ever(recwarn):
+def test_a_schedule_of_a_rules_setting_does_not_compile_for_ever(recwarn, monkeypatch):
+    monkeypatch.setattr(fused, "MAX_SETTINGS", 3)
     param, same = (nn.Parameter(torch.zeros(3)) for _ in range(2))
     one, other = SignSGD([param], fused=True, momentum=0.5), SignSGD([same], foreach=True, momentum=0.5)
     before = fused._make_kernel.cache_info().misses

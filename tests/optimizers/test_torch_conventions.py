@@ -14,7 +14,7 @@ from tests.optimizers.training import GPU, SETTINGS, devices, distance, paramete
 
 
 @pytest.mark.parametrize("foreach", [True, False])
-@pytest.mark.parametrize("name", ["s3", "signum"])
+@pytest.mark.parametrize("name", [pytest.param("s3", marks=pytest.mark.slow), "signum"])
 def test_a_step_can_be_compiled_as_a_whole(name, foreach):
     optimizer, arguments = SETTINGS[name]
     one, other = parameters(), parameters()

@@ -1,4 +1,4 @@
-"""Tests the command line as a user runs it: the console script in an empty folder."""
+"""Tests the command line as a user runs it, in an empty folder: each command as a console script at least once."""
 
 import json
 import math
@@ -29,6 +29,7 @@ class Halving(torch.optim.SGD):
 """
 
 
+@pytest.mark.usefixtures("undrawn")  # the second report
 def test_a_repeated_sweep_trains_only_missing_runs_and_its_report_is_written(s3bench, tmp_path):
     grid = ["sweep", "task=quadratic", "optimizer=s3,adamw", "lr_multiplier=1,10", "seed=0,1", "results_dir=results/q"]
     first = s3bench(*grid)
@@ -46,7 +47,7 @@ def test_a_repeated_sweep_trains_only_missing_runs_and_its_report_is_written(s3b
 
     status = s3bench("status", "results/q")
     assert "8 runs: 8 finished" in status.stdout
-    report = s3bench("report", "results/q")
+    report = s3bench("report", "results/q", process=True)
     assert report.returncode == 0, report.stderr
     assert (tmp_path / "results/q/report/index.html").exists()
     assert s3bench("report", "results/q").returncode == 0  # a second time, over the first report
@@ -178,7 +179,7 @@ def test_an_interrupted_sweep_leaves_its_runs_to_be_resumed(tmp_path):
 
 
 def test_run_prints_its_evaluations_and_where_the_record_is(s3bench, tmp_path):
-    result = s3bench("run", "optimizer=adamw", "horizon=40")
+    result = s3bench("run", "optimizer=adamw", "horizon=40", process=True)
     assert result.returncode == 0, result.stderr
     assert "step 40/40  loss" in result.stdout
     (folder,) = record.folders(tmp_path / "results" / "adhoc")
@@ -195,7 +196,8 @@ def test_a_users_optimizer_needs_one_yaml_and_its_file(s3bench, tmp_path):
     )
     (tmp_path / "halving.py").write_text(OWN_OPTIMIZER)
     assert "halving  " in s3bench("list", "optimizers").stdout
-    result = s3bench("sweep", "optimizer=halving,adamw", "lr_multiplier=1,10", "horizon=30", "results_dir=r")
+    grid = ["optimizer=halving,adamw", "lr_multiplier=1,10", "horizon=30", "results_dir=r"]
+    result = s3bench("sweep", *grid, process=True)
     assert result.returncode == 0, result.stderr + result.stdout
     runs = record.load_records(tmp_path / "r")
     assert set(runs.optimizer) == {"halving", "adamw"}
@@ -227,6 +229,26 @@ def test_a_mistake_is_reported_on_one_line_with_exit_code_2(s3bench, tmp_path, a
     assert not (tmp_path / "results").exists()  # nothing is left half-written
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["replay", "results/none"], "there is no results folder"),
+        (["decide", "C99"], "unknown claim 'C99'"),
+        (["tune", "quadrtic"], "unknown task 'quadrtic'"),
+        (["status", "results/none"], "there is no results folder"),
+        (["report", "results/none"], "there is no results folder"),
+        (["figure", "fig2", "results/none"], "there is no results folder"),
+        (["calibrate", "results/none"], "there is no results folder"),
+        (["spikes", "none.csv"], "there is no file none.csv"),
+        (["list", "models"], "invalid choice: 'models'"),
+        (["completion", "tcsh"], "invalid choice: 'tcsh'"),
+        (["swep"], "invalid choice: 'swep'"),
+    ],
+)
+def test_a_mistake_is_one_line_of_a_process_of_its_own_too(s3bench, arguments, said):
+    assert said in mistake(s3bench(*arguments, process=True))
+
+
 def test_a_damaged_record_is_reported_on_one_line_with_exit_code_2(s3bench, tmp_path):
     assert s3bench("run", "horizon=5", "results_dir=r").returncode == 0
     (folder,) = record.folders(tmp_path / "r")
@@ -246,7 +268,7 @@ def test_spikes_of_any_curve(s3bench, tmp_path):
     loss[300:310] += 1
     loss[499] = math.nan
     pd.DataFrame({"step": range(500), "train loss": loss}).to_csv(tmp_path / "curve.csv", index=False)
-    result = s3bench("spikes", "curve.csv", "--column", "train loss")
+    result = s3bench("spikes", "curve.csv", "--column", "train loss", process=True)
     assert result.returncode == 0, result.stderr
     assert "2 spikes in 500 steps, 40.00 per 10,000 steps" in result.stdout
     found = json.loads(s3bench("spikes", "curve.csv", "--column", "train loss", "--json").stdout)
@@ -325,7 +347,7 @@ def test_a_file_that_is_not_a_curve_is_reported_on_one_line(s3bench, tmp_path, t
 
 
 def test_list_shows_names_and_what_they_are(s3bench):
-    listed = s3bench("list", "optimizers").stdout
+    listed = s3bench("list", "optimizers", process=True).stdout
     assert re.search(r"^s3 +S3 with the authors' order p = 3", listed, flags=re.MULTILINE)
     assert re.search(r"^quickstart +Where AdamW spikes", s3bench("list", "experiments").stdout, flags=re.MULTILINE)
     assert re.search(r"^zclip +ZClip: ", s3bench("list", "clips").stdout, flags=re.MULTILINE)

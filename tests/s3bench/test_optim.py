@@ -50,8 +50,15 @@ def run(script, text, *path):
     return done.stdout
 
 
-@pytest.mark.parametrize("imports", [OURS_FIRST, THEIRS_FIRST])
-@pytest.mark.parametrize("own", ["optimizers/__init__.py", "optimizers.py"])
+@pytest.mark.parametrize(
+    ("own", "imports"),
+    [
+        ("optimizers/__init__.py", OURS_FIRST),
+        ("optimizers.py", THEIRS_FIRST),
+        pytest.param("optimizers/__init__.py", THEIRS_FIRST, marks=pytest.mark.slow),
+        pytest.param("optimizers.py", OURS_FIRST, marks=pytest.mark.slow),
+    ],
+)
 def test_a_users_own_optimizers_beside_the_script_takes_nothing_away(tmp_path, own, imports):
     file = tmp_path / own
     file.parent.mkdir(exist_ok=True)
@@ -71,7 +78,7 @@ def test_a_script_may_itself_be_called_optimizers(tmp_path):
     run(tmp_path / "optimizers.py", f"from s3bench.optim import S3, SignSGD, Muon\n{USE}", ROOT)
 
 
-@pytest.mark.parametrize("imports", [OURS_FIRST, THEIRS_FIRST])
+@pytest.mark.parametrize("imports", [pytest.param(OURS_FIRST, marks=pytest.mark.slow), THEIRS_FIRST])
 def test_where_optimizers_is_ours_the_classes_are_the_same(tmp_path, imports):
     same = "assert (S3, SignSGD, Muon) == (optimizers.S3, optimizers.SignSGD, optimizers.Muon)\n"
     run(tmp_path / "script.py", f"{imports}{same}{USE}", ROOT)

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import sys
 
 MODULES = "S3BENCH_PRELOAD"  # the environment variable with the modules' names, separated by commas
 
@@ -10,3 +11,6 @@ for name in os.environ.get(MODULES, "").split(","):
         importlib.import_module(name)
     except Exception:
         continue  # the worker that needs the module reports why it cannot be imported
+
+if environment := sys.modules.get("s3bench.run.environment"):  # which one_run imports
+    environment.distributions()  # each worker would look through all installed packages

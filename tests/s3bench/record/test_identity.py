@@ -65,6 +65,11 @@ def test_a_changed_task_file_makes_another_run_and_comments_do_not(tmp_path):
     assert code_of(tmp_path, *own)[0] == run_id
 
 
+@pytest.fixture(scope="module")
+def unchanged():
+    return code_of(ROOT, "task=quadratic", "optimizer=s3")[1]
+
+
 @pytest.mark.parametrize(
     ("file", "changed"),
     [
@@ -79,14 +84,13 @@ def test_a_changed_task_file_makes_another_run_and_comments_do_not(tmp_path):
         ("s3bench/record/writer.py", set()),
     ],
 )
-def test_only_the_code_of_the_parts_of_a_run_counts(tmp_path, file, changed):
+def test_only_the_code_of_the_parts_of_a_run_counts(unchanged, tmp_path, file, changed):
     for package in ("s3bench", "optimizers", "tasks", "configs"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
-    before = code_of(tmp_path, "task=quadratic", "optimizer=s3")[1]
     with (tmp_path / file).open("a") as out:
         out.write("\nCHANGED = True\n")
     after = code_of(tmp_path, "task=quadratic", "optimizer=s3")[1]
-    assert {part for part in before if before[part] != after[part]} == changed
+    assert {part for part in unchanged if unchanged[part] != after[part]} == changed
 
 
 def test_the_code_of_a_library_does_not_count_and_missing_code_has_no_digest():
@@ -203,6 +207,7 @@ def test_a_report_refuses_other_versions_of_torch_and_of_the_optimizers_library(
         read_runs(tmp_path)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_another_commit_alone_is_shown_and_not_refused(tmp_path):
     for seed, commit in ((0, "a" * 40), (1, "b" * 40)):
         folder = make(tmp_path, seed=seed)

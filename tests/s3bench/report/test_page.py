@@ -172,6 +172,7 @@ def test_both_axes_can_be_logarithmic_or_not(visit, report):
     assert opened.evaluate(scales) == [3, 1, 1]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_every_spikes_peak_is_among_the_drawn_points(visit, tmp_path):
     for seed in range(3):
         make(tmp_path, seed=seed, horizon=12_000, spikes=[1000 + seed, 1013 + seed, 5000, 11_998])
@@ -230,6 +231,7 @@ def test_tables_are_copied_as_csv_latex_and_markdown(visit, report):
     assert copies["LaTeX"][-1] == "\\end{tabular}"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_html_in_a_name_stays_text(visit, tmp_path):
     for seed in (0, 1):
         folder = make(tmp_path, seed=seed, spikes=[60])
@@ -245,6 +247,7 @@ def test_html_in_a_name_stays_text(visit, tmp_path):
     assert opened.locator("img[src=x]").count() == 0
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("state", ["missing", "failed", "diverged"])
 def test_the_page_opens_if_no_run_finished(visit, tmp_path, state):
     make(tmp_path, state=state)

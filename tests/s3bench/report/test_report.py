@@ -28,6 +28,7 @@ from s3bench.run.config.grid import run_configs
 from tests.records import make, tables, written
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_tables_hold_the_truth(tmp_path):
     for seed, final in ((0, 0.01), (1, 0.03)):
         make(tmp_path, "s3", 1, seed, final, spikes=[60] if seed else [])
@@ -73,6 +74,7 @@ def test_a_diverged_run_never_reached_the_target(tmp_path):
     assert (reached.reached, reached.n) == (1, 2)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_missing_and_failed_runs_are_listed_and_count_as_holes(tmp_path):
     make(tmp_path)
     make(tmp_path, seed=1, state="failed")
@@ -103,6 +105,7 @@ def test_the_page_needs_no_network_and_no_other_file(tmp_path):
     assert page.count("data:image/svg+xml;base64,") == 4
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_commands_on_the_page_make_the_same_runs(tmp_path):
     made = {make(tmp_path, *axes).name for axes in itertools.product(("s3", "adamw"), (0.3, 10), (0, 1))}
     page, _ = written(tmp_path)
@@ -112,6 +115,7 @@ def test_the_commands_on_the_page_make_the_same_runs(tmp_path):
     assert report == ["s3bench", "report", str(tmp_path)]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_commands_on_the_page_name_the_clip(tmp_path):
     made = make(tmp_path, overrides=["clip=agc"]).name
     shown = unescape(re.search("<pre><code>(.*?)</code>", written(tmp_path)[0], re.DOTALL)[1])
@@ -158,6 +162,7 @@ def test_a_record_of_before_0_3_has_a_clip_norm_and_stands_beside_the_clip_that_
     assert dict(zip(cells.optimizer, cells.n, strict=True)) == {"s3": 2, "s3 (clip=GlobalNorm)": 2}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_other_settings_than_the_optimizers_make_another_task(tmp_path):
     make(tmp_path)
     make(tmp_path, overrides=["schedule.warmup=0.3"])
@@ -175,6 +180,7 @@ def test_runs_held_to_different_measures_never_stand_in_one_table(tmp_path, over
         write_report(tmp_path)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_other_targets_and_another_idea_of_a_spike_need_no_retraining(tmp_path):
     make(tmp_path, spikes=[60])
     make(tmp_path, seed=1, overrides=["task.spikes.delta=0.9", "task.targets=[{metric: loss, at_most: 0.3}]"])
@@ -206,6 +212,7 @@ def test_a_copied_record_is_not_another_seed(tmp_path):
         write_report(tmp_path)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_task_without_targets_has_a_report(tmp_path):
     make(tmp_path, overrides=["task.targets=[]"])
     page, read = written(tmp_path)
@@ -249,6 +256,7 @@ def test_names_with_html_and_formulas_are_only_text(tmp_path):
     assert "<i>$x" not in page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_may_not_be_concluded_is_said_with_the_numbers(tmp_path):
     make(tmp_path)
     make(tmp_path, seed=1)
@@ -270,6 +278,7 @@ def test_markdown_escapes_pipes():
     assert markdown(pd.DataFrame({"a": ["x|y"]})) == "| a |\n| --- |\n| x\\|y |\n"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
     make(tmp_path)
     page = write_report(tmp_path)
@@ -285,6 +294,7 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatc
     assert not list(tmp_path.glob(".report*"))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_page_compares_with_the_baseline_at_each_ones_best_learning_rate(tmp_path):
     for seed in range(6):
         make(tmp_path, "s3", seed=seed, final=0.01)
@@ -306,6 +316,7 @@ def test_the_page_compares_with_the_baseline_at_each_ones_best_learning_rate(tmp
     assert 'alt="Runs that have reached the target' in page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_published_definitions_stand_beside_ours(tmp_path):
     for seed in (0, 1):
         make(tmp_path, "s3", 3, seed, final=0.97, spikes=range(80, 90) if seed else [])
@@ -328,6 +339,7 @@ def test_published_definitions_stand_beside_ours(tmp_path):
     assert "SPAM</strong>, which cannot be computed from a record" in page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_too_short_for_a_definition_has_no_score_and_the_page_says_why(tmp_path):
     make(tmp_path)
     make(tmp_path, seed=1, state="diverged")  # 60 steps

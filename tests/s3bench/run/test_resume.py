@@ -70,8 +70,8 @@ def test_a_run_resumes_bit_for_bit_with_every_clip(tmp_path, clip):
     [
         ["task=digits_vit", "clip=global_norm", "accumulate=2"],
         ["task=digits_cnn", "channels_last=true"],  # running statistics
-        ["task=glyphs_vit", "task.build.batch=8"],
-        ["task=source_gpt", "precision=bf16", "checkpointing=true"],
+        pytest.param(["task=glyphs_vit", "task.build.batch=8"], marks=pytest.mark.slow),
+        pytest.param(["task=source_gpt", "precision=bf16", "checkpointing=true"], marks=pytest.mark.slow),
         ["task=nonconvex"],
         ["task=regression", "task.build._target_=tests.s3bench.run.interrupted.Dropping", "~task.build.width"],
     ],

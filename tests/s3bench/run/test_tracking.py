@@ -145,7 +145,7 @@ def test_a_paused_run_continues_where_it_was(killed, cut):
     check_whole(history(folder.parent))
 
 
-@pytest.mark.parametrize("died", [110, 137])
+@pytest.mark.parametrize("died", [pytest.param(110, marks=pytest.mark.slow), 137])
 def test_steps_repeated_after_a_kill_are_logged_once(killed, died):
     config, folder = killed
     mirror(config, folder, range(died), "fail")  # what was on disk at that time

@@ -174,7 +174,8 @@ def test_what_a_killed_process_left_is_synced_together_with_what_follows(killed,
     mirror(config, folder, range(100, STEPS), "finish")
     with FakeWandb() as server:
         said = sync(server, folder.parent)
-        (uploaded,) = server.runs.values()
+    assert len(server.runs) == 1, said
+    (uploaded,) = server.runs.values()
     assert "ERROR" not in said
     if lost < 1000:
         check_whole(uploaded["rows"])

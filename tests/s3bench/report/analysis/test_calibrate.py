@@ -38,9 +38,8 @@ def test_what_calm_runs_show_sets_the_threshold():
     assert poisson_interval(found.spikes, found.steps, level=0.9)[1] <= PER_10K
 
 
-def test_too_few_steps_or_too_restless_runs_set_nothing():
+def test_too_few_steps_set_nothing():
     assert calibrate([calm(0)]) is None
-    assert calibrate([calm(seed, bump=50) for seed in range(16)]) is None
 
 
 def records(folder, losses, **axes):
@@ -72,7 +71,7 @@ def test_only_runs_at_low_learning_rates_count(tmp_path):
 
 def test_the_command_prints_the_line_for_the_yaml_or_what_is_missing(s3bench, tmp_path):
     records(tmp_path / "r", [calm(seed, 10_000) for seed in range(3)], lr_multiplier=0.1)
-    done = s3bench("calibrate", "r")
+    done = s3bench("calibrate", "r", process=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[1] == "spikes: {k: 6, delta: 0.1, ceiling: 0.1} # 0 in 30,000 calm steps"
     records(tmp_path / "few", [calm(0)], lr_multiplier=0.1)
@@ -87,7 +86,7 @@ def test_the_command_prints_the_line_for_the_yaml_or_what_is_missing(s3bench, tm
         assert said in done.stderr
 
 
-def test_restless_runs_are_said_to_be(tmp_path):
+def test_too_restless_runs_set_nothing_and_are_said_to_be(tmp_path):
     records(tmp_path, [calm(seed, 10_000, bump=50) for seed in range(3)], lr_multiplier=0.1)
     with pytest.raises(UserError, match=r"even k = 15 and δ = 5 find spikes"):
         calibrate_tasks(tmp_path)

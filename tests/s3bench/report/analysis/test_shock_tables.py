@@ -98,6 +98,7 @@ def test_a_diverged_run_counts_and_its_twins_losses_do_not(tmp_path):
     assert tests.loc["peak"].p == pytest.approx(2 / 8)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_missing_failed_and_diverged_twins_are_said(tmp_path):
     states = {0: "finished", 1: None, 2: "failed", 3: "missing", 4: "diverged"}
     for seed, state in states.items():

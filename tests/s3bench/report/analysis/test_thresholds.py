@@ -172,6 +172,7 @@ def test_two_kinds_of_ramps_on_one_setup_are_two_tasks(tmp_path):
     assert table.task.tolist() == ["quadratic", "quadratic (start=0.001)"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_ramp_that_failed_or_never_began_is_a_hole_and_no_threshold(tmp_path):
     make_ramp(tmp_path, "s3", 0, state="missing")
     assert thresholds(tmp_path).empty

@@ -78,6 +78,7 @@ def test_the_largest_update_over_the_seeds_is_that_of_the_runs(grid):
     assert row.own_update == max(found)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_bounds_have_a_figure_and_a_section(grid):
     page, read = written(grid)
     assert "Updates and their bounds" in page
@@ -88,6 +89,7 @@ def test_the_bounds_have_a_figure_and_a_section(grid):
     assert len(labels) == 4
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_single_pair_of_betas_has_neither(tmp_path):
     for name in ("adamw", "adamw_95", "s3"):
         train(tmp_path, *SHORT, f"optimizer={name}")
@@ -99,21 +101,20 @@ def test_a_single_pair_of_betas_has_neither(tmp_path):
 
 def test_every_kind_of_shock_is_in_the_tables_and_the_figure(tmp_path):
     vit = ["task=digits_vit", "task.build.width=16", "task.build.depth=1", "horizon=30", "eval_every=30"]
-    for optimizer in ("s3", "adamw"):
-        train(tmp_path, *vit, f"optimizer={optimizer}")
-        for kind, facts in KINDS.items():
-            dose = ["shock.dose=20"] if facts.has_dose else []
-            shock = [f"shock.kind={kind}", "shock.step=10", "shock.length=3", *dose]
-            train(tmp_path, *vit, f"optimizer={optimizer}", *shock)
+    train(tmp_path, *vit, "optimizer=adamw")
+    for kind, facts in KINDS.items():
+        dose = ["shock.dose=20"] if facts.has_dose else []
+        shock = [f"shock.kind={kind}", "shock.step=10", "shock.length=3", *dose]
+        train(tmp_path, *vit, "optimizer=adamw", *shock)
     table = tables(tmp_path)["shocks"]
-    assert len(table) == 2 * len(KINDS)
+    assert len(table) == len(KINDS)
     assert set(table.kind) == set(KINDS)
     assert (table.n == 1).all()
     assert table.peak.notna().all()
     in_batch = table.kind.isin(["noise", "labels", "token"])
     assert set(table.window[in_batch]) == {30 - 13}
     assert set(table.window[~in_batch]) == {30 - 11}
-    bounds = table[table.optimizer == "adamw"].set_index("kind").worst_step_then
+    bounds = table.set_index("kind").worst_step_then
     assert bounds[["lr", "stale", "reset"]].tolist() == pytest.approx(
         [adam(0.9, 0.999, 11), adam(0.9, 0.999, 8), adam(0.9, 0.999, 1)]
     )

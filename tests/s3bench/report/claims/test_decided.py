@@ -150,6 +150,7 @@ def test_a_block_that_says_nothing_is_counted_as_missing(claim):
     assert (found.missing, found.graded.n) == (1, 1)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_report_judges_by_the_blocks_of_the_log_alone(tmp_path, claim):
     results = tmp_path / "results"
     rng = np.random.default_rng(3)

@@ -122,8 +122,13 @@ def everything(tmp_path_factory):
     return folder
 
 
-def test_a_figure_of_each_claim_is_drawn_with_its_caption(everything):
-    drawn = allowed(everything)
+@pytest.fixture(scope="module")
+def of_everything(everything):
+    return allowed(everything)
+
+
+def test_a_figure_of_each_claim_is_drawn_with_its_caption(of_everything):
+    drawn = of_everything
     names = {"fig2", "horizons", "rate", "sensitivity", "reached", "profile", *GENERAL}
     assert names <= set(drawn)
     assert {name.split("__")[0] for name in set(drawn) - names} == {
@@ -140,9 +145,9 @@ def test_a_figure_of_each_claim_is_drawn_with_its_caption(everything):
     assert drawn["loss_quadratic__horizon_120_"].caption.startswith("quadratic (horizon=120), at most 10 seeds of each")
 
 
-def test_every_caption_says_its_n_and_every_figure_says_what_it_needs(everything):
+def test_every_caption_says_its_n_and_every_figure_says_what_it_needs(of_everything):
     assert set(CAPTIONS) == set(NEEDS)
-    for drawing in allowed(everything).values():
+    for drawing in of_everything.values():
         assert " n: " in drawing.caption
         assert "{" not in drawing.caption
 
@@ -198,8 +203,8 @@ def test_missing_cells_of_the_ablation_are_empty_panels(tmp_path):
     assert len(panels) == 8
 
 
-def test_the_slope_of_the_rate_is_that_of_the_claim(everything):
-    (axes,) = allowed(everything)["rate"].draw().axes
+def test_the_slope_of_the_rate_is_that_of_the_claim(of_everything):
+    (axes,) = of_everything["rate"].draw().axes
     (guide,) = [line for line in axes.lines if line.get_linestyle() == "--"]
     x, y = np.log(guide.get_data())
     assert (y[1] - y[0]) / (x[1] - x[0]) == pytest.approx(-0.25)
@@ -215,7 +220,14 @@ def test_sensitivity_compares_only_equal_grids(tmp_path):
     assert [label.get_text() for label in axes.get_yticklabels()] == ["adamw", "s3"]
 
 
-@pytest.mark.parametrize(("seeds", "state"), [(1, "finished"), (1, "diverged"), (2, "diverged")])
+@pytest.mark.parametrize(
+    ("seeds", "state"),
+    [
+        (1, "diverged"),
+        pytest.param(1, "finished", marks=pytest.mark.slow),
+        pytest.param(2, "diverged", marks=pytest.mark.slow),
+    ],
+)
 def test_few_or_only_diverged_runs_give_figures_or_a_clear_line(tmp_path, seeds, state):
     """Figures that these records allow can be drawn; the errors for the others say what is lacking."""
     for horizon in (120, 240):
@@ -254,6 +266,7 @@ def test_the_command_draws_one_figure_and_prints_its_caption(everything, capsys)
     assert "steps from the onset of a spike" in texts(folder / "fig2.svg")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_name_means_the_figures_of_all_tasks(everything, tmp_path, capsys):
     assert len(write_figures(everything, "same_beta_quadratic_")) == 2
     one = tmp_path / "one.pdf"
@@ -296,6 +309,7 @@ def test_shocks_have_their_figure_by_the_same_command(tmp_path):
     assert "1 run, 1 seed" in caption
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_page_shows_the_figures_with_their_captions(tmp_path):
     for horizon in (120, 240):
         values = {"horizon": horizon, "multipliers": (1.0, 10.0), "spikes": (60,), "gradient": 1.0}

@@ -11,13 +11,17 @@ from s3bench import catalog
 from s3bench.errors import UserError
 from s3bench.run import build
 from s3bench.run.build import build_parts
-from s3bench.run.config.compose import run_config
+from s3bench.run.config import grid
+from s3bench.run.config.compose import identified, run_config, typed_config, unresolved_config
 from s3bench.run.config.grid import run_configs
 from tests.tasks.language import overrides
 
 
 @pytest.mark.usefixtures("image_data")
-@pytest.mark.parametrize("group", ["task", "optimizer", "clip", "schedule", "tracker"])
+@pytest.mark.parametrize(
+    "group",
+    [pytest.param("task", marks=pytest.mark.slow), "optimizer", "clip", "schedule", "tracker"],  # test_tasks.py too
+)
 def test_every_config_composes_and_builds(group):
     for name in catalog.choices(group):
         config = run_config([f"{group}={name}", *overrides(name)])
@@ -27,9 +31,17 @@ def test_every_config_composes_and_builds(group):
 
 @pytest.mark.parametrize("name", catalog.choices("experiment"))
 def test_every_experiment_composes_and_its_first_comment_is_its_command(name):
-    assert run_configs([f"experiment={name}"])
+    fixed, axes = grid._parse_grid([f"experiment={name}"])  # which checks all names
+    for at in (0, -1):
+        assert identified(typed_config(unresolved_config([*fixed, *(grid.settings(axis)[at] for axis in axes)])))
     lines = catalog.choices("experiment")[name].read_text(encoding="utf-8").splitlines()
     assert lines[1] == f"# s3bench sweep experiment={name}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", catalog.choices("experiment"))
+def test_every_run_of_every_experiment_composes(name):
+    assert run_configs([f"experiment={name}"])
 
 
 @pytest.mark.parametrize("group", catalog.GROUPS)
@@ -313,7 +325,7 @@ AXES = {
 }
 
 
-@settings(max_examples=40, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@settings(max_examples=25, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(st.data())
 def test_a_grid_gives_the_same_configs_as_its_points_one_by_one(data):
     axes = {

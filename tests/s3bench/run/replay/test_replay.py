@@ -23,10 +23,14 @@ from tests.conftest import flip
 from tests.s3bench.run.interrupted import same, stopped_at
 from tests.s3bench.run.replay.arms import FAST, LATE, arms_of, departed, first_state, is_exact, own_arm, source, trained
 
+SLOW = pytest.mark.slow
 SMALL = ["task=digits_mlp", "horizon=60", "eval_every=16"]
 
 
-@pytest.mark.parametrize("optimizer", ["s3", "adamw", "signum", "muon", "schedulefree_adamw", "adan"])
+@pytest.mark.parametrize(
+    "optimizer",
+    ["s3", "adamw", "muon", "schedulefree_adamw", pytest.param("signum", marks=SLOW), pytest.param("adan", marks=SLOW)],
+)
 def test_same_is_the_run_bit_for_bit_with_every_kind_of_optimizer(tmp_path, optimizer):
     config, folder = trained(tmp_path, *SMALL, f"optimizer={optimizer}")
     (arm,) = departed(source(config, folder, 40), "same")
@@ -42,13 +46,16 @@ DROPPING = ["task=regression", "task.build._target_=tests.s3bench.run.interrupte
     "overrides",
     [
         ["task=digits_deep", "eval_every=25", "optimizer=adamw", "task.build.depth=3", "schedule=cosine"],
-        pytest.param([*NGRAM, "eval_every=60", "optimizer=adamw"], marks=pytest.mark.slow),  # prepares its own data
-        ["task=source_gpt", "eval_every=60", "task.build.width=16", "task.build.depth=1", "clip=global_norm"],
+        pytest.param([*NGRAM, "eval_every=60", "optimizer=adamw"], marks=SLOW),  # prepares its own data
+        pytest.param(
+            ["task=source_gpt", "eval_every=60", "task.build.width=16", "task.build.depth=1", "clip=global_norm"],
+            marks=SLOW,
+        ),
         ["task=digits_vit", "eval_every=25", "accumulate=2", "stop_diverged=5", "optimizer=muon", "decay=matrices"],
         ["task=digits_cnn", "eval_every=25", "shock={kind: labels, step: 30, length: 5}"],  # running statistics
         [*DROPPING, "eval_every=25"],
         ["task=digits_mlp", "eval_every=25", "clip=zclip"],  # clips that remember earlier gradients
-        ["task=digits_mlp", "eval_every=25", "clip=adagc"],
+        pytest.param(["task=digits_mlp", "eval_every=25", "clip=adagc"], marks=SLOW),
     ],
 )
 def test_same_is_the_run_bit_for_bit_on_every_kind_of_task(tmp_path, overrides):

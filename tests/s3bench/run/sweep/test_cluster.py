@@ -179,7 +179,7 @@ def test_an_extra_that_is_not_installed_is_named(kind, extra, monkeypatch):
 
 def test_a_machine_without_slurm_is_reported_on_one_line(s3bench):
     pytest.importorskip("submitit")
-    assert "sbatch is not on the PATH" in mistake(s3bench("sweep", *FOUR, *ON_SLURM, PATH="/nowhere"))
+    assert "sbatch is not on the PATH" in mistake(s3bench("sweep", *FOUR, *ON_SLURM, process=True, PATH="/nowhere"))
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_a_machine_without_slurm_is_reported_on_one_line(s3bench):
 )
 def test_a_ray_that_is_not_available_is_reported_on_one_line(s3bench, override, said):
     pytest.importorskip("ray")
-    assert said in mistake(s3bench("sweep", *FOUR, *ON_RAY, override))
+    assert said in mistake(s3bench("sweep", *FOUR, *ON_RAY, override, process=True))
 
 
 # On SLURM
