@@ -99,8 +99,9 @@ class Open:
 
     @property
     def is_open(self) -> bool:
-        """Whether more blocks may decide it."""
-        return self.holes < HOLES and is_open(self.standing.graded.grade)
+        """Whether more blocks may decide it; not if as many as could decide it say nothing, such as without a spike."""
+        silent = not self.standing.graded.n and self.standing.missing >= self.prospect.fewest
+        return self.holes < HOLES and not silent and is_open(self.standing.graded.grade)
 
     @property
     def prospect(self) -> OpenClaim:
