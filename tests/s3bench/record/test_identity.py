@@ -77,11 +77,11 @@ def unchanged():
         ("optimizers/s3.py", {"optimizer"}),
         ("optimizers/engine/roots.py", {"optimizer"}),  # s3.py imports it
         ("optimizers/muon.py", set()),  # another optimizer of the same package
-        ("tasks/models/vit.py", set()),
+        pytest.param("tasks/models/vit.py", set(), marks=pytest.mark.slow),
         ("optimizers/clipping.py", set()),  # nothing is clipped
         ("s3bench/schedule.py", {"schedule"}),
-        ("s3bench/run/ramp.py", set()),  # another schedule
-        ("s3bench/record/writer.py", set()),
+        pytest.param("s3bench/run/ramp.py", set(), marks=pytest.mark.slow),  # another schedule
+        pytest.param("s3bench/record/writer.py", set(), marks=pytest.mark.slow),
     ],
 )
 def test_only_the_code_of_the_parts_of_a_run_counts(unchanged, tmp_path, file, changed):
