@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from s3bench.console import duration
-from s3bench.report.claims.decided import Standing, line, shown
+from s3bench.report.claims.decided import Standing, grade_of, line, shown
 
 
 class Board:
@@ -88,4 +88,4 @@ def _cells(standing: Standing) -> list[str]:
     more = "" if not graded.more_blocks else f"{graded.more_blocks:.0f} blocks, {duration(graded.seconds)}"
     if not math.isfinite(graded.more_blocks) or not math.isfinite(graded.seconds):
         more = "out of reach"
-    return [claim.id, mean, f"{low} to {high}", str(graded.n), graded.grade, more]
+    return [claim.id, mean, f"{low} to {high}", str(graded.n), grade_of(standing), more]

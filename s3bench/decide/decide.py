@@ -24,7 +24,7 @@ from s3bench.decide.board import Board
 from s3bench.errors import UserError, unknown
 from s3bench.record import decisions
 from s3bench.report.claims.allocation import OpenClaim, next_claim
-from s3bench.report.claims.decided import Standing, blocks_of, refuse_changed, standing
+from s3bench.report.claims.decided import Standing, blocks_of, refuse_changed, said, standing
 from s3bench.report.claims.grades import is_open
 from s3bench.report.claims.measures import NoMeasure
 from s3bench.report.claims.registered import OWN_QUESTIONS, Registered, load_claims
@@ -233,8 +233,7 @@ class Decider:
         one.standing = standing(one.claim, one.blocks, self._place.results)
         self._board.show(one.standing)
         if not is_open(one.standing.graded.grade):
-            why = one.standing.graded.sentence()
-            decisions.append(self._place.results, decisions.STOP, claim=one.claim.id, why=why)
+            decisions.append(self._place.results, decisions.STOP, claim=one.claim.id, why=said(one.standing))
 
     def _add_secondary(self, one: Open) -> None:
         """Train what the secondary comparisons of a claim's blocks need, block by block while it fits."""

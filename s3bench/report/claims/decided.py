@@ -13,13 +13,14 @@ from s3bench.record import decisions
 from s3bench.record.judge import JUDGE
 from s3bench.report.analysis.replays import Replay, read_replays
 from s3bench.report.claims.allocation import blocks_of_shares
-from s3bench.report.claims.grades import Graded, graded
+from s3bench.report.claims.grades import SUPPORTED, Graded, graded
 from s3bench.report.claims.measures import Cell, values
 from s3bench.report.claims.registered import Registered
 from s3bench.report.stats.assumptions import cautions
 from s3bench.report.stats.confidence_sequence import intersected, mean_intervals, share_intervals
 from s3bench.report.stats.paired_tests import Array
 
+NO_EVIDENCE = "consistent with, and no evidence"
 RUNS_AND_RATES = ("runs", "rates")
 
 
@@ -159,8 +160,8 @@ def _graded(claim: Registered, rows: Sequence[Sequence[Sequence[float]]], second
     worst = int(np.argmax([of.mean() for of in means])) if len(means[0]) else 0
     numbers = means[worst]
     ends = (float(path[-1, 0]), float(path[-1, 1])) if len(path) else (-math.inf, math.inf)
-    said = () if claim.shares else cautions(numbers, alpha)
-    found = graded(numbers, ends, claim.region, alpha=alpha, block_seconds=seconds, cautions=said)
+    warned = () if claim.shares else cautions(numbers, alpha)
+    found = graded(numbers, ends, claim.region, alpha=alpha, block_seconds=seconds, cautions=warned)
     if claim.shares and len(numbers) and found.more_blocks:
         needed = blocks_of_shares(float(numbers.mean()), claim.region, alpha, _per_block(rows[worst]))
         more = max(1.0, needed - len(numbers))
@@ -183,9 +184,25 @@ def _per_block(row: Sequence[Sequence[float]]) -> float:
     return float(np.mean([len(block) for block in row]))
 
 
+def grade_of(found: Standing) -> str:
+    """Return the grade; NO_EVIDENCE where the theorem's rate holds, but another optimizer's is not told from it."""
+    if found.claim.measure != "slope" or found.graded.grade != SUPPORTED:
+        return found.graded.grade
+    told = all(found.each[name].high < found.claim.region.none for name in found.claim.control)
+    return SUPPORTED if told else NO_EVIDENCE
+
+
+def said(standing: Standing) -> str:
+    """Return a claim's grade with its numbers, and where it is no evidence what the controls are."""
+    if grade_of(standing) != NO_EVIDENCE:
+        return standing.graded.sentence()
+    controls = [f"{name}: {standing.each[name].numbers()}" for name in standing.claim.control]
+    return "; ".join([f"{NO_EVIDENCE}: {standing.graded.numbers()}", *controls])
+
+
 def line(standing: Standing) -> str:
     """Return a claim's standing on one line."""
-    return f"{standing.claim.id}: {standing.claim.effect}: {standing.graded.sentence()}"
+    return f"{standing.claim.id}: {standing.claim.effect}: {said(standing)}"
 
 
 def shown(claim: Registered, value: float) -> float:

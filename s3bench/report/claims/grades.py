@@ -129,12 +129,17 @@ class Graded:
         """Return the grade, the size and what is open: "better but size open: 0.9 [0.8, 0.97] after 9 blocks, ..."."""
         if not self.n:
             return f"{self.grade}: no block yet"
-        ends = f"[{self._shown(self.low)}, {self._shown(self.high)}]"
-        said = f"{self.grade}: {self._shown(self.mean)} {ends} after {self.n} block{'s' if self.n != 1 else ''}"
-        said += self._meaning()
+        said = f"{self.grade}: {self.numbers()}{self._meaning()}"
         if is_open(self.grade) and self.low <= self.high:
             said += f"; would need {self._more()}"
         return "; ".join([said, *self.cautions])
+
+    def numbers(self) -> str:
+        """Return the mean with its interval: "0.9 [0.8, 0.97] after 9 blocks"."""
+        if not self.n:
+            return "no block yet"
+        ends = f"[{self._shown(self.low)}, {self._shown(self.high)}]"
+        return f"{self._shown(self.mean)} {ends} after {self.n} block{'s' if self.n != 1 else ''}"
 
     def _shown(self, value: float) -> str:
         if not self.region.ratio:

@@ -13,14 +13,13 @@ from s3bench.errors import UserError
 from s3bench.record import decisions
 from s3bench.report.analysis.results import Results
 from s3bench.report.analysis.update_rules import known_rule
-from s3bench.report.claims.decided import Standing, blocks_of, refuse_changed, shown, standing
+from s3bench.report.claims.decided import Standing, blocks_of, grade_of, refuse_changed, said, shown, standing
 from s3bench.report.claims.grades import CONTRADICTED, SUPPORTED, UNDECIDED, VERDICTS, Graded
 from s3bench.report.claims.registered import PAPER, Registered, load_claims
 
 BOUND = "bound"  # the measure of C3
 TEST = "confidence sequence of the mean over blocks"
 KINDS = ("primary", "control", "secondary")  # of comparisons
-NO_EVIDENCE = "consistent with, and no evidence"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +75,7 @@ def _finding(claim: Registered, name: str, graded: Graded) -> dict[str, Any]:
         "n": graded.n,
         "effect": shown(claim, graded.mean),
         "interval": [shown(claim, graded.low), shown(claim, graded.high)],
-        "sentence": graded.sentence(),
+        "sentence": graded.numbers() if name in claim.control else graded.sentence(),
     }
 
 
@@ -114,7 +113,7 @@ def _judge(claim: Registered, log: Sequence[Mapping[str, Any]], folder: Path, re
     holes = [entry for entry in log if entry.get("claim") == claim.id and entry["event"] == decisions.HOLE]
     notes = [f"seed {entry['seed']} is missing: {entry['cause']}" for entry in holes]
     notes += [f"decided after {graded.n} blocks"] if not graded.more_blocks else []
-    sentence = graded.sentence() if grade == graded.grade else f"{grade}; {graded.sentence()}"
+    sentence = said(found)
     if len(claim.primary) > 1:
         sentence += f"; the comparison that supports it least is with {found.worst}"
     if found.missing:
@@ -132,14 +131,6 @@ def _judge(claim: Registered, log: Sequence[Mapping[str, Any]], folder: Path, re
         standing=found,
         log=notes,
     )
-
-
-def grade_of(found: Standing) -> str:
-    """Return the grade; NO_EVIDENCE where the theorem's rate holds, but another optimizer's is not told from it."""
-    if found.claim.measure != "slope" or found.graded.grade != SUPPORTED:
-        return found.graded.grade
-    told = all(found.each[name].high < found.claim.region.none for name in found.claim.control)
-    return SUPPORTED if told else NO_EVIDENCE
 
 
 def _bound(claim: Registered, results: Results) -> Verdict:

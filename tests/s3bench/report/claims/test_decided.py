@@ -12,9 +12,18 @@ from s3bench.errors import UserError
 from s3bench.record import decisions
 from s3bench.report.analysis.replays import read_replays
 from s3bench.report.analysis.results import read_results
-from s3bench.report.claims.decided import block_values, blocks_of, refuse_changed, stand, standing
+from s3bench.report.claims.decided import (
+    NO_EVIDENCE,
+    block_values,
+    blocks_of,
+    grade_of,
+    line,
+    refuse_changed,
+    stand,
+    standing,
+)
 from s3bench.report.claims.grades import CONTRADICTED, EQUAL, SUPPORTED, UNDECIDED
-from s3bench.report.claims.judge import NO_EVIDENCE, grade_of, judge
+from s3bench.report.claims.judge import judge
 from s3bench.report.claims.measures import (
     Cell,
     NoMeasure,
@@ -233,6 +242,8 @@ def test_a_rate_that_another_optimizer_has_too_is_no_evidence():
     alike = stand(rate, [{theorem: (error,), other: (error,)} for error in errors])
     assert alike.graded.grade == SUPPORTED
     assert grade_of(alike) == NO_EVIDENCE
+    assert "consistent with, and no evidence: " in line(alike)
+    assert "; less AdamW's: " in line(alike)
     faster = stand(rate, [{theorem: (error,), other: (error - 0.2,)} for error in errors])
     assert grade_of(faster) == SUPPORTED
     slower = stand(rate, [{theorem: (error + 0.2,), other: (error,)} for error in errors])
