@@ -23,7 +23,6 @@ from s3bench.run.replay.source import ALL, LEAD
 from s3bench.run.sweep.sweep import train
 
 TUNING = "tuning"  # the folder of the tuning runs in a results folder: no report shows them
-FIRST_BLOCK = 300  # the seed of the first block; experiments report on seeds below
 
 Rates = dict[str, dict[str, dict[str, float]]]  # by task and arm: best, second and the log loss at each
 

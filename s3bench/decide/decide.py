@@ -19,7 +19,7 @@ from typing import Any
 
 from s3bench import catalog
 from s3bench.console import patient_console
-from s3bench.decide.blocks import FIRST_BLOCK, FailedRun, Place, Rates, freeze_rates, train_blocks
+from s3bench.decide.blocks import FailedRun, Place, Rates, freeze_rates, train_blocks
 from s3bench.decide.board import Board
 from s3bench.errors import UserError, unknown
 from s3bench.record import decisions
@@ -142,7 +142,7 @@ def _opened(claim: Registered, place: Place, log: Sequence[Mapping[str, Any]]) -
     """Return a claim with the blocks that the log has of it."""
     blocks = list(blocks_of(claim, log))
     seeds = [entry["seed"] for entry in blocks]
-    seed = max(seeds, default=FIRST_BLOCK - 1) + 1
+    seed = max(seeds, default=claim.first_seed - 1) + 1
     return Open(claim=claim, blocks=blocks, seed=seed, standing=standing(claim, blocks, place.results))
 
 

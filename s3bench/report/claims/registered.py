@@ -30,7 +30,8 @@ OWN_QUESTIONS = ("stability", "steps", "spikes")  # ids of the questions on an o
 PAPER = re.compile(r"C(\d+)([a-z]?)")  # ids of the paper's claims; C7b is the second endpoint of C7
 HORIZON = re.compile(r"(\d*)T(?:/(\d+))?")
 NEEDED = {"statement", "effect", "measure", "limits"}
-KEYS = NEEDED | {"scales", "arms", "grids", "primary", "control", "secondary", "expected"}
+KEYS = NEEDED | {"scales", "arms", "grids", "primary", "control", "secondary", "expected", "first_seed"}
+FIRST_BLOCK = 300  # the seed of the first block; experiments report on seeds below
 
 RATIOS = ("loss", "steps", "threshold", "burden")  # measures in logarithms of ratios
 MEASURES = (*RATIOS, "gap", "survival", "slope", "bound")  # see measures.py; bound is a check of every record
@@ -84,6 +85,7 @@ class Registered:
         primary: the comparisons that decide, by name: the one that supports the claim least counts.
         control: comparisons that are trained with every block and say what the primary ones are worth.
         secondary: comparisons that are shown and decide nothing, trained in time that no claim needs.
+        first_seed: of its blocks; a later one where seeds were seen before the endpoint was fixed.
         expected: the distance from the limit, in standard deviations of a block, that earlier runs let expect.
         words: what took the place of OWN and OTHER in the file.
         digest: of the file's content, with these words.
@@ -101,6 +103,7 @@ class Registered:
     control: Mapping[str, Expressions] = field(default_factory=dict)
     secondary: Mapping[str, Expressions] = field(default_factory=dict)
     expected: float = math.nan
+    first_seed: int = FIRST_BLOCK
     words: Mapping[str, str] = field(default_factory=dict)
     digest: str = ""
 
