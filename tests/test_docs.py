@@ -176,6 +176,9 @@ def test_what_the_readme_says_of_the_verdicts_is_what_they_are():
     assert 1 / claims["C4"]["effect"] == pytest.approx(7, abs=0.5)
     assert 1 / claims["C7"]["effect"] == pytest.approx(2.2, abs=0.3)
     assert claims["C7b"]["effect"] < 0.01
+    thresholds = pd.read_csv(reference / "tables" / "thresholds.csv").set_index(["task", "optimizer"]).threshold
+    left = [thresholds["digits_mlp", name] for name in ("s3", "adamw", "adamw_same")]
+    assert left == pytest.approx([6.2, 10.4, 27], rel=0.01)
 
 
 def test_the_claims_in_the_docs_are_those_of_the_files():
