@@ -77,6 +77,25 @@ def test_blocks_are_added_until_the_claim_is_decided(folder, s3bench):
 
 
 @pytest.mark.slow
+def test_time_that_no_claim_needs_goes_to_the_secondary_comparisons(folder, s3bench):
+    more = "control:\n  itself: [signsgd, signsgd]\nsecondary:\n  ten times as fast: [s3 at 10 x s3, signsgd]\n"
+    (folder / "configs" / "claim" / "mine.yaml").write_text(CLAIM + more, encoding="utf-8")
+    assert s3bench("decide", "mine", "--budget", "10m").returncode == 0
+    blocks, added = entries(folder, decisions.BLOCK), entries(folder, decisions.MORE)
+    assert [one["seed"] for one in added] == [one["seed"] for one in blocks]
+    assert set(blocks[0]["runs"]["quadratic"]) == {"s3", "signsgd"}
+    assert set(added[0]["runs"]["quadratic"]) == {"s3 at 10 x s3", "signsgd"}
+    assert s3bench("report", "results/decide_laptop").returncode == 0
+    verdicts = json.loads((folder / "results/decide_laptop/report/claims.json").read_text())
+    (mine,) = [one for one in verdicts if one["id"] == "mine"]
+    assert {f["what"]: (f["kind"], f["n"]) for f in mine["findings"]} == {
+        "signsgd": ("primary", len(blocks)),
+        "itself": ("control", len(blocks)),
+        "ten times as fast": ("secondary", len(blocks)),
+    }
+
+
+@pytest.mark.slow
 def test_a_killed_decide_resumes_without_training_a_block_twice(folder, s3bench):
     command = [sys.executable, "-c", "import sys; from s3bench.cli import main; sys.exit(main())"]
     with subprocess.Popen(
