@@ -96,6 +96,16 @@ def test_time_that_no_claim_needs_goes_to_the_secondary_comparisons(folder, s3be
 
 
 @pytest.mark.slow
+def test_ray_trains_several_blocks_at_once(folder, s3bench):
+    pytest.importorskip("ray")
+    done = s3bench("decide", "mine", "launcher=ray", "--budget", "10m")
+    assert done.returncode == 0, done.stderr
+    assert entries(folder, decisions.STOP)
+    seconds = [one["seconds"] for one in entries(folder, decisions.BLOCK)]
+    assert len(set(seconds)) < len(seconds)  # of blocks that were trained at once each has its share
+
+
+@pytest.mark.slow
 def test_a_killed_decide_resumes_without_training_a_block_twice(folder, s3bench):
     command = [sys.executable, "-c", "import sys; from s3bench.cli import main; sys.exit(main())"]
     with subprocess.Popen(
