@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -58,11 +58,7 @@ class Nonconvex:
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Return the loss and the norm of its gradient, both without noise."""
-        x = next(model.parameters()).detach().cpu().requires_grad_()
-        with torch.enable_grad():
-            value = self._value(x)
-            (gradient,) = torch.autograd.grad(value, x)
-        return {"loss": value.item(), "grad_norm": float(gradient.norm())}
+        return value_and_norm(self._value, model)
 
     def fingerprint(self) -> str:
         """Return a digest of the function and the noise."""
@@ -71,3 +67,12 @@ class Nonconvex:
     def _value(self, x: Tensor) -> Tensor:
         """Return f(x), 0-d."""
         return (x**2 / 2 + self.height * (1 - torch.cos(self.waves * x))).mean()
+
+
+def value_and_norm(function: Callable[[Tensor], Tensor], model: nn.Module) -> dict[str, float]:
+    """Return the `loss`, a function of a model's only parameter, and as `grad_norm` the norm of its gradient."""
+    x = next(model.parameters()).detach().cpu().requires_grad_()
+    with torch.enable_grad():
+        value = function(x)
+        (gradient,) = torch.autograd.grad(value, x)
+    return {"loss": value.item(), "grad_norm": float(gradient.norm())}

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tasks.nonconvex import value_and_norm
 from tasks.quadratic import Point
 
 
@@ -56,11 +57,7 @@ class Valley:
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Return the loss and the norm of its gradient, both without noise."""
-        x = next(model.parameters()).detach().cpu().requires_grad_()
-        with torch.enable_grad():
-            value = self._value(x)
-            (gradient,) = torch.autograd.grad(value, x)
-        return {"loss": value.item(), "grad_norm": float(gradient.norm())}
+        return value_and_norm(self._value, model)
 
     def fingerprint(self) -> str:
         """Return a digest of the function and the noise."""
