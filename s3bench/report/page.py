@@ -179,8 +179,14 @@ def _verdict_table(claims: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 def _decide_commands(results_dir: str, claims: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the commands that make the blocks again; none if the records have no blocks."""
-    scales = {claim["scale"] for claim in claims if claim.get("scale")}
-    made = [["s3bench", "decide", "--scale", scale, "--results", results_dir] for scale in sorted(scales)]
+    asked: dict[tuple[str, ...], None] = {}
+    for claim in claims:
+        words = claim.get("words") or {}
+        of_paper = () if claim["id"].startswith("C") else (claim["id"],)
+        what = ("--optimizer", words["OWN"], "--against", words["OTHER"]) if words else of_paper
+        if claim.get("scale"):
+            asked[(*what, "--scale", claim["scale"])] = None
+    made = [["s3bench", "decide", *what, "--results", results_dir] for what in asked]
     return [shlex.join(command) for command in [*made, ["s3bench", "report", results_dir]]] if made else []
 
 

@@ -55,6 +55,7 @@ class Verdict:
             "verdict": self.verdict,
             "grade": self.grade,
             "endpoint": self.claim.digest,
+            "words": dict(self.claim.words),
             "scale": self.scale or None,
             "n": self.n,
             "effect": self.effect if known else None,

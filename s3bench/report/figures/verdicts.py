@@ -21,8 +21,8 @@ ROOM = 0.35  # of what is shown, beyond the limit and the last interval
 
 
 def verdict_drawings(verdicts: Sequence[Verdict], results: Results) -> dict[str, Drawing]:
-    """Return the figure if a claim has blocks, by its name."""
-    decided = [one for one in verdicts if one.standing]
+    """Return the figure if a claim has blocks that say something, by its name."""
+    decided = [one for one in verdicts if one.standing and one.n]
     if not decided:
         return {}
     runs = [*results.with_result, *(run for run in results.ramps if run.has_result)]

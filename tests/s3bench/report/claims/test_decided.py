@@ -175,7 +175,20 @@ def test_a_report_judges_by_the_blocks_of_the_log_alone(tmp_path, claim):
     assert verdicts["C6"]["sentence"] == "No block yet: s3bench decide C6"
     assert verdicts["C3"]["sentence"] == "A theorem; no record with S3 to check it on."  # these lack param_max
     assert "S3 ends lower than the Adams" in page
+    assert f"s3bench decide mine --scale laptop --results {results}" in page
     assert "the comparison that supports it least is with adamw" in mine["sentence"]
+
+
+def test_a_report_of_blocks_that_say_nothing_is_written_without_their_figure(tmp_path):
+    (steady,) = load_claims(["C2"])
+    run = make(tmp_path, "adamw", horizon=2000).name  # without a spike
+    content = {"claim": "C2", "digest": steady.digest, "scale": "laptop", "seed": 300, "words": {}, "rates": {}}
+    runs = {"quadratic": {"adamw at 1": run}}
+    decisions.append(tmp_path, decisions.BLOCK, **content, runs=runs, seconds=1.0, trained=1)
+    written(tmp_path)
+    verdicts = {one["id"]: one for one in json.loads((tmp_path / "report" / "claims.json").read_text())}
+    assert "1 of 1 blocks say nothing on it" in verdicts["C2"]["sentence"]
+    assert not (tmp_path / "report" / "figures" / "verdicts.png").exists()
 
 
 def test_a_claim_that_changed_after_its_runs_is_refused(tmp_path, claim):
