@@ -15,7 +15,7 @@ setup: .venv/installed ## install everything into .venv; PYTHON=python3.12 choos
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-quickstart: setup ## train 80 small models, replay a spike and write the report, five minutes on two cores
+quickstart: setup ## train 40 small models, replay a spike and write the report, four minutes on two cores
 	$(BIN)/s3bench sweep experiment=quickstart && $(BIN)/s3bench replay results/quickstart --run source_ngram-adamw-x1-s0; ended=$$?; \
 	    $(BIN)/s3bench report results/quickstart && exit $$ended
 
@@ -59,7 +59,7 @@ bench: setup ## measure speed: optimizers, harness and small GPT as ratios; a sw
 	$(BIN)/python scripts/bench_gpt.py
 	$(BIN)/python scripts/bench_loading.py
 	$(BIN)/python scripts/bench_spikes.py
-	$(BIN)/python scripts/bench_report.py --runs 80 --steps 300 # as many as in the quickstart
+	$(BIN)/python scripts/bench_report.py --runs 80 --steps 300 # twice as many as in the quickstart
 	$(BIN)/python scripts/bench_report.py --runs 500 --steps 2000
 	$(BIN)/python scripts/bench_sweep.py --runs 10000
 	$(BIN)/python scripts/bench_local.py

@@ -152,7 +152,7 @@ def _bounds(low: float, high: float) -> str:
 
 def _overview_row(row: Row) -> dict[str, Any]:
     best = f"{_mean_and_sd(row['final_loss_mean'], row['final_loss_sd'])} (n = {row['n']})" if row["n"] else "-"
-    at = f" at {_picks(row['picks'])}{', the edge' if row['edge'] else ''}" if row["picks"] else ""
+    at = f" at {_picks(row['picks'])}{_place_in_grid(row)}" if row["picks"] else ""
     target = "-"
     if row["target_n"] > 0:
         steps = f", median step {_text(row['target_median_steps'])}" if row["target_reached"] else ""
@@ -165,6 +165,13 @@ def _overview_row(row: Row) -> dict[str, Any]:
         "runs with a spike": f"{row['runs_with_spike']} of {row['runs']}",
         "target, at its best": target,
     }
+
+
+def _place_in_grid(row: Row) -> str:
+    """Return ", the edge" or ", the only one" of a best learning rate that is the last or the only one of its grid."""
+    if "," not in row["grid"]:
+        return ", the only one"
+    return ", the edge" if row["edge"] else ""
 
 
 def _at_largest(row: Row) -> str:

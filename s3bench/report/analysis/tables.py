@@ -119,7 +119,7 @@ def _overview(results: Results, targets: pd.DataFrame) -> pd.DataFrame:
             (best,) = rows_with(results.best_rates, task=task, optimizer=optimizer).to_dict("records")
             over = [run for run in group if run.has_result]
             row: dict[str, Any] = {"task": task, "optimizer": optimizer}
-            row |= {key: best[key] for key in ("n", "picks", "edge", "final_loss_mean", "final_loss_sd")}
+            row |= {key: best[key] for key in ("n", "picks", "grid", "edge", "final_loss_mean", "final_loss_sd")}
             cell = rows_with(results.cells, task=task, optimizer=optimizer, lr_multiplier=largest).to_dict("records")
             row["largest_multiplier"] = largest
             for key in ("n", "diverged", "final_loss_mean", "final_loss_sd"):

@@ -49,13 +49,13 @@ def test_every_config_begins_with_a_comment_that_describes_it(group):
     assert all(catalog.about(file) for file in catalog.choices(group).values())
 
 
-def test_the_quickstart_covers_its_tasks_optimizers_and_multipliers():
+def test_the_quickstart_covers_its_tasks_optimizers_and_seeds():
     configs = run_configs(["experiment=quickstart"])
     cells = {(c.names.task, c.names.optimizer, c.lr_multiplier, c.seed) for c in configs}
     assert len(configs) == len(cells) >= 40
     for task in ("digits_deep", "source_ngram"):
         for optimizer in ("adamw", "adamw_95", "s3", "signsgd", "stableadamw"):
-            assert {(task, optimizer, m, seed) for m in (0.1, 1) for seed in range(4)} <= cells
+            assert {(task, optimizer, 1, seed) for seed in range(4)} <= cells
 
 
 def test_a_scale_gives_an_experiment_other_tasks():
@@ -376,7 +376,7 @@ def test_a_million_runs_are_counted_before_any_is_composed(monkeypatch):
         raise AssertionError("composed")
 
     experiment = ["experiment=quickstart", "seed=range(0,1000000000000)"]
-    with pytest.raises(UserError, match=r"this grid has 20,000,000,000,000 runs; to start more than 20,000, add --yes"):
+    with pytest.raises(UserError, match=r"this grid has 10,000,000,000,000 runs; to start more than 20,000, add --yes"):
         run_configs(experiment, max_runs=20_000)
     monkeypatch.setattr("s3bench.run.config.reuse.unresolved_config", refuse)
     with pytest.raises(UserError, match="this grid has 1,000,000 runs; to start more than 20,000, add --yes"):
