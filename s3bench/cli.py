@@ -84,13 +84,14 @@ def _parser() -> Parser:
         _add_status,
         _add_replay,
         _add_decide,
+        _add_bisect,
         _add_report,
         _add_figure,
         _add_spikes,
         _add_calibrate,
         _add_tune,
         _add_list,
-        _add_completion,
+        completion.add_command,
     ):
         add_command(commands)
     return parser
@@ -255,6 +256,22 @@ def _decide(chosen: argparse.Namespace) -> int:
     return show_plan(order) if chosen.dry_run else decide(order)
 
 
+def _add_bisect(commands: Commands) -> None:
+    bisect = commands.add_parser("bisect", help="search the largest stable fixed learning rate where ramps mislead")
+    _add_results(bisect, "a folder with ramps, such as results/ramp")
+    text = "task=NAME optimizer=NAME: which ramps (default: those that runs at fixed rates contradict)"
+    bisect.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=text)
+    _add_jobs(bisect)
+    bisect.set_defaults(command=_bisect)
+
+
+def _bisect(chosen: argparse.Namespace) -> int:
+    from s3bench.decide.bisect import bisect
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as for a sweep
+    return bisect(chosen.results, chosen.overrides, _jobs(chosen))
+
+
 def _add_report(commands: Commands) -> None:
     report = commands.add_parser("report", help="write tables, figures and report/index.html of a results folder")
     _add_results(report, "such as results/quickstart")
@@ -375,24 +392,6 @@ def _list(chosen: argparse.Namespace) -> int:
     width = max(map(len, files), default=0)
     for name, file in files.items():
         print(f"{name:<{width}}  {catalog.about(file)}")
-    return 0
-
-
-def _add_completion(commands: Commands) -> None:
-    command = commands.add_parser(
-        "completion",
-        help="print the script that completes this command line in a shell",
-        description=(
-            'bash: eval "$(s3bench completion bash)"; zsh, after compinit: eval "$(s3bench completion zsh)"; '
-            "fish: s3bench completion fish | source"
-        ),
-    )
-    command.add_argument("shell", choices=completion.SHELLS)
-    command.set_defaults(command=_completion)
-
-
-def _completion(chosen: argparse.Namespace) -> int:
-    print(completion.script(chosen.shell), end="")
     return 0
 
 

@@ -234,6 +234,7 @@ def _thresholds(table: pd.DataFrame) -> pd.DataFrame:
         row["over the reference's [95%]"] = _known_or_bounds(one, "ratio")
         row["headroom"] = _text(one["headroom"])
         row |= {"stable at fixed rates": one["stable"] or "-", "fixed rates": one["check"]}
+        row["largest stable fixed rate"] = _bounds(one["fixed_least"], one["fixed_most"])
         rows.append(row)
     headers = ["task", "optimizer", "n", "threshold [95%]"]
     shown = pd.DataFrame(rows, columns=None if rows else headers)

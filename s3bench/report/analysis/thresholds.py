@@ -10,11 +10,12 @@ from s3bench.record import identity
 from s3bench.report.analysis.comparisons import reference_among
 from s3bench.report.analysis.results import Results
 from s3bench.report.analysis.runs import Run, grouped
-from s3bench.report.stats.leaving import Threshold, geometric_mean, is_stable, ratios
+from s3bench.report.stats.leaving import Threshold, geometric_mean, is_stable, largest_stable, ratios
 
 BOUNDS = ["threshold_least", "threshold_most"]
 COLUMNS = ["task", "optimizer", "n", "censored", "early", "threshold", "threshold_low", "threshold_high", *BOUNDS]
 COLUMNS += ["pairs", "ratio", "ratio_low", "ratio_high", "ratio_least", "ratio_most", "headroom", "stable", "check"]
+COLUMNS += ["fixed_least", "fixed_most"]
 COLUMNS += ["reference"]
 RAMP = ["run_id", "task", "optimizer", "seed", "horizon", "first_multiplier", "last_multiplier", "state"]
 RAMP += ["left_at", "lowest", *BOUNDS]
@@ -32,7 +33,8 @@ def threshold_table(results: Results) -> pd.DataFrame:
         the geometric mean over `pairs` of equal seeds of the threshold over the one of `reference`. `headroom` is the
         threshold over the optimizer's own best multiplier, where the folder has runs to choose it from, of which the
         best is not at the edge. `stable` counts the runs at fixed rates that were stable, and `check` says what follows
-        for the ramp, see `_check`.
+        for the ramp, see `_check`. The geometric mean over their seeds of the largest stable fixed rate lies from
+        `fixed_least` to `fixed_most`.
     """
     rows = []
     for task, of_task in grouped([run for run in results.ramps if run.has_result], "task_label").items():
@@ -49,10 +51,22 @@ def threshold_table(results: Results) -> pd.DataFrame:
             if reference is not None and optimizer != reference:
                 row |= {"reference": reference, **_against(own, by_optimizer[reference])}
             row["headroom"] = mean.value / _best_multiplier(results, own[0])
-            stable = _stable(results, own)
+            by_seed = stable_by_seed(results, own)
+            stable = _by_rate(by_seed)
             row |= {"stable": _counts(stable), "check": _check(found, stable)}
+            fixed = geometric_mean([largest_stable(each) for each in by_seed.values()])
+            row |= {"fixed_least": fixed.least, "fixed_most": fixed.most}
             rows.append(row)
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def rows_of(ramps: Sequence[Run]) -> dict[tuple[str, str], list[Run]]:
+    """Return the ramps with a result of each row of threshold_table, by task and optimizer."""
+    rows: dict[tuple[str, str], list[Run]] = {}
+    for run in ramps:
+        if run.has_result:
+            rows.setdefault((run.task_label, run.optimizer_label), []).append(run)
+    return rows
 
 
 def ramp_table(ramps: Sequence[Run]) -> pd.DataFrame:
@@ -123,14 +137,20 @@ def _checks(run: Run, ramp: Run) -> bool:
     return bool(round(warmup * run.horizon) == round(calm * ramp.horizon))
 
 
-def _stable(results: Results, ramps: Sequence[Run]) -> dict[float, list[bool]]:
-    """Return by multiplier whether the runs that check these ramps were stable, each by the ramp of its own seed."""
+def stable_by_seed(results: Results, ramps: Sequence[Run]) -> dict[int, dict[float, bool]]:
+    """Return by seed and multiplier whether the runs that check these ramps were stable, by the ramp of the seed."""
     of_seeds = {run.seed: run.threshold.lowest for run in ramps if run.threshold is not None}
-    found: dict[float, list[bool]] = {}
+    found: dict[int, dict[float, bool]] = {}
     for run in sorted(results.with_result, key=lambda run: run.lr_multiplier):
         if run.seed in of_seeds and _checks(run, ramps[0]):
-            found.setdefault(run.lr_multiplier, []).append(is_stable(run.end_level, of_seeds[run.seed]))
+            found.setdefault(run.seed, {})[run.lr_multiplier] = is_stable(run.end_level, of_seeds[run.seed])
     return found
+
+
+def _by_rate(by_seed: Mapping[int, Mapping[float, bool]]) -> dict[float, list[bool]]:
+    """Return by multiplier, ascending, whether each seed was stable."""
+    rates = sorted({rate for each in by_seed.values() for rate in each})
+    return {rate: [each[rate] for each in by_seed.values() if rate in each] for rate in rates}
 
 
 def _counts(stable: Mapping[float, Sequence[bool]]) -> str:

@@ -10,7 +10,7 @@ grown, (0, ∞) if nothing can be said.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +21,8 @@ from scipy import stats
 RISE = 0.5  # in the loss's unit, which is nats on all tasks but the synthetic ones
 WINDOW = 15  # losses; more than half of them must lie above: a spike of up to seven steps is none
 LEVEL = 0.95
+OCTAVE = 2  # rates of a bisection in a factor of 2
+STRIDE = 4.0  # by which the rate changes until a stable and an unstable one are known
 
 Array = npt.NDArray[np.float64]
 
@@ -118,6 +120,53 @@ def is_stable(level: float, lowest: float, *, rise: float = RISE) -> bool:
         rise: as of `left_at`.
     """
     return math.isfinite(level) and level <= lowest + rise
+
+
+def largest_stable(stable: Mapping[float, bool]) -> tuple[float, float]:
+    """Return the bounds of the largest stable fixed rate of a seed: a rate that was stable, and one that was not.
+
+    An unstable rate below all stable ones does not count: there the loss did not come down within the horizon. A stable
+    rate above an unstable one does not count either. (0, ∞) if no rate was tried, (0, rate) if none was stable.
+    """
+    lowest = min((rate for rate, held in stable.items() if held), default=0.0)
+    most = min((rate for rate, held in stable.items() if not held and rate > lowest), default=math.inf)
+    return max((rate for rate, held in stable.items() if held and rate < most), default=0.0), most
+
+
+def next_rate(stable: Mapping[float, bool], ramp: Threshold, first: float, last: float) -> float | None:
+    """Return the fixed rate that a bisection tries next; None once it is over.
+
+    It begins at the ramp's threshold, moves by STRIDE until one stable and one unstable rate are known, and halves the
+    logarithm of what lies between them. The rates are powers of √2, rounded to three digits. It is over when no such
+    power lies between the bounds, which are then at most a factor of 2 apart, most often √2.
+
+    Args:
+        stable: which rates were tried, and whether they were stable.
+        ramp: the threshold of the seed's ramp.
+        first, last: the rates from which and to which the ramp grew, which the search does not leave.
+    """
+    least, most = largest_stable(stable)
+    if not stable:
+        middle = min(max(ramp.least, first), ramp.most, last)
+    elif least == 0:
+        middle = most / STRIDE
+    elif math.isinf(most):
+        middle = least * STRIDE
+    else:
+        middle = math.sqrt(least * most)
+    grid = [_of_grid(step) for step in range(*_steps(first, last))]
+    inside = [rate for rate in grid if least < rate < most and rate not in stable]
+    return min(inside, key=lambda rate: abs(math.log(rate / middle)), default=None)
+
+
+def _steps(first: float, last: float) -> tuple[int, int]:
+    """Return the range of the powers of √2 between two rates, both included where they are powers."""
+    low, high = (OCTAVE * math.log2(rate) for rate in (first, last))
+    return math.ceil(low - 1e-9), math.floor(high + 1e-9) + 1
+
+
+def _of_grid(step: int) -> float:
+    return float(f"{2 ** (step / OCTAVE):.3g}")
 
 
 def ratios(own: Sequence[Threshold], other: Sequence[Threshold]) -> Array:

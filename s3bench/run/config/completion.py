@@ -38,6 +38,25 @@ def script(shell: str) -> str:
     return shellcode(["s3bench"], shell=shell)
 
 
+def add_command(commands: Any) -> None:
+    """Add the command `completion` to the subparsers of a command line."""
+    command = commands.add_parser(
+        "completion",
+        help="print the script that completes this command line in a shell",
+        description=(
+            'bash: eval "$(s3bench completion bash)"; zsh, after compinit: eval "$(s3bench completion zsh)"; '
+            "fish: s3bench completion fish | source"
+        ),
+    )
+    command.add_argument("shell", choices=SHELLS)
+    command.set_defaults(command=_print_script)
+
+
+def _print_script(chosen: argparse.Namespace) -> int:
+    print(script(chosen.shell), end="")
+    return 0
+
+
 def overrides(prefix: str, **_: Any) -> list[str]:
     """Complete KEY=VALUE: the keys of configs/run.yaml, and the names in a config group, also after a comma."""
     key, equals, value = prefix.partition("=")

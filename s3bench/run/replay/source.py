@@ -9,14 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from s3bench import record
 from s3bench.errors import UserError
-from s3bench.record import identity
 from s3bench.record.judge import read_judge, spikes_of
-from s3bench.run.config.compose import identified, typed_config
+from s3bench.run.config.recorded import recorded_config
 from s3bench.run.config.schema import RunConfig
 from s3bench.spikes import Spike
 
@@ -120,24 +117,7 @@ def _source(folder: Path, judge: Mapping[str, Any]) -> Source:
         for number, spike in enumerate(spikes, start=1)
         if spike.onset > LEAD
     ]
-    return Source(folder=folder, config=_config(folder, recorded), steps=steps, episodes=episodes)
-
-
-def _config(folder: Path, recorded: dict[str, Any]) -> RunConfig:
-    """Return a recorded config as this version types it, if its code is the code of today. Raises UserError."""
-    try:
-        typed = typed_config(OmegaConf.merge(OmegaConf.structured(RunConfig), recorded))  # type: ignore[arg-type]
-    except (OmegaConfBaseException, UserError) as error:
-        raise UserError(f"the run {folder} was made by another version of s3bench; it cannot be replayed") from error
-    today = identified(typed)
-    changed = [part for part, digest in today.code.items() if (recorded.get("code") or {}).get(part) != digest]
-    if changed:
-        raise UserError(
-            f"the run {folder} was trained by other code of its {' and '.join(changed)}; it cannot be replayed"
-        )
-    if identity.replay(recorded) is not None:
-        raise UserError(f"the run {folder} is itself an arm of a replay; replay the run that it comes from")
-    return typed
+    return Source(folder=folder, config=recorded_config(folder, recorded, "replayed"), steps=steps, episodes=episodes)
 
 
 def _no_spikes(results: Path, found: Sequence[Source]) -> str:

@@ -15,7 +15,9 @@ from s3bench.report.stats.leaving import (
     end_level,
     geometric_mean,
     is_stable,
+    largest_stable,
     left_at,
+    next_rate,
     ratios,
     threshold,
 )
@@ -158,3 +160,40 @@ def test_a_slower_ramp_finds_the_same_threshold_more_exactly(truth, horizon):
     found = threshold(loss, rates)
     assert found.is_known
     assert truth < found.least <= truth * 1e4 ** (1 / horizon) * (1 + 1e-12)
+
+
+def searched(edge, ramp=10.0, first=0.3, last=3000.0, tried=()):
+    """Search a largest stable rate that is known; return its bounds and the rates that were tried, in order."""
+    stable = {rate: rate <= edge for rate in tried}
+    order = []
+    left = Threshold(100, 0.5, ramp, ramp)
+    while (rate := next_rate(stable, left, first, last)) is not None:
+        stable[rate] = rate <= edge
+        order.append(rate)
+    return largest_stable(stable), order
+
+
+def test_a_bisection_by_hand():
+    assert searched(50) == ((45.3, 64), [11.3, 45.3, 181, 90.5, 64])  # up by fours, then halfway in logarithms
+    assert searched(5) == ((4, 5.66), [11.3, 2.83, 5.66, 4])
+    assert searched(50, tried=(3, 30, 300)) == ((45.3, 64), [90.5, 45.3, 64])  # from what is there already
+
+
+def test_a_bisection_ends_at_the_rates_of_the_ramp():
+    assert searched(1e9)[0] == (2896 * 1.0, math.inf) or searched(1e9)[0] == (2900, math.inf)
+    assert searched(0.01)[0] == (0, 0.354)
+
+
+def test_rates_too_low_to_learn_are_no_bound_and_neither_are_stable_ones_above_an_unstable_one():
+    assert largest_stable({}) == (0, math.inf)
+    assert largest_stable({0.3: False, 3: True, 30: False}) == (3, 30)
+    assert largest_stable({3: True, 30: False, 90: True, 300: False}) == (3, 30)
+    assert largest_stable({3: False, 30: False}) == (0, 3)
+    assert largest_stable({3: True, 30: True}) == (30, math.inf)
+
+
+@given(st.floats(0.6, 2000), st.floats(0.3, 3000), st.sets(st.floats(0.5, 2500), max_size=3))
+def test_a_bisection_encloses_the_edge_within_a_factor_of_two(edge, ramp, tried):
+    (least, most), order = searched(edge, ramp, tried=tried)
+    assert least <= edge < most <= 2 * least
+    assert len(order) == len(set(order)) <= 12
