@@ -86,7 +86,7 @@ def _wanted(chosen: Sequence[str]) -> dict[str, list[str]]:
     return {key: names.split(",") for key, names in given.items()}
 
 
-def _rows(found: Results, wanted: Mapping[str, Sequence[str]]) -> list[Sequence[Run]]:
+def _rows(found: Results, wanted: Mapping[str, Sequence[str]]) -> list[list[Run]]:
     """Return the ramps with a result of each row that is to be searched. Raises UserError if there is none."""
     table = thresholds.threshold_table(found)
     if table.empty:
