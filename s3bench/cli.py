@@ -9,21 +9,11 @@ import sys
 from pathlib import Path
 from typing import NoReturn, TypeAlias
 
-from s3bench import __version__, catalog
+from s3bench import __version__
 from s3bench.errors import UserError, one_line
 from s3bench.run.config import completion, questions
 from s3bench.run.config.option_types import count, seconds, time_span
 
-KINDS = {
-    "tasks": "task",
-    "optimizers": "optimizer",
-    "clips": "clip",
-    "schedules": "schedule",
-    "launchers": "launcher",
-    "experiments": "experiment",
-    "arms": "arm",
-    "claims": "claim",
-}
 MANY_RUNS = 20_000  # a sweep of more runs needs --yes
 
 
@@ -82,6 +72,7 @@ def _parser() -> Parser:
         _add_run,
         _add_sweep,
         _add_status,
+        _add_clean,
         _add_replay,
         _add_decide,
         _add_bisect,
@@ -90,7 +81,7 @@ def _parser() -> Parser:
         _add_spikes,
         _add_calibrate,
         _add_tune,
-        _add_list,
+        questions.add_list,
         completion.add_command,
     ):
         add_command(commands)
@@ -193,6 +184,22 @@ def _status(chosen: argparse.Namespace) -> int:
         status.show_json(chosen.results)
     else:
         status.show(chosen.results)
+    return 0
+
+
+def _add_clean(commands: Commands) -> None:
+    clean = commands.add_parser(
+        "clean", help="list the records that runs of newer or older code replace, or remove them"
+    )
+    _add_results(clean, "such as results/quickstart")
+    clean.add_argument("--yes", action="store_true", help="remove them")
+    clean.set_defaults(command=_clean)
+
+
+def _clean(chosen: argparse.Namespace) -> int:
+    from s3bench.report.status import clean
+
+    clean(chosen.results, remove=chosen.yes)
     return 0
 
 
@@ -376,22 +383,6 @@ def _tune(chosen: argparse.Namespace) -> int:
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as for a sweep
     print(f"wrote {tune(chosen.task, [*chosen.overrides, *_jobs(chosen)])}")
-    return 0
-
-
-def _add_list(commands: Commands) -> None:
-    listing = commands.add_parser(
-        "list", help="list the names that task=, optimizer=, clip=, schedule=, launcher= and experiment= accept"
-    )
-    listing.add_argument("kind", choices=list(KINDS))
-    listing.set_defaults(command=_list)
-
-
-def _list(chosen: argparse.Namespace) -> int:
-    files = catalog.choices(KINDS[chosen.kind])
-    width = max(map(len, files), default=0)
-    for name, file in files.items():
-        print(f"{name:<{width}}  {catalog.about(file)}")
     return 0
 
 

@@ -5,7 +5,7 @@ import os
 import shutil
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,15 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from s3bench.errors import UserError
-from s3bench.record import identity
+from s3bench.record import identity, lease
 from s3bench.record.config_file import config_text
 from s3bench.record.files import (
     CONFIG,
     ERROR,
     EVALS,
-    FAILED,
     KEPT,
-    MISSING,
     STEPS,
     SUMMARY,
     folder_names,
@@ -36,7 +34,7 @@ from s3bench.record.files import (
     write_text,
 )
 from s3bench.record.lease import Busy, Lease
-from s3bench.record.progress import has_result, read_rows, state
+from s3bench.record.progress import has_result, read_rows
 
 PLANNED_AT_ONCE = 16  # records
 
@@ -66,29 +64,26 @@ def plan_all(configs: Sequence[dict[str, Any]]) -> list[Path]:
         return list(pool.map(plan, configs))
 
 
-def superseded(folders: Iterable[Path]) -> list[Path]:
-    """Return the records that planned runs replace: they differ in code alone, and have no result and no checkpoint.
+def superseded(results_dir: str | Path) -> list[Path]:
+    """Return the records of a results folder that have nothing and that runs of other code replace.
 
-    A run_id ends with the digest of the code, so that the names of the folders tell all but the state.
-
-    Args:
-        folders: the records of the planned runs.
+    They differ from a record with a result, a checkpoint or a lease in code alone, and have none of these themselves. A
+    run_id ends with the digest of the code, so that the names of the folders tell all but the state.
     """
-    planned = {(folder.parent, folder.name) for folder in folders}
-    cells = {(results, identity.without_code(name)) for results, name in planned}
-    found = [(results, name) for results in {results for results, _ in planned} for name in folder_names(results)]
-    return [
-        Path(results, name)
-        for results, name in found
-        if (results, name) not in planned
-        and (results, identity.without_code(name)) in cells
-        and _may_be_removed(Path(results, name))
-    ]
+    cells: dict[str, list[Path]] = {}
+    for name in sorted(folder_names(Path(results_dir))):
+        cells.setdefault(identity.without_code(name), []).append(Path(results_dir, name))
+    found = []
+    for folders in cells.values():
+        empty = [folder for folder in folders if _has_nothing(folder)] if len(folders) > 1 else []
+        found += empty if len(empty) < len(folders) else []
+    return found
 
 
-def _may_be_removed(folder: Path) -> bool:
-    kept = has_result(folder) or checkpoints(folder)
-    return (folder / CONFIG).exists() and not kept and state(folder) in (FAILED, MISSING)
+def _has_nothing(folder: Path) -> bool:
+    """Return whether a record has no result, no checkpoint and no lease, whose owner may live on another machine."""
+    kept = has_result(folder) or checkpoints(folder) or lease.numbers(lease_place(folder))
+    return (folder / CONFIG).exists() and not kept
 
 
 def remove(folder: Path) -> None:

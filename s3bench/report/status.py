@@ -36,6 +36,26 @@ def show(results_dir: str | Path) -> None:
     print("\n".join(_lines(status)))  # rich would take seconds for thousands of failures
 
 
+def clean(results_dir: str | Path, *, remove: bool) -> None:
+    """List the records without a result that runs of other code replace, and remove them if that is asked.
+
+    A sweep removes nothing: another sweep may still want what it planned.
+
+    Raises:
+        UserError: as `snapshot`.
+    """
+    record.folders(results_dir)
+    found = record.superseded(results_dir)
+    for folder in found:
+        if remove:
+            record.remove(folder)
+        print(f"{'removed' if remove else 'to be removed'}: {folder}")
+    if not found:
+        print("nothing to remove: no record without a result has a twin of other code that has one")
+    elif not remove:
+        print("s3bench clean --yes removes them; a sweep that still waits for them would fail")
+
+
 def show_json(results_dir: str | Path) -> None:
     """Print what `snapshot` returns as one JSON object.
 
@@ -193,7 +213,7 @@ def _lines(status: Mapping[str, Any], most: int | None = None) -> list[str]:
         if any(hidden.values()):
             lines.append("... and " + ", ".join(f"{count} more {state}" for state, count in hidden.items() if count))
     if count := status["made_with_other_code"]:
-        lines.append(f"runs that also exist with different code: {count}; a report refuses to mix them")
+        lines.append(f"runs that also exist with different code: {count}; s3bench clean lists those that never got far")
     if running:
         lines.append(f"{duration(status['seconds_left'])} left, {len(running)} runs at a time")
     return lines

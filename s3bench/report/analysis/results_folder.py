@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -30,7 +31,10 @@ def read_runs(results_dir: str | Path) -> list[Run]:
         UserError: no records, a damaged one, or records of one task that were not held to the same targets and
             detector parameters, had other data, or were made by other code.
     """
-    folders = record.folders(results_dir)
+    replaced = set(record.superseded(results_dir))
+    if replaced:
+        print(f"left out: {len(replaced)} records without a result, which runs of other code replace", file=sys.stderr)
+    folders = [folder for folder in record.folders(results_dir) if folder not in replaced]
     read = partial(read_run, judge=read_judge(results_dir))
     if len(folders) < MANY:
         runs = list(map(read, folders))

@@ -17,6 +17,12 @@ STDLIB = Path(sysconfig.get_path("stdlib")).resolve()
 INSTALLED = {"site-packages", "dist-packages"}
 
 
+def forget() -> None:
+    """Forget what was read: the next digests are of the files as they are then."""
+    for cached in (digest, _module, _parsed):
+        cached.cache_clear()
+
+
 class Module(NamedTuple):
     """A module's source."""
 

@@ -1,9 +1,16 @@
-"""The command line's options that print a config and train nothing, as Hydra's own applications have them."""
+"""What the command line answers without training: options that print a config, as Hydra's own applications have them,
+and the command `list`.
+"""
 
 import argparse
+from typing import Any
 
+from s3bench import catalog
 from s3bench.errors import UserError
 
+KINDS = {
+    f"{group}s": group for group in ("task", "optimizer", "clip", "schedule", "launcher", "experiment", "arm", "claim")
+}
 INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")  # Hydra's names
 
 
@@ -37,3 +44,20 @@ def answer(chosen: argparse.Namespace, overrides: list[str], *, sweep: bool) -> 
     else:
         show.print_info(asked, chosen.info)
     return True
+
+
+def add_list(commands: Any) -> None:
+    """Add the command `list` to the subparsers of a command line."""
+    listing = commands.add_parser(
+        "list", help="list the names that task=, optimizer=, clip=, schedule=, launcher= and experiment= accept"
+    )
+    listing.add_argument("kind", choices=list(KINDS))
+    listing.set_defaults(command=_list)
+
+
+def _list(chosen: argparse.Namespace) -> int:
+    files = catalog.choices(KINDS[chosen.kind])
+    width = max(map(len, files), default=0)
+    for name, file in files.items():
+        print(f"{name:<{width}}  {catalog.about(file)}")
+    return 0

@@ -17,6 +17,8 @@ from omegaconf import DictConfig
 from s3bench import record
 from s3bench.console import patient_console
 from s3bench.errors import UserError, one_line
+from s3bench.run.config import code_digest
+from s3bench.run.config.compose import identified
 from s3bench.run.config.schema import Names, ReplayConfig, RunConfig, ShockConfig, TaskConfig
 from s3bench.run.sweep.local import Launcher
 from s3bench.run.sweep.workers import Workers
@@ -58,7 +60,8 @@ def train(folder: Path, number: int) -> None:
     # Otherwise each worker would import the main module of this process: submitit's or Ray's.
     sys.modules["__main__"] = ModuleType("__main__")
     planned = [(config, record.plan(asdict(config))) for config in configs]
-    runs = [(config, run_folder) for config, run_folder in planned if not record.has_result(run_folder)]
+    waiting = [(config, run_folder) for config, run_folder in planned if not record.has_result(run_folder)]
+    runs = [(config, run_folder) for config, run_folder in waiting if not _fail_if_code_changed(config, run_folder)]
     if not runs:
         return
     _stop_at_a_signal()
@@ -70,6 +73,18 @@ def train(folder: Path, number: int) -> None:
         for _, run_folder in runs:
             if record.state(run_folder) == record.MISSING:
                 record.write_error(run_folder, one_line(error))
+
+
+def _fail_if_code_changed(config: RunConfig, folder: Path) -> bool:
+    """Fail a run whose code was changed while its job waited: it would be other code under the old code's run_id."""
+    code_digest.forget()  # this process may have trained another pack before the change
+    today = identified(config).code
+    changed = [
+        f"{part}'s code {config.code[part]} is now {new}" for part, new in today.items() if config.code[part] != new
+    ]
+    if changed:
+        record.write_error(folder, f"its {' and its '.join(changed)}: changed since the sweep began; sweep again")
+    return bool(changed)
 
 
 def _stop_at_a_signal() -> None:

@@ -44,8 +44,6 @@ def train(todo: list[RunConfig], console: Console, summary: str = "") -> dict[Pa
     if on_cluster:
         cluster.check(todo[0].launcher)
     workers = Workers([replace(config, device="cpu") for config in todo] if on_cluster else todo)
-    for folder in record.superseded(map(record.folder_of, map(vars, todo))):
-        record.remove(folder)
     runs = list(zip(todo, record.plan_all([as_dict(config) for config in todo]), strict=True))
     if summary:
         console.print(summary, markup=False)

@@ -139,26 +139,42 @@ def test_a_cell_of_two_experiments_that_share_a_folder_is_trained_once(s3bench, 
 
 
 @pytest.mark.slow
-def test_only_failed_and_missing_runs_of_older_code_are_superseded(s3bench, tmp_path):
+def test_a_sweep_removes_nothing_and_clean_what_other_code_replaced(s3bench, tmp_path):
     text = "from tasks.quadratic import Quadratic\n\nclass Mine(Quadratic):\n    def loss(self, model, batch):\n"
     fails = f"{text}        if self.seed: raise RuntimeError('no')\n        return super().loss(model, batch)\n"
     (tmp_path / "mine.py").write_text(fails)
     command = ["sweep", "task.build._target_=mine.Mine", "horizon=20", "results_dir=r"]
     assert "3 runs: 1 finished, 2 failed" in s3bench(*command, "seed=0,1,2").stdout
-    before = {folder.name for folder in record.folders(tmp_path / "r")}
-    (tmp_path / "r" / "notes").mkdir()
+    before = set(record.folders(tmp_path / "r"))
     (tmp_path / "mine.py").write_text(f"{text}        return super().loss(model, batch)\n")
-    assert "2 runs: 2 finished" in s3bench(*command, "seed=0,1").stdout
-    after = {row["run_id"]: row for row in record.load_rows(tmp_path / "r")}
-    assert (tmp_path / "r" / "notes").is_dir()
-    of_old = sorted((row["seed"], row["state"]) for name, row in after.items() if name in before)
-    of_new = sorted((row["seed"], row["state"]) for name, row in after.items() if name not in before)
-    assert of_old == [(0, "finished"), (2, "failed")]  # 2 was not asked for
-    assert of_new == [(0, "finished"), (1, "finished")]
-    assert "runs that also exist with different code: 1;" in s3bench("status", "r").stdout
-    refused = s3bench("report", "r")
-    assert refused.returncode == 2
-    assert "differ in their task's code" in refused.stderr
+    assert "2 runs: 2 finished" in s3bench(*command, "seed=1,2").stdout
+    assert before < set(record.folders(tmp_path / "r"))
+    assert "runs that also exist with different code: 2;" in s3bench("status", "r").stdout
+    listed = s3bench("clean", "r").stdout.splitlines()
+    failed = {folder for folder in before if record.state(folder) == "failed"}
+    assert sorted(listed[:-1]) == sorted(f"to be removed: r/{folder.name}" for folder in failed)
+    assert before < set(record.folders(tmp_path / "r"))
+    assert len(s3bench("clean", "r", "--yes").stdout.splitlines()) == 2
+    assert before - set(record.folders(tmp_path / "r")) == failed
+    assert "nothing to remove" in s3bench("clean", "r", "--yes").stdout
+
+
+def test_only_records_that_have_nothing_are_replaced_by_other_code(tmp_path, capsys):
+    of_old, of_new = make(tmp_path), make(tmp_path, seed=1)
+    renamed = of_new.with_name(f"{of_old.name.rpartition('-')[0]}-abcdef")  # the same cell with other code
+    of_new.rename(renamed)
+    assert record.superseded(tmp_path) == []  # both have a result
+    (renamed / "summary.json").unlink()
+    assert record.superseded(tmp_path) == [renamed]
+    for kept in ("checkpoint.000000000010.pt", "lease.3"):
+        (renamed / kept).touch()
+        assert record.superseded(tmp_path) == []
+        (renamed / kept).unlink()
+    (renamed / "error.txt").write_text("no\n")
+    assert len(read_runs(tmp_path)) == 1
+    assert capsys.readouterr().err == "left out: 1 records without a result, which runs of other code replace\n"
+    (of_old / "summary.json").unlink()
+    assert record.superseded(tmp_path) == []  # neither got far: both stay
 
 
 def with_code(folder, **parts):

@@ -114,7 +114,7 @@ def test_other_files_in_a_results_folder_are_left_alone(tmp_path):
     (place / "report").mkdir()
     assert record.folders(place) == sorted(folders)
     assert len(record.load_rows(place)) == len(record.load_records(place)) == 6
-    assert record.superseded(folders) == []
+    assert record.superseded(place) == []
     assert {path.name for path in place.iterdir()} > {"notes.txt", "other", "hydra", "report"}
 
 

@@ -116,6 +116,45 @@ def test_a_pack_is_read_back_as_it_was_written(tmp_path, monkeypatch):
     assert cluster_job.read(tmp_path, 3) == (tmp_path, configs)
 
 
+MINE = """\
+import torch
+
+class Mine(torch.optim.SGD):
+    def __init__(self, params, lr):
+        super().__init__(params, lr=lr, momentum={})
+"""
+
+
+def test_a_job_whose_code_changed_while_it_waited_fails_its_runs_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs" / "optimizer").mkdir(parents=True)
+    (tmp_path / "configs" / "optimizer" / "mine.yaml").write_text("# mine\n_target_: mine.Mine\n_partial_: true\n")
+    (tmp_path / "mine.py").write_text(MINE.format(0))
+    program = "\n".join(
+        (
+            "import sys",
+            "from pathlib import Path",
+            "from s3bench.run.config.grid import run_configs",
+            "from s3bench.run.sweep import cluster_job",
+            "sys.path.append('.')",
+            "configs = run_configs(['task=quadratic', 'optimizer=mine,sgd', 'horizon=20', 'results_dir=r'])",
+            "cluster_job.write(Path.cwd(), 0, configs)",
+            f"Path('mine.py').write_text({MINE.format(0.99)!r})  # while the job waits",
+            "cluster_job.train(Path.cwd(), 0)",
+        )
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    outcomes = {
+        record.load_config(folder)["names"]["optimizer"]: record.outcome(folder) for folder in record.folders("r")
+    }
+    assert outcomes["sgd"] == "finished"
+    assert re.fullmatch(
+        "failed: its optimizer's code [0-9a-f]{12} is now [0-9a-f]{12}: changed since the sweep began; sweep again",
+        outcomes["mine"],
+    )
+
+
 def packed(*overrides):
     configs = run_configs(["task=quadratic", *overrides])
     return cluster.pack_runs([(config, Path(config.run_id)) for config in configs])
