@@ -30,6 +30,7 @@ from typing import Any, BinaryIO
 
 from s3bench.errors import UserError
 from s3bench.record import identity
+from s3bench.record.lease import check_held
 
 CONFIG, SUMMARY, ERROR, LOG, LEASE = "config.yaml", "summary.json", "error.txt", "log.txt", "lease"
 STEPS, EVALS, ROWS = "steps", "evals", ".jsonl"
@@ -112,16 +113,25 @@ def first_line(file: Path) -> str:
 
 @contextmanager
 def whole(file: Path) -> Iterator[BinaryIO]:
-    """Open a file for writing that appears at the end of the block, whole and on the disk, or not at all."""
+    """Open a file for writing that appears at the end of the block, whole and on the disk, or not at all.
+
+    Raises Busy, and the file does not appear, if this process was asleep and another has taken its record over.
+    """
     draft = file.with_name(f".{file.name}.{uuid.uuid4().hex}.draft")
     try:
         with draft.open("wb") as out:
             yield out
             out.flush()
             os.fsync(out.fileno())
+        check_held(lease_place(file.parent))
         draft.replace(file)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def drafts(folder: Path) -> list[Path]:
+    """Return what processes that were killed have left of files that they wrote."""
+    return list(folder.glob(".*.draft"))
 
 
 def write_text(file: Path, text: str) -> None:

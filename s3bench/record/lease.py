@@ -23,6 +23,9 @@ ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)  # its parent has not asked f
 CONTENT = {"host": str, "where": str, "pid": int}  # types of what a lease must hold, beside "started" and "beats"
 
 
+_held: dict[Path, "Lease"] = {}  # the leases that this process holds, or held until another took them over
+
+
 class Busy(Exception):
     """Another process trains this run."""
 
@@ -51,9 +54,14 @@ class Lease:
         except FileExistsError as error:
             raise Busy(place) from error
         os.close(descriptor)
-        self._beat()
+        try:
+            self._beat()
+        except OSError:  # such as a full disk: an empty lease would keep everybody else waiting
+            self._file.unlink(missing_ok=True)
+            raise
         for number in others:
             _file(place, number).unlink(missing_ok=True)
+        _held[place] = self
         self._released = threading.Event()
         self._thread = threading.Thread(target=self._keep_beating, daemon=True)
         self._thread.start()
@@ -67,6 +75,8 @@ class Lease:
         """Give the lease up."""
         self._released.set()
         self._thread.join()
+        if _held.get(self._place) is self:
+            del _held[self._place]
         self._file.unlink(missing_ok=True)
 
     def _keep_beating(self) -> None:
@@ -86,6 +96,12 @@ class Lease:
             os.pwrite(descriptor, content, 0)
         finally:
             os.close(descriptor)
+
+
+def check_held(place: Path) -> None:
+    """Raise Busy if this process held the lease at a place and another has taken it over."""
+    if place in _held:
+        _held[place].check()
 
 
 class Watch:

@@ -1,5 +1,6 @@
 """Writes records: plans them, appends rows while a run trains, and closes them when it ends."""
 
+import io
 import json
 import os
 import shutil
@@ -24,6 +25,7 @@ from s3bench.record.files import (
     KEPT,
     STEPS,
     SUMMARY,
+    drafts,
     folder_names,
     folder_of,
     last_number,
@@ -160,12 +162,14 @@ class Writer:
         steps, evals = (_by_column(read_rows(self.folder, name)) for name in (STEPS, EVALS))
         write_result(self.folder, steps, evals, summary)
         (self.folder / ERROR).unlink(missing_ok=True)  # another process may have failed at this run meanwhile
-        for done in [*self.folder.glob("checkpoint.*"), *row_files(self.folder)]:
+        for done in [*self.folder.glob("checkpoint.*"), *row_files(self.folder), *drafts(self.folder)]:
             done.unlink(missing_ok=True)
 
     def fail(self, cause: str, traceback: str) -> None:
         """Close the record of a failed run; its rows so far are kept."""
         write_error(self.folder, cause, traceback)
+        for draft in drafts(self.folder):
+            draft.unlink(missing_ok=True)
 
     def _append(self, name: str, rows: list[dict[str, Any]]) -> None:
         file = self._files[name]
@@ -195,7 +199,8 @@ def write_checkpoint(folder: Path, step: int, write: Callable[[BinaryIO], None])
 
 def checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints of a run, the newest first."""
-    return sorted(folder.glob("checkpoint.*.pt"), reverse=True)
+    named = [file for file in folder.glob("checkpoint.*.pt") if file.name.split(".")[1].isdecimal()]
+    return sorted(named, reverse=True)
 
 
 def write_kept(folder: Path, onset: int, step: int, write: Callable[[BinaryIO], None]) -> None:
@@ -238,10 +243,14 @@ def write_start(
     write_checkpoint(folder, step, write)
 
 
-def set_checkpoints_aside(folder: Path) -> None:
-    """Rename the checkpoints of a run so that it resumes from none of them; they are kept until it is over."""
+def set_checkpoints_aside(folder: Path, after: int = -1) -> None:
+    """Rename the checkpoints from after a step so that a run resumes from none of them; they are kept until it is over.
+
+    Among the last two they would otherwise crowd out those of an attempt that begins at an earlier step.
+    """
     for file in checkpoints(folder):
-        file.replace(file.with_suffix(".unfit"))
+        if int(file.name.split(".")[1]) > after:
+            file.replace(file.with_suffix(".unfit"))
 
 
 def write_result(
@@ -259,9 +268,11 @@ def write_result(
     for name, columns in ((STEPS, steps), (EVALS, evals)):
         types = {key: pa.int64() if key == "step" else pa.float64() for key in columns}
         table = pa.table({key: pa.array(values, types[key]) for key, values in columns.items()})
-        file = folder / f"{name}.parquet"
-        pq.write_table(table, file, compression="zstd", use_dictionary=False)
-        sums[file.name] = zlib.crc32(file.read_bytes())
+        file, written = folder / f"{name}.parquet", io.BytesIO()
+        pq.write_table(table, written, compression="zstd", use_dictionary=False)
+        with whole(file) as out:
+            out.write(written.getbuffer())
+        sums[file.name] = zlib.crc32(written.getbuffer())
     write_text(folder / SUMMARY, json.dumps({**summary, "crc32": sums}, indent=1))
 
 

@@ -83,6 +83,7 @@ def run(
                 return record.state(folder)
             saved = newest(folder)
             first_step = saved["step"] if saved else 0
+            record.set_checkpoints_aside(folder, first_step if saved else -1)  # newer ones, which are not intact
             if first_step < config.replay.step:  # from step 0 on it would be another run, and not fail
                 raise UserError(f"the arm {folder} has no intact first state; run the same s3bench replay again")
             stop.raise_if_asked()

@@ -1,5 +1,7 @@
 """Leases: one process trains a run, whatever dies, sleeps, or has another clock."""
 
+import errno
+import itertools
 import json
 import os
 import signal
@@ -277,6 +279,43 @@ def test_a_second_process_writes_its_own_rows_and_late_rows_of_the_first_do_not_
         record.Writer(folder, config(tmp_path), 1)
     first.__exit__()
     second.__exit__()
+
+
+@pytest.mark.parametrize("when", ["before the tables", "between the tables", "before the summary"])
+def test_a_process_that_slept_while_it_ended_a_record_leaves_nothing_in_it(tmp_path, monkeypatch, when):
+    folder = record.plan(config(tmp_path))
+    place = record.lease_place(folder)
+    looks, check = itertools.count(), lease.check_held
+
+    def taken_over_meanwhile(looked_at):
+        if next(looks) == ("before the tables", "between the tables", "before the summary").index(when):
+            (folder / "lease.1").touch()  # as another process does once it has seen no heartbeat for a minute
+            (folder / "lease.0").unlink()
+        check(looked_at)
+
+    with record.leased(folder) as held, record.Writer(folder, config(tmp_path), held.number) as writer:
+        writer.add_steps(rows(0, 3))
+        writer.add_eval({"step": 3, "loss": 1.0})
+        monkeypatch.setattr("s3bench.record.files.check_held", taken_over_meanwhile)
+        with pytest.raises(Busy):
+            writer.finish({"state": "finished", "steps": 3})
+        with pytest.raises(Busy):
+            writer.fail("late", "")
+    assert not record.has_result(folder)
+    assert not list(folder.glob(".*.draft"))
+    assert lease.numbers(place) == [1]
+    assert not (folder / "error.txt").exists()
+    assert len(record.load_steps(folder)) == 3  # the rows are still there
+
+
+def test_a_lease_that_does_not_fit_on_the_disk_is_not_left_behind(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(OSError, match="No space left"):
+        Lease(tmp_path / "lease")
+    assert lease.numbers(tmp_path / "lease") == []
 
 
 def test_only_numbered_files_of_that_place_are_leases(tmp_path):
