@@ -176,6 +176,22 @@ def test_a_checkpoint_whose_rows_are_damaged_is_skipped(tmp_path, name):
     assert same(there, here)
 
 
+def test_an_attempt_that_begins_anew_keeps_its_checkpoints_although_older_ones_are_from_later_steps(tmp_path):
+    whole, cut, there, here = configs(tmp_path, "task=digits_mlp", "optimizer=s3", "horizon=30", "eval_every=5")
+    assert run(whole) == "finished"
+    assert stopped_at(cut, 3) == stopped_at(cut, 2) == "stopped"  # at 11 and at 21
+    first = sorted(here.glob("steps.*.jsonl"))[0]
+    lines = first.read_text().splitlines(keepends=True)
+    first.write_text("".join(lines[:3] + lines[4:]))  # a lost row: no checkpoint has all rows before it
+    assert stopped_at(cut, 2) == "stopped"
+    assert [int(file.name.split(".")[1]) for file in record.checkpoints(here)] == [6]
+    assert len(list(here.glob("checkpoint.*.unfit"))) == 2
+    assert run(cut) == "finished"
+    assert same(there, here)
+    assert [entry["step"] for entry in json.loads((here / "summary.json").read_text())["resumed"]] == [6]
+    assert not list(here.glob("checkpoint.*"))
+
+
 def test_a_checkpoint_that_does_not_fit_fails_the_run_once(tmp_path):
     _, cut, _, here = configs(tmp_path, "task=digits_mlp", "optimizer=s3", "horizon=30", "eval_every=5")
     assert stopped_at(cut, 2) == "stopped"
