@@ -35,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         chosen = parse(arguments)
         sys.path.append(str(Path.cwd()))  # for the user's own optimizers and tasks; last, so that it shadows nothing
+        os.environ["PYTHONSAFEPATH"] = "1"  # nor does it come first in the processes that this one starts
         return int(chosen.command(chosen))
     except UserError as error:
         _print_error(error)

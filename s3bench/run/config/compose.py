@@ -1,5 +1,6 @@
 """Turns overrides into checked configs: Hydra composes the YAML files, this module types, checks and names them."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, is_dataclass, replace
@@ -10,6 +11,7 @@ from typing import Any
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -104,10 +106,22 @@ def identified(config: RunConfig) -> RunConfig:
 @contextmanager
 def hydra_on_configs() -> Iterator[list[str]]:
     """Have Hydra look in the config folders within the block; yields the override that adds the user's own ones."""
+    _find_plugins()
     own, *others = catalog.config_dirs()
     places = ",".join("'file://{}'".format(str(folder).replace("'", r"\'")) for folder in others)
     with initialize_config_dir(version_base="1.3", config_dir=str(own), job_name="s3bench"):
         yield [f"hydra.searchpath=[{places}]"] if others else []
+
+
+@cache
+def _find_plugins() -> None:
+    """Have Hydra look for its plugins: among what is installed, not in the folder that the user works in."""
+    places = sys.path.copy()
+    sys.path[:] = [place for place in places if place not in ("", str(Path.cwd()))]
+    try:
+        Plugins.instance()
+    finally:
+        sys.path[:] = places
 
 
 def _composed(given: Sequence[Setting]) -> Composed:

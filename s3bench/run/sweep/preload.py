@@ -3,8 +3,12 @@
 import importlib
 import os
 import sys
+from pathlib import Path
 
 MODULES = "S3BENCH_PRELOAD"  # the environment variable with the modules' names, separated by commas
+
+if str(Path.cwd()) not in sys.path:
+    sys.path.append(str(Path.cwd()))  # for the user's own modules; last, so that it shadows nothing
 
 for name in os.environ.get(MODULES, "").split(","):
     try:

@@ -54,7 +54,7 @@ def test_hydras_own_config_is_printed_beside_the_runs(s3bench):
 def test_a_sweep_shows_the_config_of_its_first_run(s3bench, tmp_path):
     shown = yaml.safe_load(printed(s3bench, "sweep", "experiment=quickstart", "seed=7,8", "--cfg", "job", "--resolve"))
     assert (shown["names"]["task"], shown["names"]["optimizer"]) == ("digits_deep", "adamw")
-    assert (shown["lr_multiplier"], shown["seed"]) == (0.1, 7)
+    assert (shown["lr_multiplier"], shown["seed"]) == (1, 7)
     assert not list(tmp_path.iterdir())
 
 
