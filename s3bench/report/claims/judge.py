@@ -135,9 +135,13 @@ def _judge(claim: Registered, log: Sequence[Mapping[str, Any]], folder: Path, re
 
 
 def _bound(claim: Registered, results: Results) -> Verdict:
-    """Check the bound, which is a theorem, on every undisturbed record with S3, ramps too."""
+    """Check the bound, which is a theorem, on every undisturbed record with S3, ramps too.
+
+    With another β in the denominator there is no such bound.
+    """
     over = [*results.with_result, *(run for run in results.ramps if run.has_result)]
-    own = [run for run in over if known_rule(run.config["optimizer"])[0] == "s3"]
+    rules = [(run, *known_rule(run.config["optimizer"])) for run in over]
+    own = [run for run, rule, settings in rules if rule == "s3" and settings["denominator_beta"] == settings["beta"]]
     largest = [run.own_update for run in own if not math.isnan(run.own_update)]
     if not largest:
         return Verdict(claim=claim, grade=UNDECIDED, sentence="A theorem; no record with S3 to check it on.")
