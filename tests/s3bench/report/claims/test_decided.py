@@ -38,7 +38,7 @@ from s3bench.report.claims.measures import (
 from s3bench.report.claims.registered import load_claims
 from s3bench.report.stats.confidence_sequence import intersected, mean_intervals
 from s3bench.run.config.compose import run_config
-from s3bench.run.one_run import run
+from s3bench.run.one_run import run as train
 from tests.records import make, make_arm, make_replayed, written
 
 LOSS = """statement: S3 ends lower than the Adams
@@ -184,7 +184,7 @@ def test_a_report_judges_by_the_blocks_of_the_log_alone(tmp_path, claim):
 def test_the_theorem_is_checked_on_every_record_with_one_beta_and_on_no_other(tmp_path):
     for part in ("p=1", "p=3", "nesterov=false", "denominator_beta=0.999", "denominator_beta=0.95"):
         settings = ["task=quadratic", "horizon=30", "measure_every=1", "optimizer=s3", f"optimizer.{part}"]
-        assert run(run_config([*settings, f"results_dir={tmp_path}"])) == "finished"
+        assert train(run_config([*settings, f"results_dir={tmp_path}"])) == "finished"
     (theorem,) = (one for one in judge(tmp_path, read_results(tmp_path)) if one.claim.id == "C3")
     assert (theorem.grade, theorem.n) == (SUPPORTED, 4)  # with 0.999 in the denominator nothing bounds it by 1
     assert theorem.effect <= 1.001
