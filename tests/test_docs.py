@@ -167,18 +167,20 @@ def test_what_the_readme_says_of_the_verdicts_is_what_they_are():
     reference = ROOT / "results" / "reference" / "laptop"
     claims = {one["id"]: one for one in json.loads((reference / "claims.json").read_text(encoding="utf-8"))}
     found = {name: {f["what"]: f for f in one["findings"]} for name, one in claims.items()}
-    assert [claims[name]["grade"] for name in ("C4", "C5", "C7", "C7b", "C9")] == [
-        "supported", "contradicted", "supported", "supported", "supported",
-    ]  # fmt: skip
+    for grade, names in (("supported", "C4 C6 C7 C7b C9"), ("contradicted", "C1 C2 C5")):
+        assert {claims[name]["grade"] for name in names.split()} == {grade}
+    assert claims["C1"]["effect"] == pytest.approx(4 / 3, abs=0.06)
+    assert claims["C2"]["effect"] == pytest.approx(0.9, abs=0.03)
+    assert claims["C6"]["effect"] == pytest.approx(0.9, abs=0.02)
     assert claims["C10"]["grade"] == "consistent with, and no evidence"
     assert found["C4"]["AdamW itself"]["interval"][1] < 1
     assert claims["C5"]["interval"][0] < 1 < claims["C5"]["interval"][1]
     assert 1 / claims["C4"]["effect"] == pytest.approx(7, abs=0.5)
-    assert 1 / claims["C7"]["effect"] == pytest.approx(2.2, abs=0.3)
+    assert 1 / claims["C7"]["effect"] == pytest.approx(2.3, abs=0.3)
     assert claims["C7b"]["effect"] < 0.01
     thresholds = pd.read_csv(reference / "tables" / "thresholds.csv").set_index(["task", "optimizer"]).threshold
     left = [thresholds["digits_mlp", name] for name in ("s3", "adamw", "adamw_same")]
-    assert left == pytest.approx([6.2, 10.4, 27], rel=0.01)
+    assert left == pytest.approx([6.3, 10.4, 26], rel=0.015)
 
 
 def test_the_claims_in_the_docs_are_those_of_the_files():
