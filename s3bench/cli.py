@@ -1,7 +1,6 @@
 """The command line. Each command imports what it needs when it runs, so that --help answers at once."""
 
 import argparse
-import io
 import math
 import os
 import signal
@@ -10,7 +9,8 @@ from pathlib import Path
 from typing import NoReturn, TypeAlias
 
 from s3bench import __version__
-from s3bench.errors import UserError, one_line
+from s3bench.console import lost_output, outlast_readers, say
+from s3bench.errors import UserError, one_line, refuse_deleted_folder
 from s3bench.run.config import completion, questions
 from s3bench.run.config.option_types import count, seconds, time_span
 
@@ -28,29 +28,33 @@ Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # what a command add
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command and return its exit code: 0 done, 1 a run failed, 2 a user's mistake, 130 interrupted."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal may lack σ and ▼
+    """Run a command; return 0: done, 1: a run failed, or output is lost, 2: a user's mistake, 130: interrupted."""
+    outlast_readers()
+    code = _code(arguments)
+    if cause := lost_output():
+        say(f"s3bench: output could not be written: {cause.strerror}", file=sys.stderr)
+    return code or int(cause is not None)
+
+
+def _code(arguments: list[str] | None) -> int:
+    """Run a command and return its exit code; see `main`."""
     try:
         chosen = parse(arguments)
+        refuse_deleted_folder()
         sys.path.append(str(Path.cwd()))  # for the user's own optimizers and tasks; last, so that it shadows nothing
         os.environ["PYTHONSAFEPATH"] = "1"  # nor does it come first in the processes that this one starts
         return int(chosen.command(chosen))
     except UserError as error:
-        _print_error(error)
-        return 2
+        return _print_error(error)
     except KeyboardInterrupt:
-        print("\ns3bench: stopped; run the same command again to resume", file=sys.stderr)
+        say("", "s3bench: stopped; run the same command again to resume", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader, such as head, has seen enough
-        from s3bench.console import silence_stdout
-
-        silence_stdout()
-        return 0
     except OSError as error:
-        _print_error(error)
-        return 1
+        return _print_error(error, 1)
+    except Exception as error:
+        from s3bench.record.reader import altered
+
+        return _print_error(altered(getattr(chosen, "results", None), error))
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -89,12 +93,13 @@ def _parser() -> Parser:
     return parser
 
 
-def _print_error(error: Exception) -> None:
+def _print_error(error: Exception, code: int = 2) -> int:
     if os.environ.get("S3BENCH_DEBUG"):
         import traceback
 
         traceback.print_exc()
-    print(f"s3bench: {one_line(error)}", file=sys.stderr)
+    say(f"s3bench: {one_line(error)}", file=sys.stderr)
+    return code
 
 
 def _add_overrides(command: Parser, text: str) -> None:
@@ -179,12 +184,9 @@ def _add_status(commands: Commands) -> None:
 def _status(chosen: argparse.Namespace) -> int:
     from s3bench.report import status
 
-    if chosen.watch is not None:
-        status.watch(chosen.results, chosen.watch)
-    elif chosen.json:
-        status.show_json(chosen.results)
-    else:
-        status.show(chosen.results)
+    if chosen.watch is None:
+        return status.show(chosen.results, as_json=chosen.json)
+    status.watch(chosen.results, chosen.watch)
     return 0
 
 
@@ -292,8 +294,7 @@ def _report(chosen: argparse.Namespace) -> int:
     from s3bench.report.write import write_report
 
     results = read_results(chosen.results)
-    print(f"wrote {write_report(chosen.results, results)}")
-    print(seen(results))
+    say(f"wrote {write_report(chosen.results, results)}", *seen(results).split("\n"))
     return 0
 
 
@@ -310,12 +311,12 @@ def _figure(chosen: argparse.Namespace) -> int:
     from s3bench.report.write import figure_names, write_figures
 
     if chosen.name is None:
-        print(*figure_names(chosen.results), sep="\n")
+        say(*figure_names(chosen.results))
         return 0
     if chosen.output is not None:
         check_figure_file("--output", chosen.output)
     for caption, files in write_figures(chosen.results, chosen.name, chosen.output).items():
-        print(*(f"wrote {file}" for file in files), caption, sep="\n")
+        say(*(f"wrote {file}" for file in files), *caption.split("\n"))
     return 0
 
 
@@ -362,9 +363,9 @@ def _calibrate(chosen: argparse.Namespace) -> int:
     from s3bench.report.analysis.calibrate import calibrate_tasks
 
     for task, found in calibrate_tasks(chosen.results).items():
-        print(f"{task}: {found.runs} runs, {found.steps:,} steps; the threshold is {found.threshold:.3g} on average")
+        say(f"{task}: {found.runs} runs, {found.steps:,} steps; the threshold is {found.threshold:.3g} on average")
         line = f"{{k: {found.k:g}, delta: {found.delta:g}, ceiling: {found.ceiling:g}}}"
-        print(f"spikes: {line} # {found.spikes} in {found.steps:,} calm steps")
+        say(f"spikes: {line} # {found.spikes} in {found.steps:,} calm steps")
     return 0
 
 
@@ -383,7 +384,7 @@ def _tune(chosen: argparse.Namespace) -> int:
     from s3bench.tune import tune
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as for a sweep
-    print(f"wrote {tune(chosen.task, [*chosen.overrides, *_jobs(chosen)])}")
+    say(f"wrote {tune(chosen.task, [*chosen.overrides, *_jobs(chosen)])}")
     return 0
 
 

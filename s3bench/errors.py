@@ -1,7 +1,9 @@
-"""The error for mistakes that the user can fix, and errors on one line."""
+"""The error for mistakes that the user can fix, errors on one line, and foreign text that is safe to print."""
 
+import os
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -24,8 +26,32 @@ def unknown(what: str, name: str, allowed: Iterable[str]) -> UserError:
 
 
 def one_line(error: BaseException) -> str:
-    """Return the error's message on one line, after its type unless it is a UserError, whose message says enough."""
+    """Return the error's message on one line, after its type unless it is a UserError, whose message says enough.
+
+    If the current folder was deleted meanwhile, that is the message.
+    """
+    try:
+        refuse_deleted_folder()
+    except UserError as gone:
+        error = gone
     while not str(error) and error.__cause__ is not None:
         error = error.__cause__
-    text = " ".join(str(error).split())
+    text = printable(" ".join(str(error).split()))
     return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}".rstrip(": ")
+
+
+def printable(text: str) -> str:
+    r"""Return a text with its control characters escaped, as \x1b: they would steer the terminal that shows them."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def refuse_deleted_folder() -> None:
+    """Raise UserError if the current folder was deleted."""
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        here = Path("/proc/self/cwd")  # Linux tells where it was
+        name = str(here.readlink()).removesuffix(" (deleted)") if here.is_symlink() else os.environ.get("PWD", "")
+        raise UserError(f"the current folder {name} was deleted; change to another one") from error

@@ -19,6 +19,7 @@ from ruamel.yaml.representer import RoundTripRepresenter
 from ruamel.yaml.tokens import CommentToken
 
 from s3bench import catalog, record
+from s3bench.console import say
 from s3bench.errors import UserError, unknown
 from s3bench.report.analysis.calibrate import LOW, calibrate, smallest_height
 from s3bench.run.config.compose import run_config
@@ -212,7 +213,7 @@ def _spikes(folders: list[Path], smallest: float, own: dict[str, float]) -> tupl
     losses = [record.step_arrays(folder, ["loss"])["loss"] for folder in folders]
     found = calibrate(losses, smallest)
     if found is None:
-        print(f"the detector is not calibrated: runs at lr / 10 and lr × {LOW:g} spike too; it stays as it was")
+        say(f"the detector is not calibrated: runs at lr / 10 and lr × {LOW:g} spike too; it stays as it was")
         return own, f"not calibrated: runs at lr / 10 and lr × {LOW:g} spike too"
     comment = f"{found.spikes} in {found.steps:,} calm steps, at lr / 10 and lr × {LOW:g}"
     return {"k": round(found.k, 1), "delta": found.delta, "ceiling": found.ceiling}, comment

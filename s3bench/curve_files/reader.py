@@ -205,16 +205,23 @@ def _without_doubles(file: Path, names: list[str]) -> "pd.Index[str]":
 def _read_json_lines(file: Path) -> list[dict[str, Any]]:
     decode = json.JSONDecoder(parse_constant=str).decode  # NaN stays text: it is not an empty cell
     rows: list[dict[str, Any]] = []
+    has_halves = False
     with file.open(encoding="utf-8-sig", errors="replace") as lines:
         for number, line in enumerate(lines, start=1):
             try:
                 if line.strip():
                     rows.append(decode(line))
+                    has_halves |= "\\ud" in line or "\\uD" in line
             except (ValueError, RecursionError) as error:
                 raise UserError(f"{file}, line {number} is not JSON ({one_line(error)})") from error
     if not all(isinstance(row, dict) for row in rows):
         raise UserError(f'{file} is not JSON lines: each line must be an object, such as {{"step": 1, "loss": 2.5}}')
-    return rows
+    return [{_whole(name): _whole(cell) for name, cell in row.items()} for row in rows] if has_halves else rows
+
+
+def _whole(cell: Any) -> Any:
+    """Return a cell or a name without halves of characters, such as \\ud800, which no table can hold."""
+    return cell.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if isinstance(cell, str) else cell
 
 
 def _find_loss(file: Path, named: str | None, columns: Any) -> str:

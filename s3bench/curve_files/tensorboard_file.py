@@ -4,7 +4,7 @@
 # record, keeps the orphaned steps of scalars stored as tensors, and takes 8 times as long (measured with 2.21).
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +46,31 @@ def read_scalars(files: Sequence[Path]) -> tuple[list[dict[str, Any]], list[str]
                 if value.HasField("simple_value"):
                     rows.append({"step": event.step, value.tag: value.simple_value})
                 elif value.HasField("tensor") and value.metadata.plugin_data.plugin_name in ("scalars", ""):
-                    number = make_ndarray(value.tensor)
-                    if number.ndim == 0 and number.dtype.kind in "fiu":
-                        rows.append({"step": event.step, value.tag: number.item()})
+                    number = _number(file, value, make_ndarray)
+                    if number is not None:
+                        rows.append({"step": event.step, value.tag: number})
     return rows, notes
+
+
+def _number(file: Path, value: Any, make_ndarray: Callable[[Any], Any]) -> float | None:
+    """Return the number in a tensor; None for a tensor that is none, unless it is said to be a scalar.
+
+    Raises:
+        UserError: the tensor of a scalar is none, or one that cannot be read.
+    """
+    is_scalar = value.metadata.plugin_data.plugin_name == "scalars"
+    try:
+        shape = [dimension.size for dimension in value.tensor.tensor_shape.dim]
+        number: Any = (
+            None if shape else make_ndarray(value.tensor)
+        )  # of a shape that is damaged it might fill the memory
+        if number is not None and number.dtype.kind in "fiu":
+            return float(number)
+        if is_scalar:
+            raise ValueError(f"it has the shape {shape}" if shape else f"it is of type {number.dtype}")
+    except (LookupError, TypeError, ValueError, OverflowError, AttributeError) as error:
+        raise UserError(f"{file}: the tensor of {value.tag!r} is not a number ({one_line(error)})") from error
+    return None
 
 
 def _records(file: Path, notes: list[str]) -> Iterator[bytes]:

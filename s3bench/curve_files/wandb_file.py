@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from s3bench.errors import UserError
+from s3bench.errors import UserError, one_line
 
 HEADER_BYTES = 7  # of the file, and of each chunk: its checksum (4), length (2) and position in the record (1)
 LAST_CHUNKS = (1, 4)  # positions: a whole record, its last chunk; 2 and 3 are the chunks before
@@ -42,7 +42,7 @@ def read_history(file: Path) -> tuple[list[dict[str, Any]], list[str]]:
         assert reader.stdout is not None
         for line in reader.stdout:
             if b'"type":"history"' in line[:TYPE_WITHIN]:
-                rows.append(json.loads(line)["history"].get("item", {}))
+                rows.append(_item(file, line))
             has_end |= b'"type":"exit"' in line[:TYPE_WITHIN]
         reader.wait()
         said.seek(0)
@@ -54,6 +54,14 @@ def read_history(file: Path) -> tuple[list[dict[str, Any]], list[str]]:
     if has_end:
         return rows, []
     return rows, [f"{file} has no end: the run is under way or was killed, and its last rows may be missing"]
+
+
+def _item(file: Path, line: bytes) -> dict[str, Any]:
+    """Return what a line of wandb's reader says was logged. Raises UserError for one that is not understood."""
+    try:
+        return dict(json.loads(line)["history"].get("item", {}))
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{file} holds what cannot be read ({one_line(error)})") from error
 
 
 def end_whole(file: Path) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from s3bench import record
-from s3bench.console import patient_console
+from s3bench.console import patient_console, say
 from s3bench.errors import UserError, unknown
 from s3bench.report.analysis import thresholds
 from s3bench.report.analysis.results import Results, read_results
@@ -70,7 +70,7 @@ def bisect(results: str, chosen: Sequence[str], jobs: Sequence[str] = ()) -> int
             if not record.has_result(place):
                 failed += 1
                 searches.remove(one)
-                console.print(f"{place.name}: {record.outcome(place)}; its seed is left out", markup=False)
+                say(f"{place.name}: {record.outcome(place)}; its seed is left out", console=console)
                 continue
             one.stable[rate] = is_stable(read_run(place).end_level, one.threshold.lowest)
     _show(searches)
@@ -154,7 +154,7 @@ def _show(searches: Sequence[Search]) -> None:
     for (task, optimizer), own in rows.items():
         fixed = geometric_mean([largest_stable(one.stable) for one in own])
         ramps = geometric_mean([(one.threshold.least, one.threshold.most) for one in own])
-        print(
+        say(
             f"{task}, {optimizer}: the largest stable fixed rate is {_between(fixed.least, fixed.most)} "
             f"(n = {len(own)}); the ramps left at {_between(ramps.least, ramps.most)}"
         )

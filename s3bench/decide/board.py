@@ -12,7 +12,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from s3bench.console import duration
+from s3bench.console import duration, say
+from s3bench.errors import printable
 from s3bench.report.claims.decided import Standing, grade_of, line, shown
 
 
@@ -53,16 +54,16 @@ class Board:
         """Return the table."""
         spent = f"{duration(time.monotonic() - self._began)} of {duration(self._budget)}"
         caption = f"{spent}{'; ' if self._at_work else ''}{self._at_work}"
-        table = Table(box=box.SIMPLE, caption=Text(caption), caption_justify="left")
+        table = Table(box=box.SIMPLE, caption=Text(printable(caption)), caption_justify="left")
         for name in ("claim", "effect", "interval", "blocks", "", "to decide"):
             table.add_column(name)
         for standing in self._standings.values():
-            table.add_row(*map(Text, _cells(standing)))
+            table.add_row(*map(Text, map(printable, _cells(standing))))
         return table
 
     def say(self, text: str) -> None:
         """Print a line."""
-        self._console.print(text, markup=False)
+        say(text, console=self._console)
 
     def working(self, text: str) -> None:
         """Say what is being trained."""

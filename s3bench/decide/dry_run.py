@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from s3bench.console import duration
+from s3bench.console import duration, say
 from s3bench.decide.blocks import Place
 from s3bench.decide.decide import Asked
 from s3bench.decide.halving import LATER
@@ -22,9 +22,9 @@ def show_plan(order: Asked) -> int:
     for claim in order.claims:
         hours += _show(claim, order.place)
     if order.left_out:
-        print(f"without {', '.join(order.left_out)}, which have no scale {order.place.scale}")
+        say(f"without {', '.join(order.left_out)}, which have no scale {order.place.scale}")
     if hours:
-        print(f"in all {hours:.3g} device hours for a chance of {WITHIN:.0%} on each claim that has a plan")
+        say(f"in all {hours:.3g} device hours for a chance of {WITHIN:.0%} on each claim that has a plan")
     return 0
 
 
@@ -33,23 +33,23 @@ def _show(claim: Registered, place: Place) -> float:
     scale, comparisons = claim.scales[place.scale], claim.in_block()
     trained = claim.trained(comparisons)
     runs, cells = len(trained) * len(scale.tasks), len(claim.tuned(comparisons)) * len(scale.tasks)
-    print(f"{claim.id}: {runs} runs a block on {', '.join(scale.tasks)}; {cells} learning rates to choose")
+    say(f"{claim.id}: {runs} runs a block on {', '.join(scale.tasks)}; {cells} learning rates to choose")
     for expression in trained:
         overrides = claim.overrides(arm_at(expression).name, place.scale, scale.tasks[0])
-        print(f"    {expression}: {' '.join(overrides)}")
+        say(f"    {expression}: {' '.join(overrides)}")
     if not math.isfinite(claim.expected):
-        print("    no effect is known to plan with")
+        say("    no effect is known to plan with")
         return 0.0
     decided = blocks_to_decide(claim.expected, claim.alpha)
     half, most = (float(np.quantile(decided, share)) for share in (0.5, WITHIN))
     said = (
         f"    at the expected effect of {claim.expected:g} standard deviations decided after {half:.0f} blocks in half"
     )
-    print(f"{said} of the cases, after {most:.0f} in {WITHIN:.0%}" if most <= LOOKS else f"{said} of the cases")
+    say(f"{said} of the cases, after {most:.0f} in {WITHIN:.0%}" if most <= LOOKS else f"{said} of the cases")
     minutes = (cells * TUNED_RUNS + most * runs) * scale.run_minutes
     if not math.isfinite(minutes):
         return 0.0
-    print(f"    {duration(60 * minutes)} of one device, at {duration(60 * scale.run_minutes)} a run")
+    say(f"    {duration(60 * minutes)} of one device, at {duration(60 * scale.run_minutes)} a run")
     return minutes / 60
 
 

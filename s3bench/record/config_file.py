@@ -1,22 +1,57 @@
 """Writes and reads config.yaml: one line with the names and axes of the run, then the resolved config."""
 
 import json
+import math
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from s3bench.record import identity
-from s3bench.record.files import CONFIG, damaged_record, folder_of, other_version
+from s3bench.record.files import (
+    CONFIG,
+    check_plain,
+    damaged_record,
+    folder_of,
+    opened,
+    other_version,
+    parsed,
+    read_text,
+)
+from s3bench.record.shock_kinds import KINDS as SHOCKS
+from s3bench.record.targets import check_targets
 
 HEAD = "# s3bench run "  # the first line of config.yaml continues with a JSON object, see head_names
-LONGEST_HEAD = 4096  # characters of the first line that are read
+LONGEST_HEAD = 4096  # bytes of the first line that are read
+LARGEST = 2**20  # bytes; libyaml reads a megabyte in a second or two
 CLUSTER_COMMANDS = ("setup", "additional_parameters")  # of a launcher; left out, since they may hold tokens
-READER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 WRITER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+# PyYAML's composer recurses in C, and crashes some thousand levels deep. A level takes one of these characters.
+OPENING, DEEPEST = re.compile(r"^[ ?:\t-]+|[\[{]", re.MULTILINE), 1000
 
-KINDS: dict[str, type] = {"run_id": str, "experiment": str, "task": str, "optimizer": str, "seed": int, "horizon": int}
-KINDS |= {"lr_multiplier": float, "lr": float}  # of the names and axes of a run
+KINDS: dict[str, type] = {"run_id": str, "experiment": str, "task": str, "optimizer": str}
+KINDS |= {"lr_multiplier": float, "lr": float, "seed": int, "horizon": int}  # of the names and axes of a run
+NUMBER = int | float
+NODES: dict[str, dict[str, Any]] = {  # what a config must hold, with its types
+    "": {"task": dict, "optimizer": dict, "schedule": dict, "names": dict, "code": dict, "measure_every": int},
+    "task": {"build": dict, "lr": NUMBER, "targets": list, "spikes": dict},
+    **{node: {"_target_": str} for node in ("task.build", "optimizer", "schedule")},
+    "names": dict.fromkeys(("experiment", "task", "optimizer", "schedule"), str),
+}
+OPTIONAL: dict[str, dict[str, Any]] = {  # what these nodes must hold where a config has them
+    "clip": {"_target_": str},
+    "shock": {"kind": str, "step": int, "length": int, "dose": NUMBER},
+    "replay": {"run": str, "arm": str, "onset": int, "step": int, "until": int},
+}
+
+
+class _Reader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """Reads YAML without its merges (<<), which no config has, and which can make a few lines endless."""
+
+    def flatten_mapping(self, node: Any) -> None:
+        """Leave a merge as it is: an error."""
 
 
 def load_config(folder: Path) -> dict[str, Any]:
@@ -26,20 +61,36 @@ def load_config(folder: Path) -> dict[str, Any]:
         UserError: config.yaml is damaged, or was written by another version of s3bench.
     """
     try:
-        config = yaml.load((folder / CONFIG).read_text(encoding="utf-8"), READER)
-        _check(config)
-    except (yaml.YAMLError, LookupError, TypeError, ValueError, AttributeError, OSError) as error:
+        text = read_text(folder / CONFIG, LARGEST)
+        if max(map(len, OPENING.findall(text)), default=0) > DEEPEST or len(re.findall(r"[\[{]", text)) > DEEPEST:
+            raise ValueError("it is nested too deeply")
+        config = yaml.load(text, _Reader)
+        check_plain(config)
+        identity.settings(config)
+        if "code" not in config:
+            raise other_version(folder)
+        _check(folder, config)
+    except (yaml.YAMLError, LookupError, TypeError, ValueError, AttributeError, OSError, RecursionError) as error:
         raise damaged_record(folder, CONFIG, error) from error
-    if "code" not in config:
-        raise other_version(folder)
     return dict(config)
 
 
-def _check(config: Any) -> None:
+def _check(folder: Path, config: dict[str, Any]) -> None:
     """Raise an error unless a config has the parts that its readers rely on."""
-    identity.settings(config)
-    if absent := {"targets", "spikes"} - set(config["task"]):
-        raise ValueError(f"task has no {' and no '.join(sorted(absent))}")
+    for place, kinds in (NODES | {node: kinds for node, kinds in OPTIONAL.items() if config.get(node)}).items():
+        node: Any = config
+        for name in filter(None, place.split(".")):
+            node = node[name]
+        for key, kind in kinds.items():
+            if not isinstance(node[key], kind):
+                raise TypeError(f"{f'{place}.{key}'.removeprefix('.')} is {node[key]!r}")
+    check_targets(config["task"]["targets"], f"{folder / CONFIG}: task.targets")
+    for name, value in config["task"]["spikes"].items():
+        if not (isinstance(name, str) and isinstance(value, NUMBER)):
+            raise TypeError(f"task.spikes has {name}: {value!r}")
+    shock, scale = identity.shock(config), config.get("scale")
+    if (shock is not None and shock["kind"] not in SHOCKS) or not isinstance(scale, str | None):
+        raise ValueError(f"shock {shock!r}, scale {scale!r}")
 
 
 def head_names(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
@@ -49,19 +100,21 @@ def head_names(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
         UserError: the config lacks one of them, or it has the wrong type.
     """
     try:
-        names = config["names"]
-        return {
-            "run_id": str(config["run_id"]),
-            "experiment": str(names["experiment"]),
-            "task": str(names["task"]),
-            "optimizer": str(names["optimizer"]),
-            "lr_multiplier": float(config["lr_multiplier"]),
-            "lr": float(config["task"]["lr"] * config["lr_multiplier"]),
-            "seed": int(config["seed"]),
-            "horizon": int(config["horizon"]),
-        }
-    except (LookupError, TypeError, ValueError) as error:
+        lr = config["task"]["lr"] * config["lr_multiplier"]
+        return _typed(
+            {**config, **{key: config["names"][key] for key in ("experiment", "task", "optimizer")}, "lr": lr}
+        )
+    except (LookupError, TypeError, ValueError, OverflowError) as error:
         raise damaged_record(folder, CONFIG, error) from error
+
+
+def _typed(names: Mapping[str, Any]) -> dict[str, Any]:
+    """Return names and axes with the types that they have; raise an error where one is missing or cannot be."""
+    typed = {key: kind(names[key]) for key, kind in KINDS.items()}
+    check_plain(typed)
+    if not (typed["horizon"] >= 1 and math.isfinite(typed["lr"]) and math.isfinite(typed["lr_multiplier"])):
+        raise ValueError(f"horizon {typed['horizon']}, lr {typed['lr']}, lr_multiplier {typed['lr_multiplier']}")
+    return typed
 
 
 def config_text(config: dict[str, Any]) -> str:
@@ -74,11 +127,8 @@ def config_text(config: dict[str, Any]) -> str:
 def read_head(folder: Path) -> dict[str, Any] | None:
     """Return the `head_names` in the first line of a run's config; None if it has no such line, or a damaged one."""
     try:
-        with (folder / CONFIG).open(encoding="utf-8") as file:
-            line = file.readline(LONGEST_HEAD)
-        if not line.startswith(HEAD):
-            return None
-        names = json.loads(line[len(HEAD) :])
-        return {**names, **{key: kind(names[key]) for key, kind in KINDS.items()}}
-    except (OSError, ValueError, LookupError, TypeError):
+        with opened(folder / CONFIG) as file:
+            line = file.readline(LONGEST_HEAD).decode()
+        return _typed(parsed(line[len(HEAD) :])) if line.startswith(HEAD) else None
+    except (OSError, ValueError, LookupError, TypeError, OverflowError):
         return None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from s3bench.errors import UserError
+from s3bench.record.files import opened, parsed
 from s3bench.record.lease import Busy, Lease
 
 FILE, LEASE = "decisions.jsonl", ".decisions.lease"
@@ -38,7 +39,8 @@ def read(results_dir: Path) -> list[dict[str, Any]]:
     Raises UserError if the log is damaged.
     """
     try:
-        text = (results_dir / FILE).read_text(encoding="utf-8")
+        with opened(results_dir / FILE) as file:
+            text = file.read().decode()
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError) as error:
@@ -46,10 +48,10 @@ def read(results_dir: Path) -> list[dict[str, Any]]:
     entries = []
     for number, line in enumerate(text.split("\n")[:-1], 1):
         try:
-            entry = json.loads(line)
+            entry = parsed(line)
             if not isinstance(entry["event"], str):
                 raise TypeError
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{results_dir / FILE} is damaged in line {number}; move it away to decide anew") from error
         entries.append(entry)
     return entries

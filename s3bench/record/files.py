@@ -19,16 +19,23 @@ While a run is under way:
 
 Rows are only ever appended, by each process to files of its own. Where a later process resumed from an earlier step,
 the rows of the processes before it count up to that step.
+
+Records come from anywhere. They are read through `opened` alone, which opens nothing but regular files of a sane size,
+and what is in them through `parsed` and `check_plain`. Whatever is wrong with a file is an OSError or a ValueError.
 """
 
+import json
+import math
 import os
+import re
+import stat
 import uuid
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from s3bench.errors import UserError
+from s3bench.errors import UserError, one_line
 from s3bench.record import identity
 from s3bench.record.lease import check_held
 
@@ -41,6 +48,16 @@ STATES = (FINISHED, DIVERGED, FAILED, RUNNING, MISSING)
 OVER = (FINISHED, DIVERGED)  # the states that have a result
 
 ERROR_LENGTH = 200  # characters of a library's error in a message of one line
+CAUSE_LENGTH = 2000  # characters of the cause of a failed run that are read
+LARGEST = 2**24  # bytes of a file that is not a table
+DEEPEST, MOST = 50, 100_000  # how deep values are nested in a config or a summary, and how many there are
+NUMBER = "(0|[1-9][0-9]{0,8})"  # of a process, in the names of its files
+ROW_FILE = re.compile(rf"({STEPS}|{EVALS})\.{NUMBER}\{ROWS}")
+OURS = re.compile(
+    rf"{CONFIG}|{SUMMARY}|{ERROR}|{LOG}|{LEASE}\.{NUMBER}|{ROW_FILE.pattern}|({STEPS}|{EVALS})\.parquet"
+    rf"|checkpoint\..*|{KEPT}\..*"
+)
+KINDS_OF_FILES = {stat.S_IFIFO: "a fifo", stat.S_IFDIR: "a folder", stat.S_IFSOCK: "a socket"}
 
 
 def folder_of(config: dict[str, Any]) -> Path:
@@ -52,7 +69,7 @@ def refuse_other_version(results_dirs: Iterable[Path]) -> None:
     """Raise UserError if a results folder has a record of another version of s3bench, as its name shows."""
     for results_dir in results_dirs:
         for name in folder_names(results_dir):
-            if identity.WITHOUT_CODE.fullmatch(name) and (results_dir / name / CONFIG).exists():
+            if identity.WITHOUT_CODE.fullmatch(name) and os.path.lexists(results_dir / name / CONFIG):
                 raise other_version(results_dir / name)
 
 
@@ -78,9 +95,76 @@ def folder_names(results_dir: Path) -> list[str]:
     """Return the names of the folders in a results folder; none if it does not exist."""
     try:
         with os.scandir(results_dir) as entries:
-            return [entry.name for entry in entries if entry.is_dir()]
+            return [entry.name for entry in entries if _is(entry.is_dir)]
     except FileNotFoundError:
         return []
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    """Return whether an entry of a folder is of a kind; a link that leads in a circle is of none."""
+    try:
+        return kind()
+    except OSError:
+        return False
+
+
+def refuse_other_kinds(folder: Path) -> None:
+    """Raise UserError if something that is no regular file has the name of a file of a record."""
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        for entry in entries:
+            if OURS.fullmatch(entry.name) and not _is(entry.is_file):
+                try:
+                    opened(Path(entry.path)).close()
+                except FileNotFoundError:  # it has gone meanwhile, or is a link to nothing
+                    if entry.is_symlink():
+                        raise damaged_record(folder, entry.name, OSError("it is a link to nothing")) from None
+                except OSError as error:
+                    raise damaged_record(folder, entry.name, error) from error
+
+
+def opened(file: Path, most: float = math.inf) -> BinaryIO:
+    """Open a file for reading. Raises OSError, also if it is no regular file or has more than `most` bytes."""
+    found = file.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(f"it is {KINDS_OF_FILES.get(stat.S_IFMT(found.st_mode), 'a device')}, and no file")
+    if found.st_size > most:
+        raise OSError(f"it has {found.st_size:,} bytes, and such a file has at most {most:,.0f}")
+    return file.open("rb")
+
+
+def read_text(file: Path, most: int = LARGEST) -> str:
+    """Return the content of a text file. Raises OSError as `opened`, and ValueError if it is not UTF-8."""
+    with opened(file, most) as content:
+        return content.read(most).decode()
+
+
+def parsed(text: str | bytes) -> Any:
+    """Return the content of a JSON text. Raises ValueError if it is none, or nested too deeply."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def check_plain(content: Any) -> None:
+    """Raise ValueError unless a value is made of dicts, lists, texts and numbers, not too many and not too deep.
+
+    A text must be one that can be written: JSON and YAML can hold halves of characters.
+    """
+    left, seen = [(content, 0)], 0
+    while left:
+        value, depth = left.pop()
+        seen += 1
+        if depth > DEEPEST or seen > MOST:
+            raise ValueError("it is nested too deeply" if depth > DEEPEST else "it holds too many values")
+        if isinstance(value, dict):
+            left += [(inner, depth + 1) for pair in value.items() for inner in pair]
+        elif isinstance(value, list):
+            left += [(inner, depth + 1) for inner in value]
+        elif isinstance(value, str):
+            value.encode()
+        elif value is not None and type(value) not in (bool, int, float):
+            raise ValueError(f"it holds a {type(value).__name__}")
 
 
 def rows_file(folder: Path, name: str, number: int) -> Path:
@@ -90,8 +174,8 @@ def rows_file(folder: Path, name: str, number: int) -> Path:
 
 def row_files(folder: Path) -> list[Path]:
     """Return the files of rows of a run under way, those of one table in the order of the processes that wrote them."""
-    parts = (file.name.split(".") for file in folder.glob(f"*{ROWS}"))
-    kept = sorted((name, int(number)) for name, number, *_ in parts if name in (STEPS, EVALS) and number.isdigit())
+    found = (ROW_FILE.fullmatch(file.name) for file in folder.glob(f"*{ROWS}"))
+    kept = sorted((match[1], int(match[2])) for match in found if match)
     return [rows_file(folder, name, number) for name, number in kept]
 
 
@@ -102,13 +186,14 @@ def last_number(folder: Path) -> int:
 
 def damaged_record(folder: Path, name: str, error: Exception) -> UserError:
     """Return the error for a record one of whose files cannot be read."""
-    what = " ".join(f"{type(error).__name__}: {error}".split())[:ERROR_LENGTH]
+    what = one_line(error)[:ERROR_LENGTH]
     return UserError(f"the record {folder} is damaged, in {name} ({what}); delete that folder and sweep again")
 
 
 def first_line(file: Path) -> str:
-    """Return the first line of a text file."""
-    return file.read_text(encoding="utf-8", errors="replace").split("\n", 1)[0]
+    """Return the first line of a text file, as much of it as a cause may be long. Raises OSError as `opened`."""
+    with opened(file) as content:
+        return content.readline(CAUSE_LENGTH).decode(errors="replace").removesuffix("\n")
 
 
 @contextmanager

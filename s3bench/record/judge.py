@@ -8,6 +8,7 @@ import numpy.typing as npt
 import yaml
 
 from s3bench.errors import UserError, one_line, unknown
+from s3bench.record.files import check_plain, read_text
 from s3bench.record.reader import load_rows
 from s3bench.record.targets import check_targets
 from s3bench.spikes import Spike, find_spikes
@@ -22,11 +23,12 @@ def read_judge(results_dir: str | Path) -> dict[str, dict[str, Any]]:
         UserError: the file has a mistake, or the folder has no run of one of its tasks.
     """
     file = Path(results_dir, JUDGE)
-    if not file.exists():
-        return {}
     try:
-        given = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        given = yaml.safe_load(read_text(file)) or {}
+        check_plain(given)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{file} cannot be read: {one_line(error)}") from error
     for task, measure in given.items() if isinstance(given, dict) else [("", given)]:
         kinds = {"targets": list, "spikes": dict}
@@ -64,7 +66,7 @@ def spikes_of(row: Mapping[str, Any], loss: npt.ArrayLike, judge: Mapping[str, M
     """
     try:
         found = find_spikes(loss, **held_to(row, judge)["spikes"])
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         where = JUDGE if "spikes" in judge.get(row["task"], {}) else "its config"
         raise UserError(f"{row['folder']}: the detector parameters in {where} cannot be used ({error})") from error
     inexact = {resumed["step"] for resumed in row["summary"].get("resumed", []) if not resumed["exact"]}

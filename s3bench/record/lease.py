@@ -9,6 +9,7 @@ nothing. An owner that was only asleep finds out that its lease was taken over.
 
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -17,9 +18,12 @@ from typing import Any
 
 import psutil
 
+from s3bench.record.files import NUMBER, opened, parsed
+
 BEAT = 5.0  # seconds between heartbeats
 DEAD_AFTER = 60.0  # seconds without a heartbeat, after which an owner counts as dead
 ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)  # its parent has not asked for its exit code yet
+LARGEST = 4096  # bytes of a lease
 CONTENT = {"host": str, "where": str, "pid": int}  # types of what a lease must hold, beside "started" and "beats"
 
 
@@ -145,7 +149,7 @@ def wait_for_death(place: Path) -> int | None:
 def numbers(place: Path) -> list[int]:
     """Return the numbers of the leases at a place, ascending."""
     ends = (file.name.removeprefix(f"{place.name}.") for file in place.parent.glob(f"{place.name}.*"))
-    return sorted(int(end) for end in ends if end.isdigit())
+    return sorted(int(end) for end in ends if re.fullmatch(NUMBER, end))
 
 
 def is_held(place: Path) -> bool:
@@ -176,11 +180,12 @@ def _file(place: Path, number: int) -> Path:
 def _read(place: Path, number: int) -> dict[str, Any]:
     """Return the content of a lease; empty if it cannot be read, as just after its creation."""
     try:
-        content = json.loads(_file(place, number).read_bytes())
+        with opened(_file(place, number), LARGEST) as file:
+            content = parsed(file.read())
     except (OSError, ValueError):
         return {}
     valid = isinstance(content, dict) and all(isinstance(content.get(key), kind) for key, kind in CONTENT.items())
-    return content if valid else {}
+    return content if valid and 0 < content["pid"] < 2**31 else {}
 
 
 def _this_process() -> dict[str, Any]:

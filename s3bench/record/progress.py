@@ -1,10 +1,11 @@
 """How far a run is: its state, and the rows that it has written so far."""
 
-import json
 import math
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from s3bench.record import lease
 from s3bench.record.files import (
@@ -16,13 +17,30 @@ from s3bench.record.files import (
     RUNNING,
     STEPS,
     SUMMARY,
+    check_plain,
     damaged_record,
     first_line,
     lease_place,
+    opened,
+    parsed,
+    read_text,
+    refuse_other_kinds,
     row_files,
 )
 
-LONGEST_ROW = 4096  # bytes of a row of steps, at most
+LONGEST_ROW = 2**16  # bytes of a row, at most
+LARGEST_STEP = 2**53
+LONGEST_TIME = 1e12  # seconds
+SHOWN = 60  # characters of a damaged line that a message quotes
+NUMBER = int | float
+KINDS: dict[str, Any] = {"seconds": NUMBER, "train_seconds": NUMBER, "parameters": int, "spikes": int}
+KINDS |= {
+    "fingerprint": str,
+    "device": str,
+    "commit": str,
+    "versions": dict,
+    "resumed": list,
+}  # where they are not null
 
 
 @dataclass(frozen=True)
@@ -34,7 +52,7 @@ class Progress:
     began: float | None = None  # when that process began, in seconds since the epoch
 
 
-def has_rows(folder: Path, step: int, evals: int) -> bool:
+def has_rows(folder: Path, step: int, evals: int | None) -> bool:
     """Tell whether the rows of all steps before `step` and of `evals` evaluations exist, so that a run can resume."""
     steps, evaluations = rows_before(folder, step)
     return [row.get("step") for row in steps] == list(range(step)) and len(evaluations) == evals
@@ -55,7 +73,7 @@ def rows_before(folder: Path, step: int) -> tuple[list[dict[str, Any]], list[dic
 def failed_at(folder: Path) -> int | None:
     """Return a number that tells one failure of a run from the next; None if the run has not failed."""
     try:
-        return (folder / ERROR).stat().st_mtime_ns
+        return (folder / ERROR).lstat().st_mtime_ns
     except FileNotFoundError:
         return None
 
@@ -64,18 +82,20 @@ def state(folder: Path) -> str:
     """Return the state of a record, one of STATES; missing also if there is no record.
 
     Raises:
-        UserError: summary.json is damaged.
+        UserError: summary.json is damaged, or something that is no file has the name of a file of the record.
     """
-    if not (folder / SUMMARY).exists() and lease.is_held(lease_place(folder)):
-        return RUNNING
-    if (folder / SUMMARY).exists():  # asked again: it may have been written in between
+    if not has_result(folder):
+        refuse_other_kinds(folder)
+        if lease.is_held(lease_place(folder)):
+            return RUNNING
+    if has_result(folder):  # asked again: it may have been written in between
         return str(read_summary(folder)["state"])
     return FAILED if (folder / ERROR).exists() else MISSING
 
 
 def has_result(folder: Path) -> bool:
     """Tell whether a run is over, finished or diverged."""
-    return (folder / SUMMARY).exists()
+    return os.path.lexists(folder / SUMMARY)
 
 
 def outcome(folder: Path) -> str:
@@ -99,14 +119,13 @@ def read_progress(folder: Path) -> Progress:
     if not files:
         return Progress()
     try:
-        with files[-1].open("rb") as file:
-            start = json.loads(file.readline())
+        with opened(files[-1]) as file:
+            start = _checked_start(file.readline(LONGEST_ROW))
             file.seek(max(0, files[-1].stat().st_size - LONGEST_ROW))
-            lines = file.read().split(b"\n")[:-1]
-        last = json.loads(lines[-1]) if lines else start
-        steps = last["step"] + 1 if "step" in last else start["from"]
+            lines = file.read(LONGEST_ROW).split(b"\n")[:-1]
+        steps = _checked_row(lines[-1])["step"] + 1 if lines and b'"step"' in lines[-1] else start["from"]
         return Progress(steps=steps, first_step=start["from"], began=start["began"])
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError):
         return Progress()
 
 
@@ -116,9 +135,9 @@ def resumed(folder: Path) -> list[int]:
     for file in row_files(folder):
         if file.name.startswith(f"{STEPS}."):
             try:
-                with file.open("rb") as lines:
-                    start = json.loads(lines.readline())["from"]
-            except (ValueError, KeyError, TypeError):
+                with opened(file) as lines:
+                    start = _checked_start(lines.readline(LONGEST_ROW))["from"]
+            except (OSError, ValueError):
                 continue
             starts = [*(step for step in starts if step < start), start]
     return [step for step in starts if step > 0]
@@ -131,11 +150,21 @@ def read_summary(folder: Path) -> dict[str, Any]:
         UserError: it is damaged, or does not exist.
     """
     try:
-        summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-        if summary["state"] not in OVER or not isinstance(summary["steps"], int):
+        summary = parsed(read_text(folder / SUMMARY))
+        check_plain(summary)
+        if summary["state"] not in OVER or not _is_step(summary["steps"]):
             raise ValueError(f"state {summary['state']!r}, steps {summary['steps']!r}")
         if not {f"{name}.parquet" for name in (STEPS, EVALS)} <= set(summary["crc32"]):
             raise ValueError("a table has no CRC-32")
+        for key, kind in KINDS.items():
+            if not isinstance(summary.get(key), kind | None):
+                raise ValueError(f"{key} {summary[key]!r}")
+        for key in ("seconds", "train_seconds"):
+            if not 0 <= (summary.get(key) or 0) < LONGEST_TIME:
+                raise ValueError(f"{key} {summary[key]!r}")
+        for resumed in summary.get("resumed") or ():
+            if not (_is_step(resumed["step"]) and isinstance(resumed["exact"], bool)):
+                raise ValueError(f"resumed {resumed!r}")
         return dict(summary)
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise damaged_record(folder, SUMMARY, error) from error
@@ -144,16 +173,61 @@ def read_summary(folder: Path) -> dict[str, Any]:
 def read_rows(folder: Path, name: str, end: float = math.inf) -> list[dict[str, Any]]:
     """Return the rows of a run under way that count, of steps before `end`.
 
-    The last line of a file is left out unless it is complete: a killed process may leave half of one.
+    The last line of a file is left out unless it is complete: a killed process may leave half of one. A file is not
+    read if none of its rows count, as where a later process began anew because it is damaged.
 
     Raises:
-        ValueError, KeyError: a line is damaged.
+        ValueError: a line is damaged; the message names the file.
         OSError: a file cannot be read.
     """
-    rows: list[dict[str, Any]] = []
-    for file in row_files(folder):
-        if file.name.startswith(f"{name}."):
-            lines = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n")[:-1]]
-            if lines:
-                rows = [row for row in rows if row["step"] < lines[0]["from"]] + lines[1:]
-    return [row for row in rows if row["step"] < end]
+    parts: list[list[dict[str, Any]]] = []
+    for file in reversed(row_files(folder)):
+        if file.name.startswith(f"{name}.") and end > 0:
+            try:
+                with opened(file) as content:
+                    lines = _whole_lines(content)
+                    first = next(lines, None)
+                    if first is None:
+                        continue
+                    start = _checked_start(first)["from"]
+                    rows = map(_checked_row, lines)
+                    parts.append([row for row in rows if row["step"] < end])
+                    end = min(end, start)
+            except ValueError as error:
+                raise ValueError(f"{file.name}: {error}") from error
+    return [row for part in reversed(parts) for row in part]
+
+
+def _whole_lines(content: BinaryIO) -> Iterator[bytes]:
+    """Yield the complete lines of a file of rows. Raises ValueError for one that is longer than any row."""
+    while line := content.readline(LONGEST_ROW):
+        if line.endswith(b"\n"):
+            yield line
+        elif len(line) == LONGEST_ROW:
+            raise ValueError(f"a line has more than {LONGEST_ROW:,} bytes")
+
+
+def _checked_start(line: bytes) -> dict[str, Any]:
+    """Return the first line of a file of rows. Raises ValueError if it is damaged."""
+    start: dict[str, Any] = parsed(line)
+    known = isinstance(start, dict) and _is_step(start.get("from")) and _is_number(start.get("began"))
+    if not (known and 0 <= start["began"] < LONGEST_TIME):
+        raise ValueError(f"{str(start)[:SHOWN]} says not from which step on, and when")
+    return start
+
+
+def _checked_row(line: bytes) -> dict[str, Any]:
+    """Return a row. Raises ValueError if it is damaged: it must hold numbers alone, a step and a loss among them."""
+    row: dict[str, Any] = parsed(line)
+    known = isinstance(row, dict) and _is_step(row.get("step")) and "loss" in row
+    if not (known and all(map(_is_number, row.values()))):
+        raise ValueError(f"{str(row)[:SHOWN]} is not a row of numbers")
+    return row
+
+
+def _is_step(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= LARGEST_STEP
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is float or (type(value) is int and abs(value) < 2**63)

@@ -28,10 +28,13 @@ from s3bench.record.files import (
     damaged_record,
     first_line,
     folder_names,
+    opened,
 )
 from s3bench.record.progress import Progress, has_result, read_progress, read_rows, read_summary, state
 
 NEEDED = {STEPS: {"step", "loss", "lr", "grad_norm"}, EVALS: {"step", "loss"}}  # columns that each table must have
+
+LARGEST, MAGIC = 2**31, b"PAR1"  # bytes of a table, and its first ones
 
 Columns = dict[str, npt.NDArray[Any]]  # by name
 
@@ -72,7 +75,7 @@ def refuse_arm(folder: Path, config: Mapping[str, Any]) -> None:
 def _is_record(folder: Path) -> bool:
     """Tell whether a folder is a run's, by its name or by the first line of its config.yaml, which others have too."""
     if identity.RUN_ID.fullmatch(folder.name):
-        return (folder / CONFIG).exists()
+        return os.path.lexists(folder / CONFIG)
     return read_head(folder) is not None
 
 
@@ -115,11 +118,12 @@ def load_records(results_dir: str | Path) -> pd.DataFrame:
     return pd.DataFrame([load_record(folder) for folder in folders(results_dir)])
 
 
-def load_rows(results_dir: str | Path) -> list[dict[str, Any]]:
+def load_rows(results_dir: str | Path, damaged: list[UserError] | None = None) -> list[dict[str, Any]]:
     """Return the rows of `load_records` as dicts without `config`, read in a fraction of the time.
 
     Args:
         results_dir: the results folder, such as results/quickstart.
+        damaged: takes the errors of damaged records, which then have no row; without it the first is raised.
 
     Raises:
         UserError: there is no such folder, no record in it, or a damaged one, which the message names.
@@ -127,9 +131,15 @@ def load_rows(results_dir: str | Path) -> list[dict[str, Any]]:
     Example:
         >>> sum(row["steps"] for row in load_rows("results/quickstart"))
     """
-    return [
-        _row(folder, read_head(folder) or head_names(folder, load_config(folder))) for folder in folders(results_dir)
-    ]
+    rows = []
+    for folder in folders(results_dir):
+        try:
+            rows.append(_row(folder, read_head(folder) or head_names(folder, load_config(folder))))
+        except UserError as error:
+            if damaged is None:
+                raise
+            damaged.append(error)
+    return rows
 
 
 def load_record(folder: Path) -> dict[str, Any]:
@@ -237,7 +247,10 @@ def _row(folder: Path, names: dict[str, Any]) -> dict[str, Any]:
         summary = read_summary(folder)
     progress = Progress(steps=summary["steps"]) if summary else read_progress(folder)
     row = {**names, "state": reached, **asdict(progress)}
-    row["cause"] = first_line(folder / ERROR) if reached == FAILED else None
+    try:
+        row["cause"] = first_line(folder / ERROR) if reached == FAILED else None
+    except OSError as error:
+        raise damaged_record(folder, ERROR, error) from error
     for key in ("seconds", "train_seconds", "parameters", "fingerprint", "device"):
         row[key] = summary.get(key)
     return {**row, "folder": folder, "summary": summary}
@@ -245,13 +258,13 @@ def _row(folder: Path, names: dict[str, Any]) -> dict[str, Any]:
 
 def _load(folder: Path, name: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """Return a table of a run, from its Parquet file or from the rows so far."""
-    if (folder / SUMMARY).exists():
+    if has_result(folder):
         return pd.DataFrame(_columns(folder, name, columns))
     try:
         if not (folder / CONFIG).exists():
             raise UserError(f"{folder} is not the folder of a run")
         return pd.DataFrame(read_rows(folder, name))
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise damaged_record(folder, f"{name}.N{ROWS}", error) from error
 
 
@@ -259,7 +272,9 @@ def _columns(folder: Path, name: str, columns: Sequence[str] | None = None) -> C
     """Return columns of a table's Parquet file, checked against its CRC-32 in the summary."""
     path = folder / f"{name}.parquet"
     try:
-        content = path.read_bytes()
+        with opened(path, LARGEST) as table_file:
+            content = table_file.read(len(MAGIC))
+            content += table_file.read() if content == MAGIC else b""
         if zlib.crc32(content) != read_summary(folder)["crc32"][path.name]:
             raise ValueError(f"its CRC-32 differs from the one in {SUMMARY}")
         with pq.ParquetFile(pa.BufferReader(content)) as file:
@@ -271,7 +286,7 @@ def _columns(folder: Path, name: str, columns: Sequence[str] | None = None) -> C
         arrays = {column: table[column].to_numpy() for column in wanted}
         _check(arrays)
         return arrays if columns is None else {column: arrays[column] for column in wanted if column in columns}
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except (pa.ArrowException, OSError, ValueError, LookupError, OverflowError) as error:
         raise damaged_record(folder, path.name, error) from error
 
 
@@ -280,8 +295,29 @@ def _check(columns: Columns) -> None:
     if not len(columns["step"]):
         raise ValueError("it has no rows")
     for name, values in columns.items():
-        if values.dtype.kind not in "iufb":
-            raise ValueError(f"its column {name} does not hold numbers")
+        if values.dtype.kind not in ("iu" if name == "step" else "iuf"):
+            raise ValueError(f"its column {name} does not hold {'whole ' * (name == 'step')}numbers")
     back = np.flatnonzero(np.diff(columns["step"]) <= 0)
     if len(back):
         raise ValueError(f"step {columns['step'][back[0] + 1]} comes after step {columns['step'][back[0]]}")
+
+
+def altered(results_dir: str | Path | None, error: Exception) -> UserError:
+    """Return the error for the first record below a folder whose settings are not those that its run_id was made of.
+
+    Asked when a command stumbles over a value: one that was changed by hand, or on a bad disk, can be anything.
+
+    Args:
+        results_dir: the folder; None if there is none.
+        error: what the command stumbled over, which is raised again if no record was altered.
+    """
+    for file in sorted(Path(results_dir).glob(f"**/{CONFIG}")) if results_dir else ():
+        try:
+            config = load_config(file.parent)
+            if config["run_id"] != identity.run_id(config, config["names"]["task"], config["names"]["optimizer"]):
+                raise ValueError("its settings are not those that its run_id was made of")
+        except UserError:
+            continue  # a folder of something else, or named as damaged by whoever reads it
+        except (LookupError, TypeError, ValueError, AttributeError) as reason:
+            return damaged_record(file.parent, CONFIG, reason)
+    raise error

@@ -6,11 +6,13 @@ from typing import Any
 
 from s3bench.errors import UserError
 
+TARGETS = ({"metric", "at_most"}, {"metric", "at_least"})
+
 
 def check_targets(targets: Sequence[Mapping[str, Any]], what: str) -> None:
     """Raise UserError unless each target is {metric, at_most} or {metric, at_least}; `what` names where they are."""
     for target in targets:
-        if set(target) not in ({"metric", "at_most"}, {"metric", "at_least"}) or not isinstance(target["metric"], str):
+        if not isinstance(target, Mapping) or set(target) not in TARGETS or not isinstance(target["metric"], str):
             raise UserError(f"{what} has {target}; it must be {{metric, at_most}} or {{metric, at_least}}")
         bound = target.get("at_most", target.get("at_least"))
         if not (isinstance(bound, int | float) and math.isfinite(bound)):

@@ -8,7 +8,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -30,6 +30,7 @@ from s3bench.record.files import (
     folder_of,
     last_number,
     lease_place,
+    refuse_other_kinds,
     row_files,
     rows_file,
     whole,
@@ -103,7 +104,9 @@ def leased(folder: Path, dead: int | None = None) -> Iterator[Lease]:
 
     Raises:
         Busy: another process holds the lease.
+        UserError: something that is no file has the name of a file of the record.
     """
+    refuse_other_kinds(folder)
     held = Lease(lease_place(folder), 1 + last_number(folder), dead)
     try:
         yield held
@@ -163,7 +166,8 @@ class Writer:
         write_result(self.folder, steps, evals, summary)
         (self.folder / ERROR).unlink(missing_ok=True)  # another process may have failed at this run meanwhile
         for done in [*self.folder.glob("checkpoint.*"), *row_files(self.folder), *drafts(self.folder)]:
-            done.unlink(missing_ok=True)
+            with suppress(OSError):  # the run is over, whatever is left in its folder
+                done.unlink()
 
     def fail(self, cause: str, traceback: str) -> None:
         """Close the record of a failed run; its rows so far are kept."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from s3bench.console import say
 from s3bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -54,11 +55,11 @@ def show_spikes(
     curve = read_curve(file, column, step)
     found = _find(curve, parameters)
     for note in curve.notes:
-        print(f"s3bench: {note}", file=sys.stderr)
+        say(f"s3bench: {note}", file=sys.stderr)
     if plot is not None:
         _draw(plot, curve, found, parameters, title=file.name)
     spikes = [curve.in_steps(spike) for spike in found]
-    print(_as_json(spikes) if as_json else _as_table(curve, spikes))
+    say(*([_as_json(spikes)] if as_json else _table_lines(curve, spikes)))
 
 
 def check_figure_file(option: str, file: Path) -> None:
@@ -87,7 +88,7 @@ def _as_json(spikes: "Sequence[Spike]") -> str:
     return json.dumps([{key: finite_or_none(value) for key, value in vars(spike).items()} for spike in spikes])
 
 
-def _as_table(curve: "LoggedCurve", spikes: "Sequence[Spike]") -> str:
+def _table_lines(curve: "LoggedCurve", spikes: "Sequence[Spike]") -> list[str]:
     """Return the number of spikes and their rate, and a line for each."""
     unit = "steps" if curve.is_consecutive() else "values"
     rate = 1e4 * len(spikes) / len(curve.loss)
@@ -100,7 +101,7 @@ def _as_table(curve: "LoggedCurve", spikes: "Sequence[Spike]") -> str:
     for spike in spikes:
         cells = (f"{getattr(spike, name):>{width}{form}}" for name, (width, form) in SPIKE_TABLE.items())
         lines.append("".join(cells))
-    return "\n".join(lines)
+    return lines
 
 
 def _draw(

@@ -5,7 +5,8 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from s3bench.console import patient_console
+from s3bench.console import patient_console, say
+from s3bench.errors import printable
 from s3bench.report.analysis.replays import FOLDER, arm_table, read_replays
 from s3bench.report.formatting import format_table
 
@@ -18,7 +19,7 @@ def show(results: str | Path) -> None:
     texts = format_table("replay", arm_table(replays))
     table = Table(*texts.columns, box=None, pad_edge=False)
     for row in texts.itertuples(index=False):
-        table.add_row(*map(Text, row))
+        table.add_row(*map(Text, map(printable, row)))
     console = patient_console()
     console.print(table)
-    console.print(f"s3bench report {results} draws them; their records are in {Path(results, FOLDER)}", markup=False)
+    say(f"s3bench report {results} draws them; their records are in {Path(results, FOLDER)}", console=console)

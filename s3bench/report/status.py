@@ -1,6 +1,7 @@
 """Shows how far a sweep is: the states of its runs, progress, speed, time left, spikes and failures."""
 
 import json
+import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,25 +16,36 @@ from rich.table import Table
 from rich.text import Text
 
 from s3bench import record
-from s3bench.console import duration, patient_console, seconds_left
+from s3bench.console import duration, has_reader, patient_console, say, seconds_left
+from s3bench.errors import UserError, one_line, printable
 from s3bench.record import identity
-from s3bench.spikes import find_spikes
+from s3bench.record.judge import spikes_of
 
 LISTED_BY_WATCH = 20  # running runs, and failures, at most in one snapshot of --watch
 
 Row = dict[str, Any]  # of record.load_rows
 
 
-def show(results_dir: str | Path) -> None:
+def show(results_dir: str | Path, *, as_json: bool = False) -> int:
     """Print the states by task and optimizer, steps, speed, time left, spikes and the causes of failures.
+
+    Args:
+        results_dir: the results folder.
+        as_json: print what `snapshot` returns as one JSON object.
+
+    Returns:
+        The exit code: 1 if a record is damaged.
 
     Raises:
         UserError: as `snapshot`.
     """
-    console = patient_console()
     status = snapshot(results_dir)
-    console.print(_table(status))
-    print("\n".join(_lines(status)))  # rich would take seconds for thousands of failures
+    if as_json:
+        say(json.dumps(status))
+    else:
+        patient_console().print(_table(status))
+        say(*_lines(status))  # rich would take seconds for thousands of failures
+    return int(bool(status["damaged"]))
 
 
 def clean(results_dir: str | Path, *, remove: bool) -> None:
@@ -49,20 +61,11 @@ def clean(results_dir: str | Path, *, remove: bool) -> None:
     for folder in found:
         if remove:
             record.remove(folder)
-        print(f"{'removed' if remove else 'to be removed'}: {folder}")
+        say(f"{'removed' if remove else 'to be removed'}: {folder}")
     if not found:
-        print("nothing to remove: no record without a result has a twin of other code that has one")
+        say("nothing to remove: no record without a result has a twin of other code that has one")
     elif not remove:
-        print("s3bench clean --yes removes them; a sweep that still waits for them would fail")
-
-
-def show_json(results_dir: str | Path) -> None:
-    """Print what `snapshot` returns as one JSON object.
-
-    Raises:
-        UserError: as `snapshot`.
-    """
-    print(json.dumps(snapshot(results_dir)))
+        say("s3bench clean --yes removes them; a sweep that still waits for them would fail")
 
 
 def watch(results_dir: str | Path, seconds: float) -> None:
@@ -77,11 +80,12 @@ def watch(results_dir: str | Path, seconds: float) -> None:
     """
     console = patient_console()
     try:
-        while not console.is_terminal:
-            with console.capture() as shown:
-                console.print(_short(snapshot(results_dir)))
-            print(shown.get(), flush=True)
+        while not console.is_terminal and has_reader():
+            console.print(_short(snapshot(results_dir)), "")
+            sys.stdout.flush()
             time.sleep(seconds)
+        if not console.is_terminal:
+            return
         with Live(console=console, auto_refresh=False) as live:
             while True:
                 live.update(_short(snapshot(results_dir)), refresh=True)
@@ -92,7 +96,7 @@ def watch(results_dir: str | Path, seconds: float) -> None:
 
 def _short(status: Mapping[str, Any]) -> Group:
     """Return what --watch shows of a snapshot."""
-    return Group(_table(status), *(Text(line) for line in _lines(status, LISTED_BY_WATCH)))
+    return Group(_table(status), *(Text(printable(line)) for line in _lines(status, LISTED_BY_WATCH)))
 
 
 def snapshot(results_dir: str | Path) -> dict[str, Any]:
@@ -102,11 +106,13 @@ def snapshot(results_dir: str | Path) -> dict[str, Any]:
         A dict whose keys docs/sweeps.md describes.
 
     Raises:
-        UserError: there is no such folder, no record in it, or a damaged one, or its records are arms of replays.
+        UserError: there is no such folder, no record in it, none that is intact, or its records are arms of replays.
     """
-    rows = record.load_rows(results_dir)
-    record.refuse_arm(rows[0]["folder"], record.load_config(rows[0]["folder"]))
-    running = [_running(row) for row in rows if row["state"] == record.RUNNING]
+    damaged: list[UserError] = []
+    rows = record.load_rows(results_dir, damaged)
+    rows, running = _with_running(rows, damaged)
+    if not rows:
+        raise damaged[0]
     cell = itemgetter("task", "optimizer")
     names = {row["run_id"] for row in rows}  # the copy of a record has the same
     same_but_for_code = Counter(map(identity.without_code, names))
@@ -123,6 +129,7 @@ def snapshot(results_dir: str | Path) -> dict[str, Any]:
         ],
         "running": running,
         "failed": [{"run_id": row["run_id"], "cause": row["cause"]} for row in rows if row["state"] == record.FAILED],
+        "damaged": [one_line(error) for error in damaged],
         "made_with_other_code": sum(count - 1 for count in same_but_for_code.values()),
     }
 
@@ -147,11 +154,30 @@ def _states(rows: Sequence[Row]) -> dict[str, int]:
     return {state: counts[state] for state in record.STATES}
 
 
+def _with_running(rows: Sequence[Row], damaged: list[UserError]) -> tuple[list[Row], list[dict[str, Any]]]:
+    """Return the rows of intact records, and the part of a snapshot about each that is running.
+
+    Raises UserError if the records are arms of replays.
+    """
+    intact, running = list[Row](), []
+    for row in rows:
+        is_running = row["state"] == record.RUNNING
+        try:
+            config = record.load_config(row["folder"]) if is_running or not intact else {}
+            if is_running:
+                running.append(_running({**row, "config": config}))
+        except UserError as error:
+            damaged.append(error)
+            continue
+        record.refuse_arm(row["folder"], config)
+        intact.append(row)
+    return intact, running
+
+
 def _running(row: Row) -> dict[str, Any]:
     """Return the part of a snapshot about one running run."""
     losses = record.load_steps(row["folder"])
-    parameters = record.load_config(row["folder"])["task"]["spikes"]
-    spikes = [] if losses.empty else find_spikes(losses.loss, **parameters)
+    spikes = [] if losses.empty else spikes_of(row, losses.loss, {})
     return {
         **{key: row[key] for key in ("run_id", "task", "optimizer", "steps", "horizon")},
         "steps_per_second": _speed([row]),
@@ -190,7 +216,7 @@ def _table(status: Mapping[str, Any]) -> Table:
     for group in status["groups"]:
         speed = group["steps_per_second"]
         table.add_row(
-            *(group["task"], group["optimizer"]),
+            *(Text(printable(name)) for name in (group["task"], group["optimizer"])),
             *(str(count or "") for count in group["states"].values()),
             f"{group['steps']:,}/{group['horizon']:,}",
             "" if speed is None else f"{speed:,.3g}",
@@ -210,8 +236,10 @@ def _lines(status: Mapping[str, Any], most: int | None = None) -> list[str]:
     lines += [f"failed: {run['run_id']}: {run['cause']}" for run in failed[:most]]
     if most is not None:
         hidden = {record.RUNNING: len(running[most:]), record.FAILED: len(failed[most:])}
+        hidden["damaged"] = len(status["damaged"][most:])
         if any(hidden.values()):
             lines.append("... and " + ", ".join(f"{count} more {state}" for state, count in hidden.items() if count))
+    lines += [f"damaged: {error}" for error in status["damaged"][:most]]
     if count := status["made_with_other_code"]:
         lines.append(f"runs that also exist with different code: {count}; s3bench clean lists those that never got far")
     if running:

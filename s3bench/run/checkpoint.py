@@ -1,7 +1,6 @@
 """Writes and restores checkpoints: a run resumes from its last one, on a CPU bit for bit as if never interrupted."""
 
 import logging
-import pickle
 import time
 import zipfile
 from collections.abc import Callable
@@ -143,7 +142,7 @@ def newest(folder: Path) -> dict[str, Any] | None:
     """Return the newest checkpoint of a run that is intact and whose rows are there; None if there is none."""
     for file in record.checkpoints(folder):
         state = load(file)
-        if state is not None and record.has_rows(folder, state["step"], state["evals"]):
+        if state is not None and record.has_rows(folder, state["step"], state.get("evals")):
             return state
     return None
 
@@ -170,7 +169,7 @@ def restore(
             _restore_spread(state, learner, optimizer)
         clip.load_state_dict(learner.processes.from_first(state.get("clip", {}) if state else {}))
         _set_random_state(learner.processes.from_first(_randoms(state)))
-    except (KeyError, ValueError, RuntimeError) as error:
+    except (LookupError, ValueError, RuntimeError, TypeError, AttributeError) as error:
         fits = isinstance(error, RuntimeError) and "Error(s) in loading state_dict" not in str(error)
         if folder is not None and not fits:
             record.set_checkpoints_aside(folder)
@@ -180,21 +179,15 @@ def restore(
 def load(file: Path) -> dict[str, Any] | None:
     """Return a checkpoint; None if it is truncated or damaged."""
     try:
-        with zipfile.ZipFile(file) as archive:
-            if archive.testzip() is not None:  # compares each part with its checksum
-                return None
-        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-        return state
-    except (
-        OSError,
-        zipfile.BadZipFile,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        NotImplementedError,
-        pickle.UnpicklingError,
-    ):
+        with record.opened(file) as content, zipfile.ZipFile(content) as archive:
+            parts = archive.infolist()
+            if sum(part.file_size for part in parts) > file.stat().st_size or archive.testzip() is not None:
+                return None  # torch compresses nothing; testzip compares each part with its checksum
+            content.seek(0)
+            state = torch.load(content, map_location="cpu", weights_only=True)
+    except Exception:  # zipfile, pickle and torch raise whatever the damage leads to
         return None
+    return state if isinstance(state, dict) and type(state.get("step")) is int and state["step"] >= 0 else None
 
 
 def _state(learner: Learner, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from s3bench import record
-from s3bench.console import silence_stdout
+from s3bench.console import lost_output, say
 from s3bench.errors import UserError
 from s3bench.record import lease
 from s3bench.run.config.compose import run_config
@@ -33,9 +33,10 @@ def run_in_foreground(overrides: list[str]) -> int:
         code = 128 + stopped.number
         line = f"stopped by {stopped} at step {record.steps_so_far(folder)}; run the same command again to resume"
     if processes.rank == 0:
-        _print_if_possible(line)
+        say(line)
     if processes.size > 1:
-        os._exit(code)  # gloo's threads at times abort a process that Python takes down in its own order
+        # gloo's threads at times abort a process that Python takes down in its own order
+        os._exit(code or int(lost_output() is not None))
     return code
 
 
@@ -45,19 +46,11 @@ def _train(config: RunConfig, folder: Path, stop: Stop) -> str:
     Raises UserError if another process is training the run, and Stopped.
     """
     try:
-        return run(config, _print_if_possible, stop)
+        return run(config, say, stop)
     except record.Busy:
         place = record.lease_place(folder)
-        _print_if_possible(f"{folder} is locked by {lease.owner(place)}; checking whether it is still alive")
+        say(f"{folder} is locked by {lease.owner(place)}; checking whether it is still alive")
     try:
-        return run(config, _print_if_possible, stop, lease.wait_for_death(place))
+        return run(config, say, stop, lease.wait_for_death(place))
     except record.Busy as error:
         raise UserError(f"another process is training the run {folder}") from error
-
-
-def _print_if_possible(line: str) -> None:
-    """Print a line. If nobody reads any more, or the disk is full, the run continues without output."""
-    try:
-        print(line, flush=True)
-    except OSError:
-        silence_stdout()

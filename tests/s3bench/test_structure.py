@@ -1,6 +1,7 @@
 """The house rules that import-linter cannot hold: what is really loaded, and that a newcomer can read the code."""
 
 import ast
+import re
 import subprocess
 import sys
 
@@ -173,3 +174,19 @@ def test_the_run_path_is_under_500_lines():
 
 def test_there_is_no_utils():
     assert not [file for file in ROOT.glob("[!.]*/**/*.py") if file.stem in ("utils", "helpers", "misc")]
+
+
+def test_everything_is_printed_by_say_which_escapes_control_characters():
+    for file in PACKAGE.rglob("*.py"):
+        if file.stem in ("console", "questions", "completion"):  # the last two print YAML as it is dumped, and a script
+            continue
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "print":
+                assert ast.unparse(node.args[0]).startswith(("table", "_table(", "_short(")), f"{file}:{node.lineno}"
+
+
+def test_a_records_files_are_opened_in_one_place():
+    for file in (PACKAGE / "record").glob("*.py"):
+        if file.stem not in ("files", "writer"):  # the latter reads what it has just written
+            text = file.read_text(encoding="utf-8")
+            assert not re.search(r"\.read_text\(|read_bytes|json\.loads|open\(\"rb|isdigit", text), file

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from s3bench import record
+from s3bench.console import say
 from s3bench.errors import UserError
 from s3bench.record.judge import JUDGE, read_judge
 from s3bench.report.analysis.labels import labels
@@ -33,7 +34,7 @@ def read_runs(results_dir: str | Path) -> list[Run]:
     """
     replaced = set(record.superseded(results_dir))
     if replaced:
-        print(f"left out: {len(replaced)} records without a result, which runs of other code replace", file=sys.stderr)
+        say(f"left out: {len(replaced)} records without a result, which runs of other code replace", file=sys.stderr)
     folders = [folder for folder in record.folders(results_dir) if folder not in replaced]
     read = partial(read_run, judge=read_judge(results_dir))
     if len(folders) < MANY:

@@ -3,10 +3,12 @@
 import argparse
 import math
 
+LONGEST = 19  # digits of a count
+
 
 def count(text: str) -> int:
     """Return a positive integer."""
-    if not text.isdigit() or int(text) < 1:
+    if not (text.isdecimal() and len(text) < LONGEST) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
     return int(text)
 

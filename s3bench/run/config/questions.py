@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from s3bench import catalog
+from s3bench.console import say
 from s3bench.errors import UserError
 
 KINDS = {
@@ -59,5 +60,5 @@ def _list(chosen: argparse.Namespace) -> int:
     files = catalog.choices(KINDS[chosen.kind])
     width = max(map(len, files), default=0)
     for name, file in files.items():
-        print(f"{name:<{width}}  {catalog.about(file)}")
+        say(f"{name:<{width}}  {catalog.about(file)}")
     return 0

@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 
 from s3bench import record
-from s3bench.console import patient_console
+from s3bench.console import patient_console, say
 from s3bench.errors import UserError, one_line, unknown
 from s3bench.run.build import build_parts, find_device
 from s3bench.run.config.compose import run_config
@@ -71,14 +71,12 @@ def replay(order: Asked, console: Console | None = None) -> int:
     for source in sources:
         for episode in source.episodes:
             spike = episode.spike
-            console.print(
-                f"{source.folder.name}: spike {episode.number} begins at step {spike.onset}, height "
-                f"{spike.height:.3g}, {spike.kind}",
-                markup=False,
-            )
+            begins = f"spike {episode.number} begins at step {spike.onset}, height {spike.height:.3g}, {spike.kind}"
+            say(f"{source.folder.name}: {begins}", console=console)
     todo = {key: [arm for arm in arms if not record.has_result(arm.folder)] for key, arms in planned.items()}
     waiting = [arm for arms in todo.values() for arm in arms]
-    console.print(f"{sum(map(len, planned.values()))} arms in {order.results / FOLDER}, {len(waiting)} to be trained")
+    arms = f"{sum(map(len, planned.values()))} arms in {order.results / FOLDER}"
+    say(f"{arms}, {len(waiting)} to be trained", console=console)
     reproduced = _train(sources, todo, console) if waiting else sources
     code = _close(reproduced, planned)
     return code if len(reproduced) == len(sources) else 1
@@ -123,7 +121,7 @@ def _arms(source: Source, order: Asked, told: set[str]) -> list[Arm]:
                 continue
             arms.append(Arm(config=config, folder=record.folder_of(as_dict(config))))
     for line in sorted({f"left out: {name} ({cause})" for name, cause in unsuited.items()} - told):
-        print(line, file=sys.stderr)
+        say(line, file=sys.stderr)
         told.add(line)
     return arms
 
@@ -141,7 +139,7 @@ def _train(sources: Sequence[Source], todo: dict[int, list[Arm]], console: Conso
             if unready:
                 depart(source, unready)
         except NotReproduced as error:
-            print(f"s3bench: {error}", file=sys.stderr)
+            say(f"s3bench: {error}", file=sys.stderr)
             continue
         reproduced.append(source)
         ready += arms
@@ -156,10 +154,10 @@ def _close(sources: Sequence[Source], planned: dict[int, list[Arm]]) -> int:
     for source in sources:
         for arm in planned[id(source)]:
             if not record.has_result(arm.folder):
-                print(f"{arm.folder.name} {record.outcome(arm.folder)}", file=sys.stderr)
+                say(f"{arm.folder.name} {record.outcome(arm.folder)}", file=sys.stderr)
                 code = 1
             elif arm.config.replay.arm == SAME and (step := _differs(source, arm.config, arm.folder)) is not None:
-                print(f"{arm.folder.name}: its loss differs from the run's from step {step} on", file=sys.stderr)
+                say(f"{arm.folder.name}: its loss differs from the run's from step {step} on", file=sys.stderr)
                 code = 1 if find_device(arm.config.device).type == "cpu" else code  # a GPU rounds as it likes
     return code
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from s3bench import record
+from s3bench.console import say
 from s3bench.errors import UserError
 from s3bench.record.judge import read_judge, spikes_of
 from s3bench.run.config.recorded import recorded_config
@@ -90,7 +91,7 @@ def _sources(results: Path, folders: Sequence[Path], judge: Mapping[str, Any]) -
     if not found:
         raise refused[0] if refused else UserError(f"no run in {results} is over; only then can it be replayed")
     for cause in refused:
-        print(f"left out: {cause}", file=sys.stderr)
+        say(f"left out: {cause}", file=sys.stderr)
     return found
 
 

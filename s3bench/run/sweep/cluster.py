@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from s3bench import record
+from s3bench.console import say
 from s3bench.errors import UserError, unknown
 from s3bench.run.config.schema import RunConfig
 from s3bench.run.sweep import cluster_job, cluster_submit
@@ -250,7 +251,7 @@ class Watch:
                 self._print(f"job {number} is gone ({state}); {len(left)} of its {runs} runs are missing; {why}")
 
     def _print(self, line: str) -> None:
-        self.console.print(line, markup=False)
+        say(line, console=self.console)
 
     def _cancel(self) -> None:
         if self.alive:

@@ -15,7 +15,7 @@ import hydra
 from omegaconf import DictConfig
 
 from s3bench import record
-from s3bench.console import patient_console
+from s3bench.console import outlast_readers, patient_console, say
 from s3bench.errors import UserError, one_line
 from s3bench.run.config import code_digest
 from s3bench.run.config.compose import identified
@@ -68,7 +68,7 @@ def train(folder: Path, number: int) -> None:
     try:
         workers = Workers([config for config, _ in runs])
         for run_folder, cause in Launcher(workers, patient_console(), runs).launch().items():
-            print(f"{run_folder}: {cause}")
+            say(f"{run_folder}: {cause}")
     except UserError as error:  # something is wrong on this machine: data are missing, or it has no GPU
         for _, run_folder in runs:
             if record.state(run_folder) == record.MISSING:
@@ -114,6 +114,7 @@ def _stop_at_a_signal() -> None:
 def main(config: DictConfig) -> None:
     """Train a pack: Hydra's launcher calls this on a machine of the cluster."""
     folder, number = Path(config.folder), int(config.pack)
+    outlast_readers()  # such as a disk that is too full for the job's output
     try:
         train(folder, number)
     except Exception as error:  # not raised: Hydra would end the other packs as well

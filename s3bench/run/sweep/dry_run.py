@@ -9,10 +9,11 @@ from typing import Any
 
 from rich.filesize import decimal
 from rich.table import Table
+from rich.text import Text
 
 from s3bench import record
-from s3bench.console import duration, patient_console
-from s3bench.errors import UserError
+from s3bench.console import duration, patient_console, say
+from s3bench.errors import UserError, printable
 from s3bench.run.config.schema import RunConfig
 from s3bench.run.sweep.plan import Plan, plan_sweep
 from s3bench.run.sweep.workers import devices
@@ -40,10 +41,9 @@ def show(overrides: list[str], max_runs: float = math.inf) -> None:
     plan = plan_sweep(overrides, max_runs)
     console.print(_table(plan))
     steps = sum(config.horizon for config in plan.todo)
-    console.print(f"{plan.summary}: {len(plan.todo):,} to run, {steps:,} steps", markup=False)
+    say(f"{plan.summary}: {len(plan.todo):,} to run, {steps:,} steps", console=console)
     if plan.todo:
-        for line in _cost_lines(plan.todo):
-            console.print(line, markup=False)
+        say(*_cost_lines(plan.todo), console=console)
 
 
 def _table(plan: Plan) -> Table:
@@ -54,7 +54,8 @@ def _table(plan: Plan) -> Table:
         steps[_kind(config)[:2]] += config.horizon
     table = Table("task", "optimizer", "runs", "over", "to run", "steps", box=None, pad_edge=False)
     for group, count in runs.items():
-        table.add_row(*group, *(f"{number:,}" for number in (count, count - left[group], left[group], steps[group])))
+        names = (Text(printable(name)) for name in group)
+        table.add_row(*names, *(f"{number:,}" for number in (count, count - left[group], left[group], steps[group])))
     return table
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from s3bench import record
-from s3bench.console import duration, seconds_left
+from s3bench.console import duration, say, seconds_left
 from s3bench.record import lease
 from s3bench.run.config.schema import RunConfig
 from s3bench.run.sweep.workers import BUSY, Workers, cause_of_death, devices
@@ -173,7 +173,7 @@ class Launcher:
             raise
 
     def _print(self, line: str) -> None:
-        self._progress.console.print(line, markup=False)
+        say(line, console=self._progress.console)
 
     def _show_progress(self) -> None:
         done = self._steps_over + sum(_steps_so_far(job.run) for job in self._jobs)

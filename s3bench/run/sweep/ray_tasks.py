@@ -28,11 +28,11 @@ class Ray:
             _check_this_machine(settings)
             return
         host, _, port = str(address).rpartition(":")
-        if not host or not port.isdigit():
+        if not host or not port.isdecimal():
             raise UserError(f"launcher.address is {address}; it must be HOST:PORT of a running Ray")
         try:
             socket.create_connection((host, int(port)), timeout=10).close()
-        except (OSError, OverflowError) as error:
+        except (OSError, OverflowError, ValueError) as error:
             raise UserError(f"no Ray answers at launcher.address={address}: {error}") from error
 
     @staticmethod

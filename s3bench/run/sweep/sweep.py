@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from s3bench import record
-from s3bench.console import duration, patient_console
+from s3bench.console import duration, patient_console, say
 from s3bench.run.config.schema import RunConfig, as_dict
 from s3bench.run.sweep import cluster
 from s3bench.run.sweep.local import Launcher
@@ -46,7 +46,7 @@ def train(todo: list[RunConfig], console: Console, summary: str = "") -> dict[Pa
     workers = Workers([replace(config, device="cpu") for config in todo] if on_cluster else todo)
     runs = list(zip(todo, record.plan_all([as_dict(config) for config in todo]), strict=True))
     if summary:
-        console.print(summary, markup=False)
+        say(summary, console=console)
     if on_cluster:
         cluster.train_all(runs, console)
         return {}
@@ -58,14 +58,13 @@ def _close(console: Console, folders: list[Path], unwritten: dict[Path, str], se
     states_of = {folder: record.FAILED if folder in unwritten else record.state(folder) for folder in folders}
     states = Counter(states_of.values())
     counts = ", ".join(f"{states[state]} {state}" for state in record.STATES if states[state])
-    console.print(f"{len(folders)} runs: {counts}; {duration(seconds)}")
+    say(f"{len(folders)} runs: {counts}; {duration(seconds)}", console=console)
     failed = [folder for folder, state in states_of.items() if state == record.FAILED]
     for folder in failed:
-        console.print(f"{folder.name} {unwritten.get(folder) or record.outcome(folder)}", markup=False)
+        say(f"{folder.name} {unwritten.get(folder) or record.outcome(folder)}", console=console)
     if failed:
-        console.print(
-            "Run the same command again to retry the failed runs; error.txt in a run's folder has its traceback"
-        )
+        again = "Run the same command again to retry the failed runs; error.txt in a run's folder has its traceback"
+        say(again, console=console)
     if states[record.MISSING]:
-        console.print("Run the same command again to train the missing runs")
+        say("Run the same command again to train the missing runs", console=console)
     return 1 if failed or states[record.MISSING] else 0

@@ -181,6 +181,55 @@ def test_tensorboard_files_under_way_and_damaged(events, tmp_path):
             read_curve(file)
 
 
+def tensor_event(folder, tag, shape=(), plugin="scalars", **content):
+    """Write an event file with one tensor under a tag, and losses under another."""
+    from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, tensor_shape_pb2
+    from torch.utils.tensorboard import SummaryWriter
+
+    dimensions = [tensor_shape_pb2.TensorShapeProto.Dim(size=size) for size in shape]
+    tensor = tensor_pb2.TensorProto(tensor_shape=tensor_shape_pb2.TensorShapeProto(dim=dimensions), **content)
+    value = summary_pb2.Summary.Value(tag=tag, tensor=tensor)
+    value.metadata.plugin_data.plugin_name = plugin
+    with SummaryWriter(folder) as writer:
+        for step in range(3):
+            writer.add_scalar("loss", step, step)
+        event = event_pb2.Event(step=3, summary=summary_pb2.Summary(value=[value]))
+        writer.file_writer.event_writer.add_event(event)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"dtype": 1, "shape": (2,), "float_val": [1.0, 2.0]},
+        {"dtype": 1, "shape": (10**9, 10**9), "float_val": [1.0]},
+        {"dtype": 1, "float_val": [1.0, 2.0]},
+        {"dtype": 1, "tensor_content": b"abc"},
+        {"dtype": 7, "string_val": [b"x"]},
+        {"dtype": 8, "scomplex_val": [1.0, 2.0, 3.0]},
+        {"dtype": 20},
+        {"dtype": 99},
+        {"dtype": 4, "int_val": [300]},
+    ],
+)
+def test_a_scalar_of_tensorboard_that_is_no_number_is_refused_with_its_tag(tmp_path, content):
+    tensor_event(tmp_path, "evil\x1b tag", **content)
+    with pytest.raises(UserError, match=r"the tensor of 'evil\\x1b tag' is not a number \(.*\)$"):
+        read_curve(tmp_path)
+
+
+def test_a_tensor_that_is_no_scalar_is_another_kind_of_data(tmp_path):
+    tensor_event(tmp_path, "image", shape=(10**9, 10**9), plugin="", dtype=1, float_val=[1.0])
+    assert read_curve(tmp_path).loss.tolist() == [0, 1, 2]
+
+
+def test_halves_of_characters_in_json_are_replaced(tmp_path):
+    file = write(tmp_path / "x.jsonl", '{"loss": 1, "a": "\\ud800"}\n{"loss": 2, "\\udc00b": "\\ud83d\\ude00"}\n')
+    curve = read_curve(file)
+    assert curve.loss.tolist() == [1, 2]
+    with pytest.raises(UserError, match=r"Choose from: .*\ufffdb"):
+        read_curve(file, column="none")
+
+
 def test_an_export_of_wandbs_page_is_read_by_run(tmp_path):
     header = '"Step","calm-sun-1 - train/loss","calm-sun-1 - train/loss__MIN","calm-sun-1 - train/loss__MAX"'
     one = write(tmp_path / "one.csv", f'{header}\n"0","3.5","3.5","3.5"\n"50","NaN","NaN","NaN"\n"100","2","2","2"\n')

@@ -1,0 +1,194 @@
+"""Records whose files are something else, or hold what nobody expects: one line each, at once, and the others shown."""
+
+import json
+import time
+
+import pytest
+
+from s3bench import record
+from s3bench.errors import UserError
+from s3bench.record import lease
+from s3bench.record.files import check_plain, row_files
+from tests.conftest import mistake
+from tests.records import config, make, rows
+from tests.s3bench.record.broken import DEEP, KINDS, SIZES, replace
+
+OF_ANY = ("config.yaml",)
+OF_FINISHED = (*OF_ANY, "summary.json", "steps.parquet", "evals.parquet")
+OF_UNFINISHED = (
+    *OF_ANY,
+    "error.txt",
+    "log.txt",
+    "lease.0",
+    "steps.0.jsonl",
+    "evals.0.jsonl",
+    "checkpoint.000000000002.pt",
+)
+
+
+def unfinished(results, cause="RuntimeError: no"):
+    """Write a failed record with rows and an intact one beside it; return the folder of the former."""
+    make(results, seed=1)
+    settings = config(results, "seed=2", "horizon=20")
+    folder = record.plan(settings)
+    with record.Writer(folder, settings) as writer:
+        writer.add_steps(rows(0, 2))
+        writer.add_eval({"step": 0, "loss": 1.0, "distance": 2.0})
+        writer.fail(cause, "Traceback")
+    return folder
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_that_is_none_is_named_at_once_and_the_others_are_shown(s3bench, tmp_path, kind):
+    make(tmp_path / "r")
+    for number, name in enumerate(OF_FINISHED):
+        folder = make(tmp_path / "r", seed=2)
+        replace(folder / name, KINDS[kind])
+        began = time.monotonic()
+        refused = mistake(s3bench("report", "r"))
+        assert f"the record r/{folder.name} is damaged, in {name}" in refused
+        told = s3bench("status", "r")
+        if number < 2:  # status does not look into the tables
+            assert (told.returncode, told.stderr) == (1, "")
+            assert f"damaged: the record r/{folder.name} is damaged, in {name}" in told.stdout
+            assert "1 runs: 1 finished" in told.stdout
+        assert time.monotonic() - began < 5
+        record.remove(folder)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_with_a_file_that_is_none_does_not_resume(s3bench, tmp_path, kind):
+    for name in OF_UNFINISHED[1:]:
+        folder = unfinished(tmp_path / "r")
+        replace(folder / name, KINDS[kind])
+        said = f"the record r/{folder.name} is damaged, in {name}"
+        began = time.monotonic()
+        told = s3bench("status", "r")
+        assert told.returncode == 1
+        assert f"damaged: {said}" in told.stdout
+        assert "1 runs: 1 finished" in told.stdout
+        assert said in mistake(s3bench("report", "r"))
+        assert said in mistake(s3bench("run", "seed=2", "horizon=20", "results_dir=r"))
+        assert said in mistake(s3bench("sweep", "seed=2", "horizon=20", "results_dir=r"))
+        assert time.monotonic() - began < 20
+        record.remove(folder)
+
+
+@pytest.mark.parametrize("kind", SIZES)
+@pytest.mark.parametrize("name", OF_FINISHED)
+def test_a_huge_or_empty_file_of_a_run_that_is_over_is_named(tmp_path, kind, name):
+    folder = make(tmp_path)
+    replace(folder / name, SIZES[kind])
+    began = time.monotonic()
+    with pytest.raises(UserError, match=f"the record .* is damaged, in {name}"):  # noqa: PT012
+        for row in record.load_records(tmp_path).itertuples():
+            record.load_steps(row.folder)
+            record.load_evals(row.folder)
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("kind", SIZES)
+@pytest.mark.parametrize("name", OF_UNFINISHED[1:])
+def test_a_huge_or_empty_file_of_a_failed_run_does_not_keep_it_from_its_end(s3bench, tmp_path, kind, name):
+    folder = unfinished(tmp_path / "r")
+    replace(folder / name, SIZES[kind])
+    assert s3bench("status", "r").returncode in (0, 1)
+    if not name.startswith("lease"):  # such a one is watched for a while
+        assert s3bench("run", "seed=2", "horizon=20", "results_dir=r").returncode == 0
+        assert record.state(folder) == "finished"
+        assert s3bench("report", "r").returncode == 0
+
+
+NESTED = "[" * DEEP + "]" * DEEP
+
+
+@pytest.mark.parametrize("line", ["null", "3", "[1]", "{}", '{"step": 1}', '{"step": null, "loss": 1}', NESTED])
+@pytest.mark.parametrize("place", [0, 1])
+def test_rows_that_are_none_are_named_and_the_run_begins_anew(s3bench, tmp_path, line, place):
+    folder = unfinished(tmp_path / "r")
+    lines = (folder / "steps.0.jsonl").read_text().split("\n")
+    lines[place] = line
+    (folder / "steps.0.jsonl").write_text("\n".join(lines))
+    with pytest.raises(UserError, match=r"is damaged, in steps\.N\.jsonl \(ValueError: steps\.0\.jsonl: "):
+        record.load_steps(folder)
+    assert s3bench("status", "r").returncode == 0
+    assert s3bench("run", "seed=2", "horizon=20", "results_dir=r").returncode == 0
+    assert record.state(folder) == "finished"
+
+
+@pytest.mark.parametrize("name", ["summary.json", "config.yaml"])
+@pytest.mark.parametrize("text", [NESTED, '{"a":' * DEEP, "[" * DEEP, "null", "3", "[]", '{"state": "finished"}'])
+def test_a_text_that_is_nested_without_end_or_no_record_is_named(tmp_path, name, text):
+    folder = make(tmp_path)
+    (folder / name).write_text(text)
+    with pytest.raises(UserError, match=f"is damaged, in {name}"):
+        record.load_record(folder)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "- " * DEEP,
+        "? " * DEEP,
+        "\n".join(f"{' ' * n}a:" for n in range(1500)),
+        "a: &a [*a]",
+        "a: 2020-01-01",
+        "a: !!set {b}",
+    ],
+)
+def test_yaml_that_is_no_plain_data_is_named(tmp_path, text):
+    folder = make(tmp_path)
+    (folder / "config.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"is damaged, in config\.yaml"):
+        record.load_config(folder)
+
+
+def test_a_few_lines_of_yaml_that_mean_millions_are_named(tmp_path):
+    folder = make(tmp_path)
+    lists = ["a0: &a0 [x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10))]
+    merged = ["a0: &a0 {x: 1}", *(f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}" for n in range(1, 10))]
+    for lines in (lists, merged):
+        (folder / "config.yaml").write_text("\n".join(lines))
+        with pytest.raises(UserError, match=r"is damaged, in config\.yaml"):
+            record.load_config(folder)
+
+
+@pytest.mark.parametrize("value", [{"a": {1, 2}}, {"a": b"x"}, "\ud800", {"\ud800": 1}, [[]] * 200_000])
+def test_plain_data_are_dicts_lists_texts_and_numbers(value):
+    with pytest.raises(ValueError, match=r"it holds|surrogates"):
+        check_plain(value)
+    check_plain({"a": [1, 2.5, None, True, "é"]})
+
+
+def test_only_plain_numbers_count_processes(tmp_path):
+    folder = unfinished(tmp_path)
+    for end in ("²", "٣", "01", "-1", "x", "1.2", "9" * 30):
+        (folder / f"lease.{end}").touch()
+        (folder / f"steps.{end}.jsonl").touch()
+    assert lease.numbers(record.lease_place(folder)) == []
+    assert [file.name for file in row_files(folder)] == ["evals.0.jsonl", "steps.0.jsonl"]
+    assert record.state(folder) == "failed"
+    assert len(record.load_steps(folder)) == 2
+
+
+def test_what_a_damaged_file_holds_steers_no_terminal(s3bench, tmp_path):
+    evil = "\x1b]0;owned\x07\x1b[2J\u202e"
+    folder = unfinished(tmp_path / "r", cause=f"{evil} it broke [/red]")
+    shown = "\\x1b]0;owned\\x07\\x1b[2J\\u202e"
+    head, _, body = (folder / "config.yaml").read_text().partition("\n")
+    names = json.loads(head.removeprefix("# s3bench run "))
+    names |= {"run_id": f"a{evil}\nb", "optimizer": f"[/x]{evil}"}
+    (folder / "config.yaml").write_text(f"# s3bench run {json.dumps(names)}\n{body}")
+    told = s3bench("status", "r")
+    assert told.returncode == 0, told.stderr
+    assert f"failed: a{shown}\\nb: {shown} it broke [/red]" in told.stdout
+    assert f"[/x]{shown}" in told.stdout
+    (folder / "summary.json").write_text(json.dumps({"state": evil, "steps": 1}))
+    for told in (s3bench("status", "r"), s3bench("report", "r")):
+        assert told.returncode in (1, 2)
+        assert "is damaged, in summary.json" in told.stdout + told.stderr
+        assert all(char.isprintable() or char == "\n" for char in told.stdout + told.stderr)
+    (folder / "summary.json").unlink()
+    (folder / evil).mkdir()
+    told = s3bench("report", f"r/{folder.name}/{evil}")
+    assert f"{shown} contains no records" in mistake(told)
