@@ -15,10 +15,10 @@ from s3bench.record.files import STATES as STATES
 from s3bench.record.files import SUMMARY as SUMMARY
 from s3bench.record.files import folder_of as folder_of
 from s3bench.record.files import lease_place as lease_place
-from s3bench.record.files import opened as opened
 from s3bench.record.files import refuse_other_version as refuse_other_version
 from s3bench.record.files import size as size
 from s3bench.record.lease import Busy as Busy
+from s3bench.record.opening import opened as opened
 from s3bench.record.progress import failed_at as failed_at
 from s3bench.record.progress import has_result as has_result
 from s3bench.record.progress import has_rows as has_rows

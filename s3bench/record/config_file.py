@@ -10,16 +10,8 @@ from typing import Any
 import yaml
 
 from s3bench.record import identity
-from s3bench.record.files import (
-    CONFIG,
-    check_plain,
-    damaged_record,
-    folder_of,
-    opened,
-    other_version,
-    parsed,
-    read_text,
-)
+from s3bench.record.files import CONFIG, damaged_record, folder_of, other_version
+from s3bench.record.opening import check_plain, opened, parsed, read_text
 from s3bench.record.shock_kinds import KINDS as SHOCKS
 from s3bench.record.targets import check_targets
 

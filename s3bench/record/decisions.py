@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from s3bench.errors import UserError
-from s3bench.record.files import opened, parsed
 from s3bench.record.lease import Busy, Lease
+from s3bench.record.opening import opened, parsed
 
 FILE, LEASE = "decisions.jsonl", ".decisions.lease"
 RATE, BLOCK, MORE, HOLE, STOP = "rate", "block", "more", "hole", "stop"  # the kinds of entries

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import yaml
 
 from s3bench.errors import UserError, one_line, unknown
-from s3bench.record.files import check_plain, read_text
+from s3bench.record.opening import check_plain, read_text
 from s3bench.record.reader import load_rows
 from s3bench.record.targets import check_targets
 from s3bench.spikes import Spike, find_spikes

@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from s3bench.record.files import NUMBER, opened, parsed
+from s3bench.record.opening import NUMBER, opened, parsed, read_text
 
 BEAT = 5.0  # seconds between heartbeats
 DEAD_AFTER = 60.0  # seconds without a heartbeat, after which an owner counts as dead
@@ -204,7 +204,7 @@ def _where() -> str:
     """
     if not psutil.LINUX:  # where the clock has been set since, it names another place, and the heartbeat decides
         return f"host {socket.gethostname()} {psutil.boot_time()}"
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    boot = read_text(Path("/proc/sys/kernel/random/boot_id")).strip()
     return f"boot {boot} {Path('/proc/self/ns/pid').readlink()}"
 
 

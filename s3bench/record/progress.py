@@ -17,16 +17,13 @@ from s3bench.record.files import (
     RUNNING,
     STEPS,
     SUMMARY,
-    check_plain,
     damaged_record,
     first_line,
     lease_place,
-    opened,
-    parsed,
-    read_text,
     refuse_other_kinds,
     row_files,
 )
+from s3bench.record.opening import check_plain, opened, parsed, read_text
 
 LONGEST_ROW = 2**16  # bytes of a row, at most
 LARGEST_STEP = 2**53

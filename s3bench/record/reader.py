@@ -28,8 +28,8 @@ from s3bench.record.files import (
     damaged_record,
     first_line,
     folder_names,
-    opened,
 )
+from s3bench.record.opening import opened
 from s3bench.record.progress import Progress, has_result, read_progress, read_rows, read_summary, state
 
 NEEDED = {STEPS: {"step", "loss", "lr", "grad_norm"}, EVALS: {"step", "loss"}}  # columns that each table must have

@@ -8,7 +8,8 @@ import pytest
 from s3bench import record
 from s3bench.errors import UserError
 from s3bench.record import lease
-from s3bench.record.files import check_plain, row_files
+from s3bench.record.files import row_files
+from s3bench.record.opening import check_plain
 from tests.conftest import mistake
 from tests.records import config, make, rows
 from tests.s3bench.record.broken import DEEP, KINDS, SIZES, replace
