@@ -204,7 +204,7 @@ def _where() -> str:
     """
     if not psutil.LINUX:  # where the clock has been set since, it names another place, and the heartbeat decides
         return f"host {socket.gethostname()} {psutil.boot_time()}"
-    boot = read_text(Path("/proc/sys/kernel/random/boot_id")).strip()
+    boot = read_text(Path("/proc/sys/kernel/random/boot_id"), 64).strip()
     return f"boot {boot} {Path('/proc/self/ns/pid').readlink()}"
 
 
