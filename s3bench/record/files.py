@@ -50,7 +50,7 @@ ERROR_LENGTH = 200  # characters of a library's error in a message of one line
 CAUSE_LENGTH = 2000  # characters of the cause of a failed run that are read
 LARGEST = 2**24  # bytes of a file that is not a table
 DEEPEST, MOST = 50, 100_000  # how deep values are nested in a config or a summary, and how many there are
-NUMBER = "(0|[1-9][0-9]{0,8})"  # of a process, in the names of its files
+NUMBER = "(0|[1-9][0-9]*)"  # of a process, in the names of its files
 ROW_FILE = re.compile(rf"({STEPS}|{EVALS})\.{NUMBER}\{ROWS}")
 OURS = re.compile(
     rf"{CONFIG}|{SUMMARY}|{ERROR}|{LOG}|{LEASE}\.{NUMBER}|{ROW_FILE.pattern}|({STEPS}|{EVALS})\.parquet"

@@ -3,11 +3,9 @@
 import contextlib
 import io
 import shutil
-import signal
 import sys
-import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +20,9 @@ from s3bench.errors import UserError
 from s3bench.run.config.compose import run_config
 from s3bench.run.one_run import run
 from tests.records import make
-from tests.s3bench.record.broken import DEEP, KINDS, ODD, SIZES, change, mend_sums, replace
+from tests.s3bench.record.broken import DEEP, KINDS, ODD, SIZES, change, in_time, mend_sums, replace
 
 EXAMPLES = 5_000
-LONGEST = 5.0  # seconds that a command may take, less those in which other processes had the processor
 OVER = ("config.yaml", "summary.json", "steps.parquet", "evals.parquet")
 UNDER_WAY = ("config.yaml", "steps.0.jsonl", "evals.0.jsonl", "lease.0", "error.txt", "log.txt", "checkpoint")
 TABLES = ("steps.parquet", "evals.parquet")
@@ -48,33 +45,6 @@ TOKENS = [
     *(b"[" * DEEP, b'{"a":' * DEEP, b"- " * 1_500, b"x" * 100_000),
 ]
 NAMES = ["lease.²", "steps.².jsonl", "lease.99999999", "lease.1", "checkpoint.x.pt", "steps.1.jsonl", "evals.00.jsonl"]
-
-
-class Hangs(BaseException):
-    """A command takes too long."""
-
-
-def waited() -> float:
-    """Return the seconds in which this process wanted a processor and had none."""
-    return int(Path("/proc/self/schedstat").read_text().split()[1]) / 1e9
-
-
-@contextlib.contextmanager
-def in_time() -> Iterator[None]:
-    """Raise Hangs in the block once it has taken too long."""
-    began = time.monotonic() - waited()
-
-    def look(*_: object) -> None:
-        if time.monotonic() - waited() - began > LONGEST:
-            raise Hangs
-
-    before = signal.signal(signal.SIGALRM, look)
-    signal.setitimer(signal.ITIMER_REAL, LONGEST, 1.0)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def told(*arguments: str) -> tuple[int, str]:
