@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 LARGEST = 2**24  # bytes of a file that is not a table
 DEEPEST, MOST = 50, 100_000  # how deep values are nested in a config or a summary, and how many there are
-NUMBER = "(0|[1-9][0-9]{0,8})"  # of a process, in the names of its files
+NUMBER = "(0|[1-9][0-9]*)"  # of a process, in the names of its files
 KINDS_OF_FILES = {stat.S_IFIFO: "a fifo", stat.S_IFDIR: "a folder", stat.S_IFSOCK: "a socket"}
 
 

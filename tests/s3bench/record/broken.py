@@ -1,10 +1,13 @@
 """Breaks the files of records, for tests: something else in their place, damaged bytes, values that nobody expects."""
 
+import contextlib
 import json
 import os
 import shutil
+import signal
+import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,34 @@ import yaml
 
 DEEP = 100_000
 SPARSE = 2**40  # bytes
+LONGEST = 5.0  # seconds that a command may take, less those in which other processes had the processor
+
+
+class Hangs(BaseException):
+    """A command takes too long."""
+
+
+def waited() -> float:
+    """Return the seconds in which this process wanted a processor and had none."""
+    return int(Path("/proc/self/schedstat").read_text().split()[1]) / 1e9
+
+
+@contextlib.contextmanager
+def in_time() -> Iterator[None]:
+    """Raise Hangs in the block once it has taken too long."""
+    began = time.monotonic() - waited()
+
+    def look(*_: object) -> None:
+        if time.monotonic() - waited() - began > LONGEST:
+            raise Hangs
+
+    before = signal.signal(signal.SIGALRM, look)
+    signal.setitimer(signal.ITIMER_REAL, LONGEST, 1.0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _fifo(file: Path) -> None:

@@ -3,17 +3,14 @@
 import contextlib
 import io
 import shutil
-import signal
 import sys
-import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -22,10 +19,9 @@ from s3bench.errors import UserError
 from s3bench.run.config.compose import run_config
 from s3bench.run.one_run import run
 from tests.records import make
-from tests.s3bench.record.broken import DEEP, KINDS, ODD, SIZES, change, mend_sums, replace
+from tests.s3bench.record.broken import DEEP, KINDS, ODD, SIZES, change, in_time, mend_sums, replace
 
 EXAMPLES = 5_000
-LONGEST = 5.0  # seconds that a command may take, less those in which other processes had the processor
 OVER = ("config.yaml", "summary.json", "steps.parquet", "evals.parquet")
 UNDER_WAY = ("config.yaml", "steps.0.jsonl", "evals.0.jsonl", "lease.0", "error.txt", "log.txt", "checkpoint")
 TABLES = ("steps.parquet", "evals.parquet")
@@ -48,33 +44,6 @@ TOKENS = [
     *(b"[" * DEEP, b'{"a":' * DEEP, b"- " * 1_500, b"x" * 100_000),
 ]
 NAMES = ["lease.²", "steps.².jsonl", "lease.99999999", "lease.1", "checkpoint.x.pt", "steps.1.jsonl", "evals.00.jsonl"]
-
-
-class Hangs(BaseException):
-    """A command takes too long."""
-
-
-def waited() -> float:
-    """Return the seconds in which this process wanted a processor and had none."""
-    return int(Path("/proc/self/schedstat").read_text().split()[1]) / 1e9
-
-
-@contextlib.contextmanager
-def in_time() -> Iterator[None]:
-    """Raise Hangs in the block once it has taken too long."""
-    began = time.monotonic() - waited()
-
-    def look(*_: object) -> None:
-        if time.monotonic() - waited() - began > LONGEST:
-            raise Hangs
-
-    before = signal.signal(signal.SIGALRM, look)
-    signal.setitimer(signal.ITIMER_REAL, LONGEST, 1.0)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def told(*arguments: str) -> tuple[int, str]:
@@ -130,14 +99,16 @@ def damages(draw: st.DrawFn) -> tuple[bool, str, Callable[[Path], None]]:
     if way == "names":
         extra = draw(st.sampled_from(NAMES))
         return is_over, name, lambda file: (file.parent / extra).write_bytes(TOKENS[number % len(TOKENS)])
-    cuts = draw(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 9), st.integers(0, 2**16)), min_size=1, max_size=4))
+    cuts = draw(
+        st.lists(st.tuples(st.integers(0, 999), st.integers(0, 9), st.integers(0, 2**16)), min_size=1, max_size=4)
+    )
     return is_over, name, lambda file: _other_bytes(file, cuts)
 
 
-def _other_bytes(file: Path, cuts: list[tuple[float, int, int]]) -> None:
+def _other_bytes(file: Path, cuts: list[tuple[int, int, int]]) -> None:
     content = bytearray(file.read_bytes())
     for share, way, number in cuts:
-        at = int(share * len(content))
+        at = share * len(content) // 999
         if way < 3 and at < len(content):
             content[at] ^= 1 << number % 8
         elif way < 5:
@@ -181,7 +152,6 @@ def _resumed(place: Path) -> None:
     config = run_config(["horizon=60", "eval_every=10", "checkpoint_every=0.001", "seed=1", f"results_dir={place}"])
     with in_time(), contextlib.suppress(UserError, record.Busy, OSError):  # main makes one line of each
         assert run(config) in record.STATES
-    torch.set_flush_denormal(False)  # hypothesis draws no floats where a run has set it
 
 
 @pytest.mark.slow
