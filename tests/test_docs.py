@@ -210,6 +210,15 @@ def test_the_shocks_in_the_docs_are_the_measured_ones():
         vision, language = (rows[rows.task.str.startswith(task)].iloc[0] for task in ("digits_vit", "source_gpt"))
         peaks = [f"{row.peak:.2f} [{row.peak_low:.2f}, {row.peak_high:.2f}]" for row in (vision, language)]
         assert f"| `{name}` | {vision.worst_step_then:.2f} | {vision.update_max:.2f} | {' | '.join(peaks)} |" in page
+    once = shocks[(shocks.step == 70) & (shocks.kind != "gradient")]
+    assert once.kind.nunique() == 8
+    for kind, rows in once.groupby("kind"):
+        peaks = [
+            rows[rows.task.str.startswith(task)].sort_values("optimizer").peak for task in ("digits_vit", "source_gpt")
+        ]
+        cells = [f"{vision:.2f} / {language:.2f}" for vision, language in zip(*peaks, strict=True)]
+        assert f"| `{kind}` | {' | '.join(cells)} |" in page
+    assert not shocks.diverged.any()
     tests = pd.read_csv(ROOT / "results" / "reference" / "shock" / "tables" / "shock_tests.csv")
     tests = tests[(tests.kind == "gradient") & (tests.step == 110) & (tests.optimizer == "adamw")]
     assert {f"{p:.3f}" for p in tests[tests.measure == "peak"].p_holm} == {"0.047"}
