@@ -89,7 +89,7 @@ def _rule_settings(beta: float, denominator_beta: float, p: float, nesterov: boo
     bound: float | None = 1e30  # on |n/b|, so that float32 holds it
     if beta == denominator_beta:
         # A tiny β can make n a denormal number. With β near 1, rounding adds up over p/(1-β) steps: to 1.7e-4 at 0.999,
-        # 9e-6 at 0.98. In between nothing is clamped, which would cost some 4% of a fused step on a CPU.
+        # 1e-5 at 0.98. In between nothing is clamped, which would cost some 4% of a fused step on a CPU.
         bound = None if 0.5 <= beta <= 0.98 else 1.0
     return {
         "beta": beta,

@@ -350,7 +350,7 @@ def _pieces(rows: Iterable[Row]) -> Iterator[Row]:
     size: dict[Any, int] = defaultdict(int)
     for row in rows:
         param, count = row[0], row[0].numel()
-        if not all(tensor.is_contiguous() for tensor in row):
+        if param.is_neg() or not all(tensor.is_contiguous() for tensor in row):  # _foreach_copy_ takes no such flag
             yield row
         elif count >= PIECE_CPU // 4:
             flat = tuple(tensor.view(-1) for tensor in row)
