@@ -25,6 +25,11 @@ class AdamVariant(Optimizer):
                 raise ValueError(f"{name} is {defaults[name]}; it must be at least 0 and finite")
         super().__init__(params, defaults)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # a state_dict or a pickle, perhaps of an older version
+        for group in self.param_groups:
+            group.setdefault("maximize", False)
+
     def update(self, group: dict[str, Any], grads: list[Tensor], m: list[Tensor], v: list[Tensor]) -> list[Tensor]:
         """Return the updates, apart from the learning rate, from m and v without bias; both may be changed."""
         raise NotImplementedError

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from .engine.loading import refuse_misfits
+
 
 class Muon(Optimizer):
     r"""Updates parameters of exactly two dimensions by orthogonalised momentum, and all others by AdamW.
@@ -35,7 +37,8 @@ class Muon(Optimizer):
 
     Raises:
         ValueError: an argument is outside its range.
-        RuntimeError: torch is older than 2.9, which brought Muon.
+        RuntimeError: torch is older than 2.9, which brought Muon; `step`: a gradient is sparse, or complex where it
+            may not be.
 
     Example:
         >>> muon = Muon(model.parameters(), lr=1e-3)
@@ -76,6 +79,26 @@ class Muon(Optimizer):
         super().__setstate__(state)  # a state_dict or a pickle brings new groups and a new state
         self._parts = self._build_parts(self.param_groups)
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a state as torch does; raise ValueError, before anything has changed, if it is not this optimizer's."""
+        check = self.register_load_state_dict_pre_hook(lambda _, found: self._check_loaded(found))
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            check.remove()
+
+    def _check_loaded(self, found: dict[str, Any]) -> None:
+        """Raise ValueError if a state_dict is another optimizer's or another model's."""
+        refuse_misfits(self, found, self._needed)
+        pairs = zip(self.param_groups, found["param_groups"], strict=False)
+        self._build_parts([{**saved, "params": group["params"]} for group, saved in pairs])  # runs torch's checks
+
+    def _needed(self, group: dict[str, Any]) -> tuple[str, ...]:
+        """Return the names of a saved group's state tensors; raise KeyError if the group lacks a setting."""
+        for name in self.defaults:
+            group[name]
+        return ("momentum_buffer",) if group["matrices"] else ("exp_avg", "exp_avg_sq")
+
     def _build_parts(self, all_groups: list[dict[str, Any]]) -> list[Optimizer]:
         """Make torch's two optimizers, which work on these groups and share this optimizer's state."""
         if not hasattr(torch.optim, "Muon"):
@@ -93,10 +116,26 @@ class Muon(Optimizer):
         """Apply one update; return the closure's loss if a closure is given."""
         with torch.enable_grad():
             loss = closure() if closure is not None else None
+        for group in self.param_groups:  # all are looked at before anything moves
+            for param in group["params"]:
+                _refuse(param, matrix=group["matrices"])
         for part in self._parts:
             hooked: Any = type(part).step
             hooked.__wrapped__(part)  # without torch's global step hooks, which have been called for this optimizer
         return loss
+
+
+def _refuse(param: Tensor, *, matrix: bool) -> None:
+    """Raise RuntimeError if the gradient of a parameter is of a kind that torch's optimizer does not take."""
+    grad = param.grad
+    if grad is None:
+        return
+    if grad.layout != torch.strided:
+        raise RuntimeError("Muon does not support sparse gradients")
+    if matrix and param.is_complex():
+        raise RuntimeError("Muon does not support complex matrices")
+    if grad.is_complex() and not param.is_complex():
+        raise RuntimeError("Muon does not support complex gradients of real parameters")
 
 
 def _check(group: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ class S3(Elementwise):
         x_t = x_{t-1} - lr (n_t / b_t + weight_decay x_{t-1})
 
     with m_0 = s_0 = 0 and no bias correction. There is no ε: the rule does not depend on the gradient's scale, and a
-    coordinate whose gradient has always been zero does not move.
+    coordinate whose gradient has always been zero does not move. One that is not finite makes the parameter NaN.
 
     Args:
         params: parameters or parameter groups.
@@ -26,7 +26,7 @@ class S3(Elementwise):
         beta: decay β of both averages, in [0, 1); 0 gives SignSGD for every p.
         p: order of the norm, from 1 to infinity.
         nesterov: look ahead in n and b; without it n_t = m_t and b_t = s_t^{1/p}.
-        denominator_beta: the β of s and b, in [0, 1); None means `beta`. Only equal decays keep |n/b| ≤ 1.
+        denominator_beta: the β of s and b, in [0, 1); None means `beta`. Only equal decays keep |n/b| ≤ 1 + 1e-5.
         weight_decay: decoupled weight decay, finite and at least 0.
         maximize: ascend instead of descend.
         foreach, fused, capturable: see Elementwise.
@@ -73,7 +73,7 @@ class S3(Elementwise):
     def rule(self, group: dict[str, Any]) -> tuple[Callable[..., Tensor], tuple[str, ...], dict[str, Any]]:
         """Return _rule, the names of its state, and its settings."""
         beta, other = group["beta"], group["denominator_beta"]
-        key = (beta, beta if other is None else other, group["p"], group["nesterov"])
+        key = (float(beta), float(beta if other is None else other), float(group["p"]), group["nesterov"])
         if key not in _settings_cache:
             if len(_settings_cache) >= 256:  # a schedule may change them at each step
                 del _settings_cache[next(iter(_settings_cache))]
@@ -89,7 +89,7 @@ def _rule_settings(beta: float, denominator_beta: float, p: float, nesterov: boo
     bound: float | None = 1e30  # on |n/b|, so that float32 holds it
     if beta == denominator_beta:
         # A tiny β can make n a denormal number. With β near 1, rounding adds up over p/(1-β) steps: to 1.7e-4 at 0.999,
-        # 7e-6 at 0.98. In between nothing is clamped, which would cost some 4% of a fused step on a CPU.
+        # 1e-5 at 0.98. In between nothing is clamped, which would cost some 4% of a fused step on a CPU.
         bound = None if 0.5 <= beta <= 0.98 else 1.0
     return {
         "beta": beta,
@@ -123,7 +123,7 @@ def _rule(
 
         exp_avg = S m and norm = S s^{1/p}, with S = 2^24 (2^53 in float64),
 
-    which are of the gradients' own size; S turns nearly every denormal number into a normal one. Gradients beyond
+    which are of the gradients' own size; S turns nearly every denormal number into a normal one. Finite ones beyond
     ±2^100 = 1.3e30 count as that value. Sums of powers are computed relative to their larger term:
 
         s_t = larger^p (1 + share), with share = (smaller / larger)^p in [0, 1],
@@ -135,8 +135,8 @@ def _rule(
     limits = torch.finfo(grad.dtype)
     scale, least = 2 / limits.eps, 4 * limits.smallest_normal
     ceiling = 0.25 / limits.smallest_normal / scale
-    grad = torch.where(grad > ceiling, ceiling, grad)  # torch.where, because clamp costs more when compiled
-    grad = torch.where(grad < -ceiling, -ceiling, grad)
+    bounded = torch.where(grad > ceiling, ceiling, grad)  # torch.where, because clamp costs more when compiled
+    grad = torch.where(bounded < -ceiling, -ceiling, bounded) + grad * 0  # infinity becomes NaN, which can be seen
     m, n = _averages(exp_avg, grad, scale, beta)
     old = norm * keep if keep < 0.5 else norm - norm * (1 - keep)  # (β s_{t-1})^{1/p}; the second form rounds less
     new = grad.abs() * (scale * add)  # ((1-β) |g|^p)^{1/p}

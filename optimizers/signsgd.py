@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from .engine.elementwise import Elementwise, check_beta
@@ -18,7 +17,7 @@ class SignSGD(Elementwise):
         x_t = x_{t-1} - lr (sign(m_t) + weight_decay x_{t-1})
 
     with m_0 = 0. Momentum 0 is SignSGD and keeps no state. Above 0 it is Signum, with one state tensor per parameter,
-    ``exp_avg``. A NaN in the gradient becomes a NaN in the parameter.
+    ``exp_avg``. A gradient that is NaN or infinite makes the parameter NaN.
 
     Args:
         params: parameters or parameter groups.
@@ -49,7 +48,15 @@ class SignSGD(Elementwise):
         capturable: bool = False,
     ) -> None:
         flags = {"maximize": maximize, "foreach": foreach, "fused": fused, "capturable": capturable}
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, **flags})
+        # OneCycleLR and CyclicLR look for "momentum" here, and would make Signum of SignSGD in silence.
+        rule = {"momentum": momentum} if momentum else {}
+        super().__init__(params, {"lr": lr, **rule, "weight_decay": weight_decay, **flags})
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a parameter group; raise ValueError if one of its arguments is outside its range."""
+        if isinstance(param_group, dict):  # else torch says what it must be
+            param_group = {"momentum": self.defaults.get("momentum", 0.0), **param_group}
+        super().add_param_group(param_group)
 
     def check(self, group: dict[str, Any]) -> None:
         """Raise ValueError if an argument is outside its range."""
@@ -57,14 +64,15 @@ class SignSGD(Elementwise):
 
     def rule(self, group: dict[str, Any]) -> tuple[Callable[..., Tensor], tuple[str, ...], dict[str, Any]]:
         """Return the sign of the gradient without momentum, of its average with momentum."""
-        if group["momentum"] == 0:
+        momentum = float(group["momentum"])
+        if momentum == 0:
             return _sign, (), {}
-        return _sign_of_average, ("exp_avg",), {"momentum": group["momentum"]}
+        return _sign_of_average, ("exp_avg",), {"momentum": momentum}
 
 
 def _sign(grad: Tensor) -> Tensor:
-    """Return the sign of every coordinate; NaN stays NaN."""
-    return torch.where(grad == grad, grad.sign(), grad)  # torch's sign of NaN is 0
+    """Return the sign of every coordinate; NaN where it is not finite."""
+    return grad.sign() + grad * 0  # which is NaN where the gradient is not finite; the sign alone would be 0 or 1
 
 
 def _sign_of_average(grad: Tensor, exp_avg: Tensor, *, momentum: float) -> Tensor:

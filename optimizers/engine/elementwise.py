@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from .fused import Columns, Row, apply_fused, has_compiler
+from .fused import DTYPE, SHAPE, Columns, Prepared, Row, has_compiler, prepare_fused
+from .loading import misfit, refuse_misfits
 from .recording import CompilerError
 
 PIECE_CPU = 2**16  # coordinates per call of the plain rule on a CPU: its temporaries fit into the cache
 PIECE_GPU = 2**22  # the same on other devices, where a launch costs more
 FLAGS: dict[str, tuple[bool | None, ...]] = {"foreach": (None, True, False), "fused": (None, True, False)}
-FLAGS |= {"maximize": (True, False), "capturable": (True, False)}
+FLAGS |= {"maximize": (False, True), "capturable": (False, True)}  # the first value is the default
 MIN_COMPILED = 2**20  # coordinates from which compiling pays off: up to seconds once, then steps many times faster
 
 
@@ -28,7 +29,7 @@ class Elementwise(Optimizer):
       place and depends on nothing but its arguments. Compiled rules are found again by this function, so it must be the
       same object at each call: define it in a module;
     - the names of the state tensors, which start at 0;
-    - the settings, which must be hashable.
+    - the settings, which must be hashable. Numbers among them may change at each step.
 
     Each parameter then moves by ``-lr (update + weight_decay param)``.
 
@@ -43,8 +44,10 @@ class Elementwise(Optimizer):
       small ones gathered, so temporary memory is bounded by the size of a piece. A tensor that is not contiguous is one
       piece.
     - ``fused=True`` compiles the rule and calls it once for all tensors of one type (see fused.py). It also accepts
-      GradScaler's grad_scale and found_inf. One compilation serves all shapes, learning rates and weight decays; the
-      rule's own settings are compiled in.
+      GradScaler's grad_scale and found_inf. One compilation serves all shapes, learning rates, weight decays and
+      numbers among the settings, as long as the rule's operations stay the same.
+
+    A step that is refused (complex or sparse gradients, a state of another shape) has moved no parameter of any group.
 
     With both None, groups of over a million coordinates are fused where a compiler is found, and others use foreach.
 
@@ -55,6 +58,7 @@ class Elementwise(Optimizer):
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
         super().__init__(params, defaults)
         self._step_supports_amp_scaling = bool(defaults["fused"])  # GradScaler then leaves unscaling to step()
+        self._state_is_new = True
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a parameter group; raise ValueError if one of its arguments is outside its range."""
@@ -87,63 +91,101 @@ class Elementwise(Optimizer):
         with torch.enable_grad():
             loss = closure() if closure is not None else None
         scaler = {name: getattr(self, name, None) for name in ("grad_scale", "found_inf")}  # GradScaler sets them
-        for group in self.param_groups:
-            rule, names, settings = self.rule(group)
-            settings |= _common_settings(group) | scaler
-            columns = self._columns(group["params"], names)
-            settings["rule"] = rule
-            if torch.compiler.is_compiling():  # the user compiles the whole step: torch.compile makes its own pieces
-                _apply_all(zip(*columns, strict=True), settings)
-                continue
-            undecided = group["fused"] is None and group["foreach"] is None
-            if group["fused"] or (undecided and _worth_compiling(columns[0], rule)):
-                rows = _apply_fused(columns, settings, group_id=id(group), required=bool(group["fused"]))
-            else:
-                rows = zip(*columns, strict=True)
-            rows = list(rows)
-            self._refuse_complex(row[0] for row in rows)  # _state_column has checked only rules with a state
+        given = [self._gradients(group["params"]) for group in self.param_groups]
+        if torch.compiler.is_compiling():  # the user compiles the whole step: torch.compile makes its own pieces
+            for group, pairs in zip(self.param_groups, given, strict=True):
+                columns, settings = self._columns(group, *pairs)
+                _apply_all(zip(*columns, strict=True), settings | scaler)
+            return loss
+        if self._state_is_new:
+            self._check_state()
+        work = [self._prepare(group, *pairs, scaler) for group, pairs in zip(self.param_groups, given, strict=True)]
+        for group, prepared, rows, settings in work:  # everything is refused before anything moves
+            rows += _run_fused(prepared, settings, required=bool(group["fused"]))
             _apply_all(rows if group["foreach"] is False else _pieces(rows), settings)
         return loss
 
-    def _columns(self, params: list[Any], names: tuple[str, ...]) -> Columns:
-        """Return the parameters that have a gradient, their gradients and their states; the local parts of DTensors."""
+    def _gradients(self, params: list[Any]) -> tuple[list[Any], list[Any]]:
+        """Return the parameters that have a gradient, and their gradients."""
         pairs = [(param, param.grad) for param in params]
         params, grads = [x for x, grad in pairs if grad is not None], [grad for _, grad in pairs if grad is not None]
-        if {grad.layout for grad in grads} - {torch.strided}:
-            raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
-        states = [self.state[param] for param in params]
+        for layout, dtype in {(grad.layout, grad.dtype) for grad in grads}:
+            if layout != torch.strided:
+                raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
+            if dtype.is_complex:
+                raise RuntimeError(f"{type(self).__name__} does not support complex parameters or gradients")
+        return params, grads
+
+    def _columns(self, group: dict[str, Any], params: list[Any], grads: list[Any]) -> tuple[Columns, dict[str, Any]]:
+        """Return the rows of a group as columns, the local parts of DTensors, and the settings of _apply."""
+        rule, names, settings = self.rule(group)
+        settings |= _common_settings(group) | {"rule": rule}
+        states = [self.state[param] for param in params] if names else []  # a look makes an empty one
         columns: Columns = [params, grads, *(self._state_column(name, params, states) for name in names)]
         if any(hasattr(kind, "to_local") for kind in set(map(type, params))):
             rows = [_local_row(*row) if hasattr(row[0], "to_local") else row for row in zip(*columns, strict=True)]
             columns = list(zip(*rows, strict=True))
-        return columns
+        return columns, settings
 
     def _state_column(self, name: str, params: list[Any], states: list[dict[str, Tensor]]) -> list[Tensor]:
         """Return one state tensor of each parameter; make missing ones, which start at 0."""
         try:
             return [state[name] for state in states]
         except KeyError:
-            self._refuse_complex(params)
             for param, state in zip(params, states, strict=True):
                 if name not in state:
                     dtype = _compute_dtype(param)
                     state[name] = torch.zeros_like(param, dtype=dtype, memory_format=torch.preserve_format)
             return [state[name] for state in states]
 
-    def _refuse_complex(self, params: Iterable[Tensor]) -> None:
-        """Raise RuntimeError if a parameter is complex."""
-        if any(map(torch.is_complex, params)):
-            raise RuntimeError(f"{type(self).__name__} does not support complex parameters")
+    def _prepare(
+        self, group: dict[str, Any], params: list[Any], grads: list[Any], scaler: dict[str, Any]
+    ) -> tuple[dict[str, Any], Prepared, list[Row], dict[str, Any]]:
+        """Return the group, its compiled calls, the rows that are not fused, and the settings of _apply."""
+        columns, settings = self._columns(group, params, grads)
+        settings |= scaler
+        undecided = group["fused"] is None and group["foreach"] is None
+        if group["fused"] or (undecided and _worth_compiling(columns[0], settings["rule"])):
+            prepared, rows = _prepare_fused(columns, settings, required=bool(group["fused"]))
+        else:
+            prepared, rows = Prepared([]), list(zip(*columns, strict=True))
+        _check_rows(rows, type(self).__name__)
+        return group, prepared, rows, settings
+
+    def _check_state(self) -> None:
+        """Raise RuntimeError if a tensor of the state does not have its parameter's shape."""
+        for group in self.param_groups:
+            for param in group["params"]:
+                state = self.state.get(param, {})
+                for name in set(self.rule(group)[1]) & state.keys():
+                    if reason := misfit(f"the state's {name}", state[name].shape, param.shape):
+                        raise RuntimeError(reason)
+                    state[name] = state[name].resolve_neg()
+        self._state_is_new = False
 
     def state_scale(self, dtype: torch.dtype) -> float:  # noqa: ARG002 (a subclass's may depend on it)
         """Return the factor by which the rule's state is scaled when it computes in this type, float32 or float64."""
         return 1.0
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # a state_dict or a pickle, perhaps of an older version
+        for group in self.param_groups:
+            for name, allowed in FLAGS.items():
+                group.setdefault(name, allowed[0])
+        self._state_is_new = True
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a state as torch does, but keep the float32 state of narrow parameters, which torch would round."""
+        """Load a state as torch does, but keep the float32 state of narrow parameters, which torch would round.
+
+        Raises ValueError, before anything has changed, if the state is another optimizer's or another model's.
+        """
         given: dict[str, Any] = {}
-        # Runs after the user's hooks, as it is registered last.
-        before = self.register_load_state_dict_pre_hook(lambda _, found: given.update(found))
+
+        def keep(_: Any, found: dict[str, Any]) -> None:
+            refuse_misfits(self, found, self._needed)
+            given.update(found)
+
+        before = self.register_load_state_dict_pre_hook(keep)  # runs after the user's hooks, as it is registered last
         after = self.register_load_state_dict_post_hook(lambda _: self._convert_state(given), prepend=True)
         try:
             super().load_state_dict(state_dict)
@@ -153,11 +195,18 @@ class Elementwise(Optimizer):
         for group in self.param_groups:
             self.rule(group)
 
+    def _needed(self, group: dict[str, Any]) -> tuple[str, ...]:
+        """Return the names of a saved group's state tensors; raise KeyError if the group lacks a setting."""
+        _common_settings({"maximize": False, **group})
+        return self.rule(group)[1]
+
     def _convert_state(self, state_dict: dict[str, Any]) -> None:
         """Set the state again where torch has rounded it, and where its scale depends on the type."""
         ours = (param for group in self.param_groups for param in group["params"])
         ids = (index for group in state_dict["param_groups"] for index in group["params"])
         for param, index in zip(ours, ids, strict=True):
+            if not self.state.get(param, True):
+                del self.state[param]  # an empty one, as older versions saved it
             for name, value in state_dict["state"].get(index, {}).items():
                 if (
                     isinstance(value, Tensor)
@@ -182,9 +231,19 @@ def check_beta(name: str, beta: float) -> None:
         raise ValueError(f"{name} is {beta}; it must be in [0, 1)")
 
 
-def _compute_dtype(param: Tensor) -> torch.dtype:
+def _compute_dtype(param: Tensor | torch.dtype) -> torch.dtype:
     """Return the type that the rule computes in and that the state has."""
-    return torch.float32 if param.dtype.itemsize < 4 else param.dtype
+    dtype = param.dtype if isinstance(param, Tensor) else param
+    return torch.float32 if dtype.itemsize < 4 else dtype
+
+
+def _check_dtype(state: torch.dtype, param: torch.dtype) -> None:
+    """Raise RuntimeError if a state's type is not that of the parameter's computations."""
+    if state != _compute_dtype(param):
+        raise RuntimeError(
+            f"the state is {state}, but {_compute_dtype(param)} is needed for a parameter that has become "
+            f"{param}: load the optimizer's state_dict, which converts it"
+        )
 
 
 def _common_settings(group: dict[str, Any]) -> dict[str, Any]:
@@ -214,11 +273,7 @@ def _apply(
     new = kept if found_inf is None else tuple(tensor.clone() for tensor in kept)
     wide = new[0].to(_compute_dtype(param))
     for tensor in state:
-        if tensor.dtype != wide.dtype:
-            raise RuntimeError(
-                f"the state is {tensor.dtype}, but {wide.dtype} is needed for a parameter that has become "
-                f"{param.dtype}: load the optimizer's state_dict, which converts it"
-            )
+        _check_dtype(tensor.dtype, param.dtype)
     grad = grad.to(wide.dtype)
     if grad_scale is not None:
         grad = grad / grad_scale
@@ -244,22 +299,49 @@ def _apply_all(pieces: Iterable[Row], settings: dict[str, Any]) -> None:
         _apply(*piece, **settings)
 
 
-def _apply_fused(columns: Columns, settings: dict[str, Any], *, group_id: int, required: bool) -> Iterable[Row]:
-    """Apply the rule to the rows that can be fused and return the others: all rows if compiling fails.
+def _check_rows(rows: list[Row], optimizer: str) -> None:
+    """Raise RuntimeError if the plain rule could not update each row, for its types or its shapes."""
+    columns = list(zip(*rows, strict=True))
+    for param, _, *state in set(zip(*(map(DTYPE, column) for column in columns), strict=True)):
+        if param.is_complex:
+            raise RuntimeError(f"{optimizer} does not support complex parameters or gradients")
+        for dtype in state:
+            _check_dtype(dtype, param)
+    shapes = [list(map(SHAPE, column)) for column in columns]
+    for name, others in zip(["the gradient", *["the state"] * len(columns)], shapes[1:], strict=False):
+        if others != shapes[0]:
+            raise RuntimeError(next(filter(None, map(misfit, [name] * len(rows), others, shapes[0]))))
+
+
+def _prepare_fused(columns: Columns, settings: dict[str, Any], *, required: bool) -> tuple[Prepared, list[Row]]:
+    """Compile the rule for the rows that can be fused; return it and the other rows: all rows if compiling fails.
 
     Raises RuntimeError if compiling fails and fused=True requires it.
     """
     try:
-        return apply_fused(_apply, columns, settings, group_id)
+        return prepare_fused(_apply, columns, settings)
     except CompilerError as error:
-        if required:
-            raise RuntimeError(
-                "fused=True: the update could not be compiled. It needs a C++ compiler on a CPU and Triton on a GPU; "
-                f"foreach=True needs neither ({error})"
-            ) from error
-        warnings.warn(f"compiling failed; updates are slower from now on ({error})", stacklevel=3)
-        _failed_to_compile.add((columns[0][0].device.type, settings["rule"]))
-        return zip(*columns, strict=True)
+        _give_up(error, columns[0], settings["rule"], required=required)
+        return Prepared([]), list(zip(*columns, strict=True))
+
+
+def _run_fused(prepared: Prepared, settings: dict[str, Any], *, required: bool) -> list[Row]:
+    """Update the rows that are fused; return those whose kernel fails, or raise RuntimeError as _prepare_fused does."""
+    try:
+        return prepared.run()
+    except CompilerError as error:
+        _give_up(error, prepared.calls[0][1][0], settings["rule"], required=required)
+        return [row for _, columns, _ in prepared.calls for row in zip(*columns, strict=True)]
+
+
+def _give_up(error: CompilerError, params: Sequence[Tensor], rule: Callable[..., Tensor], *, required: bool) -> None:
+    """Raise RuntimeError if the rule has to be compiled, otherwise warn and remember that it cannot be."""
+    if required:
+        raise RuntimeError(f"fused=True: the update could not be compiled: {error}. foreach=True needs no compiler")
+    warnings.warn(f"compiling failed; updates are slower from now on ({error})", stacklevel=4)
+    kinds = {param.device.type for param in params}
+    if len(kinds) == 1:  # else only one of them may be to blame
+        _failed_to_compile.add((kinds.pop(), rule))
 
 
 def _pieces(rows: Iterable[Row]) -> Iterator[Row]:
@@ -268,7 +350,7 @@ def _pieces(rows: Iterable[Row]) -> Iterator[Row]:
     size: dict[Any, int] = defaultdict(int)
     for row in rows:
         param, count = row[0], row[0].numel()
-        if not all(tensor.is_contiguous() for tensor in row):
+        if param.is_neg() or not all(tensor.is_contiguous() for tensor in row):  # _foreach_copy_ takes no such flag
             yield row
         elif count >= PIECE_CPU // 4:
             flat = tuple(tensor.view(-1) for tensor in row)

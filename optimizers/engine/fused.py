@@ -4,28 +4,27 @@ import functools
 import itertools
 import operator
 import warnings
-from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import increment_version
 
 from . import fused_cpu, fused_gpu
-from .recording import CompilerError, record
+from .recording import CompilerError, Operand, Operation, Recording, record
 
 Row = tuple[Tensor, ...]  # (param, grad, *state), all of one shape
 Columns = Sequence[Sequence[Tensor]]  # the rows transposed: all params, all grads, ...
 
-Kernel = Callable[[Columns, dict[str, Any]], None]  # takes rows of one kind, as columns, and the scalars
+Kernel = Callable[[Columns, dict[str, Any]], None]  # takes rows of one kind, as columns, and numbers by name
 
 SCALARS = ("lr", "shrink", "grad_scale", "found_inf")  # settings that may change from step to step
 DEVICE = operator.attrgetter("device")
 DTYPE = operator.attrgetter("dtype")
 SHAPE = operator.attrgetter("shape")
 PLAIN = {Tensor, nn.Parameter}  # other classes may have no memory of their own
-MAX_SETTINGS = 64  # how many settings of one rule are kept compiled
 COMPILERS: dict[str, Any] = {"cpu": fused_cpu, "cuda": fused_gpu}
 
 
@@ -34,78 +33,58 @@ def has_compiler(device_type: str) -> bool:
     return device_type in COMPILERS and bool(COMPILERS[device_type].is_available())
 
 
-def apply_fused(apply: Callable[..., None], columns: Columns, settings: dict[str, Any], group_id: int) -> Iterable[Row]:
-    """Call ``apply(*row, **settings)``, compiled, for all rows that can be viewed as flat, and return the other rows.
+class Prepared(NamedTuple):
+    """The calls that update the rows of a step that can be fused, compiled as far as can be before any is made."""
 
-    Triton compiles when a kernel is first called. If that fails after rows of another type have changed, a warning is
-    given and the failed rows are returned too.
+    calls: list[tuple[Kernel, Columns, dict[str, Any]]]  # a kernel, its rows, and the numbers that it takes
+
+    def run(self) -> list[Row]:
+        """Update the rows, and return those whose kernel fails.
+
+        Triton compiles when a kernel is first called. If that fails after rows of another type have changed, a warning
+        is given and the failed rows are returned.
+
+        Raises:
+            CompilerError: the first call fails; no tensor has changed.
+        """
+        failed: list[Row] = []
+        for index, (kernel, rows, numbers) in enumerate(self.calls):
+            try:
+                kernel(rows, numbers)
+            except CompilerError as error:
+                if index == 0:
+                    raise
+                warnings.warn(f"compiling failed for some tensors, which are not fused ({error})", stacklevel=4)
+                failed += zip(*rows, strict=True)
+            else:
+                increment_version(rows[0])  # else autograd would not see that the parameters have changed
+        return failed
+
+
+def prepare_fused(apply: Callable[..., None], columns: Columns, settings: dict[str, Any]) -> tuple[Prepared, list[Row]]:
+    """Compile ``apply(*row, **settings)`` for all rows that can be viewed as flat; return it, and the other rows.
 
     Args:
         apply: updates one row in place.
         columns: the rows, as columns.
         settings: the arguments of `apply`, among them the rule.
-        group_id: identifies the parameter group, so that its next step is recognised.
 
     Raises:
-        CompilerError: the rule cannot be compiled; no tensor has changed.
+        CompilerError: the rule cannot be compiled.
     """
     varying = {name: settings[name] for name in SCALARS if settings.get(name) is not None}
     fixed = tuple((name, value) for name, value in settings.items() if name not in varying)
-    if not _may_compile(settings["rule"], fixed, group_id):
-        return zip(*columns, strict=True)
     kinds = _group_by_kind(columns)
     others = [row for kind in list(kinds) if not _compilable(*kind) for row in zip(*kinds.pop(kind), strict=True)]
-    work = []
-    for (device, dtypes, _), rows in kinds.items():
-        work.append((device.type, _make_kernel(apply, device.type, dtypes, scalars=tuple(varying), fixed=fixed), rows))
-    work.sort(key=lambda kind: kind[0], reverse=True)  # "cuda" first: only its kernels can fail when called
-    for index, (_, kernel, rows) in enumerate(work):
+    calls = []
+    for (device, dtypes, _), rows in sorted(kinds.items(), key=lambda kind: kind[0][0].type, reverse=True):
+        # "cuda" first: only its kernels can fail when called
         try:
-            kernel(rows, varying)
-        except CompilerError as error:
-            if index == 0:
-                raise
-            warnings.warn(f"compiling failed for some tensors, which are not fused ({error})", stacklevel=4)
-            others += zip(*rows, strict=True)
-        else:
-            increment_version(rows[0])  # else autograd would not see that the parameters have changed
-    return others
-
-
-def _may_compile(rule: Callable[..., Tensor], fixed: tuple[tuple[str, Any], ...], group_id: int) -> bool:
-    """Return whether a rule with these settings is compiled already or is to be compiled now.
-
-    The first MAX_SETTINGS settings of a rule are compiled at once. Later ones are compiled only when a group has them
-    for a second step, and replace the least recently used: a schedule that changes a setting at each step would
-    otherwise compile at each step.
-    """
-    try:
-        compiled, waiting = _settings_of_rule[rule]
-        if fixed in compiled:
-            compiled.move_to_end(fixed)
-            return True
-    except TypeError as error:
-        raise CompilerError("a rule with settings that are not hashable cannot be fused") from error
-    if len(compiled) >= MAX_SETTINGS:
-        owners = waiting.setdefault(fixed, set())
-        if group_id not in owners:
-            owners.add(group_id)
-            if len(waiting) > MAX_SETTINGS:
-                waiting.popitem(last=False)
-            warnings.warn(
-                f"a rule had over {MAX_SETTINGS} settings; new ones are not fused at first, and slower", stacklevel=5
-            )
-            return False
-        del waiting[fixed]
-        compiled.popitem(last=False)
-    compiled[fixed] = None
-    return True
-
-
-# By rule: the compiled settings, the most recently used last; and the settings that groups have had for one step.
-_settings_of_rule: dict[Any, tuple[OrderedDict[Any, None], OrderedDict[Any, set[int]]]] = defaultdict(
-    lambda: (OrderedDict(), OrderedDict())
-)
+            kernel, constants = _make_kernel(apply, device.type, dtypes, scalars=tuple(varying), fixed=fixed)
+        except TypeError as error:
+            raise CompilerError("a rule with settings that are not hashable cannot be fused") from error
+        calls.append((kernel, rows, varying | constants))
+    return Prepared(calls), others
 
 
 def _group_by_kind(columns: Columns) -> dict[tuple[torch.device, tuple[torch.dtype, ...], bool], Columns]:
@@ -119,6 +98,7 @@ def _group_by_kind(columns: Columns) -> dict[tuple[torch.device, tuple[torch.dty
         and len(set(map(DEVICE, columns[0])) if devices == {-1} else devices) == 1
         and all(len(found) == 1 for found in types)
         and all(others == sizes[0] for others in sizes)
+        and not any(map(Tensor.is_neg, columns[0]))
         and not any(map(Tensor.is_neg, columns[1]))
         and (all(map(Tensor.is_contiguous, tensors)) or _have_one_layout(columns))
     ):  # nearly always: one kind. Looking at every row would take as long as a GPU's step
@@ -132,7 +112,7 @@ def _group_by_kind(columns: Columns) -> dict[tuple[torch.device, tuple[torch.dty
 def _compilable(device: torch.device, dtypes: tuple[torch.dtype, ...], flat: bool) -> bool:
     """Return whether rows of a kind can be fused; raise CompilerError for a device that has no compiler here."""
     if device.type not in COMPILERS:
-        raise CompilerError(f"nothing here compiles for {device.type}")
+        raise CompilerError(f"a parameter is on {device.type}, and nothing here compiles for {device.type}")
     return flat and COMPILERS[device.type].TYPES.keys() >= set(dtypes)
 
 
@@ -144,16 +124,30 @@ def _make_kernel(
     *,
     scalars: tuple[str, ...],
     fixed: tuple[tuple[str, Any], ...],
-) -> Kernel:
-    """Return a function that applies a rule with these settings to rows of these types."""
+) -> tuple[Kernel, dict[str, float]]:
+    """Return the kernel that applies a rule to rows of these types, and the numbers that these settings make in it."""
     names = ["param", "grad", *(f"state{number}" for number in range(len(dtypes) - 2))]
     wide = torch.promote_types(torch.float32, dtypes[0])
     with torch.inference_mode(False), torch.no_grad():
         columns = {name: torch.zeros(2, dtype=dtype, device="cpu") for name, dtype in zip(names, dtypes, strict=True)}
         numbers = {name: torch.ones((), dtype=wide, device="cpu") for name in scalars}
         recording = record(lambda: apply(*columns.values(), **numbers, **dict(fixed)), columns | numbers)
-    made: Kernel = COMPILERS[device_type].make_kernel(recording, dict(zip(names, dtypes, strict=True)), scalars)
-    return made
+    named, constants = recording.split()
+    kinds = tuple(zip(names, dtypes, strict=True))
+    make, arguments = COMPILERS[device_type].make_kernel, (*scalars, *constants)
+    return _kernel_of(make, named.operations, tuple(named.values.items()), kinds, arguments), constants
+
+
+@functools.lru_cache(maxsize=256)
+def _kernel_of(
+    make: Callable[..., Kernel],
+    operations: tuple[Operation, ...],
+    values: tuple[tuple[str, Operand], ...],
+    columns: tuple[tuple[str, torch.dtype], ...],
+    scalars: tuple[str, ...],
+) -> Kernel:
+    """Return the kernel of a recording without numbers: one for all settings that differ in numbers alone."""
+    return make(Recording(operations, dict(values)), dict(columns), scalars)
 
 
 def _is_flat(row: Row) -> bool:

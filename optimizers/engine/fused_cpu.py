@@ -4,7 +4,6 @@ import contextlib
 import ctypes
 import functools
 import hashlib
-import math
 import os
 import platform
 import shlex
@@ -18,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .recording import CompilerError, Recording, operand_text, translate
+from .recording import CompilerError, Recording, translate
 
 ONE_THREAD = 2**15  # coordinates up to which one thread is faster than several
 
@@ -122,17 +121,12 @@ def source(recording: Recording, columns: dict[str, torch.dtype], scalars: Seque
     """Return the C++ of a rule, in which each thread takes its share of the coordinates of all rows.
 
     The table holds the sizes of the rows, then the addresses of their first tensors, then of their second, and so on.
-    Numbers are volatile so that the compiler does not reverse a comparison: choices then become minima and maxima.
+    As all numbers are arguments, the compiler does not reverse a comparison: choices become minima and maxima.
     """
     wide = "double" if torch.float64 in columns.values() else "float"
-    numbers: dict[float, str] = {}  # number -> its name in C++
-
-    def number(value: float) -> str:
-        return numbers.setdefault(value, f"c{len(numbers)}")
-
     loads = [f"const T {name} = of_{name}[i];" for name in columns]
-    rule = [f"const auto {name} = {text};" for name, text in translate(recording, EXPRESSIONS, number)]
-    stores = [f"of_{name}[i] = {operand_text(value, number)};" for name, value in recording.changed().items()]
+    rule = [f"const auto {name} = {text};" for name, text in translate(recording, EXPRESSIONS)]
+    stores = [f"of_{name}[i] = {value};" for name, value in recording.changed().items()]
     body = "\n        ".join(loads + rule + stores)
     pointers = "\n      ".join(
         f"{TYPES[dtype]}* __restrict__ of_{name} = ({TYPES[dtype]}*)row[{index} * rows];"
@@ -140,11 +134,9 @@ def source(recording: Recording, columns: dict[str, torch.dtype], scalars: Seque
     )
     return f"""{PRELUDE}
 typedef {wide} T;
-static const volatile T numbers[] = {{{", ".join(map(_literal, numbers))}}};
 
 extern "C" void step(const int64_t* table, int64_t rows, int64_t total, int64_t threads, const T* scalars) {{
   {" ".join(f"const T {name} = scalars[{index}];" for index, name in enumerate(scalars))}
-  {" ".join(f"const T {name} = numbers[{index}];" for index, name in enumerate(numbers.values()))}
 #pragma omp parallel for num_threads(threads)
   for (int64_t thread = 0; thread < threads; thread++) {{
     int64_t first = total * thread / threads, last = total * (thread + 1) / threads;
@@ -161,13 +153,6 @@ extern "C" void step(const int64_t* table, int64_t rows, int64_t total, int64_t 
   }}
 }}
 """
-
-
-def _literal(number: float) -> str:
-    """Write a number in C++."""
-    if math.isnan(number):
-        return "T(NAN)"
-    return f"T({number})" if math.isfinite(number) else f"T({'-' if number < 0 else ''}INFINITY)"
 
 
 def is_available() -> bool:

@@ -9,7 +9,6 @@ import hashlib
 import importlib.util
 import itertools
 import linecache
-import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .recording import CompilerError, Recording, operand_text, translate
+from .recording import CompilerError, Recording, translate
 
 BLOCK = 1024  # coordinates per program
 OPTIONS = {"num_warps": 8, "enable_fp_fusion": True}
@@ -96,11 +95,8 @@ def source(
     Chunks holds the row of each block, then the block's number within its row.
     """
     loads = [f"{name} = tl.load(of_{name} + place, inside).to(tl.float32)" for name in columns]
-    rule = [f"{name} = {text}" for name, text in translate(recording, EXPRESSIONS, _literal)]
-    stores = [
-        f"tl.store(of_{name} + place, {operand_text(value, _literal)}, inside)"
-        for name, value in recording.changed().items()
-    ]
+    rule = [f"{name} = {text}" for name, text in translate(recording, EXPRESSIONS)]
+    stores = [f"tl.store(of_{name} + place, {value}, inside)" for name, value in recording.changed().items()]
     addresses = []
     for index, (name, dtype) in enumerate(columns.items(), start=1):
         addresses += [
@@ -130,11 +126,6 @@ def step(table, chunks, rows, programs, {named}ALIGNED: tl.constexpr, BLOCK: tl.
     else:
         rule({passed}, start + place < size, place)
 """
-
-
-def _literal(number: float) -> str:
-    """Write a number in Python, in which Triton's code is written."""
-    return repr(number) if math.isfinite(number) else f'float("{number}")'
 
 
 @functools.lru_cache(maxsize=256)

@@ -36,6 +36,20 @@ class Recording(NamedTuple):
         """Return the inputs that have a new value, and that value."""
         return {name: value for name, value in self.values.items() if value != name}
 
+    def split(self) -> tuple["Recording", dict[str, float]]:
+        """Return the recording with a name in place of each number, and the numbers by name.
+
+        Rules that differ in numbers alone then have one recording, and so one kernel.
+        """
+        names: dict[float, str] = {}
+
+        def named(operand: Operand) -> Operand:
+            return operand if isinstance(operand, str) else names.setdefault(float(operand), f"c{len(names)}")
+
+        operations = tuple(Operation(x.result, x.name, tuple(map(named, x.operands))) for x in self.operations)
+        values = {name: named(value) for name, value in self.values.items()}
+        return Recording(operations, values), {name: number for number, name in names.items()}
+
 
 def record(function: Callable[[], None], inputs: Mapping[str, Tensor]) -> Recording:
     """Return the operations of a function that changes some of these tensors in place.
@@ -114,15 +128,12 @@ def _keeps_precision(name: str, result: Any) -> bool:
     return result.is_floating_point() and (result.dtype.itemsize >= 4 or name in ("clone", "copy"))
 
 
-def translate(
-    recording: Recording, expressions: Mapping[str, str], number: Callable[[float], str]
-) -> list[tuple[str, str]]:
+def translate(recording: Recording, expressions: Mapping[str, str]) -> list[tuple[str, str]]:
     """Return each operation's result and its expression in another language.
 
     Args:
-        recording: the operations.
+        recording: the operations, all operands of which are names.
         expressions: a format string for each operation's name.
-        number: writes a number in that language.
 
     Raises:
         CompilerError: the language lacks an operation.
@@ -130,12 +141,7 @@ def translate(
     lines = []
     for result, name, operands in recording.operations:
         try:
-            lines.append((result, expressions[name].format(*(operand_text(operand, number) for operand in operands))))
+            lines.append((result, expressions[name].format(*operands)))
         except (KeyError, IndexError) as error:
             raise CompilerError(f"a rule with this call of {name} cannot be fused") from error
     return lines
-
-
-def operand_text(operand: Operand, number: Callable[[float], str]) -> str:
-    """Return a value's name, or a number written in another language."""
-    return operand if isinstance(operand, str) else number(float(operand))

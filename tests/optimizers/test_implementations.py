@@ -96,9 +96,11 @@ def triton(monkeypatch):
     monkeypatch.setattr(fused_gpu, "_on_device", lambda make, numbers, _: make(numbers))
     monkeypatch.setattr(torch.cuda, "device", lambda _: contextlib.nullcontext())
     fused._make_kernel.cache_clear()
+    fused._kernel_of.cache_clear()
     fused_gpu._load.cache_clear()
     yield
     fused._make_kernel.cache_clear()
+    fused._kernel_of.cache_clear()
     fused_gpu._load.cache_clear()
 
 

@@ -197,9 +197,9 @@ def test_gradients_too_large_for_the_state_count_as_the_largest_that_is_not(p, d
             optimizer.step()
         return parameter
 
-    beyond = moved([largest, 2 * largest, huge, math.inf])
+    beyond = moved([largest, 2 * largest, huge])
     assert (beyond == beyond[0]).all()
-    assert beyond.tolist() == pytest.approx(moved([1.0]).tolist() * 4, abs=2e-6)
+    assert beyond.tolist() == pytest.approx(moved([1.0]).tolist() * 3, abs=2e-6)
 
 
 @pytest.mark.parametrize("p", [1.0, 3.0, 8.0])
