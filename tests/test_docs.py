@@ -224,6 +224,18 @@ def test_the_shocks_in_the_docs_are_the_measured_ones():
     assert {f"{p:.3f}" for p in tests[tests.measure == "peak"].p_holm} == {"0.047"}
 
 
+def test_what_the_docs_say_of_the_bounds_of_betas_was_measured():
+    bounds = pd.read_csv(ROOT / "results" / "reference" / "betas" / "tables" / "bounds.csv", keep_default_na=False)
+    share = bounds.own_update / bounds.worst_step_in_run
+    assert bounds.n.sum() == 252
+    assert share.max() <= 1
+    adamw = bounds.optimizer.str.startswith("adamw") & (bounds.beta2 >= bounds.beta1)
+    assert share[adamw & bounds["shock"].str.startswith("gradient")].min() > 0.8
+    calm = share[adamw & (bounds["shock"] == "none")]
+    page = (ROOT / "docs" / "shocks.md").read_text(encoding="utf-8")
+    assert f"the largest was at {calm.min():.0%} to {calm.max():.0%}:" in page
+
+
 def test_the_orders_in_the_docs_are_the_measured_ones():
     table = (ROOT / "results" / "reference" / "orders" / "tables" / "overview.md").read_text(encoding="utf-8")
     assert table in (ROOT / "docs" / "optimizers.md").read_text(encoding="utf-8")
