@@ -167,8 +167,8 @@ def test_a_damaged_file_is_a_line_whatever_the_damage(originals, tmp_path_factor
     files = record.checkpoints(folder) if name == "checkpoint" else [folder / name]
     for file in files:
         make_damage(file)
-    asked = [("status", str(place)), ("status", str(place), "--json")]
-    asked += [("report", str(place))] if number == 0 or (is_over and number < 7) else []
+    asked = [("status", str(place), *(["--json"] if number % 2 else []))]
+    asked += [("report", str(place))] if number < 3 * is_over + 1 else []
     for arguments in asked:
         code, said = told(*arguments)
         assert code in (0, 1, 2)
