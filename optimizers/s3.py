@@ -123,8 +123,8 @@ def _rule(
 
         exp_avg = S m and norm = S s^{1/p}, with S = 2^24 (2^53 in float64),
 
-    which are of the gradients' own size; S turns nearly every denormal number into a normal one. Finite ones beyond
-    ±2^100 = 1.3e30 count as that value. Sums of powers are computed relative to their larger term:
+    which are of the gradients' own size; S turns nearly every denormal number into a normal one. Finite gradients
+    beyond ±2^100 = 1.3e30 count as that. Sums of powers are computed relative to their larger term:
 
         s_t = larger^p (1 + share), with share = (smaller / larger)^p in [0, 1],
         b_t^p = larger^p (β (1 + share) + the gradient's term).
