@@ -8,6 +8,8 @@ from torch.optim import Optimizer
 
 from .engine.loading import refuse_misfits
 
+SETTINGS = ("lr", "weight_decay", "matrices", "momentum", "nesterov", "ns_steps", "betas", "eps")  # of every group
+
 
 class Muon(Optimizer):
     r"""Updates parameters of exactly two dimensions by orthogonalised momentum, and all others by AdamW.
@@ -95,7 +97,7 @@ class Muon(Optimizer):
 
     def _needed(self, group: dict[str, Any]) -> tuple[str, ...]:
         """Return the names of a saved group's state tensors; raise KeyError if the group lacks a setting."""
-        for name in self.defaults:
+        for name in SETTINGS:
             group[name]
         return ("momentum_buffer",) if group["matrices"] else ("exp_avg", "exp_avg_sq")
 

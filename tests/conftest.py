@@ -90,6 +90,12 @@ def _denormals() -> Iterator[None]:
         sys.modules["torch"].set_flush_denormal(False)
 
 
+@pytest.fixture(autouse=True)
+def _safe_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the command line sets for the processes that it starts ends with the test that called it here."""
+    monkeypatch.setenv("PYTHONSAFEPATH", "")
+
+
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports with all their figures' captions and with empty pictures: most of a report's time is spent drawing."""
