@@ -87,7 +87,9 @@ def test_a_huge_or_empty_file_of_a_run_that_is_over_is_named(tmp_path, kind, nam
 
 
 @pytest.mark.parametrize("kind", SIZES)
-@pytest.mark.parametrize("name", OF_UNFINISHED[1:])
+@pytest.mark.parametrize(
+    "name", [OF_UNFINISHED[1], *(pytest.param(name, marks=pytest.mark.slow) for name in OF_UNFINISHED[2:])]
+)
 def test_a_huge_or_empty_file_of_a_failed_run_does_not_keep_it_from_its_end(s3bench, tmp_path, kind, name):
     folder = unfinished(tmp_path / "r")
     replace(folder / name, SIZES[kind])
