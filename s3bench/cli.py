@@ -38,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _code(arguments: list[str] | None) -> int:
     """Run a command and return its exit code; see `main`."""
+    chosen = argparse.Namespace()
     try:
         chosen = parse(arguments)
         refuse_deleted_folder()
