@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .engine.elementwise import Elementwise, check_beta
-from .engine.roots import Root, power
+from .engine.roots import Power, Root
 
 
 class S3(Elementwise):
@@ -94,10 +94,10 @@ def _rule_settings(beta: float, denominator_beta: float, p: float, nesterov: boo
     return {
         "beta": beta,
         "norm_beta": denominator_beta,
-        "p": p,
         "keep": denominator_beta ** (1 / p) if denominator_beta else 0.0,
         "add": (1 - denominator_beta) ** (1 / p),
         "bound": bound,
+        "power": Power.of(p),
         "grow": Root.of(1.0, 1 / p),
         "look_ahead": Root.of(denominator_beta, 1 / p, 1 + denominator_beta) if nesterov else None,
     }
@@ -110,10 +110,10 @@ def _rule(
     *,
     beta: float,
     norm_beta: float,
-    p: float,
     keep: float,
     add: float,
     bound: float | None,
+    power: Power,
     grow: Root,
     look_ahead: Root | None,
 ) -> Tensor:
@@ -135,34 +135,29 @@ def _rule(
     limits = torch.finfo(grad.dtype)
     scale, least = 2 / limits.eps, 4 * limits.smallest_normal
     ceiling = 0.25 / limits.smallest_normal / scale
-    bounded = torch.where(grad > ceiling, ceiling, grad)  # torch.where, because clamp costs more when compiled
-    grad = torch.where(bounded < -ceiling, -ceiling, bounded) + grad * 0  # infinity becomes NaN, which can be seen
-    m, n = _averages(exp_avg, grad, scale, beta)
-    old = norm * keep if keep < 0.5 else norm - norm * (1 - keep)  # (β s_{t-1})^{1/p}; the second form rounds less
-    new = grad.abs() * (scale * add)  # ((1-β) |g|^p)^{1/p}
-    falls = old > new
-    larger, smaller = torch.where(falls, old, new), torch.where(falls, new, old)
-    larger = torch.where(larger < least, least, larger)
-    share = power(smaller / larger, p)
-    top, bottom = grow(share)
-    norm.copy_(larger * top / bottom)
-    exp_avg.copy_(m)
+    grad = grad.clamp(-ceiling, ceiling).add_(grad, alpha=0).mul_(scale)  # + 0 g makes NaN of infinity, which is seen
+    n = _averages(exp_avg, grad, beta, nesterov=look_ahead is not None)
+    new = grad.abs_().mul_(add)  # ((1-β) |g|^p)^{1/p}
+    norm.mul_(keep) if keep < 0.5 else norm.sub_(norm, alpha=1 - keep)  # (β s_{t-1})^{1/p}; the second rounds less
+    smaller = torch.minimum(new, norm)
+    norm.clamp_min_(new)  # the larger of both
+    rises = new.ge_(norm)  # 1 where that is the gradient's term, else 0
+    share = power(smaller.div_(norm.clamp_min_(least)))
+    growth = grow(share)
     if look_ahead is None:
-        n = m
+        update = n / norm.mul_(growth)
     else:
-        top, bottom = look_ahead(share * norm_beta + torch.where(falls, share, 1.0))
-    update = (n * bottom) / (larger * top)
-    if bound is None:
-        return update
-    update = torch.where(update > bound, bound, update)
-    return torch.where(update < -bound, -bound, update)
+        above, below = look_ahead.fraction(rises.clamp_min_(share).add_(share, alpha=norm_beta))
+        update = (n if below is None else n.mul_(below)).div_(norm * above)
+        norm.mul_(growth)
+    return update if bound is None else update.clamp_(-bound, bound)
 
 
-def _averages(m: Tensor, grad: Tensor, scale: float, beta: float) -> tuple[Tensor, Tensor]:
-    """Return m_t = β m + (1-β) g and n_t = β m_t + (1-β) g for g = scale grad."""
-    if beta < 0.5:
-        share = grad * (scale * (1 - beta))
-        new = m * beta + share
-        return new, new * beta + share
-    change = grad * scale - m  # β near 1 is rounded more than 1-β
-    return m + change * (1 - beta), m + change * (1 - beta**2)
+def _averages(m: Tensor, grad: Tensor, beta: float, *, nesterov: bool) -> Tensor:
+    """Set m to m_t = β m + (1-β) g; return n_t = β m_t + (1-β) g, or m_t without look-ahead."""
+    if beta < 0.5:  # lerp would round β
+        share = grad * (1 - beta)
+        m.mul_(beta).add_(share)
+        return share.add_(m, alpha=beta) if nesterov else m
+    m.lerp_(grad, 1 - beta)
+    return m.lerp(grad, 1 - beta) if nesterov else m

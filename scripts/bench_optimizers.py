@@ -5,8 +5,8 @@ and 1 billion, a repeat is ten steps in a row, as in training nothing waits for 
 is also given, as a share of that of a copy: a step reads the parameter, the gradient and two state tensors, and writes
 three of them, 28 bytes per float32 parameter; SignSGD has no state, and Signum one.
 
-A last table has every optimizer of configs/optimizer on a perceptron of 50 thousand parameters in 14 tensors, where a
-step costs what Python and the launches cost, against torch's foreach AdamW.
+A table has the same for a perceptron of 50 thousand parameters in 14 tensors, where a step costs what Python and the
+launches cost. A last one has every optimizer of configs/optimizer on that perceptron, against torch's foreach AdamW.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import nn
@@ -46,10 +46,10 @@ def gpt_shapes(width: int, layers: int, vocabulary: int, context: int) -> Iterat
     yield from [(width,), (width,), (width, width), (width,), (64, width), (64,)]
 
 
-def parameters(size: tuple[int, int, int, int], device: str) -> list[nn.Parameter]:
+def parameters(shapes: Iterable[tuple[int, ...]], device: str) -> list[nn.Parameter]:
     """Parameters with gradients."""
     torch.manual_seed(0)
-    params = [nn.Parameter(0.02 * torch.randn(shape, device=device)) for shape in gpt_shapes(*size)]
+    params = [nn.Parameter(0.02 * torch.randn(shape, device=device)) for shape in shapes]
     for param in params:
         param.grad = 1e-3 * torch.randn_like(param)
     return params
@@ -118,26 +118,31 @@ def preparing_seconds(device: str, repeats: int) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def measure(size: str, shape: tuple[int, int, int, int], device: str, repeats: int) -> None:
-    """Print a table for one size: each optimizer in turns with AdamW, all on the same parameters."""
+def measure(size: str, shapes: Iterable[tuple[int, ...]], device: str, repeats: int) -> None:
+    """Print a table for one size: each optimizer in turns with AdamW, all on the same parameters.
+
+    S3 with foreach is also its default where no compiler is found.
+    """
     makers: dict[str, Make] = {
         "S3 p=3 default": S3,
         "S3 p=3 foreach": lambda params: S3(params, foreach=True),
+        "S3 p=2.7 foreach": lambda params: S3(params, p=2.7, foreach=True),
+        "Signum foreach": lambda params: SignSGD(params, momentum=0.95, foreach=True),
         "SignSGD fused": lambda params: SignSGD(params, fused=True),
         "Signum fused": lambda params: SignSGD(params, momentum=0.95, fused=True),
     }
     for p in (1.0, 2.0, 3.0, 4.0, 2.7):
         makers[f"S3 p={p:g} fused"] = lambda params, p=p: S3(params, p=p, fused=True)  # type: ignore[misc]
-    params = parameters(shape, device)
+    params = parameters(shapes, device)
     count = sum(param.numel() for param in params)
     rate = max(copy_rates(count, device, repeats))
     gpu_rate = rate if device == "cuda" else None
     print(f"\n{size}: {count:,} parameters in {len(params)} tensors; a copy moves {rate / 1e9:.0f} GB/s\n")
-    print("| optimizer | ms a step | / AdamW fused | / AdamW default | of a copy's bandwidth | temporary memory |")
+    print("| optimizer | ms a step | / AdamW fused | / AdamW foreach | of a copy's bandwidth | temporary memory |")
     print("| --- | --- | --- | --- | --- | --- |")
     adamw: dict[str, Callable[[], object]] = {
         "AdamW fused": torch.optim.AdamW(params, fused=True).step,
-        "AdamW default": torch.optim.AdamW(params).step,
+        "AdamW foreach": torch.optim.AdamW(params, foreach=True).step,
     }
     for name, step in adamw.items():
         times = interleaved(adamw, repeats, device)
@@ -193,7 +198,7 @@ def show(name: str, times: dict[str, list[float]], *, temporary: int, count: int
     of_one = times[name]
     ratios = [
         statistics.median(one / other for one, other in zip(of_one, times[base], strict=True))
-        for base in ("AdamW fused", "AdamW default")
+        for base in ("AdamW fused", "AdamW foreach")
     ]
     moved = STEP_BYTES.get(name, 28) * count / statistics.median(of_one)
     share = f"{moved / copied:.0%}" if copied else "-"
@@ -220,7 +225,8 @@ def main() -> None:
     preparing = ", ".join(f"{name} {1e3 * value:.2f} ms" for name, value in preparing_seconds(device, repeats).items())
     print(f"preparing a fused step for 152 tensors: {preparing}")
     for size, shape in (GPU_SIZES if device == "cuda" else CPU_SIZES).items():
-        measure(size, shape, device, repeats)
+        measure(size, gpt_shapes(*shape), device, repeats)
+    measure("small", SMALL, device, 4 * repeats)
     measure_all(device, repeats)
 
 

@@ -36,8 +36,11 @@ EXPRESSIONS = {
     "log2": "log_2({})",
     "exp2": "exp_2({})",
     "sign": "T({0} > T(0)) - T({0} < T(0))",
-    "clamp": "{0} < {1} ? {1} : {0} > {2} ? {2} : {0}",
-    "clamp_min": "{0} < {1} ? {1} : {0}",
+    "clamp": "clamp({0}, {1}, {2})",
+    "clamp_min": "{1} > {0} ? {1} : {0}",
+    "maximum": "{0} > {1} ? {0} : {1}",  # the second operand where one of both is NaN: one instruction
+    "minimum": "{0} < {1} ? {0} : {1}",
+    "ge": "T({0} >= {1})",  # in place, so that it has the operands' type
     "where": "{} ? {} : {}",
     "eq": "{} == {}",
     "gt": "{1} < {0}",
@@ -46,10 +49,15 @@ EXPRESSIONS = {
 TYPES = {torch.float32: "float", torch.float64: "double", torch.bfloat16: "bfloat16", torch.float16: "_Float16"}
 
 # log_2 and exp_2 replace the C library's functions, which cannot be vectorized. Their errors are those of float32:
-# 1e-7 absolute for log_2, 1e-7 relative for exp_2.
+# 1e-7 absolute for log_2 of finite numbers from 0 on, 1e-7 relative for exp_2 up to 127. NaN gives NaN.
 PRELUDE = """#include <cmath>
 #include <cstdint>
 #include <cstring>
+
+template <typename T> static inline T clamp(T x, T low, T high) {  // one instruction each; NaN stays
+  const T below = high < x ? high : x;
+  return low > below ? low : below;
+}
 
 static inline double log_2(double x) { return std::log2(x); }
 static inline double exp_2(double x) { return std::exp2(x); }
@@ -62,17 +70,22 @@ static inline float log_2(float x) {  // x = m 2^e with m in [1/sqrt(2), sqrt(2)
   float m;
   std::memcpy(&m, &bits, 4);
   const float t = (m - 1.0f) / (m + 1.0f), s = t * t;  // log2 m = 2/ln(2) artanh t
-  const float rest = s * (0.96179669f + s * (0.57707802f + s * (0.41219858f + s * 0.3205989f)));
-  return x < INFINITY ? x < 0.0f ? NAN : float(e) + t * (2.8853901f + rest) : x;
+  const float rest = (0.57707802f + s * 0.41219858f) + s * s * 0.3205989f;
+  return float(e) + t * ((2.8853901f + s * 0.96179669f) + s * s * rest) + (x - x);
 }
 
-static inline float exp_2(float x) {  // 0 below 2^-125
-  const float y = x < -125.0f ? -125.0f : x > 128.0f ? 128.0f : x, whole = std::nearbyint(y), f = y - whole;
-  const int32_t bits = (int32_t(whole) + 126) * (1 << 23);
-  float power;
-  std::memcpy(&power, &bits, 4);
-  const float rest = 0.24022651f + f * (0.05550411f + f * (0.009618129f + f * (0.0013333558f + f * 0.0001540353f)));
-  return x < -125.0f ? 0.0f : power * (2.0f + 2.0f * f * (0.69314718f + f * rest));
+static inline float exp_2(float x) {  // 2^-126 below that
+  const float y = x < -126.0f ? -126.0f : x, shifted = y + 12582912.0f;  // 1.5 2^23: its last bits are a whole number
+  const float f = y - (shifted - 12582912.0f), g = f * f;
+  const float rest = (0.24022651f + f * 0.05550411f) + g * ((0.009618129f + f * 0.0013333558f) + g * 0.0001540353f);
+  const float power = (1.0f + f * 0.69314718f) + g * rest;
+  int32_t whole, bits;
+  std::memcpy(&whole, &shifted, 4);
+  std::memcpy(&bits, &power, 4);
+  bits += int32_t(uint32_t(whole) << 23);
+  float result;
+  std::memcpy(&result, &bits, 4);
+  return result;
 }
 
 struct bfloat16 {

@@ -35,6 +35,9 @@ EXPRESSIONS = {
     "sign": "tl.where({0} > 0, 1.0, tl.where({0} < 0, -1.0, 0.0))",
     "clamp": "tl.where({0} < {1}, {1}, tl.where({0} > {2}, {2}, {0}))",
     "clamp_min": "tl.where({0} < {1}, {1}, {0})",
+    "maximum": "tl.where({0} > {1}, {0}, {1})",  # the second operand where one of both is NaN
+    "minimum": "tl.where({0} < {1}, {0}, {1})",
+    "ge": "tl.where({0} >= {1}, 1.0, 0.0)",  # in place, so that it has the operands' type
     "where": "tl.where({}, {}, {})",
     "eq": "{} == {}",
     "gt": "{} > {}",

@@ -57,9 +57,22 @@ def record(function: Callable[[], None], inputs: Mapping[str, Tensor]) -> Record
     The function runs once, on the tensors as they are. Their shape does not matter: every element is treated by itself.
     Raises CompilerError for anything that the operations do not show, such as a tensor from elsewhere.
     """
-    with _Recorder(inputs) as recorder:
-        function()
+    global _recording
+    _recording = True
+    try:
+        with _Recorder(inputs) as recorder:
+            function()
+    finally:
+        _recording = False
     return Recording(tuple(recorder.operations), {name: recorder.value[id(inputs[name])] for name in inputs})
+
+
+_recording = False
+
+
+def is_recording() -> bool:
+    """Return whether a rule is being recorded, so that its operations will be compiled and do not cost a call each."""
+    return _recording
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -73,17 +86,20 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        name = func.overloadpacket.__name__
+        name, given = func.overloadpacket.__name__, dict(kwargs or {})
         operands: tuple[Any, ...] = tuple(self.value.get(id(arg)) if isinstance(arg, Tensor) else arg for arg in args)
         changed = args[0] if name.endswith("_") else result
         name = name.removesuffix("_")
+        alpha = given.pop("alpha", 1) if name in ("add", "sub") else 1
         if (
             not all(isinstance(operand, str | float | int) for operand in operands)
-            or not (kwargs or {}).keys() <= LAYOUT
+            or not given.keys() <= LAYOUT
             or not _keeps_precision(name, changed)
         ):
             raise CompilerError(f"a rule with this call of {name} cannot be fused")
         self._alive.append(changed)
+        if alpha != 1:
+            operands = operands[0], self._add("mul", (operands[1], alpha))
         if name == "lerp" and not isinstance(operands[2], str):
             self.value[id(changed)] = self._lerp(operands, changed.dtype)
         else:
@@ -102,10 +118,13 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return 0.0
         if name in ("mul", "div") and operands[1] == 1:
             return operands[0]
-        if name == "pow" and operands[1] in (1, 2, 0.5):
-            if operands[1] == 1:
-                return operands[0]
-            name, operands = ("mul", operands[:1] * 2) if operands[1] == 2 else ("sqrt", operands[:1])
+        if name == "pow" and operands[1] in (1, 2, 3, 0.5):
+            base, exponent = operands
+            if exponent == 1:
+                return base
+            if exponent == 3:
+                base = self._add("mul", (base, base))
+            name, operands = ("sqrt", (base,)) if exponent == 0.5 else ("mul", (base, operands[0]))
         self.operations.append(Operation(f"v{len(self.operations)}", name, operands))
         return self.operations[-1].result
 

@@ -1,5 +1,6 @@
-"""Powers and roots of numbers near 1: several times faster than torch.pow, and as accurate as float32."""
+"""Computes powers and roots of numbers near 1: several times faster than torch.pow, as accurate as float32."""
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,41 +8,120 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .recording import is_recording
+
 TOLERANCE = 3e-7  # relative; float32's unit in the last place is 1.2e-7
-DEGREES = ((1, 0), (2, 1), (2, 2), (3, 2), (3, 3), (4, 3))  # tried in this order
+DEGREES = ((1, 0), (2, 1), (2, 2), (3, 2), (3, 3), (4, 3))  # of a root's fraction, tried in this order
+POWER_DEGREES = ((4, 4), (5, 5), (6, 5), (7, 6))
 
 Coefficients = tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Root:
-    """Computes (base + x)^exponent for x in [0, largest] as a fraction, so that one division can serve several roots.
+    """Computes (base + x)^exponent for x in [0, largest].
 
-    In float32 the fraction consists of two short polynomials if these are accurate enough. On a CPU that costs half as
-    much as a single polynomial, which needs more coefficients, and every coefficient is loaded again for every few
-    coordinates.
+    In float32 it is the fraction of two short polynomials if these are accurate enough. Compiled, they are evaluated as
+    they are, so that one division can serve several roots. Otherwise the same fraction is evaluated as a continued one,
+    c_0 + c_1 x / (1 + c_2 x / (1 + ...)): a call for each coefficient instead of two.
     """
 
     base: float
     exponent: float
     coefficients: tuple[Coefficients, Coefficients] | None
+    continued: Coefficients = ()
 
     @classmethod
     def of(cls, base: float, exponent: float, largest: float = 1.0) -> "Root":
         """Return the root with its polynomials, which take a millisecond to fit."""
         if base < 0.5 or exponent in (0.5, 1):  # a square root is faster
             return cls(base, exponent, None)
-        return cls(base, exponent, _fit_fraction(lambda x: (base + x) ** exponent, largest))
+        coefficients = _fit_fraction(lambda x: (base + x) ** exponent, largest)
+        return cls(base, exponent, coefficients, _continued(*coefficients) if coefficients else ())
 
-    def __call__(self, x: Tensor) -> tuple[Tensor | float, Tensor | float]:
-        """Return the numerator and denominator of each element's root, as new tensors."""
+    def __call__(self, x: Tensor) -> Tensor | float:
+        """Return each element's root as a new tensor; a number if it is the same for all."""
+        above, below = self.fraction(x)
+        return above if below is None else above / below
+
+    def fraction(self, x: Tensor) -> tuple[Tensor | float, Tensor | None]:
+        """Return the numerator and denominator of each element's root, as new tensors; None for a denominator of 1."""
         if self.coefficients is None or x.dtype != torch.float32:
             x = x + self.base
             if self.base < 0.5:  # as a denominator: a product of small numerators could be 0
                 return 1.0, x.clamp_min_(torch.finfo(x.dtype).smallest_normal).pow_(-self.exponent)
-            return x.pow_(self.exponent), 1.0
-        numerator, denominator = self.coefficients
-        return _polynomial(x, numerator), _polynomial(x, denominator)
+            return x.pow_(self.exponent), None
+        if _is_compiled():
+            numerator, denominator = self.coefficients
+            return _polynomial(x, numerator), _polynomial(x, denominator)
+        start, *others = self.continued
+        if not others:
+            return start, None
+        first, one = x.new_full((), start), x.new_ones(())
+        result = torch.add(one if len(others) > 1 else first, x, alpha=others[-1])
+        for level in range(len(others) - 2, -1, -1):
+            torch.addcdiv(one if level else first, x, result, value=others[level], out=result)
+        return result, None
+
+
+@dataclass(frozen=True)
+class Power:
+    """Computes x^exponent for x in [0, 1].
+
+    Whole and half exponents are computed by repeated squaring, others as the exponential of a logarithm. Compiled and
+    in float32, most of the others are x^whole times a fraction of two polynomials, which takes half as long. Its error
+    is at most TOLERANCE of 1, to which the rule adds it.
+    """
+
+    exponent: float
+    coefficients: tuple[Coefficients, Coefficients] | None
+
+    @classmethod
+    def of(cls, exponent: float) -> "Power":
+        """Return the power with its polynomials, which take milliseconds to fit, if any are close enough."""
+        if exponent > 4096 or (2 * exponent).is_integer():
+            return cls(exponent, None)
+        whole = math.floor(exponent)
+        rest = exponent - whole
+        test = [(x, x**whole) for x in (10 ** (-k / 100) for k in range(801))]
+        for above, below in POWER_DEGREES:
+            for crowding in (1.0, 1.5, 1.75, 2.0, 2.5):  # of the nodes towards 0, where the power is not smooth
+                nodes = [x**crowding for x in _nodes(above + below)]
+                up, down = _interpolate([(x, x**rest) for x in nodes], 0.0, above)
+                errors = (weight * abs(_evaluate(x, up) / _evaluate(x, down) - x**rest) for x, weight in test)
+                if min(*up, *down) >= 0 and all(error < TOLERANCE for error in errors):
+                    return cls(exponent, (up, down))
+        return cls(exponent, None)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the power: a new tensor, or x changed in place."""
+        exponent = self.exponent
+        if exponent > 1e30:
+            return torch.zeros_like(x)  # the root of this order that it goes into is then 1 in any case
+        if self.coefficients is not None and x.dtype == torch.float32 and _is_compiled():
+            above, below = (_polynomial(x, coefficients) for coefficients in self.coefficients)
+            return _whole_power(x.clone(), math.floor(exponent)) * (above / below)
+        if exponent > 4096 or not (2 * exponent).is_integer():
+            return x.log2_().mul_(exponent).exp2_()  # takes half as long as pow; 0 gives 0
+        return _whole_power(x, int(exponent)) if exponent.is_integer() else _whole_power(x.sqrt_(), int(2 * exponent))
+
+
+def _is_compiled() -> bool:
+    """Return whether operations will be compiled, so that their number matters, and not that of the calls."""
+    return bool(torch.compiler.is_compiling()) or is_recording()
+
+
+def _whole_power(x: Tensor, exponent: int) -> Tensor:
+    """Return x^exponent for an exponent of at least 1: a new tensor, or x changed in place."""
+    if exponent == 3:
+        return x.pow_(3)  # one call
+    result = None
+    while exponent > 1:
+        if exponent % 2:
+            result = x.clone() if result is None else result.mul_(x)
+        exponent //= 2
+        x.square_()
+    return x if result is None else x.mul_(result)
 
 
 def _polynomial(x: Tensor, coefficients: Coefficients) -> Tensor | float:
@@ -51,7 +131,7 @@ def _polynomial(x: Tensor, coefficients: Coefficients) -> Tensor | float:
     result = x * coefficients[-1]
     for coefficient in coefficients[-2:0:-1]:
         result.add_(coefficient).mul_(x)
-    return result.add_(coefficients[0])
+    return result.add_(coefficients[0]) if coefficients[0] else result
 
 
 def _fit_fraction(function: Callable[[float], float], largest: float) -> tuple[Coefficients, Coefficients] | None:
@@ -60,22 +140,41 @@ def _fit_fraction(function: Callable[[float], float], largest: float) -> tuple[C
     The fraction is exact at 0. None if no fraction in DEGREES is close enough. Computed with Python's numbers, because
     an optimizer may be made where tensors have no memory (torch's meta device).
     """
-    start = function(0.0)
     test = [(largest * k / 500, function(largest * k / 500)) for k in range(501)]
     for above, below in DEGREES:
-        count = above + below
-        nodes = [largest * (1 + math.cos(math.pi * (k + 0.5) / count)) / 2 for k in range(count)]  # Chebyshev nodes
-        # f(0) + Σ a_k x^k = f(x) (1 + Σ b_k x^k) at the nodes
-        solved = _solve(
-            [
-                [x**k for k in range(1, above + 1)] + [-y * x**k for k in range(1, below + 1)] + [y - start]
-                for x, y in ((x, function(x)) for x in nodes)
-            ]
-        )
-        numerator, denominator = (start, *solved[:above]), (1.0, *solved[above:])
-        if all(abs(_evaluate(x, numerator) / _evaluate(x, denominator) / y - 1) < TOLERANCE for x, y in test):
-            return numerator, denominator
+        nodes = [largest * x for x in _nodes(above + below)]
+        found = _interpolate([(x, function(x)) for x in nodes], function(0.0), above)
+        if all(abs(_evaluate(x, found[0]) / _evaluate(x, found[1]) / y - 1) < TOLERANCE for x, y in test):
+            return found
     return None
+
+
+def _nodes(count: int) -> list[float]:
+    """Return the Chebyshev nodes of [0, 1]."""
+    return [(1 + math.cos(math.pi * (k + 0.5) / count)) / 2 for k in range(count)]
+
+
+def _interpolate(points: list[tuple[float, float]], start: float, above: int) -> tuple[Coefficients, Coefficients]:
+    """Return the fraction through these points and (0, start) whose numerator has degree `above`."""
+    powers = range(1, len(points) - above + 1)  # start + Σ a_k x^k = y (1 + Σ b_k x^k)
+    rows = [[x**k for k in range(1, above + 1)] + [-y * x**k for k in powers] + [y - start] for x, y in points]
+    solved = _solve(rows)
+    return (start, *solved[:above]), (1.0, *solved[above:])
+
+
+def _continued(numerator: Coefficients, denominator: Coefficients) -> Coefficients:
+    """Return the c of the continued fraction c_0 + c_1 x / (1 + c_2 x / (1 + ...)) that is this one of polynomials.
+
+    The denominator starts with 1.
+    """
+    above, below, found = list(numerator), list(denominator), [numerator[0]]
+    while True:
+        pairs = itertools.zip_longest(above, below, fillvalue=0.0)
+        rest = [x - above[0] * y for x, y in pairs][1:]  # above / below = above[0] + x rest / below
+        if not any(rest):
+            return tuple(found)
+        found.append(rest[0])
+        above, below = below, [x / rest[0] for x in rest]
 
 
 def _solve(rows: list[list[float]]) -> list[float]:
@@ -91,25 +190,3 @@ def _solve(rows: list[list[float]]) -> list[float]:
 def _evaluate(x: float, coefficients: Coefficients) -> float:
     """Return the sum of c_k x^k for one number."""
     return sum(coefficient * x**k for k, coefficient in enumerate(coefficients))
-
-
-def power(x: Tensor, exponent: float) -> Tensor:
-    """Return x^exponent for x in [0, 1]: a new tensor, or x changed in place.
-
-    Whole and half exponents are computed by repeated squaring.
-    """
-    if exponent > 1e30:
-        return torch.zeros_like(x)  # the root of this order that it goes into is then 1 in any case
-    if exponent != int(exponent) and exponent * 2 == int(exponent * 2):
-        x, exponent = x.sqrt_(), exponent * 2
-    if exponent != int(exponent) or exponent > 4096:
-        return x.log2_().mul_(exponent).exp2_()  # takes half as long as pow; 0 gives 0
-    result, rest = None, int(exponent)
-    while rest:
-        if rest % 2:
-            result = x.clone() if result is None else result.mul_(x)
-        rest //= 2
-        if rest:
-            x.square_()
-    assert result is not None
-    return result
