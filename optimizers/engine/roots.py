@@ -79,7 +79,7 @@ class Power:
     @classmethod
     def of(cls, exponent: float) -> "Power":
         """Return the power with its polynomials, which take milliseconds to fit, if any are close enough."""
-        if exponent > 4096 or (2 * exponent).is_integer():
+        if not 1.8 <= exponent <= 4096 or (2 * exponent).is_integer():  # below 1.8 the fractions would be long
             return cls(exponent, None)
         whole = math.floor(exponent)
         rest = exponent - whole
@@ -87,7 +87,10 @@ class Power:
         for above, below in POWER_DEGREES:
             for crowding in (1.0, 1.5, 1.75, 2.0, 2.5):  # of the nodes towards 0, where the power is not smooth
                 nodes = [x**crowding for x in _nodes(above + below)]
-                up, down = _interpolate([(x, x**rest) for x in nodes], 0.0, above)
+                try:
+                    up, down = _interpolate([(x, x**rest) for x in nodes], 0.0, above)
+                except ZeroDivisionError:  # the exponent is next to a whole number
+                    continue
                 errors = (weight * abs(_evaluate(x, up) / _evaluate(x, down) - x**rest) for x, weight in test)
                 if min(*up, *down) >= 0 and all(error < TOLERANCE for error in errors):
                     return cls(exponent, (up, down))
