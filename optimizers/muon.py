@@ -80,6 +80,10 @@ class Muon(Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # a state_dict or a pickle brings new groups and a new state
         self._parts = self._build_parts(self.param_groups)
+        for param in (param for group in self.param_groups for param in group["params"]):
+            own = self.state.get(param, {})
+            if isinstance(own.get("step"), int | float):  # AdamW takes tensors alone
+                own["step"] = torch.tensor(float(own["step"]), dtype=torch.float32)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state as torch does; raise ValueError, before anything has changed, if it is not this optimizer's."""
@@ -143,6 +147,8 @@ def _refuse(param: Tensor, *, matrix: bool) -> None:
 def _check(group: dict[str, Any]) -> None:
     """Raise ValueError if an argument is outside its range."""
     for name in ("lr", "eps", "weight_decay"):
+        if isinstance(group[name], Tensor) and group[name].numel() != 1:
+            raise ValueError(f"{name} is a tensor of shape {tuple(group[name].shape)}; it must have one element")
         if not 0 <= group[name] < float("inf"):
             raise ValueError(f"{name} is {group[name]}; it must be at least 0 and finite")
     momentum, betas = group["momentum"], tuple(group["betas"])

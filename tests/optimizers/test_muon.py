@@ -96,6 +96,32 @@ def test_a_value_outside_its_range_is_named(wrong):
         Muon(parameters(), **wrong)
 
 
+def test_a_setting_that_is_a_tensor_has_one_element():
+    with pytest.raises(ValueError, match=r"lr is a tensor of shape \(2,\); it must have one element"):
+        Muon(parameters(), lr=torch.tensor([0.1, 0.2]))
+    one, other = (parameters() for _ in range(2))
+    for param, same in zip(one, other, strict=True):
+        same.data.copy_(param.data)
+    one_step(Muon(one, lr=0.1), one)
+    one_step(Muon(other, lr=torch.tensor([0.1])), other)
+    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_a_number_of_steps_that_is_no_tensor_is_loaded():
+    params = parameters()
+    optimizer = Muon(params, lr=0.1)
+    one_step(optimizer, params)
+    saved = copy.deepcopy(optimizer.state_dict())
+    counts = [state for state in saved["state"].values() if "step" in state]
+    for state in counts:
+        state["step"] = int(state["step"])
+    optimizer.load_state_dict(saved)
+    one_step(optimizer, params)
+    assert (
+        [state["step"].item() for state in optimizer.state.values() if "step" in state] == [2] * len(counts) == [2, 2]
+    )
+
+
 @pytest.mark.parametrize("settings", [{"lr": -1}, {"weight_decay": math.inf}, {"momentum": 1}])
 def test_a_refused_group_leaves_everything_as_it_was(settings):
     known, new, bias = (torch.nn.Parameter(torch.ones(shape)) for shape in ((2, 2), (2, 2), (3,)))
