@@ -161,8 +161,12 @@ def _is_flat(row: Row) -> bool:
 
 def _have_one_layout(columns: Columns) -> bool:
     """Return whether each row's tensors share a shape and an order in memory (such as channels last), without gaps."""
-    layouts = [list(map(_layout, map(SHAPE, column), map(Tensor.stride, column))) for column in columns]
-    return None not in layouts[0] and all(others == layouts[0] for others in layouts)
+    shapes, strides = ([list(map(of, column)) for column in columns] for of in (SHAPE, Tensor.stride))
+    layouts = list(map(_layout, shapes[0], strides[0]))
+    return None not in layouts and all(
+        shape == shapes[0] and (stride == strides[0] or list(map(_layout, shape, stride)) == layouts)
+        for shape, stride in zip(shapes[1:], strides[1:], strict=True)
+    )
 
 
 @functools.lru_cache(maxsize=4096)

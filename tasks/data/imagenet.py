@@ -72,7 +72,7 @@ class ImageNet:
 
         Images are bytes of shape (n, 3, 224, 224); `loss` normalizes them.
         """
-        return batches_by_step(lambda step: self._batch(step, rows), start_step, self.workers)
+        return batches_by_step(lambda step: self._batch(step, rows), start_step, self.workers, large=True)
 
     def _batch(self, step: int, rows: slice) -> Batch:
         """Return `rows` of the batch of a step."""
@@ -102,7 +102,7 @@ class ImageNet:
         """Return mean cross-entropy in nats and accuracy in [0, 1] on the validation images."""
         device = next(model.parameters()).device
         end = math.ceil(len(self.held_out[0]) / EVAL_BATCH)
-        read = batches_by_step(self._held_out_batch, 0, self.workers, end)
+        read = batches_by_step(self._held_out_batch, 0, self.workers, end, large=True)
         return evaluate_classifier(model, ((_normalize(images.to(device)), labels) for images, labels in read))
 
     def fingerprint(self) -> str:

@@ -26,7 +26,7 @@ class _StepDataset(Dataset[Batch | ValueError]):
 
 
 def batches_by_step(
-    batch: Callable[[int], Batch], start_step: int, workers: int, end: int | None = None
+    batch: Callable[[int], Batch], start_step: int, workers: int, end: int | None = None, *, large: bool = False
 ) -> Iterator[Batch]:
     """Yield batch(start_step), batch(start_step + 1), and so on.
 
@@ -37,12 +37,15 @@ def batches_by_step(
         start_step: the first step.
         workers: processes that make batches in advance; 0 makes each batch when it is needed.
         end: the step to stop before; None never stops.
+        large: whether batches are so large, tens of megabytes, that a GPU should fetch them itself from pinned memory.
+            A thread copies them there, for which training waits up to milliseconds now and then; it needs a tenth of
+            one to copy a batch of a megabyte by itself.
     """
     steps = itertools.count(start_step) if end is None else range(start_step, end)
     if workers == 0:
         return map(batch, steps)
     settings: dict[str, Any] = {"num_workers": workers, "prefetch_factor": PREFETCH, "generator": torch.Generator()}
-    settings |= {"batch_size": None, "sampler": steps, "pin_memory": torch.cuda.is_available()}
+    settings |= {"batch_size": None, "sampler": steps, "pin_memory": large and torch.cuda.is_available()}
     return map(_raise_error, iter(DataLoader(_StepDataset(batch), **settings)))
 
 
