@@ -62,6 +62,7 @@ bench: setup ## measure speed: optimizers, harness and small GPT as ratios; a sw
 	$(BIN)/python scripts/bench_report.py --runs 80 --steps 300 # twice as many as in the quickstart
 	$(BIN)/python scripts/bench_report.py --runs 500 --steps 2000
 	$(BIN)/python scripts/bench_sweep.py --runs 10000
+	$(BIN)/python scripts/bench_scale.py --runs 2000 --steps 1000000 --optimizers 100 # without options takes longer
 	$(BIN)/python scripts/bench_local.py
 
 clean: ## remove all that make made, but keep results

@@ -205,12 +205,13 @@ def load_evals(folder: str | Path) -> pd.DataFrame:
     return _load(Path(folder), EVALS)
 
 
-def step_arrays(folder: Path, columns: Sequence[str]) -> Columns:
+def step_arrays(folder: Path, columns: Sequence[str], summary: Mapping[str, Any] | None = None) -> Columns:
     """Return columns of `load_steps` as arrays, for a run that is over: faster where there are many runs.
 
     Args:
         folder: the record.
         columns: the columns to read; one that the record lacks is left out.
+        summary: the record's, of `load_record`; read from its file if it is not given.
 
     Returns:
         Arrays of shape (steps,) by column, with the dtypes of `load_steps`.
@@ -221,14 +222,15 @@ def step_arrays(folder: Path, columns: Sequence[str]) -> Columns:
     Example:
         >>> loss = step_arrays(folders("results/quickstart")[0], ["loss"])["loss"]
     """
-    return _columns(folder, STEPS, columns)
+    return _columns(folder, STEPS, columns, summary)
 
 
-def eval_arrays(folder: Path) -> Columns:
+def eval_arrays(folder: Path, summary: Mapping[str, Any] | None = None) -> Columns:
     """Return the columns of `load_evals` as arrays, for a run that is over.
 
     Args:
         folder: the record.
+        summary: as for `step_arrays`.
 
     Returns:
         Arrays of shape (evaluations,) by column, with the dtypes of `load_evals`.
@@ -236,7 +238,7 @@ def eval_arrays(folder: Path) -> Columns:
     Raises:
         UserError: the record is damaged, or the run is not over.
     """
-    return _columns(folder, EVALS)
+    return _columns(folder, EVALS, summary=summary)
 
 
 def _row(folder: Path, names: dict[str, Any]) -> dict[str, Any]:
@@ -268,14 +270,16 @@ def _load(folder: Path, name: str, columns: Sequence[str] | None = None) -> pd.D
         raise damaged_record(folder, f"{name}.N{ROWS}", error) from error
 
 
-def _columns(folder: Path, name: str, columns: Sequence[str] | None = None) -> Columns:
+def _columns(
+    folder: Path, name: str, columns: Sequence[str] | None = None, summary: Mapping[str, Any] | None = None
+) -> Columns:
     """Return columns of a table's Parquet file, checked against its CRC-32 in the summary."""
     path = folder / f"{name}.parquet"
     try:
         with opened(path, LARGEST) as table_file:
             content = table_file.read(len(MAGIC))
             content += table_file.read() if content == MAGIC else b""
-        if zlib.crc32(content) != read_summary(folder)["crc32"][path.name]:
+        if zlib.crc32(content) != (summary or read_summary(folder))["crc32"][path.name]:
             raise ValueError(f"its CRC-32 differs from the one in {SUMMARY}")
         with pq.ParquetFile(pa.BufferReader(content)) as file:
             there = file.schema_arrow.names

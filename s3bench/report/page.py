@@ -32,6 +32,8 @@ from s3bench.spikes import published
 
 ADHOC = "adhoc"  # the experiment of runs whose grid was given on the command line
 LARGEST_SVG = 300_000  # bytes
+LONGEST = 1000  # rows of a table
+MERGED = ("overview", "published", "field", "thresholds")  # tables whose rows are others once they are formatted
 TEMPLATES = resources.files("s3bench.report") / "templates"
 
 
@@ -96,7 +98,8 @@ def _about_tables(results: Results, tables: Mapping[str, pd.DataFrame]) -> dict[
     """Return the tables as the page shows them, those of single tasks apart."""
     tasks = list(grouped(results.with_result, "task_label"))
     return {
-        "tables": {name: format_table(name, table) for name, table in tables.items()},
+        "tables": {name: _shown(name, table) for name, table in tables.items() if name != "published"},
+        "counts": {name: len(table) for name, table in tables.items()},
         "overviews": {task: _overview(rows_with(tables["overview"], task=task)) for task in tasks},
         "published": {task: _published(rows_with(tables["published"], task=task)) for task in tasks},
         "shocks": shock_facts(tables["shocks"]),
@@ -118,12 +121,28 @@ def _constants() -> dict[str, Any]:
         "pairs_needed": pairs_needed(),
         "smallest_p": smallest_p,
         "judge": JUDGE,
+        "longest": LONGEST,
     }
+
+
+def _shown(name: str, table: pd.DataFrame) -> pd.DataFrame:
+    """Return the first LONGEST rows of a table as the page shows them."""
+    if name in MERGED:
+        return _first_rows(format_table(name, table), name)
+    return _first_rows(format_table(name, table.head(LONGEST)), name, len(table))
+
+
+def _first_rows(shown: pd.DataFrame, name: str, rows: int | None = None) -> pd.DataFrame:
+    """Return the first LONGEST rows of a formatted table, with what the page says about the others as `attrs`."""
+    left_out = (len(shown) if rows is None else rows) - LONGEST
+    shown = shown.head(LONGEST)
+    shown.attrs = {"left_out": left_out, "name": name} if left_out > 0 else {}
+    return shown
 
 
 def _overview(table: pd.DataFrame) -> pd.DataFrame:
     """Return a task's overview as the page shows it."""
-    return format_table("overview", table).drop(columns="task")
+    return _shown("overview", table).drop(columns="task")
 
 
 def _facts(runs: Sequence[Run]) -> dict[str, Any]:
@@ -140,7 +159,7 @@ def _facts(runs: Sequence[Run]) -> dict[str, Any]:
 def _published(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return a task's published definitions as the page shows them, by series."""
     return {
-        str(series): format_table("published", group).drop(columns=["task", "series"])
+        str(series): _shown("published", group).drop(columns=["task", "series"])
         for series, group in table.groupby("series", sort=False)
     }
 

@@ -1,7 +1,7 @@
 """The data of the page's script: every run's loss, compact, with its spikes."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,12 +9,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from s3bench.console import finite_or_none
+from s3bench.report.analysis.loss_curve import Curve, fewer
 from s3bench.report.analysis.results import Results
 from s3bench.report.analysis.runs import Run
 from s3bench.report.analysis.tables import rows_with
 from s3bench.report.figures.style import looks
 
 DIGITS = 5  # significant ones of a loss
+POINTS = 250_000  # of all curves, about 20 bytes each: as many as 250 long runs have
 
 
 def curve_data(results: Results) -> dict[str, Any]:
@@ -23,41 +25,73 @@ def curve_data(results: Results) -> dict[str, Any]:
     Each run has `task` and `optimizer` as indices into the lists of names, `steps` as differences to the step before,
     `loss` and `trend` one per step, None where not finite, `spikes` as [step of the peak, loss], `best` whether it ran
     at its optimizer's best multiplier, and `median` whether its seed is the middle one of its cell by final loss.
+    `thinned` tells how many points a run has at most, beside its spikes, where all of them would be more than POINTS.
     """
-    drawn = [run for run in results.runs if run.curve is not None]
-    tasks = list(dict.fromkeys(run.task_label for run in drawn))
+    drawn, whole = _with_curves(results.runs)
+    tasks = _places(run.task_label for run in drawn)
     look = looks(sorted({run.optimizer_label for run in results.runs}))
-    optimizers = [name for name in look if any(run.optimizer_label == name for run in drawn)]
+    with_curve = {run.optimizer_label for run in drawn}
+    optimizers = _places(name for name in look if name in with_curve)
     best, median = _best_multipliers(drawn, results.best_rates), _median_runs(drawn)
+    at_best = [run.lr_multiplier == best[run.task_label, run.optimizer_label] for run in drawn]
+    is_median = [run.run_id in median for run in drawn]
+    at_first = [a and b for a, b in zip(at_best, is_median, strict=True)]  # what the page draws before it is asked
+    points = _points(whole, at_first)
+    curves = [fewer(curve, points[first]) for curve, first in zip(whole, at_first, strict=True)] if points else whole
     return {
-        "tasks": tasks,
+        "tasks": list(tasks),
         "optimizers": [{"name": name, "colour": look[name].colour} for name in optimizers],
         "multipliers": sorted({run.lr_multiplier for run in drawn}),
         "seeds": sorted({run.seed for run in drawn}),
         "positive": not any((run.curve.loss <= 0).any() for run in drawn if run.curve),  # for a logarithmic axis
+        "thinned": points and {"first": points[True], "others": points[False]},
         "runs": [
             {
-                "task": tasks.index(run.task_label),
-                "optimizer": optimizers.index(run.optimizer_label),
+                "task": tasks[run.task_label],
+                "optimizer": optimizers[run.optimizer_label],
                 "multiplier": run.lr_multiplier,
                 "seed": run.seed,
-                "best": run.lr_multiplier == best[run.task_label, run.optimizer_label],
-                "median": run.run_id in median,
-                **_curve(run),
+                "best": at_best[index],
+                "median": is_median[index],
+                **_curve(curves[index]),
             }
-            for run in drawn
+            for index, run in enumerate(drawn)
         ],
     }
 
 
-def _curve(run: Run) -> dict[str, Any]:
-    assert run.curve is not None
+def _with_curves(runs: Sequence[Run]) -> tuple[list[Run], list[Curve]]:
+    """Return the runs with a curve, and these."""
+    found = [(run, run.curve) for run in runs if run.curve is not None]
+    return [run for run, _ in found], [curve for _, curve in found]
+
+
+def _places(names: Iterable[str]) -> dict[str, int]:
+    """Return the place of each name among the different ones."""
+    return {name: place for place, name in enumerate(dict.fromkeys(names))}
+
+
+def _points(curves: Sequence[Curve], at_first: Sequence[bool]) -> dict[bool, int] | None:
+    """Return how many points a curve may have, by whether it is drawn at first; None if there is room for all.
+
+    Those drawn at first get up to half of POINTS, and the others what they leave.
+    """
+    sizes = [len(curve.steps) for curve in curves]
+    if sum(sizes) <= POINTS:
+        return None
+    of_first = [size for size, first in zip(sizes, at_first, strict=True) if first]
+    first = min(max(of_first, default=0), POINTS // 2 // max(1, len(of_first)))
+    left = POINTS - sum(min(size, first) for size in of_first)
+    return {True: first, False: left // max(1, len(sizes) - len(of_first))}
+
+
+def _curve(curve: Curve) -> dict[str, Any]:
     return {
-        "diverged": run.curve.diverged,
-        "steps": np.diff(run.curve.steps, prepend=0).tolist(),
-        "loss": _rounded(run.curve.loss),
-        "trend": _rounded(run.curve.trend),
-        "spikes": [[peak, _rounded(np.array([height]))[0]] for peak, height in run.curve.peaks],
+        "diverged": curve.diverged,
+        "steps": np.diff(curve.steps, prepend=0).tolist(),
+        "loss": _rounded(curve.loss),
+        "trend": _rounded(curve.trend),
+        "spikes": [[peak, _rounded(np.array([height]))[0]] for peak, height in curve.peaks],
     }
 
 

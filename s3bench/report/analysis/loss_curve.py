@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,27 @@ def thinned(loss: Array, peaks: Sequence[int], diverged: bool) -> Curve:
         losses, trend = loss[kept].astype(np.float32), trends.astype(np.float32)
     heights = [(peak, float(loss[peak])) for peak in peaks]
     return Curve(steps=kept.astype(np.int32), loss=losses, trend=trend, peaks=heights, diverged=diverged)
+
+
+def fewer(curve: Curve, points: int) -> Curve:
+    """Return a curve with about this many of its points, or itself if it has no more.
+
+    Kept are the smallest and the largest loss of each of equally many points, the first and the last finite one, the
+    last one, and the peaks of spikes.
+    """
+    loss = curve.loss
+    if len(loss) <= points:
+        return curve
+    width = math.ceil(len(loss) / max(1, points // 2))
+    begins, finite = np.arange(0, len(loss), width), np.flatnonzero(np.isfinite(loss))
+    peaks = np.searchsorted(curve.steps, [step for step, _ in curve.peaks])
+    parts = [finite[:1], finite[-1:], np.array([len(loss) - 1]), peaks]
+    for unknown, place in ((np.inf, np.argmin), (-np.inf, np.argmax)):
+        known = np.full(len(begins) * width, unknown)
+        known[finite] = loss[finite]
+        parts.append(begins + place(known.reshape(-1, width), axis=1))
+    kept = np.unique(np.concatenate(parts))
+    return replace(curve, steps=curve.steps[kept], loss=loss[kept], trend=curve.trend[kept])
 
 
 def running_median(steps: npt.NDArray[np.integer], values: npt.ArrayLike, window: int) -> Array:

@@ -154,7 +154,8 @@ def read_run(folder: Path, judge: Mapping[str, Mapping[str, Any]] = MappingProxy
 def _scores(run: Run, find: Callable[[Array], list[Spike]]) -> dict[str, Any]:
     """Return the fields of a run that its steps and evaluations give; `find` finds the spikes in its losses."""
     columns = [*READ, "update_above_1"] if run.config["measure_every"] == 1 else READ
-    steps, evals = record.step_arrays(run.folder, columns), record.eval_arrays(run.folder)
+    steps = record.step_arrays(run.folder, columns, run.summary)
+    evals = record.eval_arrays(run.folder, run.summary)
     spikes = find(steps["loss"])
     onsets, peaks = [spike.onset for spike in spikes], [spike.peak for spike in spikes]
     decay = known_rule(run.config["optimizer"])[1].get("weight_decay", 0.0)

@@ -78,7 +78,7 @@ CAPTIONS = {
     "profile": f"""Performance profile: the share of tasks and seeds in which an optimizer reaches the main target
     within a factor of the fastest optimizer's steps. All tasks have the same weight. {LIFTED}. Shaded are 95% intervals
     by bootstrap over the seeds within each task, if each has six or more.""",
-    "loss": f"{{task}}, at most {DRAWN} seeds of each cell: {LOSSES}. {ROWS}.",
+    "loss": f"{{task}}, at most {DRAWN} seeds of each cell: {LOSSES}. {ROWS}.{{left_out}}",
     "shock": f"""{{task}}: response to a shock, the mean over the seeds, with bars and bands from the smallest to the
     largest; {SEEDS}. Kinds with a single shock stand side by side. In brackets is the largest step that the update rule
     allows, in units of lr.""",

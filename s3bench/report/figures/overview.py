@@ -1,7 +1,7 @@
 """The figures of every report: losses, spikes and steps to target. None is drawn before it is asked for."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from functools import partial
 
@@ -17,6 +17,7 @@ from s3bench.report.figures.captions import DRAWN, Drawing, caption
 from s3bench.report.stats.across_tasks import performance_profile, profile_bands
 from s3bench.report.stats.censored import Steps, kaplan_meier, median_steps
 
+COLUMNS = 24  # optimizers with loss curves, at most: the picture is nearly two inches wider for each
 WITHIN = np.geomspace(1, 8, 200)  # factors of the performance profile
 
 
@@ -109,7 +110,7 @@ def target_drawings(results: Results, looks: Mapping[str, style.Look]) -> dict[s
         }
     if panels:
         made["reached"] = Drawing(
-            caption("reached", [run for run in runs if run.task_label in set(times.task)]),
+            caption("reached", _of_tasks(runs, set(times.task))),
             partial(plots.reached_curves, panels, looks, horizons),
         )
     longest = times[times.task.isin(results.longest_at_best.task)]
@@ -119,18 +120,32 @@ def target_drawings(results: Results, looks: Mapping[str, style.Look]) -> dict[s
             shares = dict(zip(optimizers, performance_profile(ratios, tasks, WITHIN).T, strict=True))
             bands = dict(zip(optimizers, profile_bands(ratios, tasks, WITHIN), strict=False))
             made["profile"] = Drawing(
-                caption("profile", [run for run in runs if run.task_label in set(tasks)]),
+                caption("profile", _of_tasks(runs, set(tasks))),
                 partial(plots.profile, WITHIN, shares, bands, looks),
             )
     return made
 
 
+def _of_tasks(runs: Sequence[Run], tasks: Set[str]) -> list[Run]:
+    return [run for run in runs if run.task_label in tasks]
+
+
+def _end(run: Run) -> float:
+    """Return a run's final loss, infinite where it is unknown."""
+    return math.inf if math.isnan(run.final_loss) else run.final_loss
+
+
 def loss_drawing(task: str, runs: Sequence[Run], looks: Mapping[str, style.Look]) -> Drawing:
-    """Return the loss curves of each cell's first seeds."""
+    """Return the loss curves of each cell's first seeds, of at most COLUMNS optimizers."""
     rows: dict[str, dict[str, list[loss_curve.Curve]]] = {}
-    for run in sorted(runs, key=lambda run: run.lr_multiplier):
+    lowest = {name: min(map(_end, own)) for name, own in grouped(runs, "optimizer_label").items()}
+    columns = set(sorted(lowest, key=lambda name: lowest[name])[:COLUMNS])
+    left_out = f" Only the {COLUMNS} of {len(lowest)} optimizers whose best run ends lowest are drawn."
+    shown = [run for run in runs if run.optimizer_label in columns]
+    for run in sorted(shown, key=lambda run: run.lr_multiplier):
         row = rows.setdefault(f"×{run.lr_multiplier:g}", {})
         of_cell = row.setdefault(run.optimizer_label, [])
         if run.curve is not None and len(of_cell) < DRAWN:
             of_cell.append(run.curve)
-    return Drawing(caption("loss", runs, task=task), partial(plots.loss_curves, rows, looks))
+    text = caption("loss", shown, task=task, left_out=left_out if len(lowest) > COLUMNS else "")
+    return Drawing(text, partial(plots.loss_curves, rows, looks))

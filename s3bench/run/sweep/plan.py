@@ -16,6 +16,7 @@ class Plan:
     configs: list[RunConfig]
     folders: list[Path]  # of their records, in the same order
     todo: list[RunConfig]  # those without a result
+    over: dict[Path, str]  # the states of the others, by folder: they do not change any more
 
     @property
     def summary(self) -> str:
@@ -35,5 +36,7 @@ def plan_sweep(overrides: list[str], max_runs: float = math.inf) -> Plan:
     configs = run_configs(overrides, max_runs)
     folders = [record.folder_of(vars(config)) for config in configs]
     record.refuse_other_version({folder.parent for folder in folders})
-    todo = [config for config, folder in zip(configs, folders, strict=True) if record.state(folder) not in record.OVER]
-    return Plan(configs=configs, folders=folders, todo=todo)
+    states = {folder: record.state(folder) for folder in folders}
+    over = {folder: state for folder, state in states.items() if state in record.OVER}
+    todo = [config for config, folder in zip(configs, folders, strict=True) if folder not in over]
+    return Plan(configs=configs, folders=folders, todo=todo, over=over)

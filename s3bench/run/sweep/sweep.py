@@ -3,6 +3,7 @@
 import math
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +31,13 @@ def sweep(overrides: list[str], max_runs: float = math.inf) -> int:
     plan = plan_sweep(overrides, max_runs)
     began = time.monotonic()
     unwritten = train(plan.todo, console, plan.summary) if plan.todo else {}
-    return _close(console, plan.folders, unwritten, time.monotonic() - began)
+    states = {folder: _state(folder, plan.over, unwritten) for folder in plan.folders}
+    return _close(console, states, unwritten, time.monotonic() - began)
+
+
+def _state(folder: Path, over: Mapping[Path, str], unwritten: Mapping[Path, str]) -> str:
+    """Return how a run ended, without reading again what was over before."""
+    return record.FAILED if folder in unwritten else over.get(folder) or record.state(folder)
 
 
 def train(todo: list[RunConfig], console: Console, summary: str = "") -> dict[Path, str]:
@@ -53,12 +60,11 @@ def train(todo: list[RunConfig], console: Console, summary: str = "") -> dict[Pa
     return Launcher(workers, console, runs).launch()
 
 
-def _close(console: Console, folders: list[Path], unwritten: dict[Path, str], seconds: float) -> int:
+def _close(console: Console, states_of: Mapping[Path, str], unwritten: Mapping[Path, str], seconds: float) -> int:
     """Print how the sweep ended and which runs failed; return the exit code."""
-    states_of = {folder: record.FAILED if folder in unwritten else record.state(folder) for folder in folders}
     states = Counter(states_of.values())
     counts = ", ".join(f"{states[state]} {state}" for state in record.STATES if states[state])
-    say(f"{len(folders)} runs: {counts}; {duration(seconds)}", console=console)
+    say(f"{len(states_of)} runs: {counts}; {duration(seconds)}", console=console)
     failed = [folder for folder, state in states_of.items() if state == record.FAILED]
     for folder in failed:
         say(f"{folder.name} {unwritten.get(folder) or record.outcome(folder)}", console=console)
