@@ -224,6 +224,28 @@ def test_the_shocks_in_the_docs_are_the_measured_ones():
     assert {f"{p:.3f}" for p in tests[tests.measure == "peak"].p_holm} == {"0.047"}
 
 
+def test_the_thresholds_in_the_docs_are_the_measured_ones():
+    page = (ROOT / "docs" / "ramp.md").read_text(encoding="utf-8")
+    table = pd.read_csv(ROOT / "results" / "reference" / "ramp" / "tables" / "thresholds.csv")
+    assert (table.n == 4).all()
+    assert (table.censored == 0).all()
+    means = table.pivot(index="optimizer", columns="task", values="threshold")
+    seven = means.dropna()
+    for name, row in seven.iterrows():
+        assert f"| `{name}` | {' | '.join(f'{value:.3g}' for value in row)} |" in page
+    assert len(seven) == 7
+    assert list(seven.columns[seven.loc["s3"] < seven.max()]) == ["digits_mlp"]
+    ratios = table[table.optimizer == "s3"].set_index("task")
+    assert list(ratios.index[ratios.ratio_low < 1].drop("digits_mlp")) == ["source_gpt"]
+    assert (seven.loc["signum"] == seven.min()).all()
+    others = means.drop(index=seven.index)[["digits_deep", "source_ngram"]]
+    assert len(others) == 16
+    assert set(others.index[(others > means.loc["s3", others.columns]).any(axis=1)]) == {"adan", "adan_no_lookahead"}
+    checked = table[table.optimizer.isin(seven.index)].check
+    assert checked.str.startswith("holds").sum() == 36
+    assert checked.str.startswith("misleads").sum() == 6
+
+
 def test_what_the_docs_say_of_the_bounds_of_betas_was_measured():
     bounds = pd.read_csv(ROOT / "results" / "reference" / "betas" / "tables" / "bounds.csv", keep_default_na=False)
     share = bounds.own_update / bounds.worst_step_in_run
