@@ -175,12 +175,18 @@ def is_available() -> bool:
 
 def _compiler() -> list[str] | None:
     """Return the command in $CXX, or else that of the first known compiler on the PATH; None if there is none."""
+    return _find_compiler(os.environ.get("CXX", ""), os.environ.get("PATH", ""))
+
+
+@functools.lru_cache(maxsize=16)  # asked at every step
+def _find_compiler(asked: str, path: str) -> list[str] | None:
+    """Return the command that is asked for, or else that of the first known compiler on a PATH; None if it has none."""
     try:
-        asked = shlex.split(os.environ.get("CXX", ""))
+        own = shlex.split(asked)
     except ValueError:  # a quotation mark is missing
         return None
-    for command in [asked] if asked else [["g++"], ["clang++"], ["c++"]]:
-        if shutil.which(command[0]):
+    for command in [own] if own else [["g++"], ["clang++"], ["c++"]]:
+        if shutil.which(command[0], path=path):
             return command
     return None
 

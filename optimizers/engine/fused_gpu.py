@@ -46,6 +46,7 @@ EXPRESSIONS = {
 TYPES = {torch.float32: "tl.float32", torch.bfloat16: "tl.bfloat16", torch.float16: "tl.float16"}
 
 
+@functools.cache  # asked at every step
 def is_available() -> bool:
     """Return whether Triton is installed."""
     return importlib.util.find_spec("triton") is not None
