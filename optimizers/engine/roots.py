@@ -44,7 +44,7 @@ class Root:
         above, below = self.fraction(x)
         return above if below is None else above / below
 
-    def fraction(self, x: Tensor) -> tuple[Tensor | float, Tensor | None]:
+    def fraction(self, x: Tensor) -> tuple[Tensor | float, Tensor | float | None]:
         """Return the numerator and denominator of each element's root, as new tensors; None for a denominator of 1."""
         if self.coefficients is None or x.dtype != torch.float32:
             x = x + self.base
