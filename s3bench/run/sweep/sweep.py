@@ -28,6 +28,7 @@ def sweep(overrides: list[str], max_runs: float = math.inf) -> int:
     """
     console = patient_console()
     plan = plan_sweep(overrides, max_runs)
+    record.tidy(plan.folders)
     began = time.monotonic()
     unwritten = train(plan.todo, console, plan.summary) if plan.todo else {}
     return _close(console, plan.folders, unwritten, time.monotonic() - began)
