@@ -51,16 +51,36 @@ class AdamVariant(Optimizer):
                     state["step"] += 1
                     by_step.setdefault(state["step"], []).append(param)
             for number, params in by_step.items():
-                self._step_group(group, params, number)
+                self._step_plain(group, params, number)
         return loss
 
-    def _step_group(self, group: dict[str, Any], params: list[Tensor], number: int) -> None:
-        """Update parameters of one group that have all had the same number of steps."""
-        beta_1, beta_2 = group["betas"]
+    def _step_plain(self, group: dict[str, Any], params: list[Tensor], number: int) -> None:
+        """Update parameters of one group that have all had the same number of steps.
+
+        Views with the negative bit, such as x.conj().imag, which foreach does not change, are updated as copies.
+        """
         grads: Any = [param.grad for param in params]
         if group["maximize"]:
             grads = torch._foreach_neg(grads)
         means, squares = ([self.state[param][name] for param in params] for name in ("exp_avg", "exp_avg_sq"))
+        plain = [param.resolve_neg() for param in params]
+        self._step_group(group, number, params=plain, grads=grads, means=means, squares=squares)
+        for param, updated in zip(params, plain, strict=True):
+            if updated is not param:
+                param.copy_(updated)
+
+    def _step_group(
+        self,
+        group: dict[str, Any],
+        number: int,
+        *,
+        params: list[Tensor],
+        grads: list[Tensor],
+        means: list[Tensor],
+        squares: list[Tensor],
+    ) -> None:
+        """Apply update `number` to parameters, whose averages are `means` and `squares`."""
+        beta_1, beta_2 = group["betas"]
         torch._foreach_lerp_(means, grads, 1 - beta_1)
         torch._foreach_mul_(squares, beta_2)
         torch._foreach_addcmul_(squares, grads, grads, 1 - beta_2)
@@ -74,7 +94,8 @@ class AdamVariant(Optimizer):
 class AdamAtan2(AdamVariant):
     """AdamW with a · atan2(m, b √v) in place of m / (√v + ε) (Everett et al., arXiv 2407.05872).
 
-    The arctangent needs no ε, does not depend on the gradients' scale, and bounds an update by a π/2.
+    The arctangent needs no ε, does not depend on the gradients' scale, and bounds an update by a π/2. An infinite
+    gradient makes its coordinate NaN all the same, as in AdamW.
 
     Args:
         params: parameters or parameter groups.
@@ -106,6 +127,7 @@ class AdamAtan2(AdamVariant):
         torch._foreach_mul_(v, group["b"])
         updates = [torch.atan2(mean, root) for mean, root in zip(m, v, strict=True)]
         torch._foreach_mul_(updates, group["a"])
+        torch._foreach_add_(updates, m, alpha=0)  # atan2(∞, ∞) is π/4: an infinite gradient would not be seen
         return updates
 
 

@@ -16,7 +16,8 @@ class ADOPT(AdamVariant):
         x_t = x_{t-1} - lr (m_t + weight_decay x_{t-1})
         v_t = β_2 v_{t-1} + (1-β_2) g_t²
 
-    The first gradient only sets v_0: the first step moves nothing.
+    The first gradient only sets v_0: the first step moves nothing. A gradient that is infinite or NaN makes its
+    coordinate NaN, as in AdamW.
 
     Args:
         params: parameters or parameter groups.
@@ -44,15 +45,21 @@ class ADOPT(AdamVariant):
         given = {"lr": lr, "betas": betas, "eps": eps, "clip": clip}
         super().__init__(params, {**given, "weight_decay": weight_decay, "maximize": maximize})
 
-    def _step_group(self, group: dict[str, Any], params: list[Tensor], number: int) -> None:
-        """Apply update `number` to parameters of one group; update 0 sets the second moment."""
+    def _step_group(
+        self,
+        group: dict[str, Any],
+        number: int,
+        *,
+        params: list[Tensor],
+        grads: list[Tensor],
+        means: list[Tensor],
+        squares: list[Tensor],
+    ) -> None:
+        """Apply update `number` to parameters, whose averages are `means` and `squares`; 0 sets the second moment."""
         beta_1, beta_2 = group["betas"]
-        grads: Any = [param.grad for param in params]
-        if group["maximize"]:
-            grads = torch._foreach_neg(grads)
-        averages, squares = ([self.state[param][name] for param in params] for name in ("exp_avg", "exp_avg_sq"))
         if number == 0:
             torch._foreach_addcmul_(squares, grads, grads)
+            torch._foreach_add_(params, grads, alpha=0)  # NaN where a gradient is not finite: later updates would be 0
             return
         torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
         roots = torch._foreach_sqrt(squares)
@@ -61,7 +68,8 @@ class ADOPT(AdamVariant):
         if group["clip"]:
             torch._foreach_clamp_min_(normalised, -(number**0.25))
             torch._foreach_clamp_max_(normalised, number**0.25)
-        torch._foreach_lerp_(averages, normalised, 1 - beta_1)
-        torch._foreach_add_(params, averages, alpha=-group["lr"])
+            torch._foreach_add_(normalised, grads, alpha=0)  # NaN where a gradient is not finite, which clamping hides
+        torch._foreach_lerp_(means, normalised, 1 - beta_1)
+        torch._foreach_add_(params, means, alpha=-group["lr"])
         torch._foreach_mul_(squares, beta_2)
         torch._foreach_addcmul_(squares, grads, grads, 1 - beta_2)

@@ -6,22 +6,16 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import NoReturn, TypeAlias
+from typing import TypeAlias
 
 from s3bench import __version__
 from s3bench.console import lost_output, outlast_readers, say
 from s3bench.errors import UserError, one_line, refuse_deleted_folder
+from s3bench.parser import Parser
 from s3bench.run.config import completion, questions
 from s3bench.run.config.option_types import count, seconds, time_span
 
 MANY_RUNS = 20_000  # a sweep of more runs needs --yes
-
-
-class Parser(argparse.ArgumentParser):
-    """Reports mistakes on one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (see {self.prog} --help)")
 
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # what a command adds its parser to
@@ -63,8 +57,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = _parser()
     completion.answer_shell(parser)
     chosen, rest = parser.parse_known_args(arguments)
-    if any(text.startswith("-") for text in rest) or (rest and not hasattr(chosen, "overrides")):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
         chosen.overrides += rest
     return chosen
@@ -237,7 +229,9 @@ def _add_decide(commands: Commands) -> None:
     decide = commands.add_parser(
         "decide", help="add seeds where a claim is open until it is decided, or compare an optimizer of your own"
     )
-    decide.add_argument("claims", nargs="*", metavar="CLAIM", help="C1 to C10 (default: all); key=value: of all runs")
+    decide.add_argument(
+        "overrides", nargs="*", metavar="CLAIM", help="C1 to C10 (default: all); key=value: of all runs"
+    )
     text = "how long to train, such as 20m or 1h: a block begins only if it is expected to fit (default: 60m)"
     decide.add_argument("--budget", type=time_span, default=3600.0, metavar="TIME", help=text)
     text = "where the runs and the log of decisions are kept (default: results/decide_SCALE)"
@@ -255,7 +249,7 @@ def _decide(chosen: argparse.Namespace) -> int:
     from s3bench.decide.dry_run import show_plan
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as for a sweep
-    given = [*chosen.claims, *_jobs(chosen)]
+    given = [*chosen.overrides, *_jobs(chosen)]
     order = asked(
         given,
         budget=chosen.budget,

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
+LONGEST = 4000  # characters of a message
+
 
 class UserError(Exception):
     """A mistake in what the user asked for. Its message is one line: what is wrong and what is allowed. Exit code 2."""
@@ -28,7 +30,7 @@ def unknown(what: str, name: str, allowed: Iterable[str]) -> UserError:
 def one_line(error: BaseException) -> str:
     """Return the error's message on one line, after its type unless it is a UserError, whose message says enough.
 
-    If the current folder was deleted meanwhile, that is the message.
+    If the current folder was deleted meanwhile, that is the message. What is longer than a screen loses its middle.
     """
     try:
         refuse_deleted_folder()
@@ -37,7 +39,8 @@ def one_line(error: BaseException) -> str:
     while not str(error) and error.__cause__ is not None:
         error = error.__cause__
     text = printable(" ".join(str(error).split()))
-    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}".rstrip(": ")
+    text = text if isinstance(error, UserError) else f"{type(error).__name__}: {text}".rstrip(": ")
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} [...] {text[-LONGEST // 2 :]}"
 
 
 def printable(text: str) -> str:

@@ -63,6 +63,7 @@ def bisect(results: str, chosen: Sequence[str], jobs: Sequence[str] = ()) -> int
     while todo := [(one, rate) for one in searches if (rate := one.next_rate()) is not None]:
         configs = [one.at(rate) for one, rate in todo]
         folders = [record.folder_of(as_dict(config)) for config in configs]
+        record.tidy(folders)
         missing = [c for c, place in zip(configs, folders, strict=True) if not record.has_result(place)]
         if missing:
             train(missing, console, f"{len(missing)} runs at fixed rates")

@@ -117,6 +117,7 @@ def _train(configs: Sequence[RunConfig]) -> int:
     """Train the runs that are not over yet; return how many that were. Raises UserError for what cannot be built."""
     folders = [record.folder_of(as_dict(config)) for config in configs]
     record.refuse_other_version({folder.parent for folder in folders})
+    record.tidy(folders)
     distinct = {folder: config for config, folder in zip(configs, folders, strict=True)}
     todo = [config for folder, config in distinct.items() if not record.has_result(folder)]
     if todo:

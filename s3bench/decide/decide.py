@@ -19,7 +19,7 @@ from typing import Any
 
 from s3bench import catalog
 from s3bench.console import patient_console
-from s3bench.decide.blocks import FailedRun, Place, Rates, freeze_rates, train_blocks
+from s3bench.decide.blocks import FailedRun, Place, Rates, config_of, freeze_rates, train_blocks
 from s3bench.decide.board import Board
 from s3bench.errors import UserError, unknown
 from s3bench.record import decisions
@@ -27,7 +27,7 @@ from s3bench.report.claims.allocation import OpenClaim, next_claim
 from s3bench.report.claims.decided import Standing, blocks_of, refuse_changed, said, standing
 from s3bench.report.claims.grades import is_open
 from s3bench.report.claims.measures import NoMeasure
-from s3bench.report.claims.registered import OWN_QUESTIONS, Registered, load_claims
+from s3bench.report.claims.registered import OWN_QUESTIONS, Registered, arm_at, load_claims
 
 HOLES = 3  # so many blocks with a failed run in a row end a claim
 
@@ -82,8 +82,17 @@ def asked(
         if claim not in chosen and (ids or not chosen):
             raise unknown(f"scale of {claim.id}", scale, claim.scales)
     place = Place(results=Path(results or usual), scale=scale, overrides=overrides)
+    if overrides:
+        _compose_one(chosen[0], place)
     left_out = [claim.id for claim in trained if claim not in chosen]
     return Asked(claims=chosen, budget=budget, place=place, left_out=left_out)
+
+
+def _compose_one(claim: Registered, place: Place) -> None:
+    """Compose a run of a claim, so that a mistake in the overrides is told before anything is written."""
+    arm = arm_at(claim.trained(claim.in_block())[0]).name
+    own = claim.overrides(arm, place.scale, claim.scales[place.scale].tasks[0])
+    config_of(own, place, folder=place.results, rate=1.0, seed=claim.first_seed)
 
 
 @dataclass

@@ -45,6 +45,7 @@ from s3bench.record.writer import plan_all as plan_all
 from s3bench.record.writer import remove as remove
 from s3bench.record.writer import set_checkpoints_aside as set_checkpoints_aside
 from s3bench.record.writer import superseded as superseded
+from s3bench.record.writer import tidy as tidy
 from s3bench.record.writer import write_checkpoint as write_checkpoint
 from s3bench.record.writer import write_error as write_error
 from s3bench.record.writer import write_kept as write_kept

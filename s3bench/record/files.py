@@ -48,10 +48,9 @@ OVER = (FINISHED, DIVERGED)  # the states that have a result
 ERROR_LENGTH = 200  # characters of a library's error in a message of one line
 CAUSE_LENGTH = 2000  # characters of the cause of a failed run that are read
 ROW_FILE = re.compile(rf"({STEPS}|{EVALS})\.{NUMBER}\{ROWS}")
-OURS = re.compile(
-    rf"{CONFIG}|{SUMMARY}|{ERROR}|{LOG}|{LEASE}\.{NUMBER}|{ROW_FILE.pattern}|({STEPS}|{EVALS})\.parquet"
-    rf"|checkpoint\..*|{KEPT}\..*"
-)
+UNDER_WAY = rf"{LEASE}\.{NUMBER}|{ROW_FILE.pattern}|checkpoint\..*"  # files of a run that is not over
+ONLY_UNDER_WAY = re.compile(rf"{ERROR}|{UNDER_WAY}|\..*\.draft")
+OURS = re.compile(rf"{CONFIG}|{SUMMARY}|{ERROR}|{LOG}|{UNDER_WAY}|({STEPS}|{EVALS})\.parquet|{KEPT}\..*")
 
 
 def folder_of(config: dict[str, Any]) -> Path:
@@ -166,6 +165,24 @@ def whole(file: Path) -> Iterator[BinaryIO]:
 def drafts(folder: Path) -> list[Path]:
     """Return what processes that were killed have left of files that they wrote."""
     return list(folder.glob(".*.draft"))
+
+
+def only_under_way(folder: Path) -> list[Path]:
+    """Return the files in a record that it has no longer once its run is over; an empty log is one of them."""
+    try:
+        with os.scandir(folder) as entries:
+            return [
+                Path(entry.path) for entry in entries if ONLY_UNDER_WAY.fullmatch(entry.name) or _is_empty_log(entry)
+            ]
+    except FileNotFoundError:
+        return []
+
+
+def _is_empty_log(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.name == LOG and not entry.stat().st_size
+    except OSError:
+        return False
 
 
 def write_text(file: Path, text: str) -> None:

@@ -13,6 +13,7 @@ import re
 import socket
 import threading
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -53,16 +54,14 @@ class Lease:
         self.number = max(least, *(number + 1 for number in others), 0)
         self._place, self._file = place, _file(place, self.number)
         self._owner, self._beats = _this_process(), 0
+        draft = self._file.with_name(f".{self._file.name}.{uuid.uuid4().hex}.draft")
         try:
-            descriptor = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-        except FileExistsError as error:
-            raise Busy(place) from error
-        os.close(descriptor)
-        try:
-            self._beat()
-        except OSError:  # such as a full disk: an empty lease would keep everybody else waiting
-            self._file.unlink(missing_ok=True)
-            raise
+            draft.write_bytes(self._content())
+            self._link(draft)
+        finally:
+            draft.unlink(missing_ok=True)
+        for left in place.parent.glob(f".{place.name}.*.draft"):  # of processes that were killed, or come too late
+            left.unlink(missing_ok=True)
         for number in others:
             _file(place, number).unlink(missing_ok=True)
         _held[place] = self
@@ -83,6 +82,31 @@ class Lease:
             del _held[self._place]
         self._file.unlink(missing_ok=True)
 
+    def _link(self, draft: Path) -> None:
+        """Give a draft the name of the lease, which thus never is there without its content. Raises Busy."""
+        try:
+            self._file.hardlink_to(draft)
+        except (FileExistsError, FileNotFoundError) as error:  # the latter: the owner of a lease removes drafts
+            raise Busy(self._place) from error
+        except OSError:  # a file system without links
+            self._create()
+
+    def _create(self) -> None:
+        """Create the lease's file and then write its content; a process killed in between keeps others waiting."""
+        try:
+            descriptor = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        except FileExistsError as error:
+            raise Busy(self._place) from error
+        os.close(descriptor)
+        try:
+            self._beat()
+        except OSError:  # such as a full disk: an empty lease would keep everybody else waiting
+            self._file.unlink(missing_ok=True)
+            raise
+
+    def _content(self) -> bytes:
+        return json.dumps({**self._owner, "beats": f"{self._beats:09d}"}).encode()  # always of the same length
+
     def _keep_beating(self) -> None:
         while not self._released.wait(BEAT):
             try:
@@ -94,10 +118,9 @@ class Lease:
 
     def _beat(self) -> None:
         self._beats += 1
-        content = json.dumps({**self._owner, "beats": f"{self._beats:09d}"}).encode()  # always of the same length
         descriptor = os.open(self._file, os.O_WRONLY)  # reopened each time: a shared file system then shows the change
         try:
-            os.pwrite(descriptor, content, 0)
+            os.pwrite(descriptor, self._content(), 0)
         finally:
             os.close(descriptor)
 

@@ -38,6 +38,7 @@ KINDS |= {
     "versions": dict,
     "resumed": list,
 }  # where they are not null
+UNKNOWN: dict[str, Any] = {"device": "unknown", "commit": None, "versions": {}}  # what a summary without them says
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def resumed(folder: Path) -> list[int]:
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """Return the content of summary.json.
+    """Return the content of summary.json, without what is null there; what is not known is UNKNOWN.
 
     Raises:
         UserError: it is damaged, or does not exist.
@@ -159,10 +160,13 @@ def read_summary(folder: Path) -> dict[str, Any]:
         for key in ("seconds", "train_seconds"):
             if not 0 <= (summary.get(key) or 0) < LONGEST_TIME:
                 raise ValueError(f"{key} {summary[key]!r}")
+        for name, version in (summary.get("versions") or {}).items():
+            if not isinstance(version, str):
+                raise ValueError(f"the version of {name} is {version!r}")
         for resumed in summary.get("resumed") or ():
             if not (_is_step(resumed["step"]) and isinstance(resumed["exact"], bool)):
                 raise ValueError(f"resumed {resumed!r}")
-        return dict(summary)
+        return UNKNOWN | {key: value for key, value in summary.items() if value is not None}
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise damaged_record(folder, SUMMARY, error) from error
 

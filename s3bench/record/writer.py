@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,6 +23,8 @@ from s3bench.record.files import (
     ERROR,
     EVALS,
     KEPT,
+    LEASE,
+    LOG,
     STEPS,
     SUMMARY,
     drafts,
@@ -30,8 +32,8 @@ from s3bench.record.files import (
     folder_of,
     last_number,
     lease_place,
+    only_under_way,
     refuse_other_kinds,
-    row_files,
     rows_file,
     whole,
     write_text,
@@ -165,9 +167,7 @@ class Writer:
         steps, evals = (_by_column(read_rows(self.folder, name)) for name in (STEPS, EVALS))
         write_result(self.folder, steps, evals, summary)
         (self.folder / ERROR).unlink(missing_ok=True)  # another process may have failed at this run meanwhile
-        for done in [*self.folder.glob("checkpoint.*"), *row_files(self.folder), *drafts(self.folder)]:
-            with suppress(OSError):  # the run is over, whatever is left in its folder
-                done.unlink()
+        _remove([file for file in only_under_way(self.folder) if not file.name.startswith((LEASE, LOG))])
 
     def fail(self, cause: str, traceback: str) -> None:
         """Close the record of a failed run; its rows so far are kept."""
@@ -283,6 +283,22 @@ def write_result(
 def _by_column(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
     """Return rows as columns, with None where a row lacks one."""
     return {key: [row.get(key) for row in rows] for key in dict.fromkeys(key for row in rows for key in row)}
+
+
+def tidy(folders: Iterable[Path]) -> None:
+    """Remove from the records of runs that are over what a process has left there that was killed at its very end.
+
+    A run that is under way, or has no record, is left alone.
+    """
+    for folder in folders:
+        if has_result(folder):
+            _remove(only_under_way(folder))
+
+
+def _remove(files: Iterable[Path]) -> None:
+    for file in files:
+        with suppress(OSError):  # the run is over, whatever is left in its folder
+            file.unlink()
 
 
 def write_error(folder: Path, cause: str, details: str = "") -> None:

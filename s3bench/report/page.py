@@ -148,7 +148,7 @@ def _overview(table: pd.DataFrame) -> pd.DataFrame:
 def _facts(runs: Sequence[Run]) -> dict[str, Any]:
     """Return what the page tells about a task, from its runs with a result."""
     return {
-        "parameters": runs[0].parameters,
+        "parameters": "an unknown number of" if runs[0].parameters is None else f"{runs[0].parameters:,}",
         "horizon": runs[0].horizon,
         "seeds": sorted({run.seed for run in runs}),
         "paired": _paired_seeds(runs),

@@ -1,8 +1,6 @@
 """Writes a report: tables, figures, verdicts and the page, from the records of a results folder."""
 
 import multiprocessing
-import os
-import shutil
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -13,6 +11,7 @@ from s3bench.report.analysis.results_folder import MANY
 from s3bench.report.analysis.tables import make_tables
 from s3bench.report.claims import text
 from s3bench.report.claims.judge import judge
+from s3bench.report.draft import draft_of
 from s3bench.report.figures import style
 from s3bench.report.figures.available import drawings
 from s3bench.report.figures.captions import NEEDS, Drawing
@@ -31,26 +30,21 @@ def write_report(results_dir: str | Path, results: Results | None = None) -> Pat
     verdicts = judge(Path(results_dir), results)
     tables, drawn = make_tables(results), drawings(results) | verdict_drawings(verdicts, results)
     report = Path(results_dir) / "report"
-    draft = report.with_name(f".report-{os.getpid()}")
     try:
-        shutil.rmtree(draft, ignore_errors=True)
-        saved = _save(drawn, _folder(draft / "figures"), apart=len(results.runs) >= MANY)
-        images = {name: (drawing.caption, saved[name]) for name, drawing in drawn.items()}
-        for name, table in tables.items():
-            if not len(table.columns):
-                continue  # of no runs, such as all but those of ramps where there is nothing else
-            table.to_csv(_folder(draft / "tables") / f"{name}.csv", index=False)
-            (draft / "tables" / f"{name}.md").write_text(markdown(format_table(name, table)), encoding="utf-8")
-        (draft / "claims.json").write_text(text.as_json(verdicts), encoding="utf-8")
-        (draft / "claims.md").write_text(text.as_markdown(verdicts), encoding="utf-8")
-        html = page(_shown(results_dir), results, tables, images, [one.as_dict() for one in verdicts])
-        (draft / "index.html").write_text(html, encoding="utf-8")
-        shutil.rmtree(report, ignore_errors=True)
-        draft.rename(report)
+        with draft_of(report) as draft:
+            saved = _save(drawn, _folder(draft / "figures"), apart=len(results.runs) >= MANY)
+            images = {name: (drawing.caption, saved[name]) for name, drawing in drawn.items()}
+            for name, table in tables.items():
+                if not len(table.columns):
+                    continue  # of no runs, such as all but those of ramps where there is nothing else
+                table.to_csv(_folder(draft / "tables") / f"{name}.csv", index=False)
+                (draft / "tables" / f"{name}.md").write_text(markdown(format_table(name, table)), encoding="utf-8")
+            (draft / "claims.json").write_text(text.as_json(verdicts), encoding="utf-8")
+            (draft / "claims.md").write_text(text.as_markdown(verdicts), encoding="utf-8")
+            html = page(_shown(results_dir), results, tables, images, [one.as_dict() for one in verdicts])
+            (draft / "index.html").write_text(html, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{report} cannot be written: {error.strerror}") from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return report / "index.html"
 
 

@@ -78,6 +78,7 @@ def run(
                     _train(setup)
             return record.FINISHED
         folder = record.plan(as_dict(config))
+        record.tidy([folder])
         with record.leased(folder, dead_lease) as lease, stop.deferred():
             if processes.from_first(record.has_result(folder)):
                 return record.state(folder)

@@ -219,9 +219,21 @@ def test_a_users_optimizer_needs_one_yaml_and_its_file(s3bench, tmp_path):
         (["figure", "fig2", "results/none"], "there is no results folder"),
         (["spikes", "none.csv"], "there is no file none.csv"),
         (["list", "models"], "invalid choice: 'models'"),
+        (["decide", "C4", "--budget", "1m", "devise=cpu"], "unknown key 'devise'. Did you mean device?"),
         (["swep"], "invalid choice: 'swep'"),
         (["sweep", "--jobs", "0"], "'0' is not a positive integer"),
         ([], "required: COMMAND"),
+        (
+            ["spikes", "x.csv", "--jsson"],
+            "unknown option of s3bench spikes '--jsson'. Did you mean --json? Choose from",
+        ),
+        (["sweep", "seed=0,1", "--jbos=2"], "unknown option of s3bench sweep '--jbos'. Did you mean --jobs?"),
+        (["--jobs", "2", "sweep"], "unknown option of s3bench '--jobs'. Choose from: --help, --version, -h"),
+        (
+            ["status", "r", "q"],
+            "unexpected argument 'q'; usage: s3bench status [-h] [--watch [SECONDS] | --json] RESULTS",
+        ),
+        (["run", f"task={'x' * 100_000}"], f"{'x' * 1_900} [...] "),
     ],
 )
 def test_a_mistake_is_reported_on_one_line_with_exit_code_2(s3bench, tmp_path, arguments, said):

@@ -62,7 +62,7 @@ def experiment_axes(fixed: Sequence[Setting]) -> list[Override]:
         if not composed.scales:
             experiment = composed.config.names.experiment
             raise UserError(f"scale={scale}: only an experiment can have scales, and {experiment} has none")
-        if scale not in composed.scales:
+        if not isinstance(scale, str) or scale not in composed.scales:
             raise unknown("scale", str(scale), list(composed.scales))
         grid = grid | composed.scales[str(scale)]
     return [parse_override(f"{key}={value}") for key, value in grid.items()]
@@ -167,6 +167,8 @@ def check_setting(config: DictConfig, setting: Setting) -> None:
             raise _unknown_key(setting.key, ".".join(path[:depth]), () if is_interpolation else node)
         is_interpolation = OmegaConf.is_interpolation(node, name)
         node = None if is_interpolation else node[name]
+    if setting.value == "???":  # OmegaConf's sign for a value that is missing
+        raise UserError(f"{setting.text}: a value is missing")
     if is_interpolation or (isinstance(setting.value, str) and INTERPOLATION in setting.value):
         return  # an interpolation may be of any type
     for kinds in (bool, (int, float), str):

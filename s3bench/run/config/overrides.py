@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString, RangeSweep, Transformer
+from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString, RangeSweep, Sweep, Transformer
 from hydra.errors import HydraException
 
 from s3bench import catalog
@@ -44,7 +44,7 @@ def parse_override(text: str) -> Override:
     """Return a parsed override. Raises UserError for a key that cannot be set, or an unknown name in a config group."""
     try:
         override = OverridesParser.create().parse_override(text)
-    except HydraException as error:
+    except (HydraException, ValueError) as error:  # the latter for a number of thousands of digits
         hint = "a value with special characters must be quoted: key='\"value\"'"
         raise UserError(f"{text!r} is not an override such as lr_multiplier=10 ({one_line(error)}); {hint}") from error
     group = override.key_or_group
@@ -67,15 +67,23 @@ def axis_length(axis: Override) -> int:
     if not axis.is_sweep_override():
         return 1
     values = axis.value()
-    if isinstance(values, ChoiceSweep):
+    if isinstance(values, ChoiceSweep) and not any(isinstance(value, Sweep) for value in values.list):
         return len(values.list)
     if isinstance(values, RangeSweep):
+        return _range_length(values, str(axis.input_line))
+    raise UserError(f"{axis.input_line} has no list of values; give one: 1,2,3")
+
+
+def _range_length(values: RangeSweep, text: str) -> int:
+    """Return how many numbers a range has. Raises UserError if it has no end."""
+    try:
         numbers = values.range()
         if isinstance(numbers, range):
             return len(numbers)
         start, stop, step = map(float, (numbers.start, numbers.stop, numbers.step))
         return max(0, math.ceil((stop - start) / step))
-    raise UserError(f"{axis.input_line} has no list of values; give one: 1,2,3")
+    except (ValueError, ArithmeticError) as error:
+        raise UserError(f"{text}: a range's numbers must be finite and its step not 0, such as range(0,8)") from error
 
 
 def settings(override: Override) -> list[Setting]:

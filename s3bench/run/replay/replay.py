@@ -73,6 +73,7 @@ def replay(order: Asked, console: Console | None = None) -> int:
             spike = episode.spike
             begins = f"spike {episode.number} begins at step {spike.onset}, height {spike.height:.3g}, {spike.kind}"
             say(f"{source.folder.name}: {begins}", console=console)
+    record.tidy(arm.folder for arms in planned.values() for arm in arms)
     todo = {key: [arm for arm in arms if not record.has_result(arm.folder)] for key, arms in planned.items()}
     waiting = [arm for arms in todo.values() for arm in arms]
     arms = f"{sum(map(len, planned.values()))} arms in {order.results / FOLDER}"

@@ -29,6 +29,7 @@ def sweep(overrides: list[str], max_runs: float = math.inf) -> int:
     """
     console = patient_console()
     plan = plan_sweep(overrides, max_runs)
+    record.tidy(plan.folders)
     began = time.monotonic()
     unwritten = train(plan.todo, console, plan.summary) if plan.todo else {}
     states = {folder: _state(folder, plan.over, unwritten) for folder in plan.folders}

@@ -40,6 +40,49 @@ def unfinished(results, cause="RuntimeError: no"):
     return folder
 
 
+LEFT = {  # by a process that was killed after it had written its summary
+    "lease.4": "{}",
+    "steps.0.jsonl": "{}\n",
+    "evals.12.jsonl": "",
+    "checkpoint.000000000100.pt": "x",
+    "checkpoint.000000000020.unfit": "x",
+    ".summary.json.0a1b.draft": "{",
+    "error.txt": "no\n",
+    "log.txt": "",
+}
+
+
+def holds(folder):
+    return {file.name: file.read_text() for file in folder.iterdir() if file.suffix not in (".parquet", ".pt")}
+
+
+@pytest.mark.parametrize("command", ["run", "sweep"])
+def test_what_a_process_left_that_was_killed_at_the_end_is_removed_by_the_next_one(s3bench, tmp_path, command):
+    assert s3bench(command, "seed=2", "horizon=20", "results_dir=r").returncode == 0
+    (folder,) = record.folders(tmp_path / "r")
+    before = holds(folder)
+    for name, text in LEFT.items():
+        (folder / name).write_text(text)
+    (folder / "before_spike.000000000150.000000000020.pt").write_text("kept")
+    (folder / "notes.txt").write_text("mine")
+    assert s3bench(command, "seed=2", "horizon=20", "results_dir=r", "--cfg", "job").returncode == 0
+    assert all((folder / name).exists() for name in LEFT)  # a question changes nothing
+    assert s3bench(command, "seed=2", "horizon=20", "results_dir=r").returncode == 0
+    assert holds(folder) == {**before, "notes.txt": "mine"}
+    assert [file.name for file in folder.glob("*.pt")] == ["before_spike.000000000150.000000000020.pt"]
+
+
+def test_only_runs_that_are_over_are_tidied_and_what_they_printed_is_kept(tmp_path):
+    over, folder = make(tmp_path), unfinished(tmp_path)
+    (over / "log.txt").write_text("a line\n")
+    for name, text in LEFT.items():
+        (folder / name).write_text(text)
+    before = holds(folder)
+    record.tidy([over, folder, tmp_path / "none"])
+    assert holds(folder) == before
+    assert (over / "log.txt").read_text() == "a line\n"
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_that_is_none_is_named_at_once_and_the_others_are_shown(s3bench, tmp_path, kind):
     make(tmp_path / "r")
@@ -56,6 +99,21 @@ def test_a_file_that_is_none_is_named_at_once_and_the_others_are_shown(s3bench, 
             assert f"damaged: the record r/{folder.name} is damaged, in {name}" in told.stdout
             assert "1 runs: 1 finished" in told.stdout
         record.remove(folder)
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("odd", [None, {"a": {}}, [None], 7, "x", "left out"])
+def test_a_report_of_a_summary_with_an_odd_value_is_written_or_names_the_record(s3bench, tmp_path, odd):
+    folder = make(tmp_path / "r")
+    summary = json.loads((folder / "summary.json").read_text()) | {"resumed": [], "spikes": 0}
+    for key in summary:
+        changed = {name: value for name, value in summary.items() if name != key}
+        (folder / "summary.json").write_text(json.dumps(changed if odd == "left out" else {**changed, key: odd}))
+        for command in ("report", "status"):
+            told = s3bench(command, "r")
+            assert "Traceback" not in told.stderr
+            named = f"the record r/{folder.name} is damaged, in summary.json" in told.stdout + told.stderr
+            assert (told.returncode == 0) != named, told
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -308,14 +308,72 @@ def test_a_process_that_slept_while_it_ended_a_record_leaves_nothing_in_it(tmp_p
     assert len(record.load_steps(folder)) == 3  # the rows are still there
 
 
-def test_a_lease_that_does_not_fit_on_the_disk_is_not_left_behind(tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
+def refusing(number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(os, "pwrite", full)
+    return refuse
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_lease_that_does_not_fit_on_the_disk_is_not_left_behind(tmp_path, monkeypatch, links):
+    if links:
+        monkeypatch.setattr(Path, "write_bytes", refusing(errno.ENOSPC))
+    else:
+        monkeypatch.setattr(Path, "hardlink_to", refusing(errno.EPERM))
+        monkeypatch.setattr(os, "pwrite", refusing(errno.ENOSPC))
     with pytest.raises(OSError, match="No space left"):
         Lease(tmp_path / "lease")
-    assert lease.numbers(tmp_path / "lease") == []
+    assert not list(tmp_path.iterdir())
+
+
+def test_where_a_file_system_has_no_links_leases_are_exclusive_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "hardlink_to", refusing(errno.EPERM))
+    held = Lease(tmp_path / "lease")
+    assert [file.name for file in tmp_path.iterdir()] == ["lease.0"]
+    assert lease.is_held(tmp_path / "lease")
+    monkeypatch.setattr(lease, "numbers", lambda _: [])  # both looked before there was one
+    with pytest.raises(Busy):
+        Lease(tmp_path / "lease")
+    held.release()
+    assert not list(tmp_path.iterdir())
+
+
+def test_of_two_processes_that_see_no_lease_one_gets_it(tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(lease, "numbers", lambda _: [])
+        held = Lease(tmp_path / "lease")
+        with pytest.raises(Busy):
+            Lease(tmp_path / "lease")
+    assert [file.name for file in tmp_path.iterdir()] == ["lease.0"]
+    held.release()
+
+
+KILLED = """\
+import os, signal, sys
+from pathlib import Path
+from s3bench.record.lease import Lease
+left = [int(sys.argv[1])]
+def look(event, arguments):
+    if event in ("open", "os.link", "os.remove", "os.rename") and "lease" in str(arguments[0]):
+        left[0] -= 1
+        if not left[0]:
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(look)
+Lease(Path("lease"))
+"""
+
+
+def test_a_process_killed_while_it_takes_a_lease_keeps_nobody_waiting(tmp_path):
+    for operation in range(1, 9):
+        command = [sys.executable, "-c", KILLED, str(operation)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        killed = subprocess.run(command, cwd=tmp_path, env=environment, check=False).returncode == -signal.SIGKILL
+        Lease(tmp_path / "lease").release()  # raises nothing
+        assert not list(tmp_path.iterdir())
+        if not killed:
+            break
+    assert operation > 2
 
 
 def test_only_numbered_files_of_that_place_are_leases(tmp_path):
