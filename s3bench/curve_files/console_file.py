@@ -28,11 +28,15 @@ STAMP = re.compile(  # what a logger puts before a line: Python's, glog's
 )
 LEVEL = re.compile(r"\b(?:DEBUG|INFO|WARNING|WARN|ERROR)\b(?::\w+:)?")
 IN_EPOCH = re.compile(
-    r"\bepoch\s*(?:\((?P<mode>\w+)\))?\s*:?\s*\[?(?P<epoch>\d+)\]?\s*\[\s*(?P<at>\d+)/\s*(?P<of>\d+)", re.I
+    r"\b(?:epoch|train)\s*(?:\((?P<mode>\w+)\))?\s*:?\s*\[?(?P<epoch>\d+)\]?\s*\[\s*(?P<at>\d+)/\s*(?P<of>\d+)", re.I
 )
 DARKNET = re.compile(
     rf"^\s*(?P<iteration>\d+)\s*:\s*(?P<loss>{NUMBER}),\s*(?P<avg_loss>{NUMBER})\s*avg(?: loss)?,\s*"
     rf"(?P<rate>{NUMBER}) rate",
+    re.IGNORECASE,
+)
+BRACKET = re.compile(  # "Epoch [1/10]", "Iter(train) [ 50/800]"
+    r"\b(?P<key>epoch|step|iter|iteration|batch)\s*(?:\((?P<mode>\w+)\))?\s*:?\s*\[\s*(?P<at>\d+)(?:\s*/\s*\d+)?\s*\]",
     re.IGNORECASE,
 )
 PROGRESS = re.compile(r"^\s*(?P<at>\d+)/(?P<of>\d+|unknown)\s+(?:\[|━)", re.IGNORECASE)  # Keras'
@@ -118,9 +122,12 @@ def _row(line: str) -> Row:
     elif bar := BAR.search(line):
         row = {"step": float(bar["at"])}
         line = f"{line[: bar.start()]} | {line[bar.end() :]}"
+    line = BRACKET.sub(r" \g<mode> | \g<key> \g<at> | ", line)
     rest = [_pairs(part, row) for part in BETWEEN.split(line)]
     told = " ".join(word for word in " ".join(rest).split() if "/" not in word and not word.endswith(".py"))
     kind = words(told) & OF_EVALUATION
+    if any(words(key) & {"train", "training"} for key in row):
+        return row
     if kind or any(mark in told.lower() for mark in EVALUATION_LINES):
         before = min(kind, default="eval")
         row = {key if normal(key) in ALL_STEPS else f"{before}/{key}": value for key, value in row.items()}

@@ -115,6 +115,8 @@ def _share(lines: list[str], separator: str) -> float:
     is_named = has_names and any(
         "loss" in words(cell) or words(cell) & {"step", "epoch", "iteration"} for cell in first
     )
+    if len(lines) > 1 and not all(map(_is_number, first)) and _shape(lines[0]) == _shape(lines[1]):
+        return 0.0  # both say the same of other numbers: no names, but lines of a console
     if len(rows) == 1:
         return float(is_named or not has_names)
     if separator == " " and not is_named and not all(map(_is_number, first)):
@@ -125,6 +127,11 @@ def _share(lines: list[str], separator: str) -> float:
         for at in range(width)
     ]
     return len(whole) / (len(rows) - 1) if any(2 * count >= len(whole) for count in numeric) else 0.0
+
+
+def _shape(line: str) -> str:
+    """Return a line with its numbers all alike."""
+    return re.sub(r"\d[\d.]*", "0", line)
 
 
 def _is_column(lines: list[str]) -> bool:

@@ -44,7 +44,8 @@ RUN_NAMES: tuple[str, ...] = (
     "optimizer",
     "method",
 )
-RUN_NAMES += ("algo", "algorithm", "config", "job", "job_id", "fold", "rank", "worker", "process", "process_index")
+RUN_NAMES += ("algo", "algorithm", "config", "job", "job_id", "fold")
+PROCESS_NAMES = ("rank", "worker", "process", "process_index")  # of one run, which may log the same
 SHOWN = 30  # columns that a message lists
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 from s3bench.curve_files.names import (
     EPOCH_NAMES,
     NO_STEPS,
+    PROCESS_NAMES,
     RUN_NAMES,
     WANDB_STEP,
     WITHIN_EPOCH,
@@ -71,7 +72,8 @@ def place(file: str, table: Table, loss: Steps, named: str | None, resume: str |
         return _kept(name, steps, np.arange(len(steps)), [])
     if named is None and resume is None and _begins_again_in_epochs(table, steps):
         return _counted(len(loss), f"rows are counted, for {name!r} begins again in every epoch")
-    rows, notes = _merged(steps, loss)
+    is_one = resume is not None or not set(map(normal, _parts(table))) - set(PROCESS_NAMES)
+    rows, notes = _merged(steps, loss) if is_one else (np.arange(len(steps)), [])
     if (np.diff(steps[rows]) > 0).all():
         return _kept(name, steps, rows, notes)
     if resume is None:
@@ -214,7 +216,11 @@ def _refuse_several_runs(file: str, table: Table, steps: Steps, rows: npt.NDArra
 
 def _parts(table: Table) -> list[str]:
     """Return the columns that name runs, several of them."""
-    return [name for name in table.names if normal(name) in RUN_NAMES and 1 < _kinds(table, name) <= MOST_RUNS]
+    return [
+        name
+        for name in table.names
+        if normal(name) in RUN_NAMES + PROCESS_NAMES and 1 < _kinds(table, name) <= MOST_RUNS
+    ]
 
 
 def _kinds(table: Table, name: str) -> int:

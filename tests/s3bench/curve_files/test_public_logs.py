@@ -229,6 +229,29 @@ def test_the_steps_within_epochs_of_consoles_go_on(tmp_path):
     assert pairs(curve_of(tmp_path, text)) == [(0, 0.5), (1, 1.5), (2, 1.5), (3, 2.5)]
 
 
+@pytest.mark.parametrize(
+    ("lines", "steps"),
+    [
+        ("step {at:05d}/21400 (0.10%) | loss: {loss:.6f} | lrm: 1.00 | tok/sec: 1,000,000\n", [1, 2, 3]),
+        ("Epoch [{at}/10], Train Loss: {loss:.2f}, Val Loss: 9.12\n", [1, 2, 3]),
+        ("mmengine - INFO - Iter(train) [  {at}/80000]  lr: 2.0e-04  eta: 10:33:01  loss: {loss}\n", [1, 2, 3]),
+        ("Train: 2 [  {at}/10 (  1%)]  Loss: {loss} (9.5)  Time: 0.5s,  900.1/s\n", [21, 22, 23]),
+        ("Epoch 1 | iter {at} step 0 | loss train: {loss}, val: n/a | iter time: 300.12 ms\n", [1, 2, 3]),
+    ],
+)
+def test_steps_in_brackets_and_before_a_slash(tmp_path, lines, steps):
+    curve = curve_of(tmp_path, "".join(lines.format(at=at, loss=at + 0.5) for at in (1, 2, 3)))
+    assert pairs(curve) == list(zip(steps, [1.5, 2.5, 3.5], strict=True))
+
+
+def test_runs_with_the_same_losses_are_several_all_the_same(tmp_path):
+    text = "seed,step,loss\n" + "".join(f"{seed},{step},{9 - step}\n" for step in range(4) for seed in (0, 1))
+    with pytest.raises(UserError, match="choose one with --where seed=VALUE: 0, 1"):
+        curve_of(tmp_path, text)
+    assert len(curve_of(tmp_path, text, where="seed=1").loss) == 4
+    assert len(curve_of(tmp_path, text.replace("seed", "rank")).loss) == 4
+
+
 def test_a_step_is_never_taken_for_a_loss(tmp_path):
     with pytest.raises(UserError, match="no column is named like a training loss"):
         curve_of(tmp_path, "Average loss at step 0 : 5.2\nAverage loss at step 2000 : 4.1\n")
