@@ -12,6 +12,7 @@ from s3bench import __version__
 from s3bench.console import lost_output, outlast_readers, say
 from s3bench.errors import UserError, one_line, refuse_deleted_folder
 from s3bench.parser import Parser
+from s3bench.report.curve_options import add_options
 from s3bench.run.config import completion, questions
 from s3bench.run.config.option_types import count, seconds, time_span
 
@@ -316,34 +317,7 @@ def _figure(chosen: argparse.Namespace) -> int:
 
 
 def _add_spikes(commands: Commands) -> None:
-    spikes = commands.add_parser("spikes", help="find spikes in any loss curve: CSV, Parquet, JSON, wandb, TensorBoard")
-    spikes.add_argument("file", metavar="FILE", help="a file, or the folder of a wandb run or of TensorBoard events")
-    text = "the column with the loss (default: the one named like a training loss)"
-    spikes.add_argument("--column", metavar="NAME", help=text)
-    text = "the column with the steps (default: one named like it); none: count the rows"
-    spikes.add_argument("--step", metavar="NAME", help=text)
-    spikes.add_argument("--k", type=float, default=6.0, help="the threshold in σ (default: 6)")
-    text = "the smallest height of a spike, in the loss's unit (default: 0.1)"
-    spikes.add_argument("--delta", type=float, default=0.1, help=text)
-    text = "the largest threshold, in the loss's unit (default: none)"
-    spikes.add_argument("--ceiling", type=float, default=math.inf, help=text)
-    spikes.add_argument("--plot", type=Path, metavar="FILE", help="draw the curve and its spikes: .png, .svg or .pdf")
-    spikes.add_argument("--json", action="store_true", help="print JSON")
-    spikes.set_defaults(command=_spikes)
-
-
-def _spikes(chosen: argparse.Namespace) -> int:
-    from s3bench.report.one_curve import show_spikes
-
-    show_spikes(
-        Path(chosen.file),
-        {"k": chosen.k, "delta": chosen.delta, "ceiling": chosen.ceiling},
-        column=chosen.column,
-        step=chosen.step,
-        plot=chosen.plot,
-        as_json=chosen.json,
-    )
-    return 0
+    add_options(commands.add_parser("spikes", help="find spikes in any loss curve: CSV, JSON, console, wandb, ..."))
 
 
 def _add_calibrate(commands: Commands) -> None:

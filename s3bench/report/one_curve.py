@@ -27,23 +27,23 @@ SPIKE_TABLE = {  # a field of Spike: its width and format
 
 
 def show_spikes(
-    file: Path,
+    file: str | Path,
     parameters: "DetectorParameters",
     *,
-    column: str | None = None,
-    step: str | None = None,
     plot: Path | None = None,
     as_json: bool = False,
+    **reading: str | None,
 ) -> None:
     """Print the spikes of the curve in a file, and draw them where a plot is asked for.
 
+    What was read is said on stderr, in one line.
+
     Args:
-        file: the curve's file or folder; for this, `column` and `step` see read_curve.
+        file: the curve's file or folder, or "-".
         parameters: those of the detector.
-        column: the loss.
-        step: the steps.
         plot: the picture's file; None for no picture.
         as_json: print JSON instead of a table.
+        reading: how to read the file; see read_curve.
 
     Raises:
         UserError: the curve cannot be read, a parameter is out of its range, or the picture cannot be written.
@@ -52,14 +52,13 @@ def show_spikes(
 
     if plot is not None:
         check_figure_file("--plot", plot)
-    curve = read_curve(file, column, step)
-    found = _find(curve, parameters)
-    for note in curve.notes:
-        say(f"s3bench: {note}", file=sys.stderr)
+    curve = read_curve(file, **reading)
+    found = find(curve, parameters)
+    say(f"s3bench: {curve.how_read()}", file=sys.stderr)
     if plot is not None:
-        _draw(plot, curve, found, parameters, title=file.name)
+        _draw(plot, curve, found, parameters, title=Path(file).name)
     spikes = [curve.in_steps(spike) for spike in found]
-    say(*([_as_json(spikes)] if as_json else _table_lines(curve, spikes)))
+    say(*([json.dumps(as_object(file, curve, spikes))] if as_json else _table_lines(curve, spikes)))
 
 
 def check_figure_file(option: str, file: Path) -> None:
@@ -72,7 +71,7 @@ def check_figure_file(option: str, file: Path) -> None:
         raise UserError(f"{option} {file}: there is no folder {file.parent}")
 
 
-def _find(curve: "LoggedCurve", parameters: "DetectorParameters") -> "list[Spike]":
+def find(curve: "LoggedCurve", parameters: "DetectorParameters") -> "list[Spike]":
     """Return the curve's spikes with indices into its losses; raise UserError for a parameter out of its range."""
     from s3bench.spikes import find_spikes
 
@@ -82,10 +81,19 @@ def _find(curve: "LoggedCurve", parameters: "DetectorParameters") -> "list[Spike
         raise UserError(str(error)) from error
 
 
-def _as_json(spikes: "Sequence[Spike]") -> str:
+def as_object(file: str | Path, curve: "LoggedCurve", spikes: "Sequence[Spike]") -> dict[str, object]:
+    """Return what was read and found, as --json prints it."""
     from s3bench.console import finite_or_none
 
-    return json.dumps([{key: finite_or_none(value) for key, value in vars(spike).items()} for spike in spikes])
+    return {
+        "file": str(file),
+        "kind": curve.kind,
+        "column": curve.column,
+        "step_column": curve.step_column,
+        "notes": list(curve.notes),
+        "values": len(curve.loss),
+        "spikes": [{key: finite_or_none(value) for key, value in vars(spike).items()} for spike in spikes],
+    }
 
 
 def _table_lines(curve: "LoggedCurve", spikes: "Sequence[Spike]") -> list[str]:

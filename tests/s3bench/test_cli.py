@@ -283,7 +283,7 @@ def test_spikes_of_any_curve(s3bench, tmp_path):
     result = s3bench("spikes", "curve.csv", "--column", "train loss", process=True)
     assert result.returncode == 0, result.stderr
     assert "2 spikes in 500 steps, 40.00 per 10,000 steps" in result.stdout
-    found = json.loads(s3bench("spikes", "curve.csv", "--column", "train loss", "--json").stdout)
+    found = json.loads(s3bench("spikes", "curve.csv", "--column", "train loss", "--json").stdout)["spikes"]
     assert [(spike["onset"], spike["end"], spike["kind"]) for spike in found] == [
         (300, 310, "recovered"),
         (499, 500, "diverged"),
@@ -314,7 +314,7 @@ def test_spikes_are_printed_in_the_files_steps_and_drawn(s3bench, tmp_path):
     def refuse(constant):
         raise AssertionError(f"{constant} is no JSON")
 
-    events = json.loads(printed, parse_constant=refuse)
+    events = json.loads(printed, parse_constant=refuse)["spikes"]
     assert [(event["onset"], event["end"]) for event in events] == [(300, 310), (499, 500)]
     assert events[1]["height"] is None
 
@@ -322,8 +322,34 @@ def test_spikes_are_printed_in_the_files_steps_and_drawn(s3bench, tmp_path):
 def test_rows_without_a_loss_are_counted_beside_the_result(s3bench, tmp_path):
     (tmp_path / "curve.csv").write_text("step,loss,val_loss\n0,3,\n1,2,\n1,,9\n2,2,\n")
     result = s3bench("spikes", "curve.csv", "--json")
-    assert result.stdout == "[]\n"
-    assert result.stderr == "s3bench: rows without a loss, left out: 1 of 4\n"
+    assert json.loads(result.stdout) == {
+        "file": "curve.csv",
+        "kind": "CSV",
+        "column": "loss",
+        "step_column": "step",
+        "notes": ["rows without a loss, left out: 1 of 4"],
+        "values": 3,
+        "spikes": [],
+    }
+    said = "s3bench: CSV: loss from column 'loss', steps: column 'step'; rows without a loss, left out: 1 of 4\n"
+    assert result.stderr == said
+
+
+def test_several_files_are_a_row_each_and_those_refused_are_named(s3bench, tmp_path):
+    for name, at in (("a.csv", 50), ("b.csv", 70)):
+        losses = [9.0 if step == at else 2.0 for step in range(100)]
+        pd.DataFrame({"iter": np.arange(100) * 10, "loss": losses}).to_csv(tmp_path / name, index=False)
+    result = s3bench("spikes", "a.csv", "b.csv", "none.csv")
+    assert result.returncode == 2
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert rows[0] == ["file", "loss", "steps", "values", "spikes", "per", "10,000", "highest", "at"]
+    assert rows[1:] == [
+        [n, "loss", "iter", "100", "1", "100.00", "7", at] for n, at in (("a.csv", "500"), ("b.csv", "700"))
+    ]
+    assert "there is no file none.csv" in result.stderr
+    found = json.loads(s3bench("spikes", "a.csv", "b.csv", "--json").stdout)
+    assert [one["spikes"][0]["onset"] for one in found] == [500, 700]
+    assert "name one file" in mistake(s3bench("spikes", "a.csv", "b.csv", "--plot", "x.png"))
 
 
 @pytest.mark.parametrize(
@@ -340,7 +366,7 @@ def test_any_curve_can_be_drawn(s3bench, tmp_path, losses):
     pd.DataFrame({"loss": losses}).to_csv(tmp_path / "curve.csv", na_rep="nan")
     result = s3bench("spikes", "curve.csv", "--plot", "curve.png")
     assert result.returncode == 0, result.stderr
-    assert not result.stderr
+    assert len(result.stderr.splitlines()) == 1  # what was read
 
 
 @pytest.mark.parametrize(
@@ -349,8 +375,8 @@ def test_any_curve_can_be_drawn(s3bench, tmp_path, losses):
         ("", "is empty"),
         ("loss\n", "has no rows"),
         ("loss\n1.0\nabc\n", "row 2: 'abc' is not a number"),
-        ("\0\1\2", "column"),
-        ("3.0\n2.0\n", "its first line must name the columns"),
+        ("\0\1\2", "no rows"),
+        ("3.0\n2.0\n", "no column is named like a training loss; choose one with --column: 1"),
     ],
 )
 def test_a_file_that_is_not_a_curve_is_reported_on_one_line(s3bench, tmp_path, text, said):

@@ -1,0 +1,177 @@
+"""Reads what a training printed: lines with "key: value", "key value" or "key=value", and lines by a pattern."""
+
+import ast
+import json
+import re
+from collections import Counter
+from typing import Any
+
+from s3bench.curve_files.names import EPOCH_NAMES, OF_EVALUATION, STEP_NAMES, WITHIN_EPOCH, normal, words
+from s3bench.curve_files.table import Table, from_rows, number
+from s3bench.errors import UserError
+
+Row = dict[str, Any]
+LONGEST = 5_000  # characters of a line that are looked at
+ALIKE = 20  # lines that a cut one is compared with
+FIELD = 80  # words of a key have fewer characters
+NUMBER = r"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|nan\b|inf\b|infinity\b)"
+WORD = rf"[a-z_][\w./()-]{{0,{FIELD}}}"
+PAIR = re.compile(
+    rf"(?<![\w./-])(?P<key>{WORD}(?: [a-z_(][\w./()-]{{0,{FIELD}}}){{0,4}}?)(?:\s*[:=]\s*|\s+)"
+    rf"(?P<value>{NUMBER})(?![\d.]*\d|:\d|-\d)",
+    re.IGNORECASE,
+)
+BETWEEN = re.compile(r"\s\|\s?|\||[,;]\s|\s+-\s+|\t")  # what separates the pairs of a line
+ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x08")
+STAMP = re.compile(  # what a logger puts before a line: Python's, glog's
+    r"^\W*(?:[IWEF]\d{4,8} [\d:.]+\s+\d+ [\w.]+:\d+\]|\[?\d{4}[-/]\d\d[-/]\d\d[T ,]*\d\d:\d\d:\d\d(?:[.,]\d+)?Z?\]?)"
+)
+LEVEL = re.compile(r"\b(?:DEBUG|INFO|WARNING|WARN|ERROR)\b(?::\w+:)?")
+IN_EPOCH = re.compile(
+    r"\b(?:epoch|train)\s*(?:\((?P<mode>\w+)\))?\s*:?\s*\[?(?P<epoch>\d+)\]?\s*\[\s*(?P<at>\d+)/\s*(?P<of>\d+)", re.I
+)
+DARKNET = re.compile(
+    rf"^\s*(?P<iteration>\d+)\s*:\s*(?P<loss>{NUMBER}),\s*(?P<avg_loss>{NUMBER})\s*avg(?: loss)?,\s*"
+    rf"(?P<rate>{NUMBER}) rate",
+    re.IGNORECASE,
+)
+BRACKET = re.compile(  # "Epoch [1/10]", "Iter(train) [ 50/800]"
+    r"\b(?P<key>epoch|step|iter|iteration|batch)\s*(?:\((?P<mode>\w+)\))?\s*:?\s*\[\s*(?P<at>\d+)(?:\s*/\s*\d+)?\s*\]",
+    re.IGNORECASE,
+)
+PROGRESS = re.compile(r"^\s*(?P<at>\d+)/(?P<of>\d+|unknown)\s+(?:\[|━)", re.IGNORECASE)  # Keras'
+NET_OUTPUT = re.compile(r"\bTrain net output #\d+: ")  # Caffe's
+BAR = re.compile(r"\|\s*(?P<at>\d+)/(?P<of>\d+) \[")  # tqdm's
+OBJECT = re.compile(r"\{.*\}")
+WRAPPED = re.compile(r"\b(?:tensor|array|(?:np|numpy)\.\w+)\(\s*([^,()]+)(?:,[^()]*)?\)")
+BARE = re.compile(r"(?<=[:\s])(-?(?:nan|inf))(?=\s*[,}])")
+EVALUATION_LINES = ("saving dict", "testing net")
+ALL_STEPS = {*STEP_NAMES, *EPOCH_NAMES, *WITHIN_EPOCH}
+
+
+def read_console(text: str) -> Table | None:
+    """Read the numbers that a training printed, a row for each line with any; None if no key is there twice.
+
+    A line without a step has that of the lines above. What stands in a line of an evaluation has its name before it, as
+    in "val/loss". Lines of a progress bar that another line of the same epoch replaces are left out.
+    """
+    rows: list[Row] = []
+    above: Row = {}
+    bars, cut = 0, []
+    lines = [line for line in re.split(r"[\n\r]|\x08{2,}", text) if line.strip()]
+    for line in lines:
+        plain = ANSI.sub("", line)[:LONGEST]
+        bar = PROGRESS.match(plain)
+        if bar and bar["at"] != bar["of"]:
+            bars += 1
+            continue
+        row = _row(plain)
+        if not row:
+            continue
+        own = {key: value for key, value in row.items() if normal(key) in ALL_STEPS}
+        if own:
+            above = (above | own) if set(map(normal, own)) & set(WITHIN_EPOCH) else own
+        rows.append(above | row)
+    if rows and not text.endswith(("\n", "\r")) and _is_cut(rows, lines[-1]):
+        rows, cut = rows[:-1], ["an unfinished last line, left out"]
+    counts = Counter(key for row in rows for key in row)
+    rows = [{key: value for key, value in row.items() if counts[key] > 1} for row in rows]
+    rows = [row for row in rows if row]
+    if not rows:
+        return None
+    notes = [f"lines of a progress bar before its last, left out: {bars}"] * bool(bars)
+    return from_rows("console", rows, notes + cut)
+
+
+def read_pattern(file: str, text: str, pattern: str) -> Table:
+    """Read the named groups of a regular expression, a row for each place where it matches.
+
+    Raises:
+        UserError: the expression is none, has no named group, or matches nowhere.
+    """
+    try:
+        found = re.compile(pattern, re.MULTILINE)
+    except re.error as error:
+        raise UserError(f"--pattern {pattern!r} is no regular expression ({error})") from error
+    if not found.groupindex:
+        raise UserError(rf"--pattern {pattern!r} names no group; write (?P<loss>\S+) where the loss stands")
+    text = ANSI.sub("", text).replace("\r", "\n")
+    rows = [
+        {key: value for key, value in match.groupdict().items() if value is not None} for match in found.finditer(text)
+    ]
+    if not rows:
+        raise UserError(f"{file}: --pattern {pattern!r} matches nowhere")
+    return from_rows("console", rows)
+
+
+def _row(line: str) -> Row:
+    """Return the numbers of one line by their keys."""
+    if darknet := DARKNET.match(line):
+        return {key: float(value) for key, value in darknet.groupdict().items()}
+    logged = _object(line)
+    if logged is not None:
+        return logged
+    line = NET_OUTPUT.sub("train output ", LEVEL.sub(" ", STAMP.sub(" ", line)))
+    row: Row = {}
+    if within := IN_EPOCH.search(line):
+        row = {
+            "epoch": float(within["epoch"]),
+            "step": float(within["epoch"]) * float(within["of"]) + float(within["at"]),
+        }
+        line = f"{line[: within.start()]} {within['mode'] or ''} | {line[within.end() :]}"
+    elif bar := BAR.search(line):
+        row = {"step": float(bar["at"])}
+        line = f"{line[: bar.start()]} | {line[bar.end() :]}"
+    line = BRACKET.sub(r" \g<mode> | \g<key> \g<at> | ", line)
+    rest = [_pairs(part, row) for part in BETWEEN.split(line)]
+    told = " ".join(word for word in " ".join(rest).split() if "/" not in word and not word.endswith(".py"))
+    kind = words(told) & OF_EVALUATION
+    if any(words(key) & {"train", "training"} for key in row):
+        return row
+    if kind or any(mark in told.lower() for mark in EVALUATION_LINES):
+        before = min(kind, default="eval")
+        row = {key if normal(key) in ALL_STEPS else f"{before}/{key}": value for key, value in row.items()}
+    return row
+
+
+def _pairs(part: str, row: Row) -> str:
+    """Add the pairs of a part of a line to the row, and return the text beside them."""
+    rest, end = [], 0
+    for pair in PAIR.finditer(part):
+        rest.append(part[end : pair.start()])
+        end = pair.end()
+        key = pair["key"].strip("()-. ")
+        *others, last = key.split()
+        if others and normal(last) in ALL_STEPS:  # "validation loss at iteration 400" names a step, no loss
+            rest.append(" ".join(others))
+            key = last
+        row.setdefault(key, float(pair["value"]))
+    rest.append(part[end:])
+    return " ".join(rest)
+
+
+def _object(line: str) -> Row | None:
+    """Return the numbers of an object in a line, written as JSON or as Python; None if there is none."""
+    found = OBJECT.search(line)
+    if found is None or ":" not in found[0]:
+        return None
+    text = WRAPPED.sub(r"\1", found[0])
+    try:
+        logged = json.loads(text)
+    except (ValueError, RecursionError):
+        try:
+            logged = ast.literal_eval(BARE.sub(r"'\1'", text))
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+            return None
+    if not isinstance(logged, dict):
+        return None
+    return {str(key): value for key, value in logged.items() if number(value) is not None}
+
+
+def _is_cut(rows: list[Row], line: str) -> bool:
+    """Return whether the last line ends within a number, or lacks pairs of those that began like it."""
+    row = _row(ANSI.sub("", line)[:LONGEST])
+    alike = [one for one in rows[:-1] if row and next(iter(row)) in one][-ALIKE:]
+    if alike and all(len(rows[-1]) < len(one) for one in alike):
+        return True
+    return re.search(r"\d(?:\.|e[-+]?)$", line, re.IGNORECASE) is not None

@@ -1,0 +1,194 @@
+"""Reads tables as text: CSV with any separator, with or without names, and MLflow's metric files."""
+
+import csv
+import io
+import re
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from s3bench.curve_files.names import words
+from s3bench.curve_files.table import EMPTY_CELLS, Table, number
+from s3bench.errors import UserError, one_line
+
+SEPARATORS = ("\t", ";", "|", ",", " ")  # of two that fit, the first; " " is any number of blanks
+SAMPLE = 50  # lines that show the separator
+MILLISECONDS = re.compile(r"1\d{12}")  # of a time since 2001
+DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+(?:[eE][-+]?\d+)?")
+DECIMAL_POINT = re.compile(r"[-+]?\d*\.\d+(?:[eE][-+]?\d+)?")
+
+
+@dataclass(frozen=True)
+class _Form:
+    """How a table is written: what separates its cells, and the names of its columns if its first row has none."""
+
+    separator: str
+    names: list[str] | None
+    has_decimal_comma: bool
+    kind: str = "CSV"
+
+
+def read_table(file: str, text: str, *, is_csv: bool) -> Table | None:
+    """Read a table; None if the text is none.
+
+    Args:
+        file: its name, for messages.
+        text: its text.
+        is_csv: take it for a table where it does not show.
+
+    Raises:
+        UserError: two columns have one name, or a row is longer than the first.
+    """
+    body, notes, comments = _without_comments(text.replace("\r", "\n") if "\n" not in text else text)
+    lines = [line for line in body[: 400 * SAMPLE].split("\n") if line.strip()]
+    if len(body) > 400 * SAMPLE:
+        lines = lines[:-1]  # cut
+    form = _form(lines[:SAMPLE], comments) or (_Form(",", None, has_decimal_comma=False) if is_csv else None)
+    if form is None:
+        return None
+    try:
+        return _read(file, body, form, notes)
+    except (ValueError, csv.Error, pd.errors.ParserWarning) as error:  # what pandas and csv raise
+        raise UserError(f"{file} cannot be read as CSV ({one_line(error)})") from error
+
+
+def _without_comments(text: str) -> tuple[str, list[str], list[str]]:
+    """Return the text without the lines that begin with #, a note on them, and those before the first other line."""
+    if not text.lstrip().startswith("#") and "\n#" not in text:
+        return text, [], []
+    lines = text.split("\n")
+    others = [line for line in lines if not line.startswith("#")]
+    first = next((at for at, line in enumerate(lines) if line.strip() and not line.startswith("#")), len(lines))
+    comments = [line[1:].strip() for line in lines[:first] if line.startswith("#")]
+    return "\n".join(others), [f"comment lines, left out: {len(lines) - len(others)}"], comments
+
+
+def _split(line: str, separator: str) -> list[str]:
+    if separator == " ":
+        return line.split()
+    try:
+        cells = next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
+    except csv.Error:
+        return [line]
+    return [cell.strip() for cell in cells]
+
+
+def _is_number(cell: str) -> bool:
+    return cell in EMPTY_CELLS or number(cell) is not None or DECIMAL_COMMA.fullmatch(cell) is not None
+
+
+def _form(lines: list[str], comments: list[str]) -> _Form | None:
+    """Return how the table is written; None if the lines are none."""
+    fitting = [(share, separator) for separator in SEPARATORS if (share := _share(lines, separator)) >= 0.5]
+    if fitting:
+        best = max(share for share, _ in fitting)
+        separator = next(separator for share, separator in fitting if share == best)
+    elif lines and all(_is_number(line.strip(' "')) for line in lines[1:2]) and _is_column(lines):
+        separator = ";"  # a single column
+    else:
+        return None
+    rows = [_split(line, separator) for line in lines]
+    cells = [cell for row in rows for cell in row]
+    comma = separator != "," and any(map(DECIMAL_COMMA.fullmatch, cells))
+    comma = comma and not any(map(DECIMAL_POINT.fullmatch, cells))
+    if not all(map(_is_number, rows[0])) or not any(rows[0]):
+        return _Form(separator, None, has_decimal_comma=comma)
+    width = len(rows[0])
+    above = _split(comments[-1], separator) if comments else []
+    if len(above) == width and not any(map(_is_number, above)):  # as numpy.savetxt writes names
+        return _Form(separator, above, has_decimal_comma=comma)
+    if separator == " " and width in (2, 3) and all(MILLISECONDS.fullmatch(row[0]) for row in rows[:-1] or rows):
+        return _Form(separator, ["timestamp", "value", "step"][:width], has_decimal_comma=False, kind="MLflow metric")
+    return _Form(separator, [str(at + 1) for at in range(width)], has_decimal_comma=comma)
+
+
+def _share(lines: list[str], separator: str) -> float:
+    """Return which share of the rows has as many cells as the first; 0 if this separator makes no table of them."""
+    rows = [_split(line, separator) for line in lines]
+    if not rows or len(rows[0]) < 2:
+        return 0.0
+    first, width = rows[0], len(rows[0])
+    has_names = not any(number(cell) is not None for cell in first)
+    is_named = has_names and any(
+        "loss" in words(cell) or words(cell) & {"step", "epoch", "iteration"} for cell in first
+    )
+    if len(lines) > 1 and not all(map(_is_number, first)) and _shape(lines[0]) == _shape(lines[1]):
+        return 0.0  # both say the same of other numbers: no names, but lines of a console
+    if len(rows) == 1:
+        return float(is_named or not has_names)
+    if separator == " " and not is_named and not all(map(_is_number, first)):
+        return 0.0  # prose, or "name number" pairs
+    whole = [row for row in rows[1:] if len(row) == width]
+    numeric = [
+        sum(number(row[at]) is not None or bool(DECIMAL_COMMA.fullmatch(row[at])) for row in whole)
+        for at in range(width)
+    ]
+    return len(whole) / (len(rows) - 1) if any(2 * count >= len(whole) for count in numeric) else 0.0
+
+
+def _shape(line: str) -> str:
+    """Return a line with its numbers all alike."""
+    return re.sub(r"\d[\d.]*", "0", line)
+
+
+def _is_column(lines: list[str]) -> bool:
+    """Return whether the lines are a single column: a name or a number, and numbers."""
+    rest = [line.strip(' "') for line in lines[1:]]
+    return 2 * sum(map(_is_number, rest)) >= len(rest) and (bool(rest) or _is_number(lines[0].strip()))
+
+
+def _read(file: str, body: str, form: _Form, notes: list[str]) -> Table:
+    separator = form.separator
+    blanks = " \n" if separator == "\t" else " \t\n"
+    if separator == " ":
+        rows = [line.split() for line in body.split("\n")]
+    else:
+        lines = (line.strip(blanks) for line in io.StringIO(body))
+        rows = list(csv.reader(lines, delimiter=separator, skipinitialspace=True))
+    body, rows, cut = _without_cut_line(body, rows)
+    notes += cut
+    if form.names is None:
+        first = next((at for at, row in enumerate(rows) if row), 0)
+        names = [name.strip() for name in rows[first]] if rows else []
+        _without_doubles(file, [name for name in names if name])  # pandas would give the second another name
+        rows = rows[first + 1 :]
+    filled = np.flatnonzero([bool(row) for row in rows])  # the rows that are not blank
+    options: dict[str, Any] = {"keep_default_na": False, "na_values": EMPTY_CELLS, "low_memory": False}
+    options |= {"sep": r"\s+" if separator == " " else separator, "index_col": False}
+    options |= {"header": 0} if form.names is None else {"header": None, "names": form.names}
+    if form.has_decimal_comma:
+        body = re.sub(r"(?<=\d),(?=\d)", ".", body)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)  # a row longer than the first would be cut
+        cells: pd.DataFrame = pd.read_csv(io.StringIO(body), skipinitialspace=True, **options)
+    cells.index = pd.Index(filled)
+    cells.columns = _without_doubles(file, [str(name).strip() for name in cells.columns])
+    blank = int(filled.max(initial=-1)) + 1 - len(filled)
+    notes += [f"blank lines, left out: {blank}"] * bool(blank)
+    return Table(form.kind, cells, cells.isna(), None, notes)
+
+
+def _without_cut_line(body: str, rows: list[list[str]]) -> tuple[str, list[list[str]], list[str]]:
+    """Return text and rows without a last line that was not written to its end, and a note on it.
+
+    It has no newline, and lacks cells, or its last cell is shorter than any of the twenty before.
+    """
+    if body.endswith("\n") or len(rows) < 4 or not rows[-1]:
+        return body, rows, []
+    last, before = rows[-1], [row for row in rows[-21:-1] if row][1:]
+    width = max((len(row) for row in before), default=0)
+    lengths = [len(row[-1].strip()) for row in before if len(row) == width]
+    if len(last) >= width and len(last[-1].strip()) >= min(lengths, default=0):
+        return body, rows, []
+    return body[: body.rfind("\n") + 1], rows[:-1], ["an unfinished last line, left out"]
+
+
+def _without_doubles(file: str, names: list[str]) -> "pd.Index[str]":
+    """Return the columns' names; raise UserError where two are the same."""
+    index = pd.Index(names)
+    if not index.is_unique:
+        raise UserError(f"{file} has two columns named {index[index.duplicated()][0]!r}")
+    return index

@@ -1,0 +1,139 @@
+"""Reads JSON: lines, a trainer's state, a history of lists, a list of rows, TensorBoard's download."""
+
+import json
+from typing import Any
+
+from s3bench.curve_files.table import Table, from_rows
+from s3bench.errors import UserError, one_line
+
+Row = dict[str, Any]
+DECODER = json.JSONDecoder(parse_constant=str)  # NaN stays text: it is not an empty cell
+DEEPEST = 20  # levels of a document
+
+
+def read_json(file: str, text: str) -> Table | None:
+    """Read a JSON document or JSON lines; None if the text is neither.
+
+    Raises:
+        UserError: a line is not JSON, or the document holds no rows.
+    """
+    start = text.lstrip()
+    if not start.startswith(("{", "[")):
+        return None
+    try:
+        return _of_document(file, _whole(DECODER.decode(text), "\\u" in text))
+    except RecursionError as error:
+        raise UserError(f"{file} is not JSON ({one_line(error)})") from error
+    except ValueError:
+        pass
+    first = start.split("\n", 1)[0]
+    try:
+        DECODER.decode(first)
+    except ValueError:
+        return None
+    except RecursionError as error:
+        raise UserError(f"{file}, line 1 is not JSON ({one_line(error)})") from error
+    return _of_lines(file, text)
+
+
+def _of_lines(file: str, text: str) -> Table:
+    rows: list[Row] = []
+    lines = text.split("\n")
+    notes = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            if line.strip():
+                rows.append(DECODER.decode(line))
+        except (ValueError, RecursionError) as error:
+            if number == len(lines) and isinstance(error, ValueError):
+                notes.append("an unfinished last line, left out")
+                continue
+            raise UserError(f"{file}, line {number} is not JSON ({one_line(error)})") from error
+    if not all(isinstance(row, dict) for row in rows):
+        raise UserError(f'{file} is not JSON lines: each line must be an object, such as {{"step": 1, "loss": 2.5}}')
+    return from_rows("JSON lines", _flat(_whole(rows, "\\u" in text)), notes)
+
+
+def _of_document(file: str, document: Any) -> Table:
+    """Return the rows of a document, which it may hold in many ways."""
+    if isinstance(document, list) and document:
+        if all(isinstance(row, dict) for row in document):
+            return from_rows("JSON", _flat(document))
+        if all(isinstance(row, list) and len(row) == 3 for row in document):
+            names = ("Wall time", "Step", "Value")
+            return from_rows("TensorBoard download", [dict(zip(names, row, strict=True)) for row in document])
+        if not any(isinstance(row, list | dict) for row in document):
+            return from_rows("JSON", [{"1": cell} for cell in document])
+    if isinstance(document, dict):
+        if isinstance(document.get("log_history"), list):
+            rows = [row for row in document["log_history"] if isinstance(row, dict)]
+            return from_rows("trainer_state.json", _flat(rows))
+        lists = _lists(document)
+        tables = {name: rows for name, rows in lists.items() if any(isinstance(row, dict) for row in rows)}
+        if len(tables) == 1:
+            (rows,) = tables.values()
+            return from_rows("JSON", _flat([row for row in rows if isinstance(row, dict)]))
+        if tables:
+            raise UserError(f"{file} holds several lists of rows: {', '.join(tables)}; put one into a file of its own")
+        columns = {name: cells for name, cells in lists.items() if cells}
+        if columns:
+            longest = max(map(len, columns.values()))
+            return from_rows("JSON history", [_row_at(columns, at) for at in range(longest)])
+        return from_rows("JSON lines", _flat([document]))
+    raise UserError(f"{file} is JSON, but neither a list of rows nor one of lists")
+
+
+def _row_at(columns: dict[str, list[Any]], at: int) -> Row:
+    return {name: cells[at] for name, cells in columns.items() if at < len(cells)}
+
+
+def _lists(document: Row, above: str = "", depth: int = 0) -> dict[str, list[Any]]:
+    """Return the lists in a document by their paths; what pandas writes, {"0": 3.0, "1": 2.5}, is one, too."""
+    found: dict[str, list[Any]] = {}
+    for name, cell in document.items():
+        path = f"{above}{name}"
+        if isinstance(cell, list) and not any(isinstance(one, list) for one in cell):
+            found[path] = cell
+        elif isinstance(cell, dict) and len(cell) > 1 and list(cell) == [str(at) for at in range(len(cell))]:
+            found[path] = list(cell.values())
+        elif isinstance(cell, dict) and depth < DEEPEST:
+            found |= _lists(cell, f"{path}/", depth + 1)
+    return found
+
+
+def _flat(rows: list[Row]) -> list[Row]:
+    """Return the rows with {"metrics": {"loss": 1}} as {"metrics/loss": 1}, where a column's first cell is such."""
+    first: Row = {}
+    for row in rows:
+        for name, cell in row.items():
+            first.setdefault(name, cell)
+    deep = {name for name, cell in first.items() if isinstance(cell, dict)}
+    for _ in range(DEEPEST if deep else 0):
+        rows = [_opened(row, deep) for row in rows]
+        deep = {name for row in rows for name, cell in row.items() if isinstance(cell, dict) and name not in first}
+        if not deep:
+            break
+    return rows
+
+
+def _opened(row: Row, deep: set[str]) -> Row:
+    opened: Row = {}
+    for name, cell in row.items():
+        if name in deep and isinstance(cell, dict):
+            opened |= {f"{name}/{key}": value for key, value in cell.items()}
+        else:
+            opened[name] = cell
+    return opened
+
+
+def _whole(cell: Any, has_halves: bool) -> Any:
+    """Return what was read without halves of characters, such as \\ud800, which no table can hold."""
+    if not has_halves:
+        return cell
+    if isinstance(cell, str):
+        return cell.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(cell, list):
+        return [_whole(one, has_halves) for one in cell]
+    if isinstance(cell, dict):
+        return {_whole(name, has_halves): _whole(one, has_halves) for name, one in cell.items()}
+    return cell

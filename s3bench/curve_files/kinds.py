@@ -1,0 +1,121 @@
+"""Tells what kind of file it is by what it holds, and reads it."""
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from s3bench.curve_files import tensorboard_file, wandb_file
+from s3bench.curve_files.console_file import read_console, read_pattern
+from s3bench.curve_files.delimited import read_table
+from s3bench.curve_files.json_file import read_json
+from s3bench.curve_files.table import Table, from_rows
+from s3bench.curve_files.text import GZ, decoded, unpacked
+from s3bench.errors import UserError, one_line
+
+FORMATS = "a table (CSV, any separator), Parquet, JSON, a console's lines with 'loss: 2.5' or 'loss=2.5', a wandb run, "
+FORMATS += "TensorBoard events"
+STDIN = "-"
+HEAD = 64  # bytes that show a file's kind
+PARQUET, WANDB, EVENTS = b"PAR1", b":W&B", b"brain.Event:"
+
+
+def load(file: str | Path, pattern: str | None = None) -> Table:
+    """Read a file, a folder of a wandb run or of TensorBoard events, or stdin ("-").
+
+    Raises:
+        UserError: it is not there, damaged, or of no known kind.
+    """
+    if str(file) == STDIN:
+        return _of_bytes("stdin", sys.stdin.buffer.read(), pattern)
+    file = Path(file)
+    if not file.exists():
+        raise UserError(f"there is no file {file}")
+    files = _of_folder(file) if file.is_dir() else [file]
+    try:
+        if not any(_has_bytes(one) for one in files):
+            raise UserError(f"{files[0]} is empty; it needs one row per step")
+        with files[0].open("rb") as opened:
+            head = opened.read(HEAD)
+            if head.startswith(GZ) or not _is_binary(files[0], head):
+                return _of_bytes(str(files[0]), head + opened.read(), pattern, suffix=files[0].suffix.lower())
+    except OSError as error:
+        raise UserError(f"{files[0]} cannot be read: {error.strerror or one_line(error)}") from error
+    return _of_binary(files, head)
+
+
+def _has_bytes(file: Path) -> bool:
+    return not file.is_file() or file.stat().st_size > 0  # a pipe has no size
+
+
+def _is_binary(file: Path, head: bytes) -> bool:
+    return head.startswith((PARQUET, WANDB)) or EVENTS in head or "tfevents" in file.name or file.suffix == ".wandb"
+
+
+def _of_binary(files: list[Path], head: bytes) -> Table:
+    file = files[0]
+    if head.startswith(PARQUET):
+        return _read_parquet(file)
+    if head.startswith(WANDB) or file.suffix == ".wandb":
+        rows, notes = wandb_file.read_history(file)
+        kind = "wandb run"
+    else:
+        rows, notes = tensorboard_file.read_scalars(files)
+        kind = "TensorBoard events"
+    if not rows:
+        raise UserError(f"{file} has no rows; it needs one row per step")
+    return from_rows(kind, rows, notes)
+
+
+def _of_bytes(name: str, data: bytes, pattern: str | None, suffix: str = "") -> Table:
+    """Return the table in a file's bytes."""
+    data = unpacked(name, data)
+    if not data:
+        raise UserError(f"{name} is empty; it needs one row per step")
+    if _is_binary(Path("none"), data[:HEAD]):
+        with tempfile.NamedTemporaryFile(suffix=".tfevents" if EVENTS in data[:HEAD] else ".wandb") as copy:
+            copy.write(data)
+            copy.flush()
+            return _of_binary([Path(copy.name)], data[:HEAD])
+    text = decoded(data)
+    if pattern is not None:
+        return read_pattern(name, text, pattern)
+    is_csv = suffix in (".csv", ".tsv")
+    table = read_json(name, text)
+    table = table or read_table(name, text, is_csv=False) or read_console(text)
+    table = table or (read_table(name, text, is_csv=True) if is_csv and text.strip() else None)
+    if table is not None:
+        return table
+    if not text.strip():
+        raise UserError(f"{name} has no rows; it needs one row per step")
+    raise UserError(f"{name} is none of these: {FORMATS}; --pattern REGEX reads other lines")
+
+
+def _of_folder(folder: Path) -> list[Path]:
+    """Return the file of the run, or the event files, in a folder."""
+    runs = sorted(folder.glob("*.wandb"))
+    if len(runs) > 1:
+        raise UserError(f"{folder} holds several runs; name one: {', '.join(run.name for run in runs)}")
+    files = runs or sorted(folder.glob("*tfevents*"))
+    if files:
+        return files
+    below = sorted({str(f.parent) for name in ("*.wandb", "*tfevents*") for f in folder.glob(f"*/{name}")})
+    hint = f"; these folders do: {', '.join(below)}" if below else ""
+    raise UserError(f"{folder} does not contain a .wandb or events.out.tfevents.* file{hint}")
+
+
+def _read_parquet(file: Path) -> Table:
+    """Return the cells, and which of them are null; a NaN is not null."""
+    try:
+        table: Any = pq.read_table(file)
+        names = pd.Index(table.column_names)
+        if not names.is_unique:
+            raise UserError(f"{file} has two columns named {names[names.duplicated()][0]!r}")
+        empty = pd.DataFrame({name: table[name].is_null().to_numpy() for name in names})
+        return Table("Parquet", table.to_pandas(ignore_metadata=True), empty)
+    except (ValueError, OSError, pa.ArrowException) as error:  # what pyarrow and the disk raise
+        raise UserError(f"{file} cannot be read as Parquet ({one_line(error)})") from error

@@ -1,0 +1,136 @@
+"""Tells by their names which column is the loss, which are the steps, and which say what kind of row it is."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+from s3bench.errors import UserError, unknown
+
+# The words beside "loss" in a column's name: those of a training loss, of another loss, and of what is no loss at all
+OF_TRAINING = {"train", "training", "trainer", "step", "batch", "iter", "current"}
+OF_EVALUATION = {"val", "valid", "validation", "validating", "eval", "evaluation", "evaluating", "test", "testing"}
+OF_EVALUATION |= {"dev", "heldout", "holdout"}
+OF_OTHERS = OF_EVALUATION | {"best", "min", "max", "std", "var", "scale", "scaler", "weight", "weights", "coef"}
+OF_OTHERS |= {"tokens", "token", "count", "counts", "num", "number", "samples", "mask", "time", "ratio", "norm", "grad"}
+OF_MEANS = {"avg", "average", "averaged", "mean", "ema", "smooth", "smoothed", "running", "moving", "rolling", "median"}
+OF_SUMS = {"total", "sum", "overall", "combined"}
+OF_SIDES = {"aux", "auxiliary", "z", "balance", "balancing", "router", "reg", "regularization"}
+STEP_NAMES: tuple[str, ...] = (
+    "step",
+    "global_step",
+    "steps",
+    "current_steps",
+    "current_step",
+    "num_updates",
+    "train_step",
+)
+STEP_NAMES += ("training_step", "train_steps", "optimizer_step", "optim_step", "total_timesteps", "num_timesteps")
+STEP_NAMES += ("timesteps", "timestep", "iteration", "iterations", "iter", "iters", "itr", "it", "current_iteration")
+STEP_NAMES += ("current_iter", "iter_num", "n_iter", "step_num", "update", "updates", "n_updates")
+WANDB_STEP = "_step"  # counts the calls of log, which a trainer's own steps are better than
+EPOCH_NAMES = ("epoch", "epochs", "epoch_num", "current_epoch")
+WITHIN_EPOCH = ("batch", "batch_idx", "batch_index", "minibatch", "batch_num", "batches")
+NO_STEPS = "none"
+KIND_NAMES = ("split", "mode", "phase", "kind", "stage", "event", "type", "row_type", "job_type")
+RUN_NAMES: tuple[str, ...] = (
+    "run",
+    "run_id",
+    "run_name",
+    "name",
+    "experiment",
+    "exp",
+    "seed",
+    "trial",
+    "model",
+    "optimizer",
+    "method",
+)
+RUN_NAMES += ("algo", "algorithm", "config", "job", "job_id", "fold")
+PROCESS_NAMES = ("rank", "worker", "process", "process_index")  # of one run, which may log the same
+SHOWN = 30  # columns that a message lists
+
+
+def find_loss(file: object, named: str | None, names: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the loss's column, and the losses that it may be: more than one if the names do not tell.
+
+    In a wandb export, a column may be named without its run: "train/loss" is "calm-sun-1 - train/loss".
+
+    Raises:
+        UserError: the named column is not there, or no column is named like a training loss.
+    """
+    if named is None:
+        found = likely_losses(names)
+        if not found:
+            choice = f"choose one with --column: {listed(names)}"
+            raise UserError(f"{file}: no column is named like a training loss; {choice}")
+        return found[0], found
+    if named in names:
+        return named, [named]
+    found = [name for name in names if name.endswith(f" - {named}")]
+    if not found:
+        raise unknown(f"column of {file}", named, names)
+    return found[0], found
+
+
+def likely_losses(names: Iterable[str]) -> list[str]:
+    """Return the columns that are the training loss by their names; several if they do not tell.
+
+    The value of a step goes before a mean, the sum of all terms before one, and a term before a side term. A sum beside
+    what is just called a loss leaves it open which one was trained on.
+    """
+    names = list(names)
+    losses = {name: words(name) for name in names if not name.startswith("_")}
+    losses = {name: found for name, found in losses.items() if "loss" in found and not found & OF_OTHERS}
+    values = {name: found for name, found in losses.items() if not found & (OF_MEANS | {"epoch"})}
+    exact = [name for name in values if name.lower() == "loss"]
+    plain = [name for name, found in values.items() if not found - OF_TRAINING - {"loss"}]
+    sums = [name for name, found in values.items() if found & OF_SUMS and not found - OF_TRAINING - OF_SUMS - {"loss"}]
+    main = [name for name, found in values.items() if not found & OF_SIDES]
+    means = [name for name, found in losses.items() if "epoch" not in found]
+    found = (["loss"] if "loss" in exact else exact or plain) + sums
+    found = found or main or list(values) or means or list(losses)
+    return found or _downloaded(names)
+
+
+def _downloaded(names: Sequence[str]) -> list[str]:
+    """Return the column of values of a chart that TensorBoard wrote, or of an MLflow metric."""
+    plain = {normal(name): name for name in names}
+    is_one = set(plain) <= {"wall_time", "timestamp", "step", "value"} and len(plain) > 1
+    return [plain["value"]] if is_one and "value" in plain else []
+
+
+def is_mean(name: str) -> bool:
+    """Return whether a column is named like a running mean or the mean of an epoch."""
+    return bool(words(name) & (OF_MEANS | {"epoch"}))
+
+
+def is_whole(name: str) -> bool:
+    """Return whether a column is named like the whole loss, not like a term of it."""
+    return not words(name) - OF_TRAINING - OF_SUMS - {"loss"}
+
+
+def words(name: str) -> set[str]:
+    """Return the words of a column's name, in lower case; for a wandb export's "run - key", those of the key."""
+    key = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name.rsplit(" - ", 1)[-1])
+    found = re.findall(r"[a-z]+", key.lower())
+    parts = {part for word in found for part in re.split(r"(?<=.)(?=loss(?:es)?$)", word)}
+    return parts - {"losses"} | {"loss"} if "losses" in parts else parts
+
+
+def normal(name: str) -> str:
+    """Return the last part of a name in lower case, its words joined by _: global_step of Trainer/GlobalStep."""
+    tail = re.split(r"[/.]", name.strip())[-1]
+    tail = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", tail).lower()
+    return re.sub(r"[^a-z0-9]+", "_", tail).strip("_")
+
+
+def steps_among(names: Iterable[str], known: Sequence[str] = STEP_NAMES) -> list[str]:
+    """Return the columns that are named like steps, the likeliest first; wandb's own count is none of them."""
+    found = [name for name in names if name != WANDB_STEP and not words(name) & OF_EVALUATION]
+    ranked = {name: known.index(normal(name)) for name in found if normal(name) in known}
+    return sorted(ranked, key=lambda name: ranked[name])
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names for a message: not more than somebody reads."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

@@ -1,0 +1,90 @@
+"""Holds what every kind of file is read into: rows with named cells."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from s3bench.errors import UserError
+
+EMPTY_CELLS = ["", "NA", "N/A", "<NA>", "null", "None"]
+SHOWN = 40  # characters of a wrong cell that a message quotes
+
+
+@dataclass
+class Table:
+    """The rows of a file.
+
+    Attributes:
+        kind: the kind of file, as a person calls it.
+        cells: the rows; the index counts the file's rows from 0.
+        empty: which cells are empty.
+        absent: which cells a row does not even name, as in JSON; None where every row has every column.
+        notes: sentences on what was left out on the way.
+    """
+
+    kind: str
+    cells: pd.DataFrame
+    empty: pd.DataFrame
+    absent: pd.DataFrame | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def names(self) -> list[str]:
+        """Return the columns' names."""
+        return [str(name) for name in self.cells.columns]
+
+    def where(self, mask: npt.NDArray[np.bool_]) -> "Table":
+        """Return the table of some of the rows."""
+        absent = None if self.absent is None else self.absent[mask]
+        return Table(self.kind, self.cells[mask], self.empty[mask], absent, self.notes)
+
+    def named(self, column: str) -> npt.NDArray[np.bool_]:
+        """Return which rows name a column, be its cell empty or not."""
+        if self.absent is None:
+            return np.ones(len(self.cells), dtype=np.bool_)
+        return ~self.absent[column].to_numpy(dtype=np.bool_)
+
+
+def from_rows(kind: str, rows: list[dict[str, Any]], notes: Iterable[str] = ()) -> Table:
+    """Return the table of rows that may each have other columns."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    missing = object()
+    lists = {name: [row.get(name, missing) for row in rows] for name in names}
+    absent = pd.DataFrame({name: [cell is missing for cell in cells] for name, cells in lists.items()})
+    columns = {name: pd.Series([None if c is missing else c for c in cells]) for name, cells in lists.items()}
+    cells = pd.DataFrame(columns)
+    return Table(kind, cells, cells.isna(), absent, list(notes))
+
+
+def numbers(file: str | Path, cells: "pd.Series[Any]", empty: "pd.Series[bool]") -> npt.NDArray[np.float64]:
+    """Return a column's cells as numbers, empty ones as NaN; raise UserError for text."""
+    if cells.dtype.kind in "fiu":
+        return cells.to_numpy(dtype=np.float64)
+    blank = empty.to_numpy(dtype=np.bool_)
+    found = np.full(len(cells), np.nan)
+    if isinstance(cells.dtype, pd.StringDtype):  # mostly numbers as text: these at once, the rest, such as nan, below
+        found = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=np.float64, copy=True)
+    values = cells.tolist()
+    for index in np.flatnonzero(np.isnan(found) & ~blank).tolist():
+        value = number(values[index])
+        if value is None:
+            text = str(values[index])[:SHOWN]
+            raise UserError(f"{file}, row {cells.index[index] + 1}: {text!r} is not a number (column {cells.name!r})")
+        found[index] = value
+    return found
+
+
+def number(cell: object) -> float | None:
+    """Return a cell as a number; None if it is none."""
+    if isinstance(cell, bool | np.bool_) or not isinstance(cell, int | float | str | Decimal | np.number):
+        return None
+    try:
+        return float(cell)
+    except (ValueError, OverflowError):
+        return None

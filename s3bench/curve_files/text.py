@@ -1,0 +1,45 @@
+"""Turns a file's bytes into text: gz, UTF-8, UTF-16, whatever ends its lines."""
+
+import codecs
+import gzip
+import zlib
+
+from s3bench.errors import UserError, one_line
+
+GZ = b"\x1f\x8b"
+BOMS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # begins like UTF-16's
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+LOOKED_AT = 1000  # bytes that show whether every second one is zero
+
+
+def unpacked(name: str, data: bytes) -> bytes:
+    """Return the bytes, unpacked where they are gz's; raise UserError where the packing is damaged."""
+    if not data.startswith(GZ):
+        return data
+    try:
+        return gzip.decompress(data)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{name} cannot be unpacked as gz ({one_line(error)})") from error
+
+
+def decoded(data: bytes) -> str:
+    """Return the text, its lines ended by newlines; bytes that are none of its encoding are replaced."""
+    bom, encoding = next(((bom, name) for bom, name in BOMS if data.startswith(bom)), (b"", "utf-8"))
+    if not bom:
+        encoding = _without_bom(data[:LOOKED_AT])
+    text = data[len(bom) :].decode(encoding, errors="replace")
+    return text.replace("\r\n", "\n") if "\r" in text else text
+
+
+def _without_bom(data: bytes) -> str:
+    """Return the encoding of bytes without a mark: in UTF-16, half of the bytes of plain text are zero."""
+    half = len(data) // 2
+    if half > 1 and data[1::2].count(0) > 0.8 * half and not data[::2].count(0):
+        return "utf-16-le"
+    if half > 1 and data[::2].count(0) > 0.8 * half and not data[1::2].count(0):
+        return "utf-16-be"
+    return "utf-8"
