@@ -11,10 +11,10 @@ from typing import TypeAlias
 from s3bench import __version__
 from s3bench.console import lost_output, outlast_readers, say
 from s3bench.errors import UserError, one_line, refuse_deleted_folder
-from s3bench.parser import Parser
 from s3bench.report.curve_options import add_options
 from s3bench.run.config import completion, questions
 from s3bench.run.config.option_types import count, seconds, time_span
+from s3bench.run.config.parser import Parser
 
 MANY_RUNS = 20_000  # a sweep of more runs needs --yes
 

@@ -228,7 +228,7 @@ def test_a_users_optimizer_needs_one_yaml_and_its_file(s3bench, tmp_path):
             "unknown option of s3bench spikes '--jsson'. Did you mean --json? Choose from",
         ),
         (["sweep", "seed=0,1", "--jbos=2"], "unknown option of s3bench sweep '--jbos'. Did you mean --jobs?"),
-        (["--jobs", "2", "sweep"], "unknown option of s3bench '--jobs'. Choose from: --help, --version, -h"),
+        (["--jobs", "2", "sweep"], "argument COMMAND: invalid choice: '2' (choose from 'run', 'sweep'"),
         (
             ["status", "r", "q"],
             "unexpected argument 'q'; usage: s3bench status [-h] [--watch [SECONDS] | --json] RESULTS",
