@@ -57,6 +57,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Return the parsed command line. Overrides may come before and after options. Raises UserError."""
     parser = _parser()
     completion.answer_shell(parser)
+    chosen: argparse.Namespace
     chosen, rest = parser.parse_known_args(arguments)
     if rest:
         chosen.overrides += rest
