@@ -233,6 +233,7 @@ def test_a_users_optimizer_needs_one_yaml_and_its_file(s3bench, tmp_path):
             ["status", "r", "q"],
             "unexpected argument 'q'; usage: s3bench status [-h] [--watch [SECONDS] | --json] RESULTS",
         ),
+        (["run", "~task=0"], "~task=0: ValueError: Config group override deletion value must be a string"),
         (["run", f"task={'x' * 100_000}"], f"{'x' * 1_900} [...] "),
     ],
 )

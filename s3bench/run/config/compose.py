@@ -143,8 +143,9 @@ def _compose(structural: tuple[str, ...], _: Path) -> Composed:
         assert isinstance(config, DictConfig)
         scales: Any = OmegaConf.to_container(composed.get("scales") or OmegaConf.create())
         return Composed(config=config, grid=dict(hydra.sweeper.params or {}), scales=scales)
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{' '.join(structural)}: {one_line(error)}") from error
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:  # the last for ~task=0
+        cause = one_line(error).partition(" : Override(")[0]  # a value of Hydra's, on which it prints itself
+        raise UserError(f"{' '.join(structural)}: {cause}") from error
 
 
 def update(config: DictConfig, setting: Setting) -> None:
