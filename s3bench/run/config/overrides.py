@@ -56,6 +56,8 @@ def parse_override(text: str) -> Override:
     if group == "experiment" and override.is_sweep_override():
         raise UserError(f"{text}: only one experiment can be chosen at a time")
     if group in catalog.GROUPS and not override.is_delete():
+        if isinstance(override.value(), RangeSweep):  # numbers, perhaps without an end
+            raise unknown(group, text.partition("=")[2], catalog.choices(group))
         for choice in settings(override):
             if not isinstance(choice.value, str) or choice.value not in catalog.choices(group):
                 raise unknown(group, str(choice.value), catalog.choices(group))

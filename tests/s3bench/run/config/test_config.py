@@ -258,6 +258,8 @@ def test_an_argument_that_a_class_passes_on_must_be_one_of_its_base_class():
         (["seed=0,1", "seed=2"], "seed is given twice"),
         (["data_dir=???"], r"data_dir=\?\?\?: a value is missing"),
         (["seed=range(0,0)"], "the grid is empty"),
+        (["clip=range(0,1000000000)"], "unknown clip"),
+        (["clip=shuffle(range(0,1000000000))"], "unknown clip"),
         (["seed=range(0,1,0)"], "a range's numbers must be finite and its step not 0"),
         (["seed=range(0,1e999)"], "a range's numbers must be finite and its step not 0"),
         (["seed=sort(range(0,1,1e-400))"], "a range's numbers must be finite and its step not 0"),
