@@ -1,4 +1,4 @@
-"""Reads tables as text: CSV with any separator, with or without names, and MLflow's metric files."""
+"""Reads tables as text: CSV with any separator, with or without names, Markdown, and MLflow's metric files."""
 
 import csv
 import io
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from s3bench.curve_files.drawn_table import undrawn
 from s3bench.curve_files.names import words
 from s3bench.curve_files.table import EMPTY_CELLS, Table, number
 from s3bench.errors import UserError, one_line
@@ -18,6 +19,8 @@ SEPARATORS = ("\t", ";", "|", ",", " ")  # of two that fit, the first; " " is an
 SAMPLE = 50  # lines that show the separator
 MILLISECONDS = re.compile(r"1\d{12}")  # of a time since 2001
 DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+(?:[eE][-+]?\d+)?")
+QUOTED_COMMA = re.compile(r'"([-+]?\d*),(\d+(?:[eE][-+]?\d+)?)"')
+THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(?:,\d{3})+")  # of one number, or three decimals: it does not show
 DECIMAL_POINT = re.compile(r"[-+]?\d*\.\d+(?:[eE][-+]?\d+)?")
 
 
@@ -43,6 +46,7 @@ def read_table(file: str, text: str, *, is_csv: bool) -> Table | None:
         UserError: two columns have one name, or a row is longer than the first.
     """
     body, notes, comments = _without_comments(text.replace("\r", "\n") if "\n" not in text else text)
+    body, beside = undrawn(file, body)
     lines = [line for line in body[: 400 * SAMPLE].split("\n") if line.strip()]
     if len(body) > 400 * SAMPLE:
         lines = lines[:-1]  # cut
@@ -50,7 +54,7 @@ def read_table(file: str, text: str, *, is_csv: bool) -> Table | None:
     if form is None:
         return None
     try:
-        return _read(file, body, form, notes)
+        return _read(file, body, form, notes + beside)
     except (ValueError, csv.Error, pd.errors.ParserWarning) as error:  # what pandas and csv raise
         raise UserError(f"{file} cannot be read as CSV ({one_line(error)})") from error
 
@@ -92,8 +96,9 @@ def _form(lines: list[str], comments: list[str]) -> _Form | None:
         return None
     rows = [_split(line, separator) for line in lines]
     cells = [cell for row in rows for cell in row]
-    comma = separator != "," and any(map(DECIMAL_COMMA.fullmatch, cells))
-    comma = comma and not any(map(DECIMAL_POINT.fullmatch, cells))
+    with_comma = list(filter(DECIMAL_COMMA.fullmatch, cells))
+    comma = bool(with_comma) and not any(map(DECIMAL_POINT.fullmatch, cells))
+    comma = comma and not (separator == "," and all(map(THOUSANDS.fullmatch, with_comma)))
     if not all(map(_is_number, rows[0])) or not any(rows[0]):
         return _Form(separator, None, has_decimal_comma=comma)
     width = len(rows[0])
@@ -115,10 +120,11 @@ def _share(lines: list[str], separator: str) -> float:
     is_named = has_names and any(
         "loss" in words(cell) or words(cell) & {"step", "epoch", "iteration"} for cell in first
     )
-    if len(lines) > 1 and not all(map(_is_number, first)) and _shape(lines[0]) == _shape(lines[1]):
-        return 0.0  # both say the same of other numbers: no names, but lines of a console
+    alike = (line for line in lines[1:] if line != lines[0] and _shape(line) == _shape(lines[0]))
+    if not all(map(_is_number, first)) and any(alike):
+        return 0.0  # they say the same of other numbers: no names, but lines of a console
     if len(rows) == 1:
-        return float(is_named or not has_names)
+        return float((is_named and separator != " ") or not has_names) * ("\r" not in lines[0])
     if separator == " " and not is_named and not all(map(_is_number, first)):
         return 0.0  # prose, or "name number" pairs
     whole = [row for row in rows[1:] if len(row) == width]
@@ -160,7 +166,7 @@ def _read(file: str, body: str, form: _Form, notes: list[str]) -> Table:
     options |= {"sep": r"\s+" if separator == " " else separator, "index_col": False}
     options |= {"header": 0} if form.names is None else {"header": None, "names": form.names}
     if form.has_decimal_comma:
-        body = re.sub(r"(?<=\d),(?=\d)", ".", body)
+        body = QUOTED_COMMA.sub(r"\1.\2", body) if separator == "," else re.sub(r"(?<=\d),(?=\d)", ".", body)
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)  # a row longer than the first would be cut
         cells: pd.DataFrame = pd.read_csv(io.StringIO(body), skipinitialspace=True, **options)

@@ -115,7 +115,7 @@ def _find_step(file: str, table: Table, named: str | None) -> str | None:
         if named not in table.names:
             raise unknown(f"column of {file}", named, table.names)
         return named
-    own = steps_among(table.names)
+    own = [name for name in steps_among(table.names) if not table.empty[name].all()]
     whole = [name for name in own if not table.empty[name].any()]
     moving = [name for name in whole if table.cells[name].nunique() > 1] or whole
     weak = [name for known in (EPOCH_NAMES, WITHIN_EPOCH) for name in steps_among(table.names, known)]

@@ -104,6 +104,37 @@ def test_a_wandb_run_gives_back_what_was_logged(offline_run):
         read_curve(offline_run, column="train/los")
 
 
+RESUMED = [(step, 50 - step) for step in range(20)] + [(step, 60 - step) for step in range(15, 25)]
+KEPT_LAST = [50 - step if step < 15 else 60 - step for step in range(25)]
+KEPT_FIRST = [50 - step if step < 20 else 60 - step for step in range(25)]
+
+
+def test_rows_of_a_wandb_run_are_chosen_and_those_of_a_resumed_one_kept_once(tmp_path):
+    def log(run):
+        for step, loss in RESUMED:
+            run.log({"train/loss": loss, "iteration": step, "odd": step % 2})
+
+    folder = wandb_run(tmp_path, log)
+    same(read_curve(folder), KEPT_LAST)
+    same(read_curve(folder, resume="keep-first"), KEPT_FIRST)
+    same(read_curve(folder, where="odd=1"), KEPT_LAST[1::2], range(1, 25, 2))
+    with pytest.raises(UserError, match="value of column 'odd'"):
+        read_curve(folder, where="odd=3")
+
+
+def test_rows_of_tensorboard_are_chosen_and_those_of_a_resumed_run_kept_once(tmp_path):
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(tmp_path) as writer:
+        for step, loss in RESUMED:
+            writer.add_scalar("train/loss", loss, step)
+            writer.add_scalar("lr", 0.5, step)
+    same(read_curve(tmp_path), KEPT_LAST)
+    same(read_curve(tmp_path, resume="keep-first"), KEPT_FIRST)
+    with pytest.raises(UserError, match="column 'train/loss' is empty"):  # a row is one scalar
+        read_curve(tmp_path, where="lr=0.5")
+
+
 def test_a_run_that_was_killed_is_read_as_far_as_it_was_written(tmp_path):
     folder = wandb_run(tmp_path, lambda run: [run.log({"loss": step / 7}) for step in range(500)])
     (file,) = folder.glob("*.wandb")
