@@ -116,17 +116,20 @@ def _draw(
     file: Path, curve: "LoggedCurve", found: "Sequence[Spike]", parameters: "DetectorParameters", *, title: str
 ) -> None:
     """Draw the curve with its level, its threshold and the spikes found, whose steps are indices into the losses."""
-    from s3bench.report.analysis import loss_curve
-    from s3bench.report.figures import plots, style
-    from s3bench.spikes import baselines
+    from s3bench.report.analysis.loss_curve import Curve
+    from s3bench.report.analysis.spike_bounds import spike_bounds
+    from s3bench.report.figures.one_loss import one_loss
+    from s3bench.report.figures.style import save_as
 
-    level, threshold = baselines(curve.loss, **parameters)
+    bounds = spike_bounds(curve.loss, **parameters)
     spikes = [curve.in_steps(spike) for spike in found]
     peaks = [(there.peak, float(curve.loss[spike.peak])) for there, spike in zip(spikes, found, strict=True)]
+    drawn = Curve(steps=curve.steps, loss=curve.loss, trend=bounds.level, peaks=peaks)
     spans = [(spike.onset, spike.end) for spike in spikes]
-    drawn = loss_curve.Curve(steps=curve.steps, loss=curve.loss, trend=level, peaks=peaks)
-    figure = plots.spike_curve(drawn, level + threshold, spans, title=title, ylabel=curve.column)
+    xlabel = "row, counted from 0" if curve.step_column is None else curve.step_column
+    xlabel += "" if curve.is_consecutive() else f", logged {curve.spacing().split(',')[0]}"
+    figure = one_loss(drawn, bounds, spans, title=title, xlabel=xlabel, ylabel=curve.column)
     try:
-        style.save_as(figure, file)
+        save_as(figure, file)
     except OSError as error:
         raise UserError(f"{file} cannot be written: {error.strerror}") from error

@@ -17,7 +17,8 @@ from s3bench.curve_files import reader, wandb_file
 from s3bench.curve_files.reader import read_curve
 from s3bench.errors import UserError
 from s3bench.report.analysis import loss_curve
-from s3bench.report.figures import plots
+from s3bench.report.analysis.spike_bounds import Bounds
+from s3bench.report.figures.one_loss import one_loss
 from s3bench.spikes import find_spikes
 
 LOSSES = [3.0, 2.5, math.nan, math.inf, 1 / 3, 1e-12]
@@ -494,7 +495,7 @@ def test_spikes_are_given_in_the_files_steps(tmp_path):
 def test_the_largest_and_smallest_floats_are_drawn(losses):
     loss = np.array(losses * 30)
     curve = loss_curve.Curve(steps=np.arange(60), loss=loss, trend=loss, peaks=[(1, losses[1])])
-    figure = plots.spike_curve(curve, loss, [(1, 2)], title="", ylabel="")
+    figure = one_loss(curve, Bounds(loss, loss, loss), [(1, 2)], title="", xlabel="", ylabel="")
     figure.draw_without_rendering()
     (axes,) = figure.axes
     low, top = axes.get_ylim()
