@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from s3bench.errors import printable
 from s3bench.report.analysis.loss_curve import Curve
 from s3bench.report.analysis.spike_bounds import Bounds
 from s3bench.report.figures.marks import draw_curves
@@ -56,9 +57,9 @@ def one_loss(
         Line2D([], [], color=COLOURS[-1], lw=0.8, ls=DOTTED, label="one loss above is a spike"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
-    axes.set_title(plain(title), loc="left")
-    axes.set_ylabel(plain(ylabel))
-    axes.set_xlabel(plain(xlabel))
+    axes.set_title(plain(printable(title)), loc="left")
+    axes.set_ylabel(plain(printable(ylabel)))
+    axes.set_xlabel(plain(printable(xlabel)))
     return figure
 
 
