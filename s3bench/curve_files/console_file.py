@@ -129,6 +129,7 @@ def _row(line: str) -> tuple[Row, str]:
     logged = _object(line)
     if logged is not None:
         return logged, _plain_text(OBJECT.sub("", line))
+    line = WRAPPED.sub(r"\1", line) if "(" in line else line
     line = NET_OUTPUT.sub("train output ", LEVEL.sub(" ", STAMP.sub(" ", line)))
     row: Row = {}
     if within := IN_EPOCH.search(line):

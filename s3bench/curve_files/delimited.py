@@ -17,6 +17,7 @@ from s3bench.errors import UserError, one_line
 
 SEPARATORS = ("\t", ";", "|", ",", " ")  # of two that fit, the first; " " is any number of blanks
 SAMPLE = 50  # lines that show the separator
+SEP_LINE = re.compile(r"\A\s*sep=.\n")  # which Excel puts first
 MILLISECONDS = re.compile(r"1\d{12}")  # of a time since 2001
 DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+(?:[eE][-+]?\d+)?")
 QUOTED_COMMA = re.compile(r'"([-+]?\d*),(\d+(?:[eE][-+]?\d+)?)"')
@@ -46,7 +47,7 @@ def read_table(file: str, text: str, *, is_csv: bool) -> Table | None:
         UserError: two columns have one name, or a row is longer than the first.
     """
     body, notes, comments = _without_comments(text.replace("\r", "\n") if "\n" not in text else text)
-    body, beside = undrawn(file, body)
+    body, beside = undrawn(file, SEP_LINE.sub("", body, count=1))
     lines = [line for line in body[: 400 * SAMPLE].split("\n") if line.strip()]
     if len(body) > 400 * SAMPLE:
         lines = lines[:-1]  # cut
@@ -156,11 +157,16 @@ def _read(file: str, body: str, form: _Form, notes: list[str]) -> Table:
         rows = list(csv.reader(lines, delimiter=separator, skipinitialspace=True))
     body, rows, cut = _without_cut_line(body, rows)
     notes += cut
+    repeated = 0
     if form.names is None:
         first = next((at for at, row in enumerate(rows) if row), 0)
         names = [name.strip() for name in rows[first]] if rows else []
         _without_doubles(file, [name for name in names if name])  # pandas would give the second another name
+        body, repeated = _without_repeated_names(body)
         rows = rows[first + 1 :]
+        if repeated:
+            notes.append(f"rows that repeat the names, left out: {repeated}")
+            rows = [row if [cell.strip() for cell in row] != names else [] for row in rows]
     filled = np.flatnonzero([bool(row) for row in rows])  # the rows that are not blank
     options: dict[str, Any] = {"keep_default_na": False, "na_values": EMPTY_CELLS, "low_memory": False}
     options |= {"sep": r"\s+" if separator == " " else separator, "index_col": False}
@@ -172,7 +178,7 @@ def _read(file: str, body: str, form: _Form, notes: list[str]) -> Table:
         cells: pd.DataFrame = pd.read_csv(io.StringIO(body), skipinitialspace=True, **options)
     cells.index = pd.Index(filled)
     cells.columns = _without_doubles(file, [str(name).strip() for name in cells.columns])
-    blank = int(filled.max(initial=-1)) + 1 - len(filled)
+    blank = int(filled.max(initial=-1)) + 1 - len(filled) - repeated
     notes += [f"blank lines, left out: {blank}"] * bool(blank)
     return Table(form.kind, cells, cells.isna(), None, notes)
 
@@ -190,6 +196,14 @@ def _without_cut_line(body: str, rows: list[list[str]]) -> tuple[str, list[list[
     if len(last) >= width and len(last[-1].strip()) >= min(lengths, default=0):
         return body, rows, []
     return body[: body.rfind("\n") + 1], rows[:-1], ["an unfinished last line, left out"]
+
+
+def _without_repeated_names(body: str) -> tuple[str, int]:
+    """Return a table without later rows that are its first one, as resumed runs write them, and how many there were."""
+    start = len(body) - len(body.lstrip())
+    names = body[start:].split("\n", 1)[0]
+    kept, repeated = re.subn(rf"^{re.escape(names)}\n", "", body[start + len(names) :], flags=re.MULTILINE)
+    return body[: start + len(names)] + kept, repeated
 
 
 def _without_doubles(file: str, names: list[str]) -> "pd.Index[str]":

@@ -5,10 +5,10 @@ import re
 from s3bench.curve_files.names import listed, words
 from s3bench.errors import UserError
 
-DRAWN = r"-+=:|│┃┼╪╋├┤┝┥╞╡─━═"
+DRAWN = r"-+=:|\u2500-\u257f"  # and the characters that Unicode has for drawing boxes
 RULE = re.compile(rf"^[ \t]*[{DRAWN}][{DRAWN} \t]{{2,}}$", re.MULTILINE)
 BAR = re.compile("[|│┃]")
-CROSSING = re.compile("[|+│┃┼╪╋]")
+CROSSING = re.compile(r"[|+│┃\u252c-\u254b\u2550-\u256c]| ")  # between two columns
 NOT_LOGGED = "No log"  # in a model card of Hugging Face, until there is a loss
 
 
@@ -20,15 +20,17 @@ def undrawn(file: str, text: str) -> tuple[str, list[str]]:
     Raises:
         UserError: the text has several tables.
     """
-    if not any(CROSSING.search(rule[0]) for rule in RULE.finditer(text)):
+    if not any(CROSSING.search(rule[0].strip()) for rule in RULE.finditer(text)):
         return text, []
     lines = [line for line in text.split("\n") if line.strip()]
     drawn = [bool(RULE.match(line)) for line in lines]
     begins = [
         at
         for at, is_rule in enumerate(drawn)
-        if at and is_rule and CROSSING.search(lines[at]) and not drawn[at - 1] and BAR.search(lines[at - 1])
+        if at and is_rule and CROSSING.search(lines[at].strip()) and not drawn[at - 1] and BAR.search(lines[at - 1])
     ]
+    if not begins and len(lines) > 2 and drawn[1] and len(lines[0].split()) == len(lines[1].split()) > 1:
+        return text.replace(f"\n{lines[1]}\n", "\n", 1), []  # columns of equal width, without bars
     tables = {at: _rows(lines, drawn, at) for at in begins}
     tables = {at: rows for at, rows in tables.items() if rows}
     tables = {at: rows for at, rows in tables.items() if "loss" in words(lines[at - 1])} or tables
