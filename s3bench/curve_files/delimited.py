@@ -4,10 +4,12 @@ import csv
 import io
 import re
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from s3bench.curve_files.drawn_table import undrawn
@@ -16,6 +18,7 @@ from s3bench.curve_files.table import EMPTY_CELLS, Table, number
 from s3bench.errors import UserError, one_line
 
 SEPARATORS = ("\t", ";", "|", ",", " ")  # of two that fit, the first; " " is any number of blanks
+BLANK = re.compile(r"^[ \t]*\n", re.MULTILINE)
 SAMPLE = 50  # lines that show the separator
 SEP_LINE = re.compile(r"\A\s*sep=.\n")  # which Excel puts first
 MILLISECONDS = re.compile(r"1\d{12}")  # of a time since 2001
@@ -148,54 +151,69 @@ def _is_column(lines: list[str]) -> bool:
 
 
 def _read(file: str, body: str, form: _Form, notes: list[str]) -> Table:
-    separator = form.separator
-    blanks = " \n" if separator == "\t" else " \t\n"
-    if separator == " ":
-        rows = [line.split() for line in body.split("\n")]
-    else:
-        lines = (line.strip(blanks) for line in io.StringIO(body))
-        rows = list(csv.reader(lines, delimiter=separator, skipinitialspace=True))
-    body, rows, cut = _without_cut_line(body, rows)
+    body, cut = _without_cut_line(body, form.separator)
     notes += cut
-    repeated = 0
+    places, repeated = _places(body, form.separator, None), 0
     if form.names is None:
-        first = next((at for at, row in enumerate(rows) if row), 0)
-        names = [name.strip() for name in rows[first]] if rows else []
+        names = [name.strip() for name in next(filter(None, _rows(body, form.separator)), [])]
         _without_doubles(file, [name for name in names if name])  # pandas would give the second another name
-        body, repeated = _without_repeated_names(body)
-        rows = rows[first + 1 :]
-        if repeated:
-            notes.append(f"rows that repeat the names, left out: {repeated}")
-            rows = [row if [cell.strip() for cell in row] != names else [] for row in rows]
-    filled = np.flatnonzero([bool(row) for row in rows])  # the rows that are not blank
+        whole, (body, repeated) = body, _without_repeated_names(body)
+        notes += [f"rows that repeat the names, left out: {repeated}"] * bool(repeated)
+        places = _places(whole, form.separator, names, has_repeated=repeated > 0)
     options: dict[str, Any] = {"keep_default_na": False, "na_values": EMPTY_CELLS, "low_memory": False}
-    options |= {"sep": r"\s+" if separator == " " else separator, "index_col": False}
+    options |= {"sep": r"\s+" if form.separator == " " else form.separator, "index_col": False}
     options |= {"header": 0} if form.names is None else {"header": None, "names": form.names}
     if form.has_decimal_comma:
-        body = QUOTED_COMMA.sub(r"\1.\2", body) if separator == "," else re.sub(r"(?<=\d),(?=\d)", ".", body)
+        is_quoted = form.separator == ","
+        body = QUOTED_COMMA.sub(r"\1.\2", body) if is_quoted else re.sub(r"(?<=\d),(?=\d)", ".", body)
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)  # a row longer than the first would be cut
         cells: pd.DataFrame = pd.read_csv(io.StringIO(body), skipinitialspace=True, **options)
-    cells.index = pd.Index(filled)
     cells.columns = _without_doubles(file, [str(name).strip() for name in cells.columns])
-    blank = int(filled.max(initial=-1)) + 1 - len(filled) - repeated
-    notes += [f"blank lines, left out: {blank}"] * bool(blank)
+    if places is not None:
+        cells.index = pd.Index(places)
+        blank = int(places.max(initial=-1)) + 1 - len(places) - repeated
+        notes += [f"blank lines, left out: {blank}"] * bool(blank)
     return Table(form.kind, cells, cells.isna(), None, notes)
 
 
-def _without_cut_line(body: str, rows: list[list[str]]) -> tuple[str, list[list[str]], list[str]]:
-    """Return text and rows without a last line that was not written to its end, and a note on it.
+def _rows(body: str, separator: str) -> Iterator[list[str]]:
+    """Yield the cells of each row; none for a blank line."""
+    if separator == " ":
+        return map(str.split, io.StringIO(body))
+    blanks = " \n" if separator == "\t" else " \t\n"
+    lines = (line.strip(blanks) for line in io.StringIO(body))
+    return csv.reader(lines, delimiter=separator, skipinitialspace=True)
+
+
+def _places(
+    body: str, separator: str, names: list[str] | None, *, has_repeated: bool = False
+) -> npt.NDArray[np.int64] | None:
+    """Return which rows below the names are neither blank nor the names again; None if all are."""
+    if not (has_repeated or BLANK.search(body)):
+        return None
+    rows = _rows(body, separator)
+    if names is not None:
+        next(filter(None, rows), None)
+    return np.flatnonzero([bool(row) and [cell.strip() for cell in row] != names for row in rows])
+
+
+def _without_cut_line(body: str, separator: str) -> tuple[str, list[str]]:
+    """Return a text without a last line that was not written to its end, and a note on it.
 
     It has no newline, and lacks cells, or its last cell is shorter than any of the twenty before.
     """
-    if body.endswith("\n") or len(rows) < 4 or not rows[-1]:
-        return body, rows, []
-    last, before = rows[-1], [row for row in rows[-21:-1] if row][1:]
+    if body.endswith("\n"):
+        return body, []
+    rows = list(_rows("\n".join(body.rsplit("\n", 21)[-21:]), separator))
+    if len(rows) < 4 or not rows[-1]:
+        return body, []
+    last, before = rows[-1], [row for row in rows[:-1] if row][1:]
     width = max((len(row) for row in before), default=0)
     lengths = [len(row[-1].strip()) for row in before if len(row) == width]
     if len(last) >= width and len(last[-1].strip()) >= min(lengths, default=0):
-        return body, rows, []
-    return body[: body.rfind("\n") + 1], rows[:-1], ["an unfinished last line, left out"]
+        return body, []
+    return body[: body.rfind("\n") + 1], ["an unfinished last line, left out"]
 
 
 def _without_repeated_names(body: str) -> tuple[str, int]:

@@ -136,8 +136,11 @@ def _rises(table: Table, name: str) -> bool:
 
 def _plain(table: Table, name: str) -> Steps | None:
     """Return a column as numbers, all of them finite; None if it has anything else."""
-    cells = [number(cell) for cell in table.cells[name].tolist()]
-    values = np.array([np.nan if cell is None else cell for cell in cells])
+    cells = table.cells[name]
+    if cells.dtype.kind in "iuf":
+        values = cells.to_numpy(dtype=np.float64)
+    else:
+        values = np.array([np.nan if (value := number(cell)) is None else value for cell in cells.tolist()])
     return values if np.isfinite(values).all() else None
 
 
