@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 from s3bench.curve_files.names import EPOCH_NAMES, OF_EVALUATION, STEP_NAMES, WITHIN_EPOCH, normal, words
+from s3bench.curve_files.repeats import without_repeats
 from s3bench.curve_files.table import Table, from_rows, number
 from s3bench.errors import UserError
 
@@ -18,11 +19,10 @@ NUMBER = r"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|nan\b|inf\b|infinity\b)"
 WORD = rf"[a-z_][\w./()-]{{0,{FIELD}}}"
 PAIR = re.compile(
     rf"(?<![\w./-])(?P<key>{WORD}(?: [a-z_(][\w./()-]{{0,{FIELD}}}){{0,4}}?)(?:\s*[:=]\s*|\s+)"
-    rf"(?P<value>{NUMBER})(?![\d.]*\d|:\d|-\d)",
+    rf"(?P<value>{NUMBER})(?P<more>(?:,\d+)*(?:\.\d+)?)(?P<unit>[kmb]\b)?(?![\d.]*\d|:\d|-\d)",
     re.IGNORECASE,
 )
 BETWEEN = re.compile(r"\s\|\s?|\||[,;]\s|\s+-\s+|\t")  # what separates the pairs of a line
-ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x08")
 STAMP = re.compile(  # what a logger puts before a line: Python's, glog's
     r"^\W*(?:[IWEF]\d{4,8} [\d:.]+\s+\d+ [\w.]+:\d+\]|\[?\d{4}[-/]\d\d[-/]\d\d[T ,]*\d\d:\d\d:\d\d(?:[.,]\d+)?Z?\]?)"
 )
@@ -41,8 +41,11 @@ BRACKET = re.compile(  # "Epoch [1/10]", "Iter(train) [ 50/800]"
 )
 PROGRESS = re.compile(r"^\s*(?P<at>\d+)/(?P<of>\d+|unknown)\s+(?:\[|━)", re.IGNORECASE)  # Keras'
 NET_OUTPUT = re.compile(r"\bTrain net output #\d+: ")  # Caffe's
-BAR = re.compile(r"\|\s*(?P<at>\d+)/(?P<of>\d+) \[")  # tqdm's
+BAR = re.compile(r"\|\s*(?P<at>\d+(?:\.\d+)?)(?P<unit>[kMG]?)/[\d.]+[kMG]? \[")  # tqdm's
+UNITS = {"": 1, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9}  # of steps such as 12k
+THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+")
 OBJECT = re.compile(r"\{.*\}")
+LONG_OBJECT = re.compile(r"\{[^{}]{0,5000}\n[^{}]{0,5000}\}")  # over several lines
 WRAPPED = re.compile(r"\b(?:tensor|array|(?:np|numpy)\.\w+)\(\s*([^,()]+)(?:,[^()]*)?\)")
 BARE = re.compile(r"(?<=[:\s])(-?(?:nan|inf))(?=\s*[,}])")
 EVALUATION_LINES = ("saving dict", "testing net")
@@ -56,31 +59,40 @@ def read_console(text: str) -> Table | None:
     in "val/loss". Lines of a progress bar that another line of the same epoch replaces are left out.
     """
     rows: list[Row] = []
+    kinds: list[str] = []
     above: Row = {}
-    bars, cut = 0, []
+    bars, weak, is_bar = 0, 0, False
+    text = LONG_OBJECT.sub(_on_one_line, text)
     lines = [line for line in re.split(r"[\n\r]|\x08{2,}", text) if line.strip()]
     for line in lines:
-        plain = ANSI.sub("", line)[:LONGEST]
+        plain = line.replace("\b", "")[:LONGEST]
         bar = PROGRESS.match(plain)
         if bar and bar["at"] != bar["of"]:
             bars += 1
             continue
-        row = _row(plain)
+        row, kind = _row(plain)
         if not row:
             continue
+        if bar and is_bar:  # the epoch's last line again, now with its validation
+            rows, kinds, bars = rows[:-1], kinds[:-1], bars + 1
+        is_bar = bar is not None
         own = {key: value for key, value in row.items() if normal(key) in ALL_STEPS}
         if own:
             above = (above | own) if set(map(normal, own)) & set(WITHIN_EPOCH) else own
+        weak += not above and not re.search("[:=]", plain)
         rows.append(above | row)
+        kinds.append(kind)
+    if weak == len(rows) and 2 * weak <= len(lines):
+        return None  # prose with a number here and there
+    notes = [f"lines of a progress bar before its last, left out: {bars}"] * bool(bars)
     if rows and not text.endswith(("\n", "\r")) and _is_cut(rows, lines[-1]):
-        rows, cut = rows[:-1], ["an unfinished last line, left out"]
+        rows, kinds = rows[:-1], kinds[:-1]
+        notes.append("an unfinished last line, left out")
+    rows, repeats = without_repeats(rows, kinds)
     counts = Counter(key for row in rows for key in row)
     rows = [{key: value for key, value in row.items() if counts[key] > 1} for row in rows]
     rows = [row for row in rows if row]
-    if not rows:
-        return None
-    notes = [f"lines of a progress bar before its last, left out: {bars}"] * bool(bars)
-    return from_rows("console", rows, notes + cut)
+    return from_rows("console", rows, notes + repeats) if rows else None
 
 
 def read_pattern(file: str, text: str, pattern: str) -> Table:
@@ -95,7 +107,7 @@ def read_pattern(file: str, text: str, pattern: str) -> Table:
         raise UserError(f"--pattern {pattern!r} is no regular expression ({error})") from error
     if not found.groupindex:
         raise UserError(rf"--pattern {pattern!r} names no group; write (?P<loss>\S+) where the loss stands")
-    text = ANSI.sub("", text).replace("\r", "\n")
+    text = text.replace("\b", "").replace("\r", "\n")
     rows = [
         {key: value for key, value in match.groupdict().items() if value is not None} for match in found.finditer(text)
     ]
@@ -104,13 +116,20 @@ def read_pattern(file: str, text: str, pattern: str) -> Table:
     return from_rows("console", rows)
 
 
-def _row(line: str) -> Row:
-    """Return the numbers of one line by their keys."""
+def _on_one_line(found: "re.Match[str]") -> str:
+    """Return an object without its line ends, and what is no object as it is."""
+    line = found[0].replace("\n", " ")
+    return found[0] if _object(line) is None else line
+
+
+def _row(line: str) -> tuple[Row, str]:
+    """Return the numbers of one line by their keys, and the text beside them."""
     if darknet := DARKNET.match(line):
-        return {key: float(value) for key, value in darknet.groupdict().items()}
+        return {key: float(value) for key, value in darknet.groupdict().items()}, ""
     logged = _object(line)
     if logged is not None:
-        return logged
+        return logged, _plain_text(OBJECT.sub("", line))
+    line = WRAPPED.sub(r"\1", line) if "(" in line else line
     line = NET_OUTPUT.sub("train output ", LEVEL.sub(" ", STAMP.sub(" ", line)))
     row: Row = {}
     if within := IN_EPOCH.search(line):
@@ -120,18 +139,23 @@ def _row(line: str) -> Row:
         }
         line = f"{line[: within.start()]} {within['mode'] or ''} | {line[within.end() :]}"
     elif bar := BAR.search(line):
-        row = {"step": float(bar["at"])}
+        row = {"step": float(bar["at"]) * UNITS[bar["unit"].lower()]}
         line = f"{line[: bar.start()]} | {line[bar.end() :]}"
     line = BRACKET.sub(r" \g<mode> | \g<key> \g<at> | ", line)
     rest = [_pairs(part, row) for part in BETWEEN.split(line)]
     told = " ".join(word for word in " ".join(rest).split() if "/" not in word and not word.endswith(".py"))
     kind = words(told) & OF_EVALUATION
     if any(words(key) & {"train", "training"} for key in row):
-        return row
+        return row, _plain_text(told)
     if kind or any(mark in told.lower() for mark in EVALUATION_LINES):
         before = min(kind, default="eval")
         row = {key if normal(key) in ALL_STEPS else f"{before}/{key}": value for key, value in row.items()}
-    return row
+    return row, _plain_text(told)
+
+
+def _plain_text(told: str) -> str:
+    """Return the words of a text."""
+    return " ".join(re.findall("[a-z_]+", told.lower()))
 
 
 def _pairs(part: str, row: Row) -> str:
@@ -145,9 +169,17 @@ def _pairs(part: str, row: Row) -> str:
         if others and normal(last) in ALL_STEPS:  # "validation loss at iteration 400" names a step, no loss
             rest.append(" ".join(others))
             key = last
-        row.setdefault(key, float(pair["value"]))
+        row.setdefault(key, _value(pair, is_step=normal(key) in ALL_STEPS))
     rest.append(part[end:])
     return " ".join(rest)
+
+
+def _value(pair: "re.Match[str]", *, is_step: bool) -> float | str:
+    """Return the number of a pair, or what is written where a comma may be a decimal one."""
+    written = pair["value"] + pair["more"]
+    if is_step and (not pair["more"] or THOUSANDS.fullmatch(written)):
+        return float(written.replace(",", "")) * UNITS[(pair["unit"] or "").lower()]
+    return written if pair["more"] else float(written)
 
 
 def _object(line: str) -> Row | None:
@@ -170,7 +202,7 @@ def _object(line: str) -> Row | None:
 
 def _is_cut(rows: list[Row], line: str) -> bool:
     """Return whether the last line ends within a number, or lacks pairs of those that began like it."""
-    row = _row(ANSI.sub("", line)[:LONGEST])
+    row, _ = _row(line.replace("\b", "")[:LONGEST])
     alike = [one for one in rows[:-1] if row and next(iter(row)) in one][-ALIKE:]
     if alike and all(len(rows[-1]) < len(one) for one in alike):
         return True

@@ -1,23 +1,30 @@
-"""Reads tables as text: CSV with any separator, with or without names, and MLflow's metric files."""
+"""Reads tables as text: CSV with any separator, with or without names, Markdown, and MLflow's metric files."""
 
 import csv
 import io
 import re
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
+from s3bench.curve_files.drawn_table import undrawn
 from s3bench.curve_files.names import words
 from s3bench.curve_files.table import EMPTY_CELLS, Table, number
 from s3bench.errors import UserError, one_line
 
 SEPARATORS = ("\t", ";", "|", ",", " ")  # of two that fit, the first; " " is any number of blanks
+BLANK = re.compile(r"^[ \t]*\n", re.MULTILINE)
 SAMPLE = 50  # lines that show the separator
+SEP_LINE = re.compile(r"\A\s*sep=.\n")  # which Excel puts first
 MILLISECONDS = re.compile(r"1\d{12}")  # of a time since 2001
 DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+(?:[eE][-+]?\d+)?")
+QUOTED_COMMA = re.compile(r'"([-+]?\d*),(\d+(?:[eE][-+]?\d+)?)"')
+THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(?:,\d{3})+")  # of one number, or three decimals: it does not show
 DECIMAL_POINT = re.compile(r"[-+]?\d*\.\d+(?:[eE][-+]?\d+)?")
 
 
@@ -43,6 +50,7 @@ def read_table(file: str, text: str, *, is_csv: bool) -> Table | None:
         UserError: two columns have one name, or a row is longer than the first.
     """
     body, notes, comments = _without_comments(text.replace("\r", "\n") if "\n" not in text else text)
+    body, beside = undrawn(file, SEP_LINE.sub("", body, count=1))
     lines = [line for line in body[: 400 * SAMPLE].split("\n") if line.strip()]
     if len(body) > 400 * SAMPLE:
         lines = lines[:-1]  # cut
@@ -50,7 +58,7 @@ def read_table(file: str, text: str, *, is_csv: bool) -> Table | None:
     if form is None:
         return None
     try:
-        return _read(file, body, form, notes)
+        return _read(file, body, form, notes + beside)
     except (ValueError, csv.Error, pd.errors.ParserWarning) as error:  # what pandas and csv raise
         raise UserError(f"{file} cannot be read as CSV ({one_line(error)})") from error
 
@@ -92,8 +100,9 @@ def _form(lines: list[str], comments: list[str]) -> _Form | None:
         return None
     rows = [_split(line, separator) for line in lines]
     cells = [cell for row in rows for cell in row]
-    comma = separator != "," and any(map(DECIMAL_COMMA.fullmatch, cells))
-    comma = comma and not any(map(DECIMAL_POINT.fullmatch, cells))
+    with_comma = list(filter(DECIMAL_COMMA.fullmatch, cells))
+    comma = bool(with_comma) and not any(map(DECIMAL_POINT.fullmatch, cells))
+    comma = comma and not (separator == "," and all(map(THOUSANDS.fullmatch, with_comma)))
     if not all(map(_is_number, rows[0])) or not any(rows[0]):
         return _Form(separator, None, has_decimal_comma=comma)
     width = len(rows[0])
@@ -115,10 +124,11 @@ def _share(lines: list[str], separator: str) -> float:
     is_named = has_names and any(
         "loss" in words(cell) or words(cell) & {"step", "epoch", "iteration"} for cell in first
     )
-    if len(lines) > 1 and not all(map(_is_number, first)) and _shape(lines[0]) == _shape(lines[1]):
-        return 0.0  # both say the same of other numbers: no names, but lines of a console
+    alike = (line for line in lines[1:] if line != lines[0] and _shape(line) == _shape(lines[0]))
+    if not all(map(_is_number, first)) and any(alike):
+        return 0.0  # they say the same of other numbers: no names, but lines of a console
     if len(rows) == 1:
-        return float(is_named or not has_names)
+        return float((is_named and separator != " ") or not has_names) * ("\r" not in lines[0])
     if separator == " " and not is_named and not all(map(_is_number, first)):
         return 0.0  # prose, or "name number" pairs
     whole = [row for row in rows[1:] if len(row) == width]
@@ -141,49 +151,77 @@ def _is_column(lines: list[str]) -> bool:
 
 
 def _read(file: str, body: str, form: _Form, notes: list[str]) -> Table:
-    separator = form.separator
-    blanks = " \n" if separator == "\t" else " \t\n"
-    if separator == " ":
-        rows = [line.split() for line in body.split("\n")]
-    else:
-        lines = (line.strip(blanks) for line in io.StringIO(body))
-        rows = list(csv.reader(lines, delimiter=separator, skipinitialspace=True))
-    body, rows, cut = _without_cut_line(body, rows)
+    body, cut = _without_cut_line(body, form.separator)
     notes += cut
+    places, repeated = _places(body, form.separator, None), 0
     if form.names is None:
-        first = next((at for at, row in enumerate(rows) if row), 0)
-        names = [name.strip() for name in rows[first]] if rows else []
+        names = [name.strip() for name in next(filter(None, _rows(body, form.separator)), [])]
         _without_doubles(file, [name for name in names if name])  # pandas would give the second another name
-        rows = rows[first + 1 :]
-    filled = np.flatnonzero([bool(row) for row in rows])  # the rows that are not blank
+        whole, (body, repeated) = body, _without_repeated_names(body)
+        notes += [f"rows that repeat the names, left out: {repeated}"] * bool(repeated)
+        places = _places(whole, form.separator, names, has_repeated=repeated > 0)
     options: dict[str, Any] = {"keep_default_na": False, "na_values": EMPTY_CELLS, "low_memory": False}
-    options |= {"sep": r"\s+" if separator == " " else separator, "index_col": False}
+    options |= {"sep": r"\s+" if form.separator == " " else form.separator, "index_col": False}
     options |= {"header": 0} if form.names is None else {"header": None, "names": form.names}
     if form.has_decimal_comma:
-        body = re.sub(r"(?<=\d),(?=\d)", ".", body)
+        is_quoted = form.separator == ","
+        body = QUOTED_COMMA.sub(r"\1.\2", body) if is_quoted else re.sub(r"(?<=\d),(?=\d)", ".", body)
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)  # a row longer than the first would be cut
         cells: pd.DataFrame = pd.read_csv(io.StringIO(body), skipinitialspace=True, **options)
-    cells.index = pd.Index(filled)
     cells.columns = _without_doubles(file, [str(name).strip() for name in cells.columns])
-    blank = int(filled.max(initial=-1)) + 1 - len(filled)
-    notes += [f"blank lines, left out: {blank}"] * bool(blank)
+    if places is not None:
+        cells.index = pd.Index(places)
+        blank = int(places.max(initial=-1)) + 1 - len(places) - repeated
+        notes += [f"blank lines, left out: {blank}"] * bool(blank)
     return Table(form.kind, cells, cells.isna(), None, notes)
 
 
-def _without_cut_line(body: str, rows: list[list[str]]) -> tuple[str, list[list[str]], list[str]]:
-    """Return text and rows without a last line that was not written to its end, and a note on it.
+def _rows(body: str, separator: str) -> Iterator[list[str]]:
+    """Yield the cells of each row; none for a blank line."""
+    if separator == " ":
+        return map(str.split, io.StringIO(body))
+    blanks = " \n" if separator == "\t" else " \t\n"
+    lines = (line.strip(blanks) for line in io.StringIO(body))
+    return csv.reader(lines, delimiter=separator, skipinitialspace=True)
+
+
+def _places(
+    body: str, separator: str, names: list[str] | None, *, has_repeated: bool = False
+) -> npt.NDArray[np.int64] | None:
+    """Return which rows below the names are neither blank nor the names again; None if all are."""
+    if not (has_repeated or BLANK.search(body)):
+        return None
+    rows = _rows(body, separator)
+    if names is not None:
+        next(filter(None, rows), None)
+    return np.flatnonzero([bool(row) and [cell.strip() for cell in row] != names for row in rows])
+
+
+def _without_cut_line(body: str, separator: str) -> tuple[str, list[str]]:
+    """Return a text without a last line that was not written to its end, and a note on it.
 
     It has no newline, and lacks cells, or its last cell is shorter than any of the twenty before.
     """
-    if body.endswith("\n") or len(rows) < 4 or not rows[-1]:
-        return body, rows, []
-    last, before = rows[-1], [row for row in rows[-21:-1] if row][1:]
+    if body.endswith("\n"):
+        return body, []
+    rows = list(_rows("\n".join(body.rsplit("\n", 21)[-21:]), separator))
+    if len(rows) < 4 or not rows[-1]:
+        return body, []
+    last, before = rows[-1], [row for row in rows[:-1] if row][1:]
     width = max((len(row) for row in before), default=0)
     lengths = [len(row[-1].strip()) for row in before if len(row) == width]
     if len(last) >= width and len(last[-1].strip()) >= min(lengths, default=0):
-        return body, rows, []
-    return body[: body.rfind("\n") + 1], rows[:-1], ["an unfinished last line, left out"]
+        return body, []
+    return body[: body.rfind("\n") + 1], ["an unfinished last line, left out"]
+
+
+def _without_repeated_names(body: str) -> tuple[str, int]:
+    """Return a table without later rows that are its first one, as resumed runs write them, and how many there were."""
+    start = len(body) - len(body.lstrip())
+    names = body[start:].split("\n", 1)[0]
+    kept, repeated = re.subn(rf"^{re.escape(names)}\n", "", body[start + len(names) :], flags=re.MULTILINE)
+    return body[: start + len(names)] + kept, repeated
 
 
 def _without_doubles(file: str, names: list[str]) -> "pd.Index[str]":

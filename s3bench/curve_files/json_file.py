@@ -1,14 +1,18 @@
-"""Reads JSON: lines, a trainer's state, a history of lists, a list of rows, TensorBoard's download."""
+"""Reads JSON: lines, objects below each other, a trainer's state, lists of rows or of cells, TensorBoard's download."""
 
 import json
+import re
 from typing import Any
 
+from s3bench.curve_files.names import OF_EVALUATION, OF_TRAINING, listed, words
 from s3bench.curve_files.table import Table, from_rows
 from s3bench.errors import UserError, one_line
 
 Row = dict[str, Any]
 DECODER = json.JSONDecoder(parse_constant=str)  # NaN stays text: it is not an empty cell
 DEEPEST = 20  # levels of a document
+BETWEEN = re.compile(r"[\s,]*")  # what separates objects; a record separator (RFC 7464) is a blank, too
+BEGINS = re.compile(r"^\{", re.MULTILINE)
 
 
 def read_json(file: str, text: str) -> Table | None:
@@ -30,10 +34,35 @@ def read_json(file: str, text: str) -> Table | None:
     try:
         DECODER.decode(first)
     except ValueError:
-        return None
+        return _of_objects(text)
     except RecursionError as error:
         raise UserError(f"{file}, line 1 is not JSON ({one_line(error)})") from error
     return _of_lines(file, text)
+
+
+def _of_objects(text: str) -> Table | None:
+    """Return the rows of objects that are written over several lines each, or without lines between them."""
+    rows: list[Row] = []
+    notes: list[str] = []
+    at = _past_blanks(text, 0)
+    while at < len(text):
+        try:
+            row, end = DECODER.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            if len(rows) < 2 or BEGINS.search(text, at + 1):
+                return None  # not JSON to its end
+            notes = ["an unfinished last object, left out"]
+            break
+        if not isinstance(row, dict):
+            return None
+        rows.append(row)
+        at = _past_blanks(text, end)
+    return from_rows("JSON objects", _flat(_whole(rows, "\\u" in text)), notes) if rows else None
+
+
+def _past_blanks(text: str, at: int) -> int:
+    between = BETWEEN.match(text, at)
+    return at if between is None else between.end()
 
 
 def _of_lines(file: str, text: str) -> Table:
@@ -43,7 +72,7 @@ def _of_lines(file: str, text: str) -> Table:
     for number, line in enumerate(lines, start=1):
         try:
             if line.strip():
-                rows.append(DECODER.decode(line))
+                rows.append(DECODER.decode(line.strip()))
         except (ValueError, RecursionError) as error:
             if number == len(lines) and isinstance(error, ValueError):
                 notes.append("an unfinished last line, left out")
@@ -70,17 +99,31 @@ def _of_document(file: str, document: Any) -> Table:
             return from_rows("trainer_state.json", _flat(rows))
         lists = _lists(document)
         tables = {name: rows for name, rows in lists.items() if any(isinstance(row, dict) for row in rows)}
-        if len(tables) == 1:
-            (rows,) = tables.values()
-            return from_rows("JSON", _flat([row for row in rows if isinstance(row, dict)]))
         if tables:
-            raise UserError(f"{file} holds several lists of rows: {', '.join(tables)}; put one into a file of its own")
+            losses = [name for name, cells in lists.items() if "loss" in words(name) and len(cells) > 1]
+            return _of_one_list(file, tables | {name: lists[name] for name in losses})
         columns = {name: cells for name, cells in lists.items() if cells}
         if columns:
             longest = max(map(len, columns.values()))
             return from_rows("JSON history", [_row_at(columns, at) for at in range(longest)])
         return from_rows("JSON lines", _flat([document]))
     raise UserError(f"{file} is JSON, but neither a list of rows nor one of lists")
+
+
+def _of_one_list(file: str, lists: dict[str, list[Any]]) -> Table:
+    """Return the rows of the one list of rows, or of the one that is not an evaluation's.
+
+    Raises:
+        UserError: the names do not tell which is the training's.
+    """
+    left = [name for name in lists if not words(name) & OF_EVALUATION]
+    trained = [name for name in left if words(name) & OF_TRAINING]
+    found = left if len(left) == 1 else trained
+    if len(found) != 1 or not isinstance(lists[found[0]][0], dict):
+        raise UserError(f"{file} holds several lists of rows: {listed(list(lists))}; put one into a file of its own")
+    others = [name for name in lists if name != found[0]]
+    notes = [f"the list {found[0]!r} is taken, and not {listed(others)}"] * bool(others)
+    return from_rows("JSON", _flat([row for row in lists[found[0]] if isinstance(row, dict)]), notes)
 
 
 def _row_at(columns: dict[str, list[Any]], at: int) -> Row:

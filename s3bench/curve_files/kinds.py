@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from s3bench.curve_files import tensorboard_file, wandb_file
+from s3bench.curve_files.boxes import read_boxes
 from s3bench.curve_files.console_file import read_console, read_pattern
 from s3bench.curve_files.delimited import read_table
 from s3bench.curve_files.json_file import read_json
@@ -85,7 +86,7 @@ def _of_bytes(name: str, data: bytes, pattern: str | None, suffix: str = "") -> 
     if pattern is not None:
         return read_pattern(name, text, pattern)
     is_csv = suffix in (".csv", ".tsv")
-    table = read_json(name, text)
+    table = read_json(name, text) or read_boxes(text)
     table = table or read_table(name, text, is_csv=False) or read_console(text)
     table = table or (read_table(name, text, is_csv=True) if is_csv and text.strip() else None)
     if table is not None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from s3bench.errors import UserError, unknown
 
@@ -46,6 +47,7 @@ RUN_NAMES: tuple[str, ...] = (
 )
 RUN_NAMES += ("algo", "algorithm", "config", "job", "job_id", "fold")
 PROCESS_NAMES = ("rank", "worker", "process", "process_index")  # of one run, which may log the same
+CACHED = 10_000  # names that need not be taken apart again: a console has them in every line
 SHOWN = 30  # columns that a message lists
 
 
@@ -108,14 +110,16 @@ def is_whole(name: str) -> bool:
     return not words(name) - OF_TRAINING - OF_SUMS - {"loss"}
 
 
-def words(name: str) -> set[str]:
+@lru_cache(maxsize=CACHED)
+def words(name: str) -> frozenset[str]:
     """Return the words of a column's name, in lower case; for a wandb export's "run - key", those of the key."""
     key = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name.rsplit(" - ", 1)[-1])
     found = re.findall(r"[a-z]+", key.lower())
-    parts = {part for word in found for part in re.split(r"(?<=.)(?=loss(?:es)?$)", word)}
+    parts = frozenset(part for word in found for part in re.split(r"(?<=.)(?=loss(?:es)?$)", word))
     return parts - {"losses"} | {"loss"} if "losses" in parts else parts
 
 
+@lru_cache(maxsize=CACHED)
 def normal(name: str) -> str:
     """Return the last part of a name in lower case, its words joined by _: global_step of Trainer/GlobalStep."""
     tail = re.split(r"[/.]", name.strip())[-1]

@@ -45,6 +45,14 @@ class LoggedCurve:
         """Return whether every step was logged."""
         return bool((np.diff(self.steps) == 1).all())
 
+    def counted(self) -> str:
+        """Return what there is one loss of: rows, where these were counted; steps, epochs; values, where some lack."""
+        if self.step_column is None:
+            return "rows"
+        if not self.is_consecutive():
+            return "values"
+        return "epochs" if names.steps_among([self.step_column], names.EPOCH_NAMES) else "steps"
+
     def spacing(self) -> str:
         """Return how far apart the steps are, in words."""
         apart = np.diff(self.steps)

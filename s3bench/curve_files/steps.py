@@ -115,7 +115,7 @@ def _find_step(file: str, table: Table, named: str | None) -> str | None:
         if named not in table.names:
             raise unknown(f"column of {file}", named, table.names)
         return named
-    own = steps_among(table.names)
+    own = [name for name in steps_among(table.names) if not table.empty[name].all()]
     whole = [name for name in own if not table.empty[name].any()]
     moving = [name for name in whole if table.cells[name].nunique() > 1] or whole
     weak = [name for known in (EPOCH_NAMES, WITHIN_EPOCH) for name in steps_among(table.names, known)]
@@ -136,8 +136,11 @@ def _rises(table: Table, name: str) -> bool:
 
 def _plain(table: Table, name: str) -> Steps | None:
     """Return a column as numbers, all of them finite; None if it has anything else."""
-    cells = [number(cell) for cell in table.cells[name].tolist()]
-    values = np.array([np.nan if cell is None else cell for cell in cells])
+    cells = table.cells[name]
+    if cells.dtype.kind in "iuf":
+        values = cells.to_numpy(dtype=np.float64)
+    else:
+        values = np.array([np.nan if (value := number(cell)) is None else value for cell in cells.tolist()])
     return values if np.isfinite(values).all() else None
 
 

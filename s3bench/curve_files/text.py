@@ -1,7 +1,8 @@
-"""Turns a file's bytes into text: gz, UTF-8, UTF-16, whatever ends its lines."""
+"""Turns a file's bytes into text: gz, UTF-8, UTF-16, whatever ends its lines, without a terminal's colours."""
 
 import codecs
 import gzip
+import re
 import zlib
 
 from s3bench.errors import UserError, one_line
@@ -13,6 +14,7 @@ BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # and what else moves a terminal's cursor
 LOOKED_AT = 1000  # bytes that show whether every second one is zero
 
 
@@ -27,11 +29,12 @@ def unpacked(name: str, data: bytes) -> bytes:
 
 
 def decoded(data: bytes) -> str:
-    """Return the text, its lines ended by newlines; bytes that are none of its encoding are replaced."""
+    """Return the text without colours, its lines ended by newlines; bytes that its encoding lacks are replaced."""
     bom, encoding = next(((bom, name) for bom, name in BOMS if data.startswith(bom)), (b"", "utf-8"))
     if not bom:
         encoding = _without_bom(data[:LOOKED_AT])
     text = data[len(bom) :].decode(encoding, errors="replace")
+    text = COLOURS.sub("", text) if "\x1b" in text else text
     return text.replace("\r\n", "\n") if "\r" in text else text
 
 

@@ -30,6 +30,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     text = "the largest threshold, in the loss's unit (default: none)"
     parser.add_argument("--ceiling", type=float, default=math.inf, help=text)
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the curve and its spikes: .png, .svg or .pdf")
+    text = "exit with 1 on a spike, on a run that diverged in one, or on more than X spikes per 10,000: 'rate>X'"
+    parser.add_argument("--fail-on", metavar="spike|diverged|rate>X", help=text)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(command=_show)
 
@@ -41,10 +43,9 @@ def _show(chosen: argparse.Namespace) -> int:
 
     parameters: DetectorParameters = {"k": chosen.k, "delta": chosen.delta, "ceiling": chosen.ceiling}
     names = ("column", "step", "where", "resume", "pattern")
-    reading = {name: getattr(chosen, name) for name in names}
+    reading = {name: getattr(chosen, name) for name in names} | {"as_json": chosen.json, "fail_on": chosen.fail_on}
     if len(chosen.files) == 1:
-        show_spikes(chosen.files[0], parameters, plot=chosen.plot, as_json=chosen.json, **reading)
-        return 0
+        return show_spikes(chosen.files[0], parameters, plot=chosen.plot, **reading)
     if chosen.plot is not None:
         raise UserError("--plot draws one curve; name one file")
-    return show_several(chosen.files, parameters, as_json=chosen.json, **reading)
+    return show_several(chosen.files, parameters, **reading)

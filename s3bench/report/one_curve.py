@@ -2,6 +2,7 @@
 
 import json
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from s3bench.spikes import Spike
     from s3bench.spikes.detector import DetectorParameters
 
+WIDTH = 100  # characters of a line of text
 SPIKE_TABLE = {  # a field of Spike: its width and format
     "onset": (10, ""),
     "peak": (10, ""),
@@ -32,8 +34,9 @@ def show_spikes(
     *,
     plot: Path | None = None,
     as_json: bool = False,
+    fail_on: str | None = None,
     **reading: str | None,
-) -> None:
+) -> int:
     """Print the spikes of the curve in a file, and draw them where a plot is asked for.
 
     What was read is said on stderr, in one line.
@@ -43,13 +46,19 @@ def show_spikes(
         parameters: those of the detector.
         plot: the picture's file; None for no picture.
         as_json: print JSON instead of a table.
+        fail_on: what makes the command fail; see fail_on.py.
         reading: how to read the file; see read_curve.
+
+    Returns:
+        The exit code: 1 if the spikes are beyond `fail_on`.
 
     Raises:
         UserError: the curve cannot be read, a parameter is out of its range, or the picture cannot be written.
     """
     from s3bench.curve_files.reader import read_curve
+    from s3bench.report.fail_on import check, too_many
 
+    check(fail_on)
     if plot is not None:
         check_figure_file("--plot", plot)
     curve = read_curve(file, **reading)
@@ -57,8 +66,11 @@ def show_spikes(
     say(f"s3bench: {curve.how_read()}", file=sys.stderr)
     if plot is not None:
         _draw(plot, curve, found, parameters, title=Path(file).name)
-    spikes = [curve.in_steps(spike) for spike in found]
-    say(*([json.dumps(as_object(file, curve, spikes))] if as_json else _table_lines(curve, spikes)))
+    say(*([json.dumps(as_object(file, curve, found))] if as_json else _lines(curve, found)))
+    beyond = too_many(fail_on, curve, [curve.in_steps(spike) for spike in found])
+    if beyond:
+        say(f"s3bench: --fail-on {fail_on}: {file}: {beyond}", file=sys.stderr)
+    return int(beyond is not None)
 
 
 def check_figure_file(option: str, file: Path) -> None:
@@ -81,10 +93,12 @@ def find(curve: "LoggedCurve", parameters: "DetectorParameters") -> "list[Spike]
         raise UserError(str(error)) from error
 
 
-def as_object(file: str | Path, curve: "LoggedCurve", spikes: "Sequence[Spike]") -> dict[str, object]:
-    """Return what was read and found, as --json prints it."""
+def as_object(file: str | Path, curve: "LoggedCurve", found: "Sequence[Spike]") -> dict[str, object]:
+    """Return what was read and found, as --json prints it; the spikes are given with indices into the losses."""
     from s3bench.console import finite_or_none
+    from s3bench.report.answer import paragraph
 
+    spikes = [curve.in_steps(spike) for spike in found]
     return {
         "file": str(file),
         "kind": curve.kind,
@@ -93,40 +107,46 @@ def as_object(file: str | Path, curve: "LoggedCurve", spikes: "Sequence[Spike]")
         "notes": list(curve.notes),
         "values": len(curve.loss),
         "spikes": [{key: finite_or_none(value) for key, value in vars(spike).items()} for spike in spikes],
+        "answer": paragraph(curve, found),
     }
 
 
-def _table_lines(curve: "LoggedCurve", spikes: "Sequence[Spike]") -> list[str]:
-    """Return the number of spikes and their rate, and a line for each."""
-    unit = "steps" if curve.is_consecutive() else "values"
-    rate = 1e4 * len(spikes) / len(curve.loss)
-    count = f"{len(spikes)} spike{'s' if len(spikes) != 1 else ''}"
+def _lines(curve: "LoggedCurve", found: "Sequence[Spike]") -> list[str]:
+    """Return the number of spikes and their rate, a line for each, and what they amount to."""
+    from s3bench.report.answer import paragraph
+
+    unit = curve.counted()
+    rate = 1e4 * len(found) / len(curve.loss)
+    count = f"{len(found)} spike{'s' * (len(found) != 1)}"
     lines = [f"{curve.column}: {count} in {len(curve.loss)} {unit}, {rate:.2f} per 10,000 {unit}"]
     if unit == "values":
         lines.append(f"the steps are not consecutive ({curve.spacing()}): anything between two of them goes unseen")
-    if spikes:
+    if found:
         lines.append("".join(f"{name:>{width}}" for name, (width, _) in SPIKE_TABLE.items()))
-    for spike in spikes:
+    for spike in map(curve.in_steps, found):
         cells = (f"{getattr(spike, name):>{width}{form}}" for name, (width, form) in SPIKE_TABLE.items())
         lines.append("".join(cells))
-    return lines
+    return [*lines, "", *textwrap.wrap(paragraph(curve, found), WIDTH, break_on_hyphens=False)]
 
 
 def _draw(
     file: Path, curve: "LoggedCurve", found: "Sequence[Spike]", parameters: "DetectorParameters", *, title: str
 ) -> None:
     """Draw the curve with its level, its threshold and the spikes found, whose steps are indices into the losses."""
-    from s3bench.report.analysis import loss_curve
-    from s3bench.report.figures import plots, style
-    from s3bench.spikes import baselines
+    from s3bench.report.analysis.loss_curve import Curve
+    from s3bench.report.analysis.spike_bounds import spike_bounds
+    from s3bench.report.figures.one_loss import one_loss
+    from s3bench.report.figures.style import save_as
 
-    level, threshold = baselines(curve.loss, **parameters)
+    bounds = spike_bounds(curve.loss, **parameters)
     spikes = [curve.in_steps(spike) for spike in found]
     peaks = [(there.peak, float(curve.loss[spike.peak])) for there, spike in zip(spikes, found, strict=True)]
+    drawn = Curve(steps=curve.steps, loss=curve.loss, trend=bounds.level, peaks=peaks)
     spans = [(spike.onset, spike.end) for spike in spikes]
-    drawn = loss_curve.Curve(steps=curve.steps, loss=curve.loss, trend=level, peaks=peaks)
-    figure = plots.spike_curve(drawn, level + threshold, spans, title=title, ylabel=curve.column)
+    xlabel = "row, counted from 0" if curve.step_column is None else curve.step_column
+    xlabel += "" if curve.is_consecutive() else f", logged {curve.spacing().split(',')[0]}"
+    figure = one_loss(drawn, bounds, spans, title=title, xlabel=xlabel, ylabel=curve.column)
     try:
-        style.save_as(figure, file)
+        save_as(figure, file)
     except OSError as error:
         raise UserError(f"{file} cannot be written: {error.strerror}") from error

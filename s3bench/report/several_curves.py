@@ -20,7 +20,12 @@ COUNTED = "(rows)"
 
 
 def show_several(
-    files: Sequence[str], parameters: "DetectorParameters", *, as_json: bool, **reading: str | None
+    files: Sequence[str],
+    parameters: "DetectorParameters",
+    *,
+    as_json: bool,
+    fail_on: str | None = None,
+    **reading: str | None,
 ) -> int:
     """Print a row for each file; what was left out, and which files cannot be read, is said on stderr.
 
@@ -28,13 +33,16 @@ def show_several(
         files: files, folders, or "-".
         parameters: those of the detector.
         as_json: print a list of objects instead of a table.
+        fail_on: what makes the command fail; see fail_on.py.
         reading: how to read the files; see read_curve.
 
     Returns:
-        The exit code: 2 if a file could not be read.
+        The exit code: 2 if a file could not be read, else 1 if the spikes of one are beyond `fail_on`.
     """
     from s3bench.curve_files.reader import read_curve
+    from s3bench.report.fail_on import check, too_many
 
+    check(fail_on)
     read: list[tuple[str, LoggedCurve, list[Spike]]] = []
     refused: list[UserError] = []
     for file in files:
@@ -43,7 +51,7 @@ def show_several(
         except UserError as error:
             refused.append(error)
             continue
-        read.append((file, curve, [curve.in_steps(spike) for spike in find(curve, parameters)]))
+        read.append((file, curve, find(curve, parameters)))
         say(f"s3bench: {file}: {curve.how_read()}", file=sys.stderr)
     if as_json:
         say(json.dumps([as_object(*one) for one in read]))
@@ -51,10 +59,15 @@ def show_several(
         say(*_lines([HEADINGS, *(_row(*one) for one in read)]))
     for mistake in refused:
         say(f"s3bench: {one_line(mistake)}", file=sys.stderr)
-    return 2 if refused else 0
+    beyond = {file: too_many(fail_on, curve, [curve.in_steps(one) for one in found]) for file, curve, found in read}
+    for file, what in beyond.items():
+        if what:
+            say(f"s3bench: --fail-on {fail_on}: {file}: {what}", file=sys.stderr)
+    return 2 if refused else int(any(beyond.values()))
 
 
-def _row(file: str, curve: "LoggedCurve", spikes: "Sequence[Spike]") -> tuple[str, ...]:
+def _row(file: str, curve: "LoggedCurve", found: "Sequence[Spike]") -> tuple[str, ...]:
+    spikes = [curve.in_steps(spike) for spike in found]
     highest = max(spikes, key=lambda spike: spike.height, default=None)
     of_highest = ("", "") if highest is None else (f"{highest.height:.4g}", str(highest.peak))
     rate = f"{1e4 * len(spikes) / len(curve.loss):.2f}"

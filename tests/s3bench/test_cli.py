@@ -323,7 +323,9 @@ def test_spikes_are_printed_in_the_files_steps_and_drawn(s3bench, tmp_path):
 def test_rows_without_a_loss_are_counted_beside_the_result(s3bench, tmp_path):
     (tmp_path / "curve.csv").write_text("step,loss,val_loss\n0,3,\n1,2,\n1,,9\n2,2,\n")
     result = s3bench("spikes", "curve.csv", "--json")
-    assert json.loads(result.stdout) == {
+    found = json.loads(result.stdout)
+    assert found.pop("answer").startswith("No spike, but 3 steps are too few")
+    assert found == {
         "file": "curve.csv",
         "kind": "CSV",
         "column": "loss",
@@ -360,6 +362,14 @@ def test_several_files_are_a_row_each_and_those_refused_are_named(s3bench, tmp_p
 def test_a_plot_that_cannot_be_written_is_reported_on_one_line(s3bench, tmp_path, plot, said):
     (tmp_path / "curve.csv").write_text("loss\n3\n2\n")
     assert said in mistake(s3bench("spikes", "curve.csv", "--plot", plot))
+
+
+def test_a_file_whose_name_has_control_characters_is_drawn_quietly(s3bench, tmp_path):
+    (tmp_path / "a\x1b[31mb.csv").write_text("st\x07ep,lo\x1bss\n0,3\n1,2\n")
+    result = s3bench("spikes", "a\x1b[31mb.csv", "--column", "lo\x1bss", "--step", "st\x07ep", "--plot", "curve.png")
+    assert result.returncode == 0, result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not {"\x1b", "\x07"} & set(result.stdout + result.stderr)
 
 
 @pytest.mark.parametrize("losses", [[math.nan] * 9, [0.0] * 9, [-1.0, 2.0, math.inf, 1e300], [1e-3] + [5.0] * 99])

@@ -89,13 +89,12 @@ def limit_losses(axes: Axes, curves: Sequence[Curve]) -> None:
     if not len(losses):
         return
     first = max((float(curve.loss[0]) for curve in curves if np.isfinite(curve.loss[0])), default=1.0)
-    limit_axis(axes, losses, first)
+    limit_axis(axes, losses, ABOVE_FIRST * first if first > 0 else math.inf)
 
 
-def limit_axis(axes: Axes, losses: npt.NDArray[np.float64], usual: float) -> None:
-    """Limit the axis to the losses, at most ABOVE_FIRST times the usual one; logarithmic if all are positive."""
-    low, high = float(losses.min()), float(losses.max())
-    top = min(high, ABOVE_FIRST * float(usual)) if usual > 0 else high
+def limit_axis(axes: Axes, losses: npt.NDArray[np.float64], most: float) -> None:
+    """Limit the axis to the losses, up to `most`; logarithmic if all are positive."""
+    low, top = float(losses.min()), min(float(losses.max()), most)
     if low > 0:
         low, top = (min(max(end, SMALLEST), LARGEST) for end in (low, top))
         _logarithmic(axes, low, top)

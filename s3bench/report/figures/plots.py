@@ -29,7 +29,6 @@ from s3bench.report.figures.panels import (
     add_legend,
     add_panels,
     grid_shape,
-    limit_axis,
     limit_losses,
     mark_empty,
     names_in,
@@ -37,7 +36,7 @@ from s3bench.report.figures.panels import (
     set_places,
     set_value_axis,
 )
-from s3bench.report.figures.style import COLOURS, STYLE, WARNING, Look, plain
+from s3bench.report.figures.style import STYLE, Look, plain
 
 # Sizes in inches
 LOSSES = PanelSize(width=1.9, height=1.6, extra_width=1.2, extra_height=0.7)
@@ -94,42 +93,6 @@ def loss_curves(
     for column, name in enumerate(columns):
         grid[0][column].set_title(plain(name))
         grid[-1][column].set_xlabel("step")
-    return figure
-
-
-@mpl.rc_context(STYLE)
-def spike_curve(
-    curve: Curve, bound: npt.NDArray[np.floating], spans: Sequence[tuple[float, float]], *, title: str, ylabel: str
-) -> Figure:
-    """Draw one raw loss with its level, a triangle at each spike's peak, and a shade from each onset to the end.
-
-    The upper edge is at most ten times the first or the median loss, whichever is larger.
-
-    Args:
-        curve: the loss, its level as `trend`, and its peaks.
-        bound: what a loss must exceed to begin a spike, shape (n,).
-        spans: onset and end of each spike, in steps.
-        title: of the figure.
-        ylabel: the loss's name.
-    """
-    figure = Figure(figsize=ONE_CURVE)
-    axes = figure.subplots()
-    losses = curve.loss[np.isfinite(curve.loss)]
-    if len(losses):
-        limit_axis(axes, losses, max(losses[0], float(np.median(losses))))
-    for onset, end in spans:
-        axes.axvspan(onset, end, color=WARNING, alpha=0.15, lw=0)
-    draw_curves(axes, [curve], COLOURS[0])
-    axes.plot(curve.steps, bound, color=COLOURS[-1], lw=0.8, ls=(0, (3, 1)), rasterized=True)
-    handles = [
-        Line2D([], [], color=COLOURS[0], lw=0.5, alpha=0.6, label="loss"),
-        Line2D([], [], color=COLOURS[0], lw=1.0, label="level"),
-        Line2D([], [], color=COLOURS[-1], lw=0.8, ls=(0, (3, 1)), label="level + max(kσ, δ)"),
-    ]
-    axes.legend(handles=handles, loc="upper right", ncols=3)
-    axes.set_title(plain(title), loc="left")
-    axes.set_ylabel(plain(ylabel))
-    axes.set_xlabel("step")
     return figure
 
 

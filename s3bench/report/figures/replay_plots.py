@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 
 from s3bench.report.analysis.replays import OUTCOMES, PLACEBO, SAME, Arm, Replay, Window
-from s3bench.report.figures.panels import CHARACTER, limit_axis
+from s3bench.report.figures.panels import ABOVE_FIRST, CHARACTER, limit_axis
 from s3bench.report.figures.style import STYLE, WARNING, plain
 
 OUTCOME_COLOURS = dict(zip(OUTCOMES, ("#009E73", "#56B4E9", "#E69F00", "#D55E00"), strict=True))
@@ -70,7 +70,7 @@ def _draw_unchanged(axes: Axes, replay: Replay) -> None:
     losses = np.concatenate([loss[np.isfinite(loss)] for loss in curves])
     own = replay.window.loss[np.isfinite(replay.window.loss)]
     if len(own):
-        limit_axis(axes, losses, float(own.max()))
+        limit_axis(axes, losses, ABOVE_FIRST * float(own.max()) if own.max() > 0 else math.inf)
         if losses.max() < 10 * losses.min():
             axes.set_yscale("linear")
             axes.set_ylim(min(0, losses.min()), 1.05 * losses.max())

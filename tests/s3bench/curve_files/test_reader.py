@@ -17,7 +17,8 @@ from s3bench.curve_files import reader, wandb_file
 from s3bench.curve_files.reader import read_curve
 from s3bench.errors import UserError
 from s3bench.report.analysis import loss_curve
-from s3bench.report.figures import plots
+from s3bench.report.analysis.spike_bounds import Bounds
+from s3bench.report.figures.one_loss import one_loss
 from s3bench.spikes import find_spikes
 
 LOSSES = [3.0, 2.5, math.nan, math.inf, 1 / 3, 1e-12]
@@ -102,6 +103,37 @@ def test_a_wandb_run_gives_back_what_was_logged(offline_run):
     same(read_curve(offline_run, column="val/loss"), [9.0] * 6, range(1, 61, 10))
     with pytest.raises(UserError, match=r"unknown column of .* 'train/los'\. Did you mean train/loss\?"):
         read_curve(offline_run, column="train/los")
+
+
+RESUMED = [(step, 50 - step) for step in range(20)] + [(step, 60 - step) for step in range(15, 25)]
+KEPT_LAST = [50 - step if step < 15 else 60 - step for step in range(25)]
+KEPT_FIRST = [50 - step if step < 20 else 60 - step for step in range(25)]
+
+
+def test_rows_of_a_wandb_run_are_chosen_and_those_of_a_resumed_one_kept_once(tmp_path):
+    def log(run):
+        for step, loss in RESUMED:
+            run.log({"train/loss": loss, "iteration": step, "odd": step % 2})
+
+    folder = wandb_run(tmp_path, log)
+    same(read_curve(folder), KEPT_LAST)
+    same(read_curve(folder, resume="keep-first"), KEPT_FIRST)
+    same(read_curve(folder, where="odd=1"), KEPT_LAST[1::2], range(1, 25, 2))
+    with pytest.raises(UserError, match="value of column 'odd'"):
+        read_curve(folder, where="odd=3")
+
+
+def test_rows_of_tensorboard_are_chosen_and_those_of_a_resumed_run_kept_once(tmp_path):
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(tmp_path) as writer:
+        for step, loss in RESUMED:
+            writer.add_scalar("train/loss", loss, step)
+            writer.add_scalar("lr", 0.5, step)
+    same(read_curve(tmp_path), KEPT_LAST)
+    same(read_curve(tmp_path, resume="keep-first"), KEPT_FIRST)
+    with pytest.raises(UserError, match="column 'train/loss' is empty"):  # a row is one scalar
+        read_curve(tmp_path, where="lr=0.5")
 
 
 def test_a_run_that_was_killed_is_read_as_far_as_it_was_written(tmp_path):
@@ -463,7 +495,7 @@ def test_spikes_are_given_in_the_files_steps(tmp_path):
 def test_the_largest_and_smallest_floats_are_drawn(losses):
     loss = np.array(losses * 30)
     curve = loss_curve.Curve(steps=np.arange(60), loss=loss, trend=loss, peaks=[(1, losses[1])])
-    figure = plots.spike_curve(curve, loss, [(1, 2)], title="", ylabel="")
+    figure = one_loss(curve, Bounds(loss, loss, loss), [(1, 2)], title="", xlabel="", ylabel="")
     figure.draw_without_rendering()
     (axes,) = figure.axes
     low, top = axes.get_ylim()

@@ -1,0 +1,64 @@
+"""Finds the table that is drawn in a text with bars and dashes, as Markdown, psql and notebooks do."""
+
+import re
+
+from s3bench.curve_files.names import listed, words
+from s3bench.errors import UserError
+
+DRAWN = r"-+=:|\u2500-\u257f"  # and the characters that Unicode has for drawing boxes
+RULE = re.compile(rf"^[ \t]*[{DRAWN}][{DRAWN} \t]{{2,}}$", re.MULTILINE)
+BAR = re.compile("[|│┃]")
+CROSSING = re.compile(r"[|+│┃\u252c-\u254b\u2550-\u256c]| ")  # between two columns
+NOT_LOGGED = "No log"  # in a model card of Hugging Face, until there is a loss
+
+
+def undrawn(file: str, text: str) -> tuple[str, list[str]]:
+    """Return the rows of the table in a text, their cells separated by |, and notes; the text itself if it has none.
+
+    The names of its columns stand above a rule of dashes.
+
+    Raises:
+        UserError: the text has several tables.
+    """
+    if not any(CROSSING.search(rule[0].strip()) for rule in RULE.finditer(text)):
+        return text, []
+    lines = [line for line in text.split("\n") if line.strip()]
+    drawn = [bool(RULE.match(line)) for line in lines]
+    begins = [
+        at
+        for at, is_rule in enumerate(drawn)
+        if at and is_rule and CROSSING.search(lines[at].strip()) and not drawn[at - 1] and BAR.search(lines[at - 1])
+    ]
+    if not begins and len(lines) > 2 and drawn[1] and len(lines[0].split()) == len(lines[1].split()) > 1:
+        return text.replace(f"\n{lines[1]}\n", "\n", 1), []  # columns of equal width, without bars
+    tables = {at: _rows(lines, drawn, at) for at in begins}
+    tables = {at: rows for at, rows in tables.items() if rows}
+    tables = {at: rows for at, rows in tables.items() if "loss" in words(lines[at - 1])} or tables
+    if len(tables) > 1:
+        names = [_cells(lines[at - 1]).replace("|", " ") for at in tables]
+        raise UserError(f"{file} has several tables; put one into a file of its own: {listed(names)}")
+    if not tables:
+        return text, []
+    ((at, rows),) = tables.items()
+    logged = [row for row in rows if NOT_LOGGED not in row]
+    beside = drawn.count(False) - len(rows) - 1
+    notes = [f"lines beside the table, left out: {beside}"] * bool(beside)
+    notes += [f"rows with {NOT_LOGGED!r}, left out: {len(rows) - len(logged)}"] * (len(logged) < len(rows))
+    end = "\n" * text.endswith("\n")  # its absence shows that the last line may be cut
+    return "\n".join(_cells(row) for row in [lines[at - 1], *logged]) + end, notes
+
+
+def _rows(lines: list[str], drawn: list[bool], rule: int) -> list[str]:
+    """Return the rows below a rule, without other rules between them."""
+    rows = []
+    for at in range(rule + 1, len(lines)):
+        if not drawn[at] and not BAR.search(lines[at]):
+            break
+        rows += [lines[at]] * (not drawn[at])
+    return rows
+
+
+def _cells(row: str) -> str:
+    """Return a row with bars between its cells alone."""
+    row = BAR.sub("|", row.strip())
+    return "|".join(cell.strip() for cell in row.removeprefix("|").removesuffix("|").split("|"))
