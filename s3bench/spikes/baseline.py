@@ -13,7 +13,11 @@ from numpy.lib.stride_tricks import sliding_window_view
 from s3bench.spikes.excursion import Excursion
 from s3bench.spikes.noise import QUARTILE, noise, noise_about
 
+DELTA = 0.1  # the usual δ, in the loss's unit
+LEAST_PART, MOST_PART = 0.01, 0.2  # but at least and at most these parts of the level
+FIRST_PART = 0.1  # of the first level, which a lower one counts as
 LEVEL_PART = 4  # the level is the median of the last 1/LEVEL_PART window, and early on of that part of the steps
+SHORT_PART = 2  # early on, or of the last 1/SHORT_PART of those steps, where that is lower: in a steep fall
 LEAST_LEVEL_STEPS = 5  # but of this many steps at least
 LOOKS = 5  # how many times per window a look is taken: σ is estimated, and the level noted
 EARLY_LOOKS = 10  # early on, σ is estimated again after about 1/EARLY_LOOKS of the steps so far
@@ -23,11 +27,28 @@ PROOF_DELTAS = 2  # how many δ one step's excess has to be as proof, and the le
 LEAST_REACH, EARLY_REACH = 1.15, 5  # proof is at least kσ times 1.15 + 5/n: after few steps n, σ is uncertain
 TAIL = 100  # windows from which the largest scores are remembered
 TAIL_STEPS = 35_000  # steps in which the noise alone is to reach the proof of an excursion at most about once
+RARE = 20  # outliers in fewer than one look in this many are not noise
 TAIL_POWER = 4  # the power with which the noise's tail is assumed to fall: heavier than most
 RISE_WINDOWS = 2  # windows of levels that are needed to find a slow rise
 LONG = 10  # windows of levels that a slow rise may start in
 
 Array = npt.NDArray[np.float64]
+
+
+def usual_delta(level: float, first: float) -> float:
+    """Return δ in the loss's own scale: DELTA, but at least LEAST_PART and at most MOST_PART of the level.
+
+    A level under FIRST_PART of the first one counts as this much: what is left of a loss near 0 is rounding.
+    """
+    size = abs(level)
+    return min(max(DELTA, LEAST_PART * size), MOST_PART * max(size, FIRST_PART * abs(first)))
+
+
+def usual_deltas(levels: Array, first: float) -> Array:
+    """Return the same for each level."""
+    sizes = np.abs(levels)
+    most: Array = MOST_PART * np.maximum(sizes, FIRST_PART * abs(first))
+    return np.minimum(np.maximum(DELTA, LEAST_PART * sizes), most)
 
 
 class Baseline:
@@ -38,14 +59,16 @@ class Baseline:
 
     Args:
         k: threshold in σ.
-        delta: smallest threshold δ, in the loss's unit.
+        delta: smallest threshold δ, in the loss's unit; None for usual_delta.
         ceiling: largest threshold, in the loss's unit.
         window: steps from which σ is estimated.
         warmup: steps without a verdict at the start.
         patience: see Excursion.
     """
 
-    def __init__(self, *, k: float, delta: float, ceiling: float, window: int, warmup: int, patience: int) -> None:
+    def __init__(
+        self, *, k: float, delta: float | None, ceiling: float, window: int, warmup: int, patience: int
+    ) -> None:
         self._k, self._delta, self._ceiling = k, delta, ceiling
         self._window, self._warmup, self._patience = window, warmup, patience
         self._history = HISTORY * window  # in steps
@@ -60,17 +83,32 @@ class Baseline:
         self._look_steps = array("q")  # the steps of those looks
         self._rises = array("d")  # of the level over a window, at each look
         self._nearest = SortedWindow()  # the losses whose median is the level
+        self._last_few = SortedWindow()  # the last of these
         self._sigma = math.nan
+        self._first = math.nan  # the first level
 
     @property
     def level(self) -> float:
         """The median of the last calm steps; NaN before there are `warmup`."""
-        return self._nearest.median() if self._count >= self._warmup else math.nan
+        return self._level() if self._count >= self._warmup else math.nan
 
     @property
     def threshold(self) -> float:
         """max(kσ, δ), at most the ceiling; NaN before there are `warmup` calm steps."""
-        return self._threshold(self._sigma) if self._count >= self._warmup else math.nan
+        return self._threshold(self._sigma, self._level()) if self._count >= self._warmup else math.nan
+
+    @property
+    def proof(self) -> float:
+        """By how much a loss has to exceed the level to be a spike by itself; NaN before there are `warmup`."""
+        if self._count < self._warmup:
+            return math.nan
+        return min(max(self._sigma * self._reach(), PROOF_DELTAS * self._delta_at(self._level())), self._ceiling)
+
+    def _level(self) -> float:
+        """Return the median of the last steps; early on, where each of the last few is below it, the median of these."""
+        level = self._nearest.median()
+        falls = self._count < self._history and self._last_few.largest() < level
+        return self._last_few.median() if falls else level
 
     def excursion(self, step: int, loss: float) -> Excursion | None:
         """Return the excursion that begins at this step; None if none does."""
@@ -78,11 +116,10 @@ class Baseline:
             if math.isfinite(loss):
                 return None
             return self._begin(onset=step, level=0.0, threshold=math.inf, proof=math.inf)
-        level = self._nearest.median()
-        threshold = self._threshold(self._sigma)
+        level = self._level()
+        threshold = self._threshold(self._sigma, level)
         if loss > level + threshold or not math.isfinite(loss):
-            proof = max(self._sigma * self._reach(), PROOF_DELTAS * self._delta)
-            return self._begin(onset=step, level=level, threshold=threshold, proof=min(proof, self._ceiling))
+            return self._begin(onset=step, level=level, threshold=threshold, proof=self.proof)
         if self._count % self._stride == 0 and self._has_risen():
             return self._slow_rise()
         return None
@@ -90,15 +127,17 @@ class Baseline:
     def _reach(self) -> float:
         """Return the excess, in σ, that noise alone is expected to exceed once in TAIL_STEPS steps.
 
-        It is extrapolated from the second-largest score seen, which a single outlier does not change, assuming a tail
-        that falls with the fourth power. Early on it is larger, as σ itself is uncertain.
+        It is extrapolated from a large score seen, assuming a tail that falls with the fourth power: the second-largest
+        one, or that which one look in RARE exceeds, so that neither an outlier nor many rare ones hide the next. Early
+        on it is larger, as σ itself is uncertain.
         """
         least = self._k * (LEAST_REACH + EARLY_REACH / self._count)
         tops = np.frombuffer(self._tops[-TAIL * LOOKS :])
         if len(tops) < 2:
             return least
-        beyond_seen = math.pow(TAIL_STEPS / (len(tops) * self._stride), 1 / TAIL_POWER)
-        return max(least, float(np.partition(tops, -2)[-2]) * beyond_seen)
+        rank = max(2, len(tops) // RARE)
+        beyond_seen = math.pow(TAIL_STEPS * (rank / 2) / (len(tops) * self._stride), 1 / TAIL_POWER)
+        return max(least, float(np.partition(tops, -rank)[-rank]) * beyond_seen)
 
     def _begin(self, *, onset: int, level: float, threshold: float, proof: float) -> Excursion:
         return Excursion(
@@ -111,15 +150,19 @@ class Baseline:
             patience=self._patience,
         )
 
-    def _threshold(self, sigma: float) -> float:
-        return min(max(self._k * sigma, self._delta), self._ceiling)
+    def _delta_at(self, level: float) -> float:
+        return usual_delta(level, self._first) if self._delta is None else self._delta
+
+    def _threshold(self, sigma: float, level: float) -> float:
+        return min(max(self._k * sigma, self._delta_at(level)), self._ceiling)
 
     def _has_risen(self) -> bool:
         """Return whether the level itself is above its lowest by more than the thresholds."""
         if self._count < self._history or len(self._levels) <= RISE_WINDOWS * LOOKS:
             return False
-        rise = self._levels[-1] - min(self._levels[-LONG * LOOKS :])
-        return rise > self._threshold(self._sigma) and rise > self._slow_threshold()
+        low = min(self._levels[-LONG * LOOKS :])
+        rise = self._levels[-1] - low
+        return rise > self._threshold(self._sigma, low) and rise > self._slow_threshold()
 
     def _slow_threshold(self) -> float:
         """Return how far the level has to rise for a slow rise: by the threshold and 2δ, beyond its usual drift.
@@ -129,11 +172,12 @@ class Baseline:
         the rise itself is not usual.
         """
         since = self._levels[-LONG * LOOKS :][::-1]
-        looks = since.index(min(since))
+        low = min(since)
+        looks = since.index(low)
         before = len(self._rises) - looks
         rises = np.frombuffer((self._rises[:before] if before > 0 else self._rises)[-LONG * LOOKS :])
         drift, usual = float(np.median(rises)), float(np.quantile(rises, 0.75)) / QUARTILE
-        threshold = max(self._threshold(max(self._sigma, usual)), PROOF_DELTAS * self._delta)
+        threshold = max(self._threshold(max(self._sigma, usual), low), PROOF_DELTAS * self._delta_at(low))
         return min(threshold + max(drift, 0.0) * looks / LOOKS, self._ceiling)
 
     def _slow_rise(self) -> Excursion:
@@ -151,13 +195,16 @@ class Baseline:
     def add(self, step: int, loss: float) -> None:
         """Add a calm step."""
         if self._count >= self._warmup:
-            excess = loss - self._nearest.median()
+            excess = loss - self._level()
             self._excesses.append(excess)
             self._top = max(self._top, excess / self._sigma if self._sigma > 0 else 0.0)
         self._steps.append(step)
         self._losses.append(loss)
         self._count += 1
         self._nearest.add(loss, self._level_steps())
+        self._last_few.add(loss, short_steps(self._level_steps()))
+        if self._count == self._warmup:
+            self._first = self._level()
         if self._count >= self._warmup and self._count % min(self._stride, max(1, self._count // EARLY_LOOKS)) == 0:
             self._look(step + 1)
 
@@ -173,7 +220,7 @@ class Baseline:
         else:
             excesses = np.frombuffer(self._excesses[-SPREAD * self._window :])[None]
             (sigma,) = noise_about(excesses, losses, self._window)
-        self._take_estimate(step, float(sigma), self._nearest.median())
+        self._take_estimate(step, float(sigma), self._level())
 
     def _take_estimate(self, step: int, sigma: float, level: float) -> None:
         """Set σ and, at a look, note the level, its rise over a window, and the largest score."""
@@ -224,7 +271,8 @@ class Baseline:
             last = sliding_window_view(recent, SPREAD * window)[looks]
             estimates = noise_about(last, sliding_window_view(known, self._history)[looks], window)
             sigmas = np.concatenate([[self._sigma], estimates])[np.searchsorted(looks, np.arange(count), side="right")]
-            thresholds = np.minimum(np.maximum(self._k * sigmas, self._delta), self._ceiling)
+            least = usual_deltas(levels[:-1], self._first) if self._delta is None else self._delta
+            thresholds = np.minimum(np.maximum(self._k * sigmas, least), self._ceiling)
             above = (losses > levels[:-1] + thresholds) | ~np.isfinite(losses)
         calm = int(above.argmax()) if above.any() else count
         scores = np.divide(excesses[:calm], sigmas[:calm], out=np.zeros(calm), where=sigmas[:calm] > 0)
@@ -259,6 +307,11 @@ class Baseline:
         self._excesses.frombytes(excesses.tobytes())
 
 
+def short_steps(steps: int) -> int:
+    """Return of how many of the last `steps` losses the short median is taken: an odd number."""
+    return max(LEAST_LEVEL_STEPS, steps // SHORT_PART) | 1
+
+
 class SortedWindow:
     """Keeps the last values sorted."""
 
@@ -272,6 +325,10 @@ class SortedWindow:
         insort(self._sorted, value)
         while len(self._recent) > size:
             del self._sorted[bisect_left(self._sorted, self._recent.popleft())]
+
+    def largest(self) -> float:
+        """Return the largest value."""
+        return self._sorted[-1]
 
     def median(self) -> float:
         """Return the middle value; of an even number of values, the upper of the two middle ones."""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from s3bench.spikes.baseline import Baseline
 from s3bench.spikes.excursion import BLIP_STEPS, Excursion, Spike
 
-K, DELTA = 6.0, 0.1  # the usual threshold, in σ, and the smallest one, in the loss's unit
+K = 6.0  # the usual threshold, in σ
 SMALLEST_BLOCK, LARGEST_BLOCK = 2**8, 2**16  # steps taken together: after a spike, and when all has long been calm
 
 Array = npt.NDArray[np.float64]
@@ -22,7 +22,7 @@ class DetectorParameters(TypedDict, total=False):
     """The detector's parameters; SpikeMonitor has their meaning, ranges and defaults."""
 
     k: float
-    delta: float
+    delta: float | None
     ceiling: float
     window: int
     warmup: int
@@ -103,7 +103,8 @@ class SpikeMonitor:
 
     Args:
         k: threshold in σ; above 0.
-        delta: smallest threshold δ, in the loss's unit; from 0 to the ceiling.
+        delta: smallest threshold δ, in the loss's unit, from 0 to the ceiling; None for one in the loss's own scale:
+            0.1, but at least 1% and at most 20% of the level.
         ceiling: largest threshold, in the loss's unit; above 0. A loss this far above its level is a spike, however
             noisy the curve is.
         window: steps from which σ is estimated; 20 or more.
@@ -126,14 +127,14 @@ class SpikeMonitor:
         self,
         *,
         k: float = K,
-        delta: float = DELTA,
+        delta: float | None = None,
         ceiling: float = math.inf,
         window: int = 100,
         warmup: int = 5,
         settle: int = 5,
         patience: int = 300,
     ) -> None:
-        in_range = k > 0 and 0 <= delta <= ceiling and ceiling > 0
+        in_range = k > 0 and 0 <= (delta or 0) <= ceiling and ceiling > 0
         if not (in_range and 4 <= warmup <= window and window >= 20 and 1 <= settle <= patience):
             raise ValueError(
                 f"k {k}, delta {delta}, ceiling {ceiling}, window {window}, warmup {warmup}, settle {settle}, "
@@ -143,7 +144,7 @@ class SpikeMonitor:
         self._new_baseline: Callable[[], Baseline] = partial(
             Baseline,
             k=float(k),
-            delta=float(delta),
+            delta=None if delta is None else float(delta),
             ceiling=float(ceiling),
             window=int(window),
             warmup=int(warmup),
@@ -170,6 +171,11 @@ class SpikeMonitor:
     def threshold(self) -> float:
         """By how much a loss must exceed the level, max(kσ, δ) but at most the ceiling; NaN in the first steps."""
         return self._event.threshold if self._event else self._baseline.threshold
+
+    @property
+    def proof(self) -> float:
+        """By how much a single loss must exceed the level to be a spike by itself; NaN in the first steps."""
+        return self._event.proof if self._event else self._baseline.proof
 
     def add(self, loss: float) -> Spike | None:
         """Add the loss of the next step; return the spike that it ends, or None if it ends none."""
@@ -223,10 +229,16 @@ class SpikeMonitor:
         self._last.extend(losses[-self._settle :].tolist())
 
     def unfinished(self) -> Spike | None:
-        """Return the spike in progress as if the curve ended here; None if there is none."""
+        """Return the spike in progress as if the curve ended here; None if there is none.
+
+        One loss that is back suffices then to end a blip, and two to end a longer spike.
+        """
         event = self._event
         if event is None or not event.is_proven:
             return None
+        end = self._steps - event.calm
+        if event.calm >= (1 if end - event.onset <= BLIP_STEPS else 2):
+            return event.spike(end)
         if not math.isfinite(self._last[-1]) or all(value > self._first for value in self._last):
             return event.spike(self._steps, "diverged")
         return event.spike(self._steps, "blip" if self._steps - event.onset <= BLIP_STEPS else "level_shift")

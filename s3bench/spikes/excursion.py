@@ -8,6 +8,7 @@ import numpy as np
 
 BLIP_STEPS = 3  # the length of the longest blip
 BACK = 0.5  # in parts of the threshold: a loss this close to its level is back, medians this close are one level
+WANDER = 0.25  # in parts of how far a level is away: medians this close are one level too
 LEVEL_CHECKS = 4  # how many times per window an excursion is checked for having settled at another level
 LEVEL_PARTS = 2  # how many parts per window are compared in that check
 
@@ -70,7 +71,7 @@ class Excursion:
         self.calm = 0  # how many steps in a row are back
         self.is_proven = False
         self.level, self.threshold = level, threshold
-        self._sigma, self._proof = sigma, proof
+        self._sigma, self.proof = sigma, proof
         self._window, self._patience = window, patience
         self._recent: deque[tuple[int, float]] = deque(maxlen=max(window, patience))  # steps and their losses
         self._above, self._sum = 0, 0.0  # how many steps in a row are above, and the sum of their excesses
@@ -85,7 +86,7 @@ class Excursion:
         self._above, self._sum = (self._above + 1, self._sum + excess) if above else (0, 0.0)
         self.is_proven |= (
             excess == math.inf
-            or (above and max(excess, self._sum / math.sqrt(self._above)) > self._proof)
+            or (above and max(excess, self._sum / math.sqrt(self._above)) > self.proof)
             or step - self.onset + 1 >= self._window
         )
         self.calm = self.calm + 1 if excess < math.inf and excess <= self.threshold * BACK else 0
@@ -108,7 +109,8 @@ class Excursion:
     def stays(self) -> bool:
         """Return whether the loss has been away for `patience` steps, and over the last of them neither rose nor fell.
 
-        That is so where the medians of half windows differ by at most half the threshold.
+        That is so where the medians of half windows differ by at most half the threshold, or by a quarter of how far
+        they are away from the level before: a level may wander.
         """
         width = self._recent[-1][0] - self.onset + 1
         if not self.is_proven or width < self._patience or (width - self._patience) % (self._window // LEVEL_CHECKS):
@@ -116,7 +118,8 @@ class Excursion:
         values = np.array([loss for _, loss in self.last(self._patience)])
         parts = np.array_split(values, max(2, LEVEL_PARTS * len(values) // self._window))
         medians = [np.median(part) for part in parts]
-        return bool(np.isfinite(values).all() and np.ptp(medians) <= self.threshold * BACK)
+        away = abs(min(medians) - self.level)
+        return bool(np.isfinite(values).all() and np.ptp(medians) <= max(self.threshold * BACK, away * WANDER))
 
     def spike(self, end: int, kind: str | None = None) -> Spike:
         """Return the spike that ends before step `end`; its kind is "blip" or "recovered" unless given.

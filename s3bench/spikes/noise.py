@@ -15,6 +15,7 @@ SECOND_WINDOWS = 2  # windows of second differences, each of which shares losses
 BY_CHANCE = 1.2  # how many times wider the second differences of few losses may spread by chance
 POWER, LARGEST_RATIO = 1.3, 2.0  # what turns the ratio of the spreads into a factor; beyond twofold it is curvature
 LARGEST_EXCESS = 1.5  # the spread about a level that lags behind is at most this many times the noise without a level
+RISE_MARGIN = 10  # n changes raise the estimate from their upper half by 1 + RISE_MARGIN/n
 MARGIN, MARGIN_SQUARED = 4, 30  # n changes raise an estimate by MARGIN/n + MARGIN_SQUARED/n²
 
 Array = npt.NDArray[np.float64]
@@ -55,7 +56,8 @@ def noise_about(excesses: Array, losses: Array, window: int) -> Array:
 def noise(rows: Array, window: int) -> Array:
     """Return the standard deviation of the noise at the end of each row of losses, without a level, shape (rows,).
 
-    It is the spread of the changes from step to step, over √2, which a trend hardly affects. These changes
+    It is the spread of the changes from step to step, over √2, which a trend hardly affects; or that of their upper
+    half, if it is less, as a steep fall that bends is not noise. These changes
     underestimate correlated noise, which wanders far in small steps. They are therefore compared with the second
     differences x_t - 2 x_{t-8} + x_{t-16}, over √6, which ignore any linear trend. How many times wider those spread,
     beyond what happens by chance, is limited to 2, as more is due to curvature of the fall; to the power 1.3, it is
@@ -63,7 +65,7 @@ def noise(rows: Array, window: int) -> Array:
 
     Few changes may be small by chance: n of them raise the result by 4/n + 30/n².
     """
-    near = _of_changes(rows, window)
+    near = np.minimum(_of_changes(rows, window), _of_rises(rows, window))
     lag = min(LAG, rows.shape[1] // LAG_PART)
     if lag > 1:
         second = (rows[:, 2 * lag :] - 2 * rows[:, lag:-lag] + rows[:, : -2 * lag])[:, -SECOND_WINDOWS * window :]
@@ -89,6 +91,16 @@ def _beyond_rounding(sigma: Array, rows: Array, window: int) -> Array:
 def _of_changes(rows: Array, window: int) -> Array:
     """Return the standard deviation of noise whose steps are independent, from at most `window` changes."""
     return spread(np.diff(rows[:, -window - 1 :]), 8) / math.sqrt(2)
+
+
+def _of_rises(rows: Array, window: int) -> Array:
+    """Return the same from the upper half of the changes alone, which a steep fall does not widen."""
+    changes = np.diff(rows[:, -window - 1 :])
+    last = changes.shape[1] - 1
+    ranks = [last // 2, last - last // 8]
+    middle, high = np.partition(changes, ranks, axis=1)[:, ranks].T
+    result: Array = (high - middle) / (OCTILE * math.sqrt(2)) * (1 + RISE_MARGIN / (last + 1))
+    return result
 
 
 def _margin(changes: int) -> float:

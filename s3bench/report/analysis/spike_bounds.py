@@ -1,6 +1,5 @@
 """Computes what a loss must exceed to be, or to prove, a spike."""
 
-import math
 from typing import NamedTuple, Unpack
 
 import numpy as np
@@ -26,16 +25,6 @@ class Bounds(NamedTuple):
     sufficient: Array
 
 
-class _Watched(SpikeMonitor):
-    """Tells what the next loss is compared with."""
-
-    def bounds(self) -> tuple[float, float, float]:
-        event = self._event or self._baseline.excursion(self._steps, math.inf)
-        if event is None or not math.isfinite(event.threshold):
-            return math.nan, math.nan, math.nan
-        return event.level, event.level + event.threshold, event.level + event._proof
-
-
 def spike_bounds(loss: npt.ArrayLike, **parameters: Unpack[DetectorParameters]) -> Bounds:
     """Return the bounds of a loss, shape (n,), for the detector's parameters.
 
@@ -44,9 +33,11 @@ def spike_bounds(loss: npt.ArrayLike, **parameters: Unpack[DetectorParameters]) 
         >>> float(bounds.level[9]), float(bounds.necessary[9]), float(bounds.sufficient[9])
         (2.0, 2.1, 2.2)
     """
-    monitor = _Watched(**parameters)
+    monitor = SpikeMonitor(**parameters)
     seen = []
     for value in np.asarray(loss, dtype=np.float64).tolist():
-        seen.append(monitor.bounds())
+        seen.append((monitor.level, monitor.threshold, monitor.proof))
         monitor.add(value)
-    return Bounds(*np.array(seen).reshape(-1, 3).T)
+    level, threshold, proof = np.array(seen).reshape(-1, 3).T
+    level[~np.isfinite(threshold)] = np.nan  # an excursion from the first steps has left no level
+    return Bounds(level, level + threshold, level + proof)
