@@ -188,18 +188,17 @@ def _status(chosen: argparse.Namespace) -> int:
 
 
 def _add_clean(commands: Commands) -> None:
-    clean = commands.add_parser(
-        "clean", help="list the records that runs of newer or older code replace, or remove them"
-    )
+    text = "list replaced records, leases of dead processes and checkpoints of failed runs; remove them after asking"
+    clean = commands.add_parser("clean", help=text)
     _add_results(clean, "such as results/quickstart")
-    clean.add_argument("--yes", action="store_true", help="remove them")
+    clean.add_argument("--yes", action="store_true", help="remove all of it without asking")
     clean.set_defaults(command=_clean)
 
 
 def _clean(chosen: argparse.Namespace) -> int:
-    from s3bench.report.status import clean
+    from s3bench.report.clean import clean
 
-    clean(chosen.results, remove=chosen.yes)
+    clean(chosen.results, yes=chosen.yes)
     return 0
 
 
