@@ -73,6 +73,7 @@ def _parser() -> Parser:
         _add_sweep,
         _add_status,
         _add_clean,
+        _add_export,
         _add_replay,
         _add_decide,
         _add_bisect,
@@ -200,6 +201,26 @@ def _clean(chosen: argparse.Namespace) -> int:
 
     clean(chosen.results, yes=chosen.yes)
     return 0
+
+
+def _add_export(commands: Commands) -> None:
+    text = "write the records as tables, or send them to a tracker: csv, parquet, wandb (offline), tensorboard, mlflow"
+    export = commands.add_parser("export", help=text)
+    _add_results(export, "such as results/quickstart")
+    formats = ("csv", "parquet", "wandb", "tensorboard", "mlflow")
+    export.add_argument("--format", choices=formats, required=True, help="what to write")
+    export.set_defaults(command=_export)
+
+
+def _export(chosen: argparse.Namespace) -> int:
+    if chosen.format in ("csv", "parquet"):
+        from s3bench.report.export import export_tables
+
+        say(*(f"wrote {file}" for file in export_tables(chosen.results, chosen.format)))
+        return 0
+    from s3bench.run.export import export_runs
+
+    return export_runs(chosen.results, chosen.format)
 
 
 def _add_replay(commands: Commands) -> None:
