@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from s3bench.run.mirror import Mirror, Values, flat
 
 SEND_EVERY = 5.0  # seconds between two requests, which take longer than many a step
 AT_ONCE = 1000, 100  # metrics and params of a request, at most
+WAIT = 60.0  # seconds for other processes that open the database
 LONGEST = 5000  # characters of a param or a tag
 STATUS = {"finished": "FINISHED", "paused": "SCHEDULED", "failed": "FAILED"}  # by the end of this process
 
@@ -47,8 +49,9 @@ class MlflowTracker(Mirror):
         uri = self._uri or os.environ.get("MLFLOW_TRACKING_URI") or own
         if uri.startswith("sqlite:") and find_spec("sqlalchemy") is None:
             raise ValueError("a database needs sqlalchemy and alembic: pip install 's3bench[mlflow]'")
-        self._client: Any = MlflowClient(uri)
-        experiment = _experiment(self._client, config["names"]["experiment"], folder.parent / "mlflow")
+        with _only_one(uri):
+            self._client: Any = MlflowClient(uri)
+            experiment = _experiment(self._client, config["names"]["experiment"], folder.parent / "mlflow")
         earlier = self._client.search_runs([experiment], f"tags.`s3bench.run_id` = '{folder.name}'", max_results=1)
         if earlier and first_step:
             self._run_id = earlier[0].info.run_id
@@ -106,9 +109,18 @@ def _experiment(client: Any, name: str, artifacts: Path) -> str:
     if found is None:
         try:
             return str(client.create_experiment(name, artifact_location=artifacts.absolute().as_uri()))
-        except MlflowException:  # another run was faster
+        except MlflowException:  # on a server, another run was faster
             found = client.get_experiment_by_name(name)
     return str(found.experiment_id)
+
+
+def _only_one(uri: str) -> AbstractContextManager[Any]:
+    """Keep other processes from a database meanwhile: two that create its tables at once both fail."""
+    if not uri.startswith("sqlite:///"):
+        return nullcontext()
+    from filelock import FileLock
+
+    return FileLock(f"{uri.removeprefix('sqlite:///')}.lock", timeout=WAIT)
 
 
 def _quiet(timeout: float) -> None:
