@@ -13,7 +13,7 @@ from s3bench.console import lost_output, outlast_readers, say
 from s3bench.errors import UserError, one_line, refuse_deleted_folder
 from s3bench.report.curve_options import add_options
 from s3bench.run.config import completion, questions
-from s3bench.run.config.option_types import count, seconds, time_span
+from s3bench.run.config.option_types import count, keys, seconds, time_span
 from s3bench.run.config.parser import Parser
 
 MANY_RUNS = 20_000  # a sweep of more runs needs --yes
@@ -73,6 +73,7 @@ def _parser() -> Parser:
         _add_sweep,
         _add_status,
         _add_clean,
+        _add_export,
         _add_replay,
         _add_decide,
         _add_bisect,
@@ -129,7 +130,7 @@ def _add_run(commands: Commands) -> None:
 def _run(chosen: argparse.Namespace) -> int:
     if chosen.multirun:
         raise UserError("run trains one run; for several (--multirun) use s3bench sweep")
-    if questions.answer(chosen, chosen.overrides, sweep=False):
+    if questions.answer(chosen, chosen.overrides):
         return 0
     from s3bench.run.foreground import run_in_foreground
 
@@ -145,12 +146,14 @@ def _add_sweep(commands: Commands) -> None:
     asking = questions.add_questions(sweep, "the sweep's first run")
     asking.add_argument("--dry-run", action="store_true", help="print what would run, how long, on how much disk")
     sweep.add_argument("--yes", action="store_true", help=f"start even if there are more than {MANY_RUNS:,} runs")
+    text = "go through these lists together, the first value of each in one run, and so on: --zip task,horizon"
+    sweep.add_argument("--zip", type=keys, action="append", default=[], metavar="KEY,KEY", help=text)
     sweep.set_defaults(command=_sweep)
 
 
 def _sweep(chosen: argparse.Namespace) -> int:
     overrides = [*chosen.overrides, *_jobs(chosen)]
-    if questions.answer(chosen, overrides, sweep=True):
+    if questions.answer(chosen, overrides, chosen.zip):
         return 0
     from s3bench.run.sweep.sweep import sweep
 
@@ -160,10 +163,10 @@ def _sweep(chosen: argparse.Namespace) -> int:
     if chosen.dry_run:
         from s3bench.run.sweep.dry_run import show
 
-        show(overrides, max_runs)
+        show(overrides, max_runs, chosen.zip)
         return 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's SIGTERM stops the workers too, as Ctrl-C
-    return sweep(overrides, max_runs)
+    return sweep(overrides, max_runs, chosen.zip)
 
 
 def _add_status(commands: Commands) -> None:
@@ -186,19 +189,38 @@ def _status(chosen: argparse.Namespace) -> int:
 
 
 def _add_clean(commands: Commands) -> None:
-    clean = commands.add_parser(
-        "clean", help="list the records that runs of newer or older code replace, or remove them"
-    )
+    text = "list replaced records, leases of dead processes and checkpoints of failed runs; remove them after asking"
+    clean = commands.add_parser("clean", help=text)
     _add_results(clean, "such as results/quickstart")
-    clean.add_argument("--yes", action="store_true", help="remove them")
+    clean.add_argument("--yes", action="store_true", help="remove all of it without asking")
     clean.set_defaults(command=_clean)
 
 
 def _clean(chosen: argparse.Namespace) -> int:
-    from s3bench.report.status import clean
+    from s3bench.report.clean import clean
 
-    clean(chosen.results, remove=chosen.yes)
+    clean(chosen.results, yes=chosen.yes)
     return 0
+
+
+def _add_export(commands: Commands) -> None:
+    text = "write the records as tables, or send them to a tracker: csv, parquet, wandb (offline), tensorboard, mlflow"
+    export = commands.add_parser("export", help=text)
+    _add_results(export, "such as results/quickstart")
+    formats = ("csv", "parquet", "wandb", "tensorboard", "mlflow")
+    export.add_argument("--format", choices=formats, required=True, help="what to write")
+    export.set_defaults(command=_export)
+
+
+def _export(chosen: argparse.Namespace) -> int:
+    if chosen.format in ("csv", "parquet"):
+        from s3bench.report.export import export_tables
+
+        say(*(f"wrote {file}" for file in export_tables(chosen.results, chosen.format)))
+        return 0
+    from s3bench.run.export import export_runs
+
+    return export_runs(chosen.results, chosen.format)
 
 
 def _add_replay(commands: Commands) -> None:

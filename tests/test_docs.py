@@ -63,7 +63,7 @@ def test_every_command_is_understood(page, tmp_path, monkeypatch):
         if command[0] == "run":
             config = run_config(chosen.overrides)
         elif command[0] == "sweep":  # its first run; names in a list are checked where they are parsed
-            config = identified(typed_config(unresolved_config(first_point(chosen.overrides))))
+            config = identified(typed_config(unresolved_config(first_point(chosen.overrides, chosen.zip))))
         else:
             continue
         parts = repr((config.task.build, config.optimizer, config.clip, config.schedule, config.tracker, config.shock))

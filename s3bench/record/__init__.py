@@ -3,6 +3,8 @@
 Other rooms import from here, or the submodules identity, lease and targets.
 """
 
+from s3bench.record.cleaning import remove as remove
+from s3bench.record.cleaning import superseded as superseded
 from s3bench.record.config_file import load_config as load_config
 from s3bench.record.files import DIVERGED as DIVERGED
 from s3bench.record.files import FAILED as FAILED
@@ -42,9 +44,7 @@ from s3bench.record.writer import kept as kept
 from s3bench.record.writer import leased as leased
 from s3bench.record.writer import plan as plan
 from s3bench.record.writer import plan_all as plan_all
-from s3bench.record.writer import remove as remove
 from s3bench.record.writer import set_checkpoints_aside as set_checkpoints_aside
-from s3bench.record.writer import superseded as superseded
 from s3bench.record.writer import tidy as tidy
 from s3bench.record.writer import write_checkpoint as write_checkpoint
 from s3bench.record.writer import write_error as write_error

@@ -52,7 +52,7 @@ class Lease:
         if others and others[-1] != dead and _lives(_read(place, others[-1])) is not False:
             raise Busy(place)
         self.number = max(least, *(number + 1 for number in others), 0)
-        self._place, self._file = place, _file(place, self.number)
+        self._place, self._file = place, file_of(place, self.number)
         self._owner, self._beats = _this_process(), 0
         draft = self._file.with_name(f".{self._file.name}.{uuid.uuid4().hex}.draft")
         try:
@@ -63,7 +63,7 @@ class Lease:
         for left in place.parent.glob(f".{place.name}.*.draft"):  # of processes that were killed, or come too late
             left.unlink(missing_ok=True)
         for number in others:
-            _file(place, number).unlink(missing_ok=True)
+            file_of(place, number).unlink(missing_ok=True)
         _held[place] = self
         self._released = threading.Event()
         self._thread = threading.Thread(target=self._keep_beating, daemon=True)
@@ -184,7 +184,7 @@ def is_held(place: Path) -> bool:
     if lives is not None:
         return lives
     try:
-        return time.time() - _file(place, held[-1]).stat().st_mtime < DEAD_AFTER
+        return time.time() - file_of(place, held[-1]).stat().st_mtime < DEAD_AFTER
     except OSError:
         return False
 
@@ -196,14 +196,15 @@ def owner(place: Path) -> str:
     return f"process {content['pid']} on {content['host']}" if content else "another process"
 
 
-def _file(place: Path, number: int) -> Path:
+def file_of(place: Path, number: int) -> Path:
+    """Return the file of a lease."""
     return place.with_name(f"{place.name}.{number}")
 
 
 def _read(place: Path, number: int) -> dict[str, Any]:
     """Return the content of a lease; empty if it cannot be read, as just after its creation."""
     try:
-        with opened(_file(place, number), LARGEST) as file:
+        with opened(file_of(place, number), LARGEST) as file:
             content = parsed(file.read())
     except (OSError, ValueError):
         return {}

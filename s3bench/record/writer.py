@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import shutil
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,7 +15,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from s3bench.errors import UserError
-from s3bench.record import identity, lease
 from s3bench.record.config_file import config_text
 from s3bench.record.files import (
     CONFIG,
@@ -28,7 +26,6 @@ from s3bench.record.files import (
     STEPS,
     SUMMARY,
     drafts,
-    folder_names,
     folder_of,
     last_number,
     lease_place,
@@ -67,33 +64,6 @@ def plan_all(configs: Sequence[dict[str, Any]]) -> list[Path]:
     """Call `plan` for many runs; the disk writes several records at once faster than one after the other."""
     with ThreadPoolExecutor(PLANNED_AT_ONCE) as pool:
         return list(pool.map(plan, configs))
-
-
-def superseded(results_dir: str | Path) -> list[Path]:
-    """Return the records of a results folder that have nothing and that runs of other code replace.
-
-    They differ from a record with a result, a checkpoint or a lease in code alone, and have none of these themselves. A
-    run_id ends with the digest of the code, so that the names of the folders tell all but the state.
-    """
-    cells: dict[str, list[Path]] = {}
-    for name in sorted(folder_names(Path(results_dir))):
-        cells.setdefault(identity.without_code(name), []).append(Path(results_dir, name))
-    found = []
-    for folders in cells.values():
-        empty = [folder for folder in folders if _has_nothing(folder)] if len(folders) > 1 else []
-        found += empty if len(empty) < len(folders) else []
-    return found
-
-
-def _has_nothing(folder: Path) -> bool:
-    """Return whether a record has no result, no checkpoint and no lease, whose owner may live on another machine."""
-    kept = has_result(folder) or checkpoints(folder) or lease.numbers(lease_place(folder))
-    return (folder / CONFIG).exists() and not kept
-
-
-def remove(folder: Path) -> None:
-    """Delete the record of a run."""
-    shutil.rmtree(folder)
 
 
 @contextmanager

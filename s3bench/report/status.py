@@ -48,26 +48,6 @@ def show(results_dir: str | Path, *, as_json: bool = False) -> int:
     return int(bool(status["damaged"]))
 
 
-def clean(results_dir: str | Path, *, remove: bool) -> None:
-    """List the records without a result that runs of other code replace, and remove them if that is asked.
-
-    A sweep removes nothing: another sweep may still want what it planned.
-
-    Raises:
-        UserError: as `snapshot`.
-    """
-    record.folders(results_dir)
-    found = record.superseded(results_dir)
-    for folder in found:
-        if remove:
-            record.remove(folder)
-        say(f"{'removed' if remove else 'to be removed'}: {folder}")
-    if not found:
-        say("nothing to remove: no record without a result has a twin of other code that has one")
-    elif not remove:
-        say("s3bench clean --yes removes them; a sweep that still waits for them would fail")
-
-
 def watch(results_dir: str | Path, seconds: float) -> None:
     """Show the same again and again until Ctrl-C; without a terminal, append each snapshot.
 

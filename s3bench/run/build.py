@@ -134,7 +134,7 @@ def build_parts(config: RunConfig) -> Parts:
     optimizer: OptimizerFactory = _build(config.optimizer, f"optimizer {names.optimizer}", given={"params", "lr"})
     clip: Clip = _build(config.clip, f"clip {names.clip}", given=set())
     schedule: Schedule = _build(config.schedule, f"schedule {names.schedule}", given={"step", "horizon"})
-    tracker: Tracker = _build(config.tracker, f"tracker {names.tracker}", given=set())
+    tracker = build_tracker(config)
     _check_detector(config.task.spikes)
     with _mistakes(f"optimizer {names.optimizer}"):
         trial = optimizer([nn.Parameter(torch.zeros(2, 2))], lr=config.task.lr * config.lr_multiplier)
@@ -149,6 +149,12 @@ def build_parts(config: RunConfig) -> Parts:
     with _mistakes(f"schedule {names.schedule}"):
         schedule(0, horizon=config.horizon)
     return Parts(task=task, optimizer=optimizer, clip=clip, schedule=schedule, tracker=tracker)
+
+
+def build_tracker(config: RunConfig) -> Tracker:
+    """Return the tracker of a run. Raises UserError for a wrong argument, or if a package is missing."""
+    tracker: Tracker = _build(config.tracker, f"tracker {config.names.tracker}", given=set())
+    return tracker
 
 
 def _check_shock(config: RunConfig, task: Task) -> None:

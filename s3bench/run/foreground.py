@@ -1,6 +1,7 @@
-"""Trains one run in the foreground, as `s3bench run` does: prints its progress and turns its end into an exit code."""
+"""Trains one run as `s3bench run` does: prints its progress and turns its end into an exit code."""
 
 import os
+import signal
 from pathlib import Path
 
 from s3bench import record
@@ -11,11 +12,12 @@ from s3bench.run.config.compose import run_config
 from s3bench.run.config.schema import RunConfig
 from s3bench.run.distributed import of_torchrun
 from s3bench.run.one_run import run
-from s3bench.run.signals import Stop, Stopped
+from s3bench.run.signals import SIGNALS, Stop, Stopped
+from s3bench.run.sweep.sweep import sweep
 
 
 def run_in_foreground(overrides: list[str]) -> int:
-    """Train the run that the overrides ask for. Raises UserError.
+    """Train the run that the overrides ask for, here or on its launcher's cluster. Raises UserError.
 
     Returns:
         The exit code: 0 done, 1 the run failed, 128 + the number of the signal that stopped it. If torchrun started
@@ -24,6 +26,8 @@ def run_in_foreground(overrides: list[str]) -> int:
     stop = Stop()
     stop.listen()
     config, processes = run_config(overrides), of_torchrun()
+    if "hydra_launcher" in config.launcher:
+        return _on_cluster(overrides, config, processes.size)
     folder = record.folder_of(vars(config))
     try:
         state = _train(config, folder, stop)
@@ -38,6 +42,15 @@ def run_in_foreground(overrides: list[str]) -> int:
         # gloo's threads at times abort a process that Python takes down in its own order
         os._exit(code or int(lost_output() is not None))
     return code
+
+
+def _on_cluster(overrides: list[str], config: RunConfig, processes: int) -> int:
+    """Submit the run as a sweep of one, wait for it, and return the exit code. Raises UserError, KeyboardInterrupt."""
+    if processes > 1:
+        raise UserError(f"torchrun starts a run here; launcher={config.names.launcher} would train it elsewhere")
+    for number in SIGNALS:
+        signal.signal(number, signal.default_int_handler)  # as for a sweep: the job is cancelled
+    return sweep(overrides)
 
 
 def _train(config: RunConfig, folder: Path, stop: Stop) -> str:

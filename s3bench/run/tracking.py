@@ -210,17 +210,10 @@ class WandbTracker(Tracker):
         self._logged_onset = max(row.get("spike/onset", -1) for row in rows)
 
     def _log_batch(self) -> None:
-        """Log the batch as one row: mean, smallest and largest loss, largest gradient norm, else the last values."""
+        """Log the batch as one row."""
         rows, self._batch = self._batch, []
         if rows and rows[-1]["step"] > self._logged_step:
-            losses = [row["loss"] for row in rows]
-            values: dict[str, Any] = {}
-            for row in rows:
-                values |= row
-            values["loss"] = sum(losses) / len(losses)
-            values["grad_norm"] = max(row["grad_norm"] for row in rows)
-            values["loss_min"], values["loss_max"] = min(losses), max(losses)
-            self._log({f"train/{key}" if key != "step" else key: value for key, value in values.items()})
+            self._log({f"train/{key}" if key != "step" else key: value for key, value in batch_values(rows).items()})
 
     def _show_spike(self) -> None:
         """Log the next spike, and the loss around it over an axis of its own: a panel of the dashboard."""
@@ -263,6 +256,18 @@ class WandbTracker(Tracker):
             _teardown()
             return False
         return True
+
+
+def batch_values(rows: list[Row]) -> Row:
+    """Return one row for several: mean, smallest and largest loss, largest gradient norm, else the last values."""
+    losses = [row["loss"] for row in rows]
+    values: Row = {}
+    for row in rows:
+        values |= row
+    values["loss"] = sum(losses) / len(losses)
+    values["grad_norm"] = max(row["grad_norm"] for row in rows)
+    values["loss_min"], values["loss_max"] = min(losses), max(losses)
+    return values
 
 
 def _last(spike: Spike) -> int:

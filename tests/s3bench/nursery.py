@@ -122,7 +122,8 @@ def _compose(arguments: list[str]) -> None:
     from s3bench.run.config.grid import run_configs
 
     if arguments[0] == "sweep":
-        run_configs(parse(arguments).overrides)
+        chosen = parse(arguments)
+        run_configs(chosen.overrides, zipped=chosen.zip)
 
 
 def _empty_pictures(_: object, file: Path) -> list[Path]:

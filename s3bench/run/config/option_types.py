@@ -13,6 +13,14 @@ def count(text: str) -> int:
     return int(text)
 
 
+def keys(text: str) -> list[str]:
+    """Return several keys that commas separate, such as task,horizon."""
+    found = [key.strip() for key in text.split(",")]
+    if len(found) < 2 or not all(found):
+        raise argparse.ArgumentTypeError(f"{text!r} does not name several keys, such as task,horizon")
+    return found
+
+
 def time_span(text: str) -> float:
     """Return the seconds of a text such as 90s, 20m or 1.5h."""
     number, unit = text[:-1], {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:])

@@ -3,6 +3,7 @@ and the command `list`.
 """
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 from s3bench import catalog
@@ -31,15 +32,24 @@ def add_questions(command: argparse.ArgumentParser, which: str) -> argparse._Mut
     return group
 
 
-def answer(chosen: argparse.Namespace, overrides: list[str], *, sweep: bool) -> bool:
-    """Print what --cfg or --info asks for; return whether one of them was given. Raises UserError."""
+def answer(chosen: argparse.Namespace, overrides: list[str], zipped: Sequence[Sequence[str]] | None = None) -> bool:
+    """Print what --cfg or --info asks for; return whether one of them was given.
+
+    Args:
+        chosen: the parsed command line.
+        overrides: the run's, or the sweep's.
+        zipped: of a sweep, the keys whose lists are zipped; None for a run.
+
+    Raises:
+        UserError: a mistake.
+    """
     if chosen.cfg is None and (chosen.resolve or chosen.package is not None):
         raise UserError("--resolve and --package only change what --cfg prints: add --cfg job")
     if chosen.cfg is None and chosen.info is None:
         return False
     from s3bench.run.config import show
 
-    asked = show.asked_settings(overrides, sweep=sweep)
+    asked = show.asked_settings(overrides, zipped)
     if chosen.cfg is not None:
         print(show.config_yaml(asked, chosen.cfg, chosen.package, resolve=chosen.resolve), end="")
     else:

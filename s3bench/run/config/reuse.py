@@ -54,12 +54,18 @@ class Base:
 
 
 def configs_of_grid(
-    fixed: Sequence[Setting], axes: Sequence[Sequence[Setting]]
+    fixed: Sequence[Setting], axes: Sequence[Sequence[tuple[Setting, ...]]]
 ) -> Iterator[tuple[tuple[Setting, ...], RunConfig]]:
-    """Yield each point of a grid with its checked config. Raises UserError."""
+    """Yield each point of a grid with its checked config. Raises UserError.
+
+    Args:
+        fixed: the settings of all points.
+        axes: for each axis the settings of its points, several at a point where lists are zipped.
+    """
     places_by_shape: dict[Texts, dict[str, list[Place]]] = {}
     bases: dict[Texts, Base] = {}
-    for point in itertools.product(*axes):
+    for parts in itertools.product(*axes):
+        point = tuple(itertools.chain.from_iterable(parts))
         shape = tuple(setting.text for setting in point if not setting.is_plain)
         if shape not in places_by_shape:
             places_by_shape[shape] = _writable(fixed, point)

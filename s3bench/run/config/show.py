@@ -64,9 +64,9 @@ def print_info(settings: Sequence[Setting], topic: str) -> None:
         hydra.show_info(topic, "run", [*search, *_for_hydra(settings)])
 
 
-def asked_settings(overrides: list[str], *, sweep: bool) -> list[Setting]:
-    """Return the settings of a run, or of the first run of a sweep. Raises UserError."""
-    return first_point(overrides) if sweep else settings_of_run(overrides)
+def asked_settings(overrides: list[str], zipped: Sequence[Sequence[str]] | None) -> list[Setting]:
+    """Return the settings of a run, or of the first run of a sweep (then `zipped` is not None). Raises UserError."""
+    return settings_of_run(overrides) if zipped is None else first_point(overrides, zipped)
 
 
 def _hydra_config(settings: Sequence[Setting], resolve: bool) -> dict[str, Any]:

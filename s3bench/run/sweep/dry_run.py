@@ -35,10 +35,10 @@ class Cost:
     source: str  # the results folder where it was measured
 
 
-def show(overrides: list[str], max_runs: float = math.inf) -> None:
+def show(overrides: list[str], max_runs: float = math.inf, zipped: Sequence[Sequence[str]] = ()) -> None:
     """Print what `s3bench sweep` would train with these overrides. Raises UserError as it does."""
     console = patient_console()
-    plan = plan_sweep(overrides, max_runs)
+    plan = plan_sweep(overrides, max_runs, zipped)
     console.print(_table(plan))
     steps = sum(config.horizon for config in plan.todo)
     say(f"{plan.summary}: {len(plan.todo):,} to run, {steps:,} steps", console=console)

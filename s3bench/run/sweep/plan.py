@@ -1,6 +1,7 @@
 """Plans a sweep: which runs it consists of, and which of them are still to be trained."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,14 +27,14 @@ class Plan:
         return f"{len(self.configs):,} runs in {results}, {over:,} of them already over"
 
 
-def plan_sweep(overrides: list[str], max_runs: float = math.inf) -> Plan:
+def plan_sweep(overrides: list[str], max_runs: float = math.inf, zipped: Sequence[Sequence[str]] = ()) -> Plan:
     """Return the runs that the overrides ask for.
 
     Raises:
         UserError: a mistake in the overrides, more than `max_runs` runs, or a results folder with records of another
             version.
     """
-    configs = run_configs(overrides, max_runs)
+    configs = run_configs(overrides, max_runs, zipped)
     folders = [record.folder_of(vars(config)) for config in configs]
     record.refuse_other_version({folder.parent for folder in folders})
     states = {folder: record.state(folder) for folder in folders}

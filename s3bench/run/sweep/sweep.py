@@ -3,7 +3,7 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from s3bench.run.sweep.plan import plan_sweep
 from s3bench.run.sweep.workers import Workers
 
 
-def sweep(overrides: list[str], max_runs: float = math.inf) -> int:
+def sweep(overrides: list[str], max_runs: float = math.inf, zipped: Sequence[Sequence[str]] = ()) -> int:
     """Train every run of the grid that is not over yet, and return the exit code: 1 if a run failed or is missing.
 
     Every task and optimizer of the grid is built once before the first run starts, so that a mistake shows at once and
@@ -28,7 +28,7 @@ def sweep(overrides: list[str], max_runs: float = math.inf) -> int:
         UserError: a mistake, or more than `max_runs` runs.
     """
     console = patient_console()
-    plan = plan_sweep(overrides, max_runs)
+    plan = plan_sweep(overrides, max_runs, zipped)
     record.tidy(plan.folders)
     began = time.monotonic()
     unwritten = train(plan.todo, console, plan.summary) if plan.todo else {}

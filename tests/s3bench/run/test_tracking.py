@@ -15,6 +15,7 @@ from s3bench import record
 from s3bench.curve_files.wandb_file import read_history
 from s3bench.run.config.compose import run_config
 from s3bench.run.config.schema import as_dict
+from s3bench.run.mirror import Mirror
 from s3bench.run.one_run import run
 from s3bench.run.tracking import AROUND, NoTracker, Tracker, WandbTracker
 from s3bench.spikes import SpikeMonitor
@@ -210,7 +211,7 @@ def test_online_without_a_key_continues_offline(s3bench, tmp_path):
     assert "train/loss" in read_back(tmp_path / "results" / "adhoc")
 
 
-@pytest.mark.parametrize("tracker", [NoTracker, WandbTracker])
+@pytest.mark.parametrize("tracker", [NoTracker, WandbTracker, Mirror])
 def test_a_tracker_has_the_methods_of_the_protocol(tracker):
     methods = {name: method for name, method in vars(Tracker).items() if isfunction(method) and name[0] != "_"}
     assert len(methods) == 7

@@ -13,7 +13,8 @@ from s3bench.run import build
 from s3bench.run.build import build_parts
 from s3bench.run.config import grid
 from s3bench.run.config.compose import identified, run_config, typed_config, unresolved_config
-from s3bench.run.config.grid import run_configs
+from s3bench.run.config.grid import first_point, run_configs
+from tests.conftest import mistake
 from tests.tasks.language import overrides
 
 
@@ -33,7 +34,9 @@ def test_every_config_composes_and_builds(group):
 def test_every_experiment_composes_and_its_first_comment_is_its_command(name):
     fixed, axes = grid._parse_grid([f"experiment={name}"])  # which checks all names
     for at in (0, -1):
-        assert identified(typed_config(unresolved_config([*fixed, *(grid.settings(axis)[at] for axis in axes)])))
+        assert identified(
+            typed_config(unresolved_config([*fixed, *(setting for axis in axes for setting in grid._values(axis)[at])]))
+        )
     lines = catalog.choices("experiment")[name].read_text(encoding="utf-8").splitlines()
     assert lines[1] == f"# s3bench sweep experiment={name}"
 
@@ -393,6 +396,51 @@ def test_a_million_runs_are_counted_before_any_is_composed(monkeypatch):
         run_configs(["seed=range(0,1000)", "lr_multiplier=range(1,11,0.01)"], max_runs=20_000)
     monkeypatch.undo()
     assert len(run_configs(["seed=range(0,30)", "lr_multiplier=range(1,2,0.1)"], max_runs=300)) == 300
+
+
+def test_zipped_lists_are_gone_through_together_and_the_others_are_crossed():
+    grid = [
+        "lr_multiplier=1,10",
+        "task=quadratic,digits_mlp",
+        "seed=range(0,2)",
+        "horizon=100,200",
+        "decay=all,matrices",
+    ]
+    configs = run_configs(grid, zipped=[["horizon", "task"], ["seed", "decay"]])
+    points = [(c.lr_multiplier, c.names.task, c.horizon, c.seed, c.decay) for c in configs]
+    pairs = itertools.product((1, 10), (("quadratic", 100), ("digits_mlp", 200)), ((0, "all"), (1, "matrices")))
+    assert points == [(multiplier, *task, *seed) for multiplier, task, seed in pairs]
+    first = identified(typed_config(unresolved_config(first_point(grid, [["horizon", "task"], ["seed", "decay"]]))))
+    assert first == configs[0]
+
+
+def test_a_list_of_an_experiment_can_be_zipped(s3bench):
+    line = ["sweep", "experiment=quickstart", "task=quadratic,digits_mlp", "horizon=100,200", "--zip", "task,horizon"]
+    assert len(run_configs(line[1:4], zipped=[["task", "horizon"]])) * 2 == len(run_configs(line[1:4]))
+    shown = s3bench(*line, "--dry-run")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert f"{len(run_configs(line[1:3]))} runs in" in shown.stdout
+    assert "horizon: 100" in s3bench(*line, "--cfg", "job").stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--zip", "task,seed"], "the lists of --zip must have the same number of values: task has 2, seed has 3"),
+        (
+            ["--zip", "task,horzon"],
+            "unknown list in --zip 'horzon'. Did you mean horizon? Choose from: horizon, seed, task",
+        ),
+        (["--zip", "task,lr_multiplier"], "unknown list in --zip 'lr_multiplier'. Choose from: horizon, seed, task"),
+        (["--zip", "task"], "argument --zip: 'task' does not name several keys, such as task,horizon"),
+        (["--zip", "task,"], "argument --zip: 'task,' does not name several keys, such as task,horizon"),
+        (["--zip", "task,task"], "--zip names task twice"),
+        (["--zip", "task,horizon", "--zip", "horizon,task"], "--zip names horizon twice"),
+    ],
+)
+def test_a_mistake_in_zip_is_one_line(s3bench, options, said):
+    grid = ["task=quadratic,valley", "horizon=10,20", "seed=0,1,2", "lr_multiplier=10"]
+    assert said in mistake(s3bench("sweep", *grid, *options))
 
 
 @pytest.mark.parametrize(

@@ -47,12 +47,12 @@ WAITING = ["task.build._target_=patient.Patient", *FOUR]
 class Sweep:
     """Starts a sweep in a folder of its own; its runs wait for the file `go`."""
 
-    def __init__(self, folder, *overrides, **environment):
+    def __init__(self, folder, *overrides, command="sweep", **environment):
         (folder / "patient.py").write_text(PATIENT)
         self.folder, self.out = folder, folder / f"out-{time.monotonic_ns()}"
         with self.out.open("w") as out:
             self.process = subprocess.Popen(
-                [str(CLI), "sweep", *overrides],
+                [str(CLI), command, *overrides],
                 cwd=folder,
                 env={**os.environ, **environment},
                 stdout=out,
@@ -219,6 +219,12 @@ def test_an_extra_that_is_not_installed_is_named(kind, extra, monkeypatch):
 def test_a_machine_without_slurm_is_reported_on_one_line(s3bench):
     pytest.importorskip("submitit")
     assert "sbatch is not on the PATH" in mistake(s3bench("sweep", *FOUR, *ON_SLURM, process=True, PATH="/nowhere"))
+    assert "sbatch is not on the PATH" in mistake(s3bench("run", "launcher=slurm", process=True, PATH="/nowhere"))
+
+
+def test_torchrun_cannot_start_a_run_that_a_launcher_would_train_elsewhere(s3bench):
+    of_torchrun = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}
+    assert "torchrun starts a run here" in mistake(s3bench("run", "launcher=ray", process=True, **of_torchrun))
 
 
 @pytest.mark.parametrize(
@@ -302,6 +308,34 @@ def test_slurm_trains_a_sweep_as_packed_jobs_of_an_array(start_slurm, tmp_path, 
     assert not (tmp_path / "r" / cluster.PACKS).exists()
     assert "4 runs: 4 finished" in s3bench("sweep", *FOUR, *ON_SLURM, **slurm).stdout
     assert set(jobs(slurm, "all")) == {0, 1}  # nothing was submitted again
+
+
+@pytest.mark.slow
+def test_slurm_trains_a_single_run(slurm, tmp_path, s3bench):
+    line = ["run", "task=quadratic", "horizon=200", "results_dir=r", "launcher=slurm"]
+    result = s3bench(*line, **slurm)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "1 runs in r, 0 of them already over" in result.stdout
+    assert re.search(r"^s3bench-\w{8}: 1 jobs, at most 1 runs in each$", result.stdout, flags=re.M)
+    assert states(tmp_path) == ["finished"]
+    assert "1 runs: 1 finished" in s3bench(*line, **slurm).stdout
+    failed = s3bench(*line, "seed=1", "task.build._target_=tasks.Missing", **slurm)
+    assert "Missing" in mistake(failed)
+
+
+@pytest.mark.slow
+def test_ctrl_c_cancels_the_job_of_a_single_run(slurm, tmp_path):
+    line = [*WAITING[:2], "horizon=200", "results_dir=r", "launcher=slurm"]
+    run = Sweep(tmp_path, *line, command="run", **slurm)
+    run.under_way(1)
+    run.process.send_signal(signal.SIGINT)
+    assert run.ended() == 130, run.printed()
+    assert "cancelling the jobs" in run.printed()
+    assert not jobs(slurm, "R,PD")
+    run.go()
+    again = Sweep(tmp_path, *line, command="run", **slurm)
+    assert again.ended() == 0, again.printed()
+    assert states(tmp_path) == ["finished"]
 
 
 @pytest.mark.slow
