@@ -25,7 +25,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     text = "read lines with this regular expression, such as 'it (?P<step>\\d+) ce (?P<loss>\\S+)'"
     parser.add_argument("--pattern", metavar="REGEX", help=text)
     parser.add_argument("--k", type=float, default=6.0, help="the threshold in σ (default: 6)")
-    text = "the smallest height of a spike, in the loss's unit (default: 0.1, but at most 20%% of a small loss)"
+    text = "the smallest height of a spike, in the loss's unit (default: 0.1, but 10%% of a small loss)"
     parser.add_argument("--delta", type=float, help=text)
     text = "the largest threshold, in the loss's unit (default: none)"
     parser.add_argument("--ceiling", type=float, default=math.inf, help=text)

@@ -14,7 +14,7 @@ from s3bench.spikes.excursion import Excursion
 from s3bench.spikes.noise import QUARTILE, noise, noise_about
 
 DELTA = 0.1  # the usual δ, in the loss's unit
-LEAST_PART, MOST_PART = 0.01, 0.2  # but at least and at most these parts of the level
+LEAST_PART, MOST_PART = 0.01, 0.1  # but at least and at most these parts of the level
 FIRST_PART = 0.1  # of the first level, which a lower one counts as
 LEVEL_PART = 4  # the level is the median of the last 1/LEVEL_PART window, and early on of that part of the steps
 SHORT_PART = 2  # early on, or of the last 1/SHORT_PART of those steps, where that is lower: in a steep fall

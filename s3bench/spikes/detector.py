@@ -104,7 +104,7 @@ class SpikeMonitor:
     Args:
         k: threshold in σ; above 0.
         delta: smallest threshold δ, in the loss's unit, from 0 to the ceiling; None for one in the loss's own scale:
-            0.1, but at least 1% and at most 20% of the level.
+            0.1, but at least 1% and at most 10% of the level.
         ceiling: largest threshold, in the loss's unit; above 0. A loss this far above its level is a spike, however
             noisy the curve is.
         window: steps from which σ is estimated; 20 or more.

@@ -308,3 +308,89 @@ def test_the_examples_in_the_docstrings_hold(module):
 
 def test_a_spike_can_be_built_by_its_five_positions():
     assert Spike(3, 4, 6, 1.0, "blip") == Spike(onset=3, peak=4, end=6, height=1.0, kind="blip")
+
+
+def test_a_spike_of_a_small_loss_is_found_in_its_own_scale():
+    rng = np.random.default_rng(0)
+    loss = 0.03 + 0.15 * np.exp(-np.arange(500) / 20) + 6e-4 * rng.standard_normal(500)
+    loss[260:275] += np.linspace(0.13, 0.02, 15)
+    (spike,) = find_spikes(loss)
+    assert (spike.onset, spike.kind) == (260, "recovered")
+    assert find_spikes(loss, delta=0.2) == []
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_the_usual_delta_follows_the_scale_of_large_and_small_losses(scale):
+    loss = np.full(400, 2.0 * scale)
+    loss[200] += {1e-3: 0.3e-3, 1.0: 0.15, 1e3: 30.0}[scale]  # less than 2δ: a fifth of 2e-3, 0.2, 2% of 2,000
+    assert find_spikes(loss) == []
+    loss[200] += {1e-3: 0.3e-3, 1.0: 0.15, 1e3: 30.0}[scale]
+    assert [spike.onset for spike in find_spikes(loss)] == [200]
+
+
+def test_what_is_left_of_a_loss_near_zero_is_rounding():
+    loss = np.round(np.exp(-np.arange(600) / 20), 3)
+    loss[400:500:7] += 0.015
+    assert find_spikes(loss) == []
+
+
+def test_a_spike_in_the_first_rows_is_found_from_its_first_row():
+    loss = [2.1, 0.62, 0.41, 0.43, 0.42, 0.45, 0.46, 5.4, 14.1, 27.9, 22.8, 2.3, 2.2, *[0.45, 0.43, 0.44, 0.42] * 50]
+    (spike,) = find_spikes(loss)
+    assert (spike.onset, spike.peak) == (7, 9)
+
+
+def test_a_spike_on_a_steep_fall_is_found():
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        loss = 8 * np.exp(-np.arange(300) / 25) + 2 + 0.03 * rng.standard_normal(300)
+        loss[30:34] += 1.2  # the loss falls by 0.1 a step
+        assert [(spike.onset, spike.end) for spike in find_spikes(loss)] == [(30, 34)]
+
+
+@pytest.mark.parametrize(("after", "kind", "end"), [(0, "blip", 148), (1, "blip", 147), (3, "blip", 147)])
+def test_a_blip_near_the_end_is_a_blip(after, kind, end):
+    rng = np.random.default_rng(0)
+    loss = 1 + 0.02 * rng.standard_normal(147 + after if after else 148)
+    loss[146:147] += 2
+    if not after:
+        loss[147] += 2
+    (spike,) = find_spikes(loss)
+    assert (spike.onset, spike.end, spike.kind) == (146, end, kind)
+
+
+@pytest.mark.parametrize(("back", "kind"), [(0, "level_shift"), (2, "recovered"), (4, "recovered")])
+def test_a_spike_that_is_back_for_two_rows_when_the_curve_ends_has_recovered(back, kind):
+    rng = np.random.default_rng(0)
+    loss = falling(800) + 3 * np.exp(-np.arange(800) / 10)
+    loss[700 : 800 - back] += 1 + 0.01 * rng.standard_normal(100 - back)
+    (spike,) = find_spikes(loss)
+    assert (spike.onset, spike.end, spike.kind) == (700, 800 - back, kind)
+
+
+def test_a_level_that_wanders_after_a_shift_is_a_new_level_and_later_spikes_are_found():
+    rng = np.random.default_rng(0)
+    loss = 2 + 0.03 * rng.standard_normal(2500)
+    loss[1000:] += 5 + 0.5 * np.sin(np.arange(1500) / 70)
+    loss[2000:2010] += 4
+    first, *_, second = [spike for spike in find_spikes(loss) if spike.height > 3]
+    assert (first.onset, first.kind, first.end) == (1000, "level_shift", 1300)
+    assert (second.onset, second.end, second.kind) == (2000, 2010, "recovered")
+
+
+def test_a_generators_loss_that_settles_elsewhere_has_not_diverged():
+    rng = np.random.default_rng(0)
+    loss = np.concatenate([0.7 + 0.02 * rng.standard_normal(300), 3 + 0.3 * rng.standard_normal(1500)])
+    loss[1200:1204] += 5
+    assert [(spike.onset, spike.kind) for spike in find_spikes(loss)] == [(300, "level_shift"), (1200, "recovered")]
+
+
+def test_outliers_of_long_ago_do_not_hide_a_spike():
+    found = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        loss = 1 + 0.1 * rng.standard_normal(5000)
+        loss[:1000] = 1 + 0.07 * rng.standard_t(2, 1000)
+        loss[4000] = 3.2
+        found += 4000 in [spike.onset for spike in find_spikes(loss)]
+    assert found >= 19
