@@ -1,6 +1,7 @@
 """Sends finished records to a tracker, as if their runs had been tracked while they trained."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pandas as pd
 
 from s3bench import record
 from s3bench.console import say
-from s3bench.record.judge import spikes_of
+from s3bench.record.judge import read_judge, spikes_of
 from s3bench.run.build import build_tracker
 from s3bench.run.config.compose import run_config
 from s3bench.run.row_buffer import Row
@@ -27,11 +28,12 @@ def export_runs(results_dir: str | Path, tracker: str) -> int:
     """
     rows = [record.load_record(folder) for folder in record.folders(results_dir)]
     over = [row for row in rows if row["state"] in record.OVER]
+    judge = read_judge(results_dir)
     config, warnings = run_config([f"tracker={tracker}"]), _Warnings(logging.WARNING)
     logging.getLogger("s3bench.run").addHandler(warnings)
     try:
         for row in over:
-            _send(row, build_tracker(config))
+            _send(row, build_tracker(config), judge)
             if warnings.count:
                 break  # it would be as with this one
     finally:
@@ -50,7 +52,7 @@ class _Warnings(logging.Handler):
         self.count += 1
 
 
-def _send(row: dict[str, Any], tracker: Tracker) -> None:
+def _send(row: dict[str, Any], tracker: Tracker, judge: Mapping[str, Any]) -> None:
     """Call a tracker as a run of this record would have done."""
     steps, evals = (_rows(load(row["folder"])) for load in (record.load_steps, record.load_evals))
     tracker.start(row["config"], Path(row["folder"]), 0)
@@ -63,7 +65,7 @@ def _send(row: dict[str, Any], tracker: Tracker) -> None:
         tracker.log_eval(evaluation)
     if steps[done:]:
         tracker.log_steps(steps[done:])
-    spikes = spikes_of(row, [one["loss"] for one in steps], {})
+    spikes = spikes_of(row, [one["loss"] for one in steps], judge)
     for spike in spikes:
         tracker.log_spike(spike)
     tracker.finish({**row["summary"], "spikes": len(spikes)})

@@ -105,7 +105,7 @@ class Baseline:
         return min(max(self._sigma * self._reach(), PROOF_DELTAS * self._delta_at(self._level())), self._ceiling)
 
     def _level(self) -> float:
-        """Return the median of the last steps; early on, where each of the last few is below it, the median of these."""
+        """Return the median of the last steps; early on, where the last few all lie below it, the median of these."""
         level = self._nearest.median()
         falls = self._count < self._history and self._last_few.largest() < level
         return self._last_few.median() if falls else level
