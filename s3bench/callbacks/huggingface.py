@@ -67,7 +67,11 @@ class SpikeCallback(TrainerCallback, ExportableState):  # type: ignore[misc]  # 
         self._watch.load_state_dict(json.loads(text))
 
     def on_train_begin(
-        self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **_: object
+        self,
+        args: "TrainingArguments",
+        state: "TrainerState",
+        control: "TrainerControl",  # noqa: ARG002  # the Trainer passes it by position
+        **_: object,
     ) -> None:
         """Begin anew, or go on from the checkpoint; warn of what cannot be seen."""
         if not self._has_warned and state.is_world_process_zero:

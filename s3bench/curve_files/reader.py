@@ -78,6 +78,7 @@ def read_curve(
     where: str | None = None,
     resume: str | None = None,
     pattern: str | None = None,
+    whole_lines: bool = False,
 ) -> LoggedCurve:
     """Read the loss curve of a file, or of a folder that holds a wandb run or TensorBoard events.
 
@@ -90,6 +91,7 @@ def read_curve(
         resume: where steps go back, "keep-last" or "keep-first" of the rows that overlap; None keeps the last where one
             run was resumed.
         pattern: a regular expression; its named groups are the columns, and each match is a row.
+        whole_lines: leave out a text's last line unless it is ended, as it is still being written.
 
     Returns:
         The steps and losses of the rows with a loss, and notes on the other rows.
@@ -110,7 +112,7 @@ def read_curve(
     if resume is not None and resume not in RESUMES:
         raise unknown("way to resume", resume, RESUMES)
     said = "stdin" if str(file) == kinds.STDIN else str(file)
-    table = kinds.load(file, pattern)
+    table = kinds.load(file, pattern, whole_lines=whole_lines)
     if table.cells.empty:
         raise UserError(f"{said} has no rows; it needs one row per step")
     table = rows.chosen(said, table, where)

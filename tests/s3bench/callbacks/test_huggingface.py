@@ -148,8 +148,8 @@ def test_a_warning_says_once_what_cannot_be_seen(tmp_path, arguments, told):
 
 def test_the_filter_really_hides_a_nan(tmp_path):
     model = Scaled(factor=math.nan)
+    training = trainer(tmp_path, model, SpikeCallback(), logging_nan_inf_filter=True)
     with pytest.warns(UserWarning, match="a mean or 0 takes their place"):
-        training = trainer(tmp_path, model, SpikeCallback(), logging_nan_inf_filter=True)
         training.train()
     losses = {row["step"]: row["loss"] for row in training.state.log_history if "loss" in row}
     assert losses[61] == 0

@@ -4,6 +4,7 @@ import csv
 import logging
 import math
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -57,8 +58,7 @@ def trained(folder, callback, model=None, steps=90, resume=None, **options):
 
 def logged(trainer):
     trainer.logger.save()
-    file = f"{trainer.logger.log_dir}/metrics.csv"
-    with open(file, newline="") as opened:
+    with (Path(trainer.logger.log_dir) / "metrics.csv").open(newline="") as opened:
         rows = list(csv.DictReader(opened))
     return [{k: float(v) for k, v in row.items() if v and k.startswith("spike/")} for row in rows]
 
