@@ -25,6 +25,7 @@ from s3bench.run.config.grid import first_point
 from s3bench.run.replay.arms import arm_config, find_arms
 from s3bench.run.replay.source import find_sources
 from scripts import simulate_inference, spikes_by_seed
+from tasks.models import torchvision_shim  # noqa: F401 (before transformers' models, which snippets import)
 from tests.conftest import ROOT
 from tests.records import make, make_replayed
 

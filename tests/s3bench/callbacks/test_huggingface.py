@@ -7,10 +7,12 @@ import warnings
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
 
 from s3bench.callbacks.huggingface import SpikeCallback
+from tasks.models import torchvision_shim  # noqa: F401 (before transformers' models: they import torchvision)
 from tests.s3bench.callbacks.source_bytes import windows
+
+from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments  # isort: skip
 
 SPIKED = (60, 61, 62, 63)  # forward passes, counted from 0, whose loss is scaled: step 61 is the first of them
 
@@ -23,8 +25,8 @@ class Scaled(GPT2LMHeadModel):
         super().__init__(GPT2Config(vocab_size=256, n_positions=16, n_embd=8, n_layer=1, n_head=1))
         self.factor, self.spiked, self.passes = factor, spiked, 0
 
-    def forward(self, *args, **kwargs):
-        output = super().forward(*args, **kwargs)
+    def forward(self, input_ids=None, labels=None, **kwargs):
+        output = super().forward(input_ids, labels=labels, **kwargs)
         if self.passes in self.spiked:
             output.loss = output.loss * self.factor
         self.passes += 1

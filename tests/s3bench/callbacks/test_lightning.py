@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
 
-from s3bench.callbacks.lightning import SpikeCallback
+from tasks.models import torchvision_shim  # noqa: F401 (before Lightning, whose metrics import torchvision)
 from tests.s3bench.callbacks.source_bytes import windows
+
+from lightning.pytorch import LightningModule, Trainer  # isort: skip
+from lightning.pytorch.callbacks import ModelCheckpoint  # isort: skip
+from lightning.pytorch.loggers import CSVLogger  # isort: skip
+from s3bench.callbacks.lightning import SpikeCallback  # isort: skip
 
 SPIKED = range(60, 64)  # steps, counted from 0, whose loss is scaled
 
