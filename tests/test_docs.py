@@ -73,6 +73,8 @@ def test_every_command_is_understood(page, tmp_path, monkeypatch):
             built.add(parts)
 
 
+@pytest.mark.filterwarnings("ignore:.*srun", "ignore:.*many workers", "ignore:.*logging interval")  # Lightning's hints
+@pytest.mark.filterwarnings("ignore:.*pin_memory", "ignore:.*LeafSpec")  # torch's, of no GPU and of Lightning
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_python_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

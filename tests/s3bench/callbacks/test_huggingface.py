@@ -50,7 +50,13 @@ def trainer(folder, model, *callbacks, **arguments):
         "max_steps": 90,
         "save_strategy": "no",
     } | arguments
-    usual = {"per_device_train_batch_size": 4, "report_to": [], "disable_tqdm": True, "use_cpu": True, "seed": 0}
+    usual = {
+        "per_device_train_batch_size": 4,
+        "report_to": [],
+        "disable_tqdm": True,
+        "use_cpu": True,
+        "lr_scheduler_type": "constant",
+    }
     rows = [{"input_ids": row, "labels": row} for row in windows()]
     args = TrainingArguments(str(folder), **usual, **arguments)
     return Trainer(model, args, train_dataset=rows, callbacks=list(callbacks))

@@ -3,7 +3,6 @@
 import csv
 import logging
 import math
-import warnings
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint  # isort: skip
 from lightning.pytorch.loggers import CSVLogger  # isort: skip
 from s3bench.callbacks.lightning import SpikeCallback  # isort: skip
 
+pytestmark = [  # Lightning about the machine, few workers, what saved a checkpoint; torch about it
+    pytest.mark.filterwarnings(f"ignore:.*{what}")
+    for what in ("srun", "many workers", "GPU available", "ckpt_path", "LeafSpec")
+]
 SPIKED = range(60, 64)  # steps, counted from 0, whose loss is scaled
 
 
@@ -50,11 +53,7 @@ def trained(folder, callback, model=None, steps=90, resume=None, **options):
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
     options = {"enable_checkpointing": False, "callbacks": [callback, *options.pop("more", [])]} | options
     trainer = Trainer(max_steps=steps, logger=CSVLogger(folder), **quiet, **options)
-    data = torch.utils.data.DataLoader(windows(), batch_size=2)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*|.*GPU available.*|.*checkpoint.*")
-        warnings.filterwarnings("ignore", category=DeprecationWarning)
-        trainer.fit(model or Bigram(), data, ckpt_path=resume)
+    trainer.fit(model or Bigram(), torch.utils.data.DataLoader(windows(), batch_size=2), ckpt_path=resume)
     return trainer
 
 

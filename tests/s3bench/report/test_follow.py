@@ -23,7 +23,7 @@ with open(file, "a") as log:
             log.write("step,loss\\n")
         log.write(line[:-2])
         log.flush()
-        if step % 40 == 3:
+        if step % 50 == 3:
             time.sleep(1)  # a line is half written for longer than a look
         log.write(line[-2:] + "\\n")
         log.flush()
@@ -38,7 +38,8 @@ class Followed:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         self.process = subprocess.Popen(command, **pipes, env={**os.environ, "PYTHONUNBUFFERED": "1"})
         self.lines = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
 
     def _read(self):
         for line in self.process.stdout:
@@ -75,6 +76,8 @@ def followed():
     for one in started:
         one.process.kill()
         one.process.wait()
+        one.reader.join()
+        one.process.stdout.close()
 
 
 def write(file, form, first=0):
