@@ -79,7 +79,7 @@ class Watch:
 
     def _ended(self, spike: Spike) -> dict[str, float]:
         onset, peak, end = (self._steps[at] for at in (spike.onset, spike.peak, spike.end))
-        values = {f"{PREFIX}onset": onset, f"{PREFIX}peak": peak, f"{PREFIX}end": end}
+        values: dict[str, float] = {f"{PREFIX}onset": onset, f"{PREFIX}peak": peak, f"{PREFIX}end": end}
         if math.isfinite(spike.height):
             values[f"{PREFIX}height"] = spike.height
         return values | self._counted(spike.kind, f"onset {onset}, end {end}, height {spike.height:.4g}")

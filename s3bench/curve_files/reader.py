@@ -78,7 +78,6 @@ def read_curve(
     where: str | None = None,
     resume: str | None = None,
     pattern: str | None = None,
-    whole_lines: bool = False,
 ) -> LoggedCurve:
     """Read the loss curve of a file, or of a folder that holds a wandb run or TensorBoard events.
 
@@ -91,7 +90,6 @@ def read_curve(
         resume: where steps go back, "keep-last" or "keep-first" of the rows that overlap; None keeps the last where one
             run was resumed.
         pattern: a regular expression; its named groups are the columns, and each match is a row.
-        whole_lines: leave out a text's last line unless it is ended, as it is still being written.
 
     Returns:
         The steps and losses of the rows with a loss, and notes on the other rows.
@@ -111,8 +109,33 @@ def read_curve(
     """
     if resume is not None and resume not in RESUMES:
         raise unknown("way to resume", resume, RESUMES)
-    said = "stdin" if str(file) == kinds.STDIN else str(file)
-    table = kinds.load(file, pattern, whole_lines=whole_lines)
+    return _curve(_said(file), kinds.load(file, pattern), column, step, where=where, resume=resume)
+
+
+def read_whole_lines(
+    file: str | Path,
+    column: str | None = None,
+    step: str | None = None,
+    *,
+    where: str | None = None,
+    resume: str | None = None,
+    pattern: str | None = None,
+) -> LoggedCurve:
+    """Read the curve of a text that is being written, without its last line as long as that is not ended.
+
+    Arguments and errors are those of read_curve.
+    """
+    return _curve(_said(file), kinds.load(file, pattern, whole_lines=True), column, step, where=where, resume=resume)
+
+
+def _said(file: str | Path) -> str:
+    return "stdin" if str(file) == kinds.STDIN else str(file)
+
+
+def _curve(
+    said: str, table: Table, column: str | None, step: str | None, *, where: str | None, resume: str | None
+) -> LoggedCurve:
+    """Return the curve of a table."""
     if table.cells.empty:
         raise UserError(f"{said} has no rows; it needs one row per step")
     table = rows.chosen(said, table, where)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from s3bench.console import finite_or_none, has_reader, say
-from s3bench.curve_files.reader import LoggedCurve, read_curve
+from s3bench.curve_files.reader import LoggedCurve, read_whole_lines
 from s3bench.errors import UserError
 from s3bench.report.one_curve import show_spikes
 from s3bench.spikes import Spike, SpikeMonitor
@@ -137,7 +137,7 @@ class _Followed:
                 self._begin()
         began = time.monotonic()
         try:
-            curve = read_curve(self._file, whole_lines=True, **self._reading)
+            curve = read_whole_lines(self._file, **self._reading)
         except UserError as error:
             self._tell(f"{error}; waiting for more")
             return
@@ -158,8 +158,8 @@ class _Followed:
         self._curve = curve
         for spike in self._monitor.extend(curve.loss[known:]):
             self._say_end(curve.in_steps(spike))
-        if (spike := self._monitor.unfinished()) is not None:
-            self._say_onset(curve.in_steps(spike))
+        if (under_way := self._monitor.unfinished()) is not None:
+            self._say_onset(curve.in_steps(under_way))
 
     def _say_onset(self, spike: Spike) -> None:
         if self._is_new("begin", spike.onset):

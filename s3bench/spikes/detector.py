@@ -190,7 +190,10 @@ class SpikeMonitor:
     def add(self, loss: float) -> Spike | None:
         """Add the loss of the next step; return the spike that it ends, or None if it ends none."""
         step = self._steps
-        self._note(np.array([loss]))
+        if step == 0:
+            self._first = float(loss)
+        self._steps += 1
+        self._last.append(float(loss))
         if self._event is None:
             self._event = self._baseline.excursion(step, loss)
             if self._event is None:
