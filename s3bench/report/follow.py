@@ -104,6 +104,7 @@ class _Followed:
     ) -> None:
         self._file, self._parameters, self._as_json, self._reading = file, parameters, as_json, reading
         self._seen: os.stat_result | None = None
+        self._is_gone = False
         self._told = ""  # the last message
         self.pause = PAUSE
         self._begin()
@@ -126,13 +127,16 @@ class _Followed:
             now = Path(self._file).stat()
         except OSError:
             self._tell(f"{self._file} is gone; waiting for a new one")
+            self._is_gone = True
             return
         before, self._seen = self._seen, now
         if before is not None:
-            if (now.st_size, now.st_mtime_ns, now.st_ino) == (before.st_size, before.st_mtime_ns, before.st_ino):
+            is_other = now.st_ino != before.st_ino or self._is_gone  # a new file may get an old one's number
+            self._is_gone = False
+            if not is_other and (now.st_size, now.st_mtime_ns) == (before.st_size, before.st_mtime_ns):
                 return
-            if now.st_ino != before.st_ino or now.st_size < before.st_size:
-                what = "replaced" if now.st_ino != before.st_ino else "truncated"
+            if is_other or now.st_size < before.st_size:
+                what = "replaced" if is_other else "truncated"
                 self._tell(f"{self._file} was {what}; it is read from its beginning")
                 self._begin()
         began = time.monotonic()
