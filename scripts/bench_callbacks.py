@@ -22,7 +22,7 @@ from s3bench.callbacks import lightning as of_lightning  # isort: skip
 Losses = list[float]
 
 
-class BareTrainerCallback(TrainerCallback):  # type: ignore[misc]  # transformers' classes have no types
+class BareTrainerCallback(TrainerCallback):
     """Takes the Trainer's log and does nothing."""
 
     def on_log(self, *_: object, **__: object) -> None:

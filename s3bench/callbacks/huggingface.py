@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class SpikeCallback(TrainerCallback, ExportableState):  # type: ignore[misc]  # transformers' classes have no types
+class SpikeCallback(TrainerCallback, ExportableState):
     """Logs the spikes of the loss that the Trainer logs, and stops the training after one if asked to.
 
     What is logged: `spike/onset` where a spike begins; `spike/onset`, `spike/peak`, `spike/end` (in the Trainer's
@@ -79,7 +79,8 @@ class SpikeCallback(TrainerCallback, ExportableState):  # type: ignore[misc]  # 
             if blind := _blind(args, state, has_trainer=self._trainer is not None):
                 warnings.warn(blind, stacklevel=2)
         self._watch = Watch(**self._arguments)
-        saved = state.stateful_callbacks.get(type(self).__name__) if state.global_step else None
+        kept: Any = state.stateful_callbacks  # a dictionary, once a checkpoint was read or a callback has a state
+        saved = kept.get(type(self).__name__) if state.global_step and kept else None
         if isinstance(saved, dict):
             self.saved = saved["attributes"]["saved"]
 
