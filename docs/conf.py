@@ -14,6 +14,8 @@ from sphinx.transforms import SphinxTransform
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # autodoc imports this checkout
 
+from tasks.models import torchvision_shim  # noqa: E402, F401 (before Lightning, whose metrics import torchvision)
+
 project = "s3bench"
 author = copyright = "The s3bench developers"
 version = release = installed_version("s3bench")

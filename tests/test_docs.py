@@ -25,6 +25,7 @@ from s3bench.run.config.grid import first_point
 from s3bench.run.replay.arms import arm_config, find_arms
 from s3bench.run.replay.source import find_sources
 from scripts import simulate_inference, spikes_by_seed
+from tasks.models import torchvision_shim  # noqa: F401 (before transformers' models, which snippets import)
 from tests.conftest import ROOT
 from tests.records import make, make_replayed
 
@@ -72,6 +73,8 @@ def test_every_command_is_understood(page, tmp_path, monkeypatch):
             built.add(parts)
 
 
+@pytest.mark.filterwarnings("ignore:.*srun", "ignore:.*many workers", "ignore:.*logging interval")  # Lightning's hints
+@pytest.mark.filterwarnings("ignore:.*pin_memory", "ignore:.*LeafSpec")  # torch's, of no GPU and of Lightning
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_python_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -25,8 +25,13 @@ HEAD = 64  # bytes that show a file's kind
 PARQUET, WANDB, EVENTS = b"PAR1", b":W&B", b"brain.Event:"
 
 
-def load(file: str | Path, pattern: str | None = None) -> Table:
+def load(file: str | Path, pattern: str | None = None, *, whole_lines: bool = False) -> Table:
     """Read a file, a folder of a wandb run or of TensorBoard events, or stdin ("-").
+
+    Args:
+        file: where to read.
+        pattern: a regular expression that reads a text's lines.
+        whole_lines: leave out what follows the last end of a line, as it is still being written.
 
     Raises:
         UserError: it is not there, damaged, or of no known kind.
@@ -43,7 +48,9 @@ def load(file: str | Path, pattern: str | None = None) -> Table:
         with files[0].open("rb") as opened:
             head = opened.read(HEAD)
             if head.startswith(GZ) or not _is_binary(files[0], head):
-                return _of_bytes(str(files[0]), head + opened.read(), pattern, suffix=files[0].suffix.lower())
+                data = head + opened.read()
+                data = data[: 1 + max(data.rfind(b"\n"), data.rfind(b"\r"))] if whole_lines else data
+                return _of_bytes(str(files[0]), data, pattern, suffix=files[0].suffix.lower())
     except OSError as error:
         raise UserError(f"{files[0]} cannot be read: {error.strerror or one_line(error)}") from error
     return _of_binary(files, head)

@@ -109,8 +109,33 @@ def read_curve(
     """
     if resume is not None and resume not in RESUMES:
         raise unknown("way to resume", resume, RESUMES)
-    said = "stdin" if str(file) == kinds.STDIN else str(file)
-    table = kinds.load(file, pattern)
+    return _curve(_said(file), kinds.load(file, pattern), column, step, where=where, resume=resume)
+
+
+def read_whole_lines(
+    file: str | Path,
+    column: str | None = None,
+    step: str | None = None,
+    *,
+    where: str | None = None,
+    resume: str | None = None,
+    pattern: str | None = None,
+) -> LoggedCurve:
+    """Read the curve of a text that is being written, without its last line as long as that is not ended.
+
+    Arguments and errors are those of read_curve.
+    """
+    return _curve(_said(file), kinds.load(file, pattern, whole_lines=True), column, step, where=where, resume=resume)
+
+
+def _said(file: str | Path) -> str:
+    return "stdin" if str(file) == kinds.STDIN else str(file)
+
+
+def _curve(
+    said: str, table: Table, column: str | None, step: str | None, *, where: str | None, resume: str | None
+) -> LoggedCurve:
+    """Return the curve of a table."""
     if table.cells.empty:
         raise UserError(f"{said} has no rows; it needs one row per step")
     table = rows.chosen(said, table, where)

@@ -32,6 +32,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the curve and its spikes: .png, .svg or .pdf")
     text = "exit with 1 on a spike, on a run that diverged in one, or on more than X spikes per 10,000: 'rate>X'"
     parser.add_argument("--fail-on", metavar="spike|diverged|rate>X", help=text)
+    text = "watch a log that is being written: print each spike as it begins and ends, and the table at Ctrl-C"
+    parser.add_argument("--follow", action="store_true", help=text)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(command=_show)
 
@@ -44,6 +46,12 @@ def _show(chosen: argparse.Namespace) -> int:
     parameters: DetectorParameters = {"k": chosen.k, "delta": chosen.delta, "ceiling": chosen.ceiling}
     names = ("column", "step", "where", "resume", "pattern")
     reading = {name: getattr(chosen, name) for name in names} | {"as_json": chosen.json, "fail_on": chosen.fail_on}
+    if chosen.follow:
+        from s3bench.report.follow import follow
+
+        if len(chosen.files) > 1:
+            raise UserError("--follow watches one file; name one")
+        return follow(chosen.files[0], parameters, plot=chosen.plot, **reading)
     if len(chosen.files) == 1:
         return show_spikes(chosen.files[0], parameters, plot=chosen.plot, **reading)
     if chosen.plot is not None:

@@ -12,6 +12,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from s3bench.spikes.excursion import Excursion
 from s3bench.spikes.noise import QUARTILE, noise, noise_about
+from s3bench.spikes.state import State, real, reals, whole
 
 DELTA = 0.1  # the usual δ, in the loss's unit
 LEAST_PART, MOST_PART = 0.01, 0.1  # but at least and at most these parts of the level
@@ -294,6 +295,37 @@ class Baseline:
         self._nearest = SortedWindow(self._losses[-steps:])
         return calm
 
+    def state(self) -> State:
+        """Return what is needed to go on: of each array, the last entries that are ever looked at."""
+        far, looks = (LONG + 1) * self._window, 2 * LONG * LOOKS
+        return {
+            "count": self._count,
+            "steps": self._steps[-far:],
+            "losses": self._losses[-far:],
+            "excesses": self._excesses[-SPREAD * self._window :],
+            "top": self._top,
+            "tops": self._tops[-TAIL * LOOKS :],
+            "levels": self._levels[-looks:],
+            "look_steps": self._look_steps[-looks:],
+            "rises": self._rises[-looks:],
+            "nearest": self._nearest.values(),
+            "last_few": self._last_few.values(),
+            "sigma": self._sigma,
+            "first": self._first,
+        }
+
+    def restore(self, state: State) -> None:
+        """Go on from a state in plain data; raise ValueError, TypeError or KeyError if it is none."""
+        self._count = whole(state["count"])
+        self._steps = array("q", map(whole, state["steps"]))
+        self._look_steps = array("q", map(whole, state["look_steps"]))
+        self._losses, self._excesses = array("d", reals(state["losses"])), array("d", reals(state["excesses"]))
+        self._top, self._tops = real(state["top"]), array("d", reals(state["tops"]))
+        self._levels, self._rises = array("d", reals(state["levels"])), array("d", reals(state["rises"]))
+        self._nearest = SortedWindow(reals(state["nearest"]))
+        self._last_few = SortedWindow(reals(state["last_few"]))
+        self._sigma, self._first = real(state["sigma"]), real(state["first"])
+
     def _add_one_by_one(self, step: int, losses: Array) -> int:
         for taken, loss in enumerate(losses.tolist()):
             if self.excursion(step + taken, loss) is not None:
@@ -325,6 +357,10 @@ class SortedWindow:
         insort(self._sorted, value)
         while len(self._recent) > size:
             del self._sorted[bisect_left(self._sorted, self._recent.popleft())]
+
+    def values(self) -> list[float]:
+        """Return the values in the order in which they came."""
+        return [float(value) for value in self._recent]
 
     def largest(self) -> float:
         """Return the largest value."""

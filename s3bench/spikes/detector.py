@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from s3bench.spikes.baseline import Baseline
 from s3bench.spikes.excursion import BLIP_STEPS, Excursion, Spike
+from s3bench.spikes.state import VERSION, State, plain, real, reals, sealed, whole
 
 K = 6.0  # the usual threshold, in σ
 SMALLEST_BLOCK, LARGEST_BLOCK = 2**8, 2**16  # steps taken together: after a spike, and when all has long been calm
@@ -141,16 +142,25 @@ class SpikeMonitor:
                 f"patience {patience}: these must satisfy k > 0, 0 <= delta <= ceiling, ceiling > 0, "
                 "4 <= warmup <= window, window >= 20, 1 <= settle <= patience"
             )
+        self._parameters: DetectorParameters = {
+            "k": float(k),
+            "delta": None if delta is None else float(delta),
+            "ceiling": float(ceiling),
+            "window": int(window),
+            "warmup": int(warmup),
+            "settle": int(settle),
+            "patience": int(patience),
+        }
         self._new_baseline: Callable[[], Baseline] = partial(
             Baseline,
             k=float(k),
-            delta=None if delta is None else float(delta),
+            delta=self._parameters["delta"],
             ceiling=float(ceiling),
             window=int(window),
             warmup=int(warmup),
             patience=int(patience),
         )
-        self._window, self._settle = int(window), int(settle)
+        self._window, self._settle, self._patience = int(window), int(settle), int(patience)
         self._steps = 0
         self._first = math.nan
         self._last: deque[float] = deque(maxlen=self._settle)
@@ -180,7 +190,10 @@ class SpikeMonitor:
     def add(self, loss: float) -> Spike | None:
         """Add the loss of the next step; return the spike that it ends, or None if it ends none."""
         step = self._steps
-        self._note(np.array([loss]))
+        if step == 0:
+            self._first = float(loss)
+        self._steps += 1
+        self._last.append(float(loss))
         if self._event is None:
             self._event = self._baseline.excursion(step, loss)
             if self._event is None:
@@ -227,6 +240,61 @@ class SpikeMonitor:
             self._first = float(losses[0])
         self._steps += len(losses)
         self._last.extend(losses[-self._settle :].tolist())
+
+    def state_dict(self) -> State:
+        """Return the state in plain data, to be saved with a checkpoint: numbers, strings, lists and None.
+
+        Numbers that are not finite are saved by their names, so that any JSON can hold them. It takes some 60 kB.
+
+        Example:
+            >>> stopped, resumed = SpikeMonitor(), SpikeMonitor()
+            >>> for loss in [2.0] * 100 + [4.0]:
+            ...     _ = stopped.add(loss)
+            >>> resumed.load_state_dict(stopped.state_dict())
+            >>> resumed.onset
+            100
+        """
+        state = {
+            "parameters": self._parameters,
+            "steps": self._steps,
+            "first": self._first,
+            "last": self._last,
+            "baseline": self._baseline.state(),
+            "event": None if self._event is None else self._event.state(),
+        }
+        return sealed(state)
+
+    def load_state_dict(self, state: State) -> None:
+        """Go on from a saved state: all that follows is found as if the monitor had never stopped.
+
+        Raises:
+            ValueError: the state is that of other parameters or of another version, or damaged. The monitor then stays
+                as it was.
+        """
+        if not isinstance(state, dict) or "version" not in state:
+            raise ValueError("this is no state of a SpikeMonitor; state_dict() returns one")
+        if state["version"] != VERSION:
+            raise ValueError(f"the state has version {state['version']!r}; this SpikeMonitor reads version {VERSION}")
+        own, saved = plain(self._parameters), state.get("parameters")
+        if isinstance(saved, dict) and set(saved) == set(own) and saved != own:
+            others = ", ".join(f"{name} {saved[name]}, here {own[name]}" for name in own if saved[name] != own[name])
+            raise ValueError(f"the state is of a SpikeMonitor with other parameters: {others}")
+        made = SpikeMonitor(**self._parameters)
+        try:
+            made._restore(state)
+            is_whole = made.state_dict() == state
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
+            is_whole = False
+        if not is_whole:
+            raise ValueError("the state is damaged: its digest does not fit what it holds")
+        vars(self).update(vars(made))
+
+    def _restore(self, state: State) -> None:
+        self._steps, self._first = whole(state["steps"]), real(state["first"])
+        self._last.extend(reals(state["last"]))
+        self._baseline.restore(state["baseline"])
+        if (event := state["event"]) is not None:
+            self._event = Excursion.of(event, window=self._window, patience=self._patience)
 
     def unfinished(self) -> Spike | None:
         """Return the spike in progress as if the curve ended here; None if there is none.

@@ -6,6 +6,8 @@ from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 
+from s3bench.spikes.state import State, real, reals, whole
+
 BLIP_STEPS = 3  # the length of the longest blip
 BACK = 0.5  # in parts of the threshold: a loss this close to its level is back, medians this close are one level
 WANDER = 0.25  # in parts of how far a level is away: medians this close are one level too
@@ -116,10 +118,52 @@ class Excursion:
         if not self.is_proven or width < self._patience or (width - self._patience) % (self._window // LEVEL_CHECKS):
             return False
         values = np.array([loss for _, loss in self.last(self._patience)])
+        if not np.isfinite(values).all():
+            return False
         parts = np.array_split(values, max(2, LEVEL_PARTS * len(values) // self._window))
         medians = [np.median(part) for part in parts]
         away = abs(min(medians) - self.level)
-        return bool(np.isfinite(values).all() and np.ptp(medians) <= max(self.threshold * BACK, away * WANDER))
+        return bool(np.ptp(medians) <= max(self.threshold * BACK, away * WANDER))
+
+    def state(self) -> State:
+        """Return what is needed to go on."""
+        return {
+            "onset": self.onset,
+            "calm": self.calm,
+            "is_proven": bool(self.is_proven),
+            "level": float(self.level),
+            "threshold": float(self.threshold),
+            "proof": float(self.proof),
+            "sigma": float(self._sigma),
+            "steps": [step for step, _ in self._recent],
+            "losses": [float(loss) for _, loss in self._recent],
+            "above": self._above,
+            "sum": float(self._sum),
+            "peak": self._peak,
+            "height": float(self._height),
+            "area": float(self._area),
+            "calm_area": float(self._calm_area),
+        }
+
+    @classmethod
+    def of(cls, state: State, *, window: int, patience: int) -> "Excursion":
+        """Return the excursion of a state in plain data; raise ValueError, TypeError or KeyError if it is none."""
+        level, sigma, threshold, proof = (real(state[name]) for name in ("level", "sigma", "threshold", "proof"))
+        self = cls(
+            onset=whole(state["onset"]),
+            level=level,
+            sigma=sigma,
+            threshold=threshold,
+            proof=proof,
+            window=window,
+            patience=patience,
+        )
+        self.calm, self.is_proven = whole(state["calm"]), state["is_proven"] is True
+        self._recent.extend(zip(map(whole, state["steps"]), reals(state["losses"]), strict=True))
+        self._above, self._sum = whole(state["above"]), real(state["sum"])
+        self._peak, self._height = whole(state["peak"]), real(state["height"])
+        self._area, self._calm_area = real(state["area"]), real(state["calm_area"])
+        return self
 
     def spike(self, end: int, kind: str | None = None) -> Spike:
         """Return the spike that ends before step `end`; its kind is "blip" or "recovered" unless given.

@@ -103,7 +103,13 @@ def test_the_top_of_the_package_shows_its_architecture():
     files = list(PACKAGE.glob("*.py"))
     assert len(files) <= TOP_FILES
     folders = {file.parent.name for file in PACKAGE.glob("*/*.py")}
-    assert folders == {"run", "report", "record", "spikes", "curve_files", "decide"}
+    assert folders == {"run", "report", "record", "spikes", "curve_files", "decide", "callbacks"}
+
+
+def test_a_callback_loads_nothing_of_the_harness_but_the_detector():
+    for file in (PACKAGE / "callbacks").glob("*.py"):
+        own = {name for name in imports(file) if name.startswith("s3bench.")}
+        assert not [name for name in own if not name.startswith(("s3bench.spikes", "s3bench.callbacks"))]
 
 
 def test_the_wings_are_entered_without_loading_them():
