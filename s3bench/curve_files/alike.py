@@ -16,11 +16,13 @@ Reader = Callable[[str], tuple[Row, Hashable]]
 FEWEST = 50  # lines that are worth finding out where their numbers stand
 LONGEST = 2_000  # bytes of such a line
 PROBES = 8  # lines with other digits that show where each number stands
-MOST_DIGITS = 15  # of a number that is exact as a float
+MOST_DIGITS = 15  # of a whole number that is exact as a float
+MOST_IN_LINE = 100  # digits in a row, so that no number is infinite in one line only
 SHAPE = bytes.maketrans(b"123456789", b"000000000")
 DIGITS = re.compile(rb"\d+")
 NUMBER = re.compile(rb"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 EXPONENT = re.compile(rb"[eE][-+]?\Z")
+HEXADECIMAL = re.compile(rb"0[xX]")
 NOT_DECIMAL = re.compile(rb"0[xXoObBjJ_]|_0")  # in an object of Python
 
 
@@ -123,7 +125,8 @@ def _slots(line: bytes, read: Reader) -> tuple[tuple[tuple[str, ...], Hashable],
     runs = [(run.start(), run.end()) for run in DIGITS.finditer(line)]
     if any(_is_too_long(line, begin, end) for begin, end in runs):
         return None
-    if b"{" in line and NOT_DECIMAL.search(line.translate(SHAPE)):
+    shape = line.translate(SHAPE)
+    if HEXADECIMAL.search(shape) or (b"{" in line and NOT_DECIMAL.search(shape)):
         return None
     random = np.random.default_rng(len(line))
     probes = [line]
@@ -148,7 +151,7 @@ def _slots(line: bytes, read: Reader) -> tuple[tuple[tuple[str, ...], Hashable],
 
 def _is_too_long(line: bytes, begin: int, end: int) -> bool:
     """Return whether digits may be more than a float holds."""
-    return end - begin > (2 if EXPONENT.search(line[max(0, begin - 2) : begin]) else MOST_DIGITS + 2)
+    return end - begin > (2 if EXPONENT.search(line[max(0, begin - 2) : begin]) else MOST_IN_LINE)
 
 
 def _spans(line: bytes) -> list[tuple[int, int]]:

@@ -19,7 +19,7 @@ NUMBER = r"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|nan\b|inf\b|infinity\b)"
 WORD = rf"[a-z_][\w./()-]{{0,{FIELD}}}"
 PAIR = re.compile(
     rf"(?<![\w./-])(?P<key>{WORD}(?: [a-z_(][\w./()-]{{0,{FIELD}}}){{0,4}}?)(?:\s*[:=]\s*|\s+)"
-    rf"(?P<value>{NUMBER})(?P<more>(?:,\d+)*(?:\.\d+)?)(?P<unit>[kmb]\b)?(?![\d.]*\d|:\d|-\d)",
+    rf"(?P<value>0x[\da-f]+\b|{NUMBER})(?P<more>(?:,\d+)*(?:\.\d+)?)(?P<unit>[kmb]\b)?(?![\d.]*\d|:\d|-\d)",
     re.IGNORECASE,
 )
 BETWEEN = re.compile(r"\s\|\s?|\||[,;]\s|\s+-\s+|\t")  # what separates the pairs of a line
@@ -178,6 +178,8 @@ def _pairs(part: str, row: Row) -> str:
 def _value(pair: "re.Match[str]", *, is_step: bool) -> float | str:
     """Return the number of a pair, or what is written where a comma may be a decimal one."""
     written = pair["value"] + pair["more"]
+    if pair["value"][:2].lower() == "0x":
+        return written  # no number, and not the number 0
     if is_step and (not pair["more"] or THOUSANDS.fullmatch(written)):
         return float(written.replace(",", "")) * UNITS[(pair["unit"] or "").lower()]
     return written if pair["more"] else float(written)

@@ -18,6 +18,8 @@ BOMS = (
 )
 COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # and what else moves a terminal's cursor
 AT_ONCE = 1 << 24  # characters that are looked at together
+CONTROLS = re.compile("[\x00-\x07\x0e-\x1a\ufffd]")  # those that no text has, and what is no character
+MOST_CONTROLS = 0.2  # of a text
 LOOKED_AT = 1000  # bytes that show whether every second one is zero
 
 
@@ -61,3 +63,9 @@ def beginnings(text: str) -> set[str]:
         part = np.frombuffer(text[start : start + AT_ONCE + 1].encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
         found |= set(map(chr, np.unique(part[1:][part[:-1] == ord("\n")]).tolist()))
     return found
+
+
+def is_text(head: bytes) -> bool:
+    """Return whether a file that begins like this is text, in whatever encoding."""
+    text = decoded(head)
+    return len(CONTROLS.findall(text)) <= MOST_CONTROLS * len(text)
