@@ -46,21 +46,21 @@ class Column:
     def __init__(self, count: int) -> None:
         self.numbers = np.full(count, np.nan)
         self.is_int = np.zeros(count, dtype=np.bool_)
-        self.others: Row = {}
+        self.others: dict[int, Any] = {}
 
     def put(self, line: int, value: Any) -> None:
         """Keep the value of one line."""
         if isinstance(value, int) and abs(value) < 10**MOST_DIGITS:
             self.is_int[line] = True
         elif not isinstance(value, float):
-            self.others[line] = value  # type: ignore[index]
+            self.others[line] = value
             return
         self.numbers[line] = value
 
     def value(self, line: int) -> Any:
         """Return the value of one line."""
         if line in self.others:
-            return self.others[line]  # type: ignore[index]
+            return self.others[line]
         return int(self.numbers[line]) if self.is_int[line] else float(self.numbers[line])
 
     def series(self, lines: npt.NDArray[np.int64]) -> "pd.Series[Any]":
