@@ -58,6 +58,7 @@ bench: setup ## measure speed: optimizers, harness and small GPT as ratios; a sw
 	$(BIN)/python scripts/bench_tracking.py
 	$(BIN)/python scripts/bench_gpt.py
 	$(BIN)/python scripts/bench_loading.py
+	$(BIN)/python scripts/bench_reading.py
 	$(BIN)/python scripts/bench_spikes.py
 	$(BIN)/python scripts/bench_callbacks.py
 	$(BIN)/python scripts/bench_report.py --runs 80 --steps 300 # twice as many as in the quickstart

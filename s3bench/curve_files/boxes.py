@@ -13,7 +13,7 @@ def read_boxes(text: str) -> Table | None:
 
     Below a line such as `| train/ | |`, a name that is indented belongs to this section: it becomes train/loss.
     """
-    if LINE.search(text) is None:
+    if not ("|" in text or "│" in text) or LINE.search(text) is None:
         return None
     rows: list[dict[str, float]] = [{}]
     section, beside = "", 0

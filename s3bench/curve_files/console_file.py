@@ -3,11 +3,11 @@
 import ast
 import json
 import re
-from collections import Counter
 from typing import Any
 
-from s3bench.curve_files.names import EPOCH_NAMES, OF_EVALUATION, STEP_NAMES, WITHIN_EPOCH, normal, words
-from s3bench.curve_files.repeats import without_repeats
+from s3bench.curve_files.alike import read_alike
+from s3bench.curve_files.console_rows import ALL_STEPS, Rows
+from s3bench.curve_files.names import OF_EVALUATION, normal, words
 from s3bench.curve_files.table import Table, from_rows, number
 from s3bench.errors import UserError
 
@@ -19,7 +19,7 @@ NUMBER = r"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|nan\b|inf\b|infinity\b)"
 WORD = rf"[a-z_][\w./()-]{{0,{FIELD}}}"
 PAIR = re.compile(
     rf"(?<![\w./-])(?P<key>{WORD}(?: [a-z_(][\w./()-]{{0,{FIELD}}}){{0,4}}?)(?:\s*[:=]\s*|\s+)"
-    rf"(?P<value>{NUMBER})(?P<more>(?:,\d+)*(?:\.\d+)?)(?P<unit>[kmb]\b)?(?![\d.]*\d|:\d|-\d)",
+    rf"(?P<value>0x[\da-f]+\b|{NUMBER})(?P<more>(?:,\d+)*(?:\.\d+)?)(?P<unit>[kmb]\b)?(?![\d.]*\d|:\d|-\d)",
     re.IGNORECASE,
 )
 BETWEEN = re.compile(r"\s\|\s?|\||[,;]\s|\s+-\s+|\t")  # what separates the pairs of a line
@@ -49,7 +49,6 @@ LONG_OBJECT = re.compile(r"\{[^{}]{0,5000}\n[^{}]{0,5000}\}")  # over several li
 WRAPPED = re.compile(r"\b(?:tensor|array|(?:np|numpy)\.\w+)\(\s*([^,()]+)(?:,[^()]*)?\)")
 BARE = re.compile(r"(?<=[:\s])(-?(?:nan|inf))(?=\s*[,}])")
 EVALUATION_LINES = ("saving dict", "testing net")
-ALL_STEPS = {*STEP_NAMES, *EPOCH_NAMES, *WITHIN_EPOCH}
 
 
 def read_console(text: str) -> Table | None:
@@ -58,41 +57,37 @@ def read_console(text: str) -> Table | None:
     A line without a step has that of the lines above. What stands in a line of an evaluation has its name before it, as
     in "val/loss". Lines of a progress bar that another line of the same epoch replaces are left out.
     """
-    rows: list[Row] = []
-    kinds: list[str] = []
-    above: Row = {}
-    bars, weak, is_bar = 0, 0, False
-    text = LONG_OBJECT.sub(_on_one_line, text)
-    lines = [line for line in re.split(r"[\n\r]|\x08{2,}", text) if line.strip()]
-    for line in lines:
-        plain = line.replace("\b", "")[:LONGEST]
-        bar = PROGRESS.match(plain)
-        if bar and bar["at"] != bar["of"]:
-            bars += 1
-            continue
-        row, kind = _row(plain)
-        if not row:
-            continue
-        if bar and is_bar:  # the epoch's last line again, now with its validation
-            rows, kinds, bars = rows[:-1], kinds[:-1], bars + 1
-        is_bar = bar is not None
-        own = {key: value for key, value in row.items() if normal(key) in ALL_STEPS}
-        if own:
-            above = (above | own) if set(map(normal, own)) & set(WITHIN_EPOCH) else own
-        weak += not above and not re.search("[:=]", plain)
-        rows.append(above | row)
-        kinds.append(kind)
-    if weak == len(rows) and 2 * weak <= len(lines):
+    text = LONG_OBJECT.sub(_on_one_line, text) if "{" in text else text
+    lines = text.replace("\r", "\n").split("\n") if "\b" not in text else re.split(r"[\n\r]|\x08{2,}", text)
+    lines = [line.replace("\b", "")[:LONGEST] for line in lines if line.strip()]
+    is_bar = {at: bar["at"] != bar["of"] for at, line in enumerate(lines) if (bar := PROGRESS.match(line))}
+    last = lines[-1] if lines else ""
+    is_cut = not text.endswith(("\n", "\r"))
+    del text
+    forms, columns = read_alike([line for at, line in enumerate(lines) if not is_bar.get(at)], _row)
+    whole_bars = _places_of_whole_bars(is_bar)
+    count, bars = len(lines), sum(is_bar.values())
+    del lines
+    rows = Rows(forms, columns, whole_bars)
+    if rows.weak == len(rows.at) and 2 * rows.weak <= count:
         return None  # prose with a number here and there
+    bars += rows.replaced
     notes = [f"lines of a progress bar before its last, left out: {bars}"] * bool(bars)
-    if rows and not text.endswith(("\n", "\r")) and _is_cut(rows, lines[-1]):
-        rows, kinds = rows[:-1], kinds[:-1]
+    if rows.at and is_cut and _is_cut(rows.keys, last):
+        rows.drop_last()
         notes.append("an unfinished last line, left out")
-    rows, repeats = without_repeats(rows, kinds)
-    counts = Counter(key for row in rows for key in row)
-    rows = [{key: value for key, value in row.items() if counts[key] > 1} for row in rows]
-    rows = [row for row in rows if row]
-    return from_rows("console", rows, notes + repeats) if rows else None
+    notes += rows.drop_repeats()
+    return rows.table(notes)
+
+
+def _places_of_whole_bars(is_bar: dict[int, bool]) -> set[int]:
+    """Return where the bars that are at their end lie among the lines without the others."""
+    found, left_out = set(), 0
+    for at, is_under_way in is_bar.items():
+        if not is_under_way:
+            found.add(at - left_out)
+        left_out += is_under_way
+    return found
 
 
 def read_pattern(file: str, text: str, pattern: str) -> Table:
@@ -122,7 +117,13 @@ def _on_one_line(found: "re.Match[str]") -> str:
     return found[0] if _object(line) is None else line
 
 
-def _row(line: str) -> tuple[Row, str]:
+def _row(line: str) -> tuple[Row, tuple[str, bool]]:
+    """Return the numbers of one line by their keys, the text beside them, and whether it has a sign of pairs."""
+    row, told = _numbers(line)
+    return row, (told, ":" in line or "=" in line)
+
+
+def _numbers(line: str) -> tuple[Row, str]:
     """Return the numbers of one line by their keys, and the text beside them."""
     if darknet := DARKNET.match(line):
         return {key: float(value) for key, value in darknet.groupdict().items()}, ""
@@ -177,6 +178,8 @@ def _pairs(part: str, row: Row) -> str:
 def _value(pair: "re.Match[str]", *, is_step: bool) -> float | str:
     """Return the number of a pair, or what is written where a comma may be a decimal one."""
     written = pair["value"] + pair["more"]
+    if pair["value"][:2].lower() == "0x":
+        return written  # no number, and not the number 0
     if is_step and (not pair["more"] or THOUSANDS.fullmatch(written)):
         return float(written.replace(",", "")) * UNITS[(pair["unit"] or "").lower()]
     return written if pair["more"] else float(written)
@@ -200,9 +203,9 @@ def _object(line: str) -> Row | None:
     return {str(key): value for key, value in logged.items() if number(value) is not None}
 
 
-def _is_cut(rows: list[Row], line: str) -> bool:
+def _is_cut(rows: list[tuple[str, ...]], line: str) -> bool:
     """Return whether the last line ends within a number, or lacks pairs of those that began like it."""
-    row, _ = _row(line.replace("\b", "")[:LONGEST])
+    row, _ = _row(line)
     alike = [one for one in rows[:-1] if row and next(iter(row)) in one][-ALIKE:]
     if alike and all(len(rows[-1]) < len(one) for one in alike):
         return True

@@ -15,6 +15,7 @@ import pandas as pd
 from s3bench.curve_files.drawn_table import undrawn
 from s3bench.curve_files.names import words
 from s3bench.curve_files.table import EMPTY_CELLS, Table, number
+from s3bench.curve_files.text import beginnings
 from s3bench.errors import UserError, one_line
 
 SEPARATORS = ("\t", ";", "|", ",", " ")  # of two that fit, the first; " " is any number of blanks
@@ -50,7 +51,7 @@ def read_table(file: str, text: str, *, is_csv: bool) -> Table | None:
         UserError: two columns have one name, or a row is longer than the first.
     """
     body, notes, comments = _without_comments(text.replace("\r", "\n") if "\n" not in text else text)
-    body, beside = undrawn(file, SEP_LINE.sub("", body, count=1))
+    body, beside = undrawn(file, body[found.end() :] if (found := SEP_LINE.match(body)) else body)
     lines = [line for line in body[: 400 * SAMPLE].split("\n") if line.strip()]
     if len(body) > 400 * SAMPLE:
         lines = lines[:-1]  # cut
@@ -168,7 +169,7 @@ def _read(file: str, body: str, form: _Form, notes: list[str]) -> Table:
         body = QUOTED_COMMA.sub(r"\1.\2", body) if is_quoted else re.sub(r"(?<=\d),(?=\d)", ".", body)
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)  # a row longer than the first would be cut
-        cells: pd.DataFrame = pd.read_csv(io.StringIO(body), skipinitialspace=True, **options)
+        cells: pd.DataFrame = pd.read_csv(io.BytesIO(body.encode()), skipinitialspace=True, **options)
     cells.columns = _without_doubles(file, [str(name).strip() for name in cells.columns])
     if places is not None:
         cells.index = pd.Index(places)
@@ -180,17 +181,27 @@ def _read(file: str, body: str, form: _Form, notes: list[str]) -> Table:
 def _rows(body: str, separator: str) -> Iterator[list[str]]:
     """Yield the cells of each row; none for a blank line."""
     if separator == " ":
-        return map(str.split, io.StringIO(body))
+        return map(str.split, _lines(body))
     blanks = " \n" if separator == "\t" else " \t\n"
-    lines = (line.strip(blanks) for line in io.StringIO(body))
+    lines = (line.strip(blanks) for line in _lines(body))
     return csv.reader(lines, delimiter=separator, skipinitialspace=True)
+
+
+def _lines(body: str) -> Iterator[str]:
+    """Yield the lines with their ends; unlike io.StringIO, without a copy of four bytes per character."""
+    start = 0
+    while start < len(body):
+        end = body.find("\n", start) + 1 or len(body)
+        yield body[start:end]
+        start = end
 
 
 def _places(
     body: str, separator: str, names: list[str] | None, *, has_repeated: bool = False
 ) -> npt.NDArray[np.int64] | None:
     """Return which rows below the names are neither blank nor the names again; None if all are."""
-    if not (has_repeated or BLANK.search(body)):
+    begins = beginnings(body) & set(" \t\n")
+    if not (has_repeated or (begins and BLANK.search(body))):
         return None
     rows = _rows(body, separator)
     if names is not None:
@@ -220,6 +231,8 @@ def _without_repeated_names(body: str) -> tuple[str, int]:
     """Return a table without later rows that are its first one, as resumed runs write them, and how many there were."""
     start = len(body) - len(body.lstrip())
     names = body[start:].split("\n", 1)[0]
+    if f"\n{names}\n" not in body:
+        return body, 0
     kept, repeated = re.subn(rf"^{re.escape(names)}\n", "", body[start + len(names) :], flags=re.MULTILINE)
     return body[: start + len(names)] + kept, repeated
 

@@ -3,10 +3,12 @@
 import re
 
 from s3bench.curve_files.names import listed, words
+from s3bench.curve_files.text import beginnings
 from s3bench.errors import UserError
 
 DRAWN = r"-+=:|\u2500-\u257f"  # and the characters that Unicode has for drawing boxes
 RULE = re.compile(rf"^[ \t]*[{DRAWN}][{DRAWN} \t]{{2,}}$", re.MULTILINE)
+BEGINS_RULE = re.compile(rf"[{DRAWN} \t]")
 BAR = re.compile("[|│┃]")
 CROSSING = re.compile(r"[|+│┃\u252c-\u254b\u2550-\u256c]| ")  # between two columns
 NOT_LOGGED = "No log"  # in a model card of Hugging Face, until there is a loss
@@ -20,6 +22,8 @@ def undrawn(file: str, text: str) -> tuple[str, list[str]]:
     Raises:
         UserError: the text has several tables.
     """
+    if not any(map(BEGINS_RULE.match, beginnings(text))):
+        return text, []
     if not any(CROSSING.search(rule[0].strip()) for rule in RULE.finditer(text)):
         return text, []
     lines = [line for line in text.split("\n") if line.strip()]

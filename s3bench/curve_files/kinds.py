@@ -15,13 +15,15 @@ from s3bench.curve_files.console_file import read_console, read_pattern
 from s3bench.curve_files.delimited import read_table
 from s3bench.curve_files.json_file import read_json
 from s3bench.curve_files.table import Table, from_rows
-from s3bench.curve_files.text import GZ, decoded, unpacked
+from s3bench.curve_files.text import GZ, decoded, is_text, unpacked
 from s3bench.errors import UserError, one_line
 
 FORMATS = "a table (CSV, any separator), Parquet, JSON, a console's lines with 'loss: 2.5' or 'loss=2.5', a wandb run, "
 FORMATS += "TensorBoard events"
 STDIN = "-"
 HEAD = 64  # bytes that show a file's kind
+SAMPLE = 4096  # bytes that show whether it is text
+MOST_GB = 2  # of a file of text, which is read at once
 PARQUET, WANDB, EVENTS = b"PAR1", b":W&B", b"brain.Event:"
 
 
@@ -46,14 +48,30 @@ def load(file: str | Path, pattern: str | None = None, *, whole_lines: bool = Fa
         if not any(_has_bytes(one) for one in files):
             raise UserError(f"{files[0]} is empty; it needs one row per step")
         with files[0].open("rb") as opened:
-            head = opened.read(HEAD)
-            if head.startswith(GZ) or not _is_binary(files[0], head):
+            head = opened.read(SAMPLE)
+            if head.startswith(GZ) or not _is_binary(files[0], head[:HEAD]):
+                _check_text(str(files[0]), head)
+                _check_size(files[0])
                 data = head + opened.read()
                 data = data[: 1 + max(data.rfind(b"\n"), data.rfind(b"\r"))] if whole_lines else data
                 return _of_bytes(str(files[0]), data, pattern, suffix=files[0].suffix.lower())
     except OSError as error:
         raise UserError(f"{files[0]} cannot be read: {error.strerror or one_line(error)}") from error
-    return _of_binary(files, head)
+    return _of_binary(files, head[:HEAD])
+
+
+def _check_text(name: str, head: bytes) -> None:
+    """Raise UserError where a file that begins like this is no text."""
+    if not head.startswith(GZ) and not is_text(head):
+        raise UserError(f"{name} is binary, but none of these: {FORMATS}")
+
+
+def _check_size(file: Path) -> None:
+    """Raise UserError where a text would fill the memory."""
+    size = file.stat().st_size / 1e9
+    if size > MOST_GB:
+        less = "keep the columns and rows that are needed, as with cut -d, -f1,2 FILE | s3bench spikes -"
+        raise UserError(f"{file} has {size:.1f} GB of text, and at most {MOST_GB} GB are read; {less}")
 
 
 def _has_bytes(file: Path) -> bool:
@@ -89,6 +107,7 @@ def _of_bytes(name: str, data: bytes, pattern: str | None, suffix: str = "") -> 
             copy.write(data)
             copy.flush()
             return _of_binary([Path(copy.name)], data[:HEAD])
+    _check_text(name, data[:SAMPLE])
     text = decoded(data)
     if pattern is not None:
         return read_pattern(name, text, pattern)

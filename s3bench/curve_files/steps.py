@@ -1,6 +1,7 @@
 """Finds the steps of a table's rows: merges doubled rows, tells a resume from several runs, or counts the rows."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -117,7 +118,7 @@ def _find_step(file: str, table: Table, named: str | None) -> str | None:
         return named
     own = [name for name in steps_among(table.names) if not table.empty[name].all()]
     whole = [name for name in own if not table.empty[name].any()]
-    moving = [name for name in whole if table.cells[name].nunique() > 1] or whole
+    moving = [name for name in whole if _moves(table.cells[name])] or whole
     weak = [name for known in (EPOCH_NAMES, WITHIN_EPOCH) for name in steps_among(table.names, known)]
     rising = [name for name in [*moving, *weak] if _rises(table, name)]
     if rising and (rising[0] in own or not moving):
@@ -127,6 +128,14 @@ def _find_step(file: str, table: Table, named: str | None) -> str | None:
     if WANDB_STEP in table.names and not (own and table.empty[WANDB_STEP].any()):
         return WANDB_STEP
     return own[0] if own else None
+
+
+def _moves(cells: "pd.Series[Any]") -> bool:
+    """Return whether a column has more than one value."""
+    if cells.dtype.kind in "iuf":  # without a table of millions of them
+        values = cells.dropna().to_numpy()
+        return bool((values[1:] != values[:-1]).any())
+    return cells.nunique() > 1
 
 
 def _rises(table: Table, name: str) -> bool:

@@ -41,6 +41,8 @@ class Table:
 
     def where(self, mask: npt.NDArray[np.bool_]) -> "Table":
         """Return the table of some of the rows."""
+        if mask.all():
+            return self
         absent = None if self.absent is None else self.absent[mask]
         return Table(self.kind, self.cells[mask], self.empty[mask], absent, self.notes)
 

@@ -1,0 +1,114 @@
+"""Makes rows of a console's lines: a line without a step has that of the lines above."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from s3bench.curve_files.alike import Column, Form
+from s3bench.curve_files.names import EPOCH_NAMES, STEP_NAMES, WITHIN_EPOCH, normal
+from s3bench.curve_files.repeats import repeats
+from s3bench.curve_files.table import Table
+
+ALL_STEPS = {*STEP_NAMES, *EPOCH_NAMES, *WITHIN_EPOCH}
+
+
+@dataclass(eq=False)
+class _Above:
+    """The keys of the steps that the lines above have, and what a line below them makes of it, by its form."""
+
+    keys: tuple[str, ...]
+    below: "dict[Form, tuple[_Above, tuple[str, ...], bool]]"
+
+
+class Rows:
+    """The rows of a console, by their lines.
+
+    Attributes:
+        at: each row's line.
+        keys: each row's keys, those of the steps above first.
+        weak: how many lines have neither a step above nor a sign of pairs.
+        replaced: how many lines of progress bars another one replaced.
+    """
+
+    def __init__(self, forms: list[Form], columns: dict[str, Column], bars: set[int]) -> None:
+        self._forms, self._columns = forms, columns
+        self.at: list[int] = []
+        self.keys: list[tuple[str, ...]] = []
+        self.weak = self.replaced = 0
+        self._known: dict[tuple[str, ...], _Above] = {}
+        above, is_bar = self._above(()), False
+        for line, form in enumerate(forms):
+            if not form.keys:
+                continue
+            if bars:
+                if line in bars and is_bar:  # the epoch's last line again, now with its validation
+                    self.drop_last()
+                    self.replaced += 1
+                is_bar = line in bars
+            above, keys, is_weak = above.below.get(form) or self._below(above, form)
+            self.weak += is_weak
+            self.at.append(line)
+            self.keys.append(keys)
+
+    def _above(self, keys: tuple[str, ...]) -> _Above:
+        return self._known.setdefault(keys, _Above(keys, {}))
+
+    def _below(self, above: _Above, form: Form) -> tuple[_Above, tuple[str, ...], bool]:
+        own = tuple(key for key in form.keys if normal(key) in ALL_STEPS)
+        after = above
+        if own:
+            goes_on = bool(set(map(normal, own)) & set(WITHIN_EPOCH))
+            after = self._above(tuple(dict.fromkeys(above.keys + own)) if goes_on else own)
+        keys = tuple(dict.fromkeys(after.keys + form.keys))
+        above.below[form] = found = (after, keys, not after.keys and not form.label[1])
+        return found
+
+    def drop_last(self) -> None:
+        """Leave out the last row."""
+        del self.at[-1], self.keys[-1]
+
+    def drop_repeats(self) -> list[str]:
+        """Leave out the rows of summaries, and return a note on them."""
+        kinds = [self._forms[line].label[0] for line in self.at]
+        if len(set(kinds)) < 2:
+            return []
+        places = {key: self._places(key) for key in self._columns}
+
+        def cell(row: int, key: str) -> Any:
+            return self._columns[key].value(int(places[key][self.at[row]]))
+
+        kept, notes = repeats(self.keys, kinds, cell)
+        self.at = [line for line, is_kept in zip(self.at, kept, strict=True) if is_kept]
+        self.keys = [keys for keys, is_kept in zip(self.keys, kept, strict=True) if is_kept]
+        return notes
+
+    def _places(self, key: str) -> npt.NDArray[np.int64]:
+        """Return the line that each line has its value of a key from: itself, or the last above it."""
+        has_key = {form: key in form.keys for form in set(self._forms)}
+        own = np.fromiter(map(has_key.__getitem__, self._forms), dtype=np.bool_, count=len(self._forms))
+        return np.maximum.accumulate(np.where(own, np.arange(len(own)), -1))
+
+    def table(self, notes: list[str]) -> Table | None:
+        """Return the rows with the keys that are there twice; None if no key is."""
+        common: Counter[str] = Counter()
+        by_keys = Counter(self.keys)
+        for keys, count in by_keys.items():
+            common.update(dict.fromkeys(keys, count))
+        names = [key for key in dict.fromkeys(key for keys in by_keys for key in keys) if common[key] > 1]
+        known = {keys: at for at, keys in enumerate(by_keys)}
+        which = np.fromiter(map(known.__getitem__, self.keys), dtype=np.int64, count=len(self.keys))
+        has = {name: np.array([name in keys for keys in by_keys], dtype=np.bool_)[which] for name in names}
+        if not has:
+            return None
+        left = np.any(list(has.values()), axis=0)
+        lines, cells, absent = np.array(self.at, dtype=np.int64)[left], {}, {}
+        for name in names:
+            is_there = has[name][left]
+            cells[name] = self._columns[name].series(np.where(is_there, self._places(name)[lines], -1))
+            absent[name] = ~is_there
+        table = pd.DataFrame(cells)
+        return Table("console", table, table.isna(), pd.DataFrame(absent), notes)

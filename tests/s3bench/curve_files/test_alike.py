@@ -1,0 +1,87 @@
+"""Lines that are read at once give what each gives alone."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from s3bench.curve_files import alike
+from s3bench.curve_files.console_file import _row
+from tests.s3bench.curve_files.test_trainers import LOGS
+
+CASES = Path(__file__).parent / "cases"
+TEMPLATES = [
+    "iter #: loss @, time #.#ms, mfu #.#%",
+    " [2024-05-01 1#:0#:00] iteration    #/  900 | learning rate: @E-0# | lm loss: @E+00 | nan iterations:   # |",
+    "{'loss': @, 'grad_norm': @, 'learning_rate': #e-0#, 'epoch': 0.#}",
+    '{"step": #, "loss": @, "lr": 1e-0#, "at": "12:0#"}',
+    "training:  #%|███       | #/9000 [00:0#<10:00, 12.#it/s, loss=@]",
+    "training:  #%|███       | 1.#k/9.0k [00:0#<10:00, 12.#it/s, loss=@]",
+    "Epoch: [#][ #/500]  Loss @ (@)",
+    "step # loss_1 @ loss_# @",
+    "step #,### loss #,#",
+    "step #: loss -@ lr +@ x1#",
+    "loss: nan step #",
+    "step #: loss: 1e### z: #e99",
+    "{'step': 0x##, 'loss': @}",
+    "{'step': ##, 'loss': 1_0#, 'name': '#'}",
+    "{'step': ################, 'loss': @}",
+    "#/9 [====] - loss: @",
+    "step # validation loss @",
+    "step #.# #.#.# loss @ 1#-1# v#",
+]
+
+
+def exact(rows):
+    return [([(key, type(value), str(value)) for key, value in row.items()], told) for row, told in rows]
+
+
+def at_once(lines):
+    forms, columns = alike.read_alike(lines, _row)
+    return [({key: columns[key].value(at) for key in form.keys}, form.label) for at, form in enumerate(forms)]
+
+
+def same(lines):
+    assert exact(at_once(lines)) == exact(map(_row, lines))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(TEMPLATES), st.randoms(use_true_random=False), st.integers(2, 8))
+def test_lines_of_one_shape_give_what_each_gives_alone(template, random, decimals):
+    lines = []
+    for _ in range(alike.FEWEST + 10):
+        line = template
+        while "@" in line:
+            line = line.replace("@", f"{random.random() * 10 ** random.randint(0, 1):.{decimals}f}", 1)
+        while "#" in line:
+            line = line.replace("#", str(random.randint(0, 9)), 1)
+        lines.append(line)
+    same(lines)
+
+
+@pytest.mark.parametrize("name", sorted(LOGS))
+def test_the_lines_of_trainers_give_what_each_gives_alone(monkeypatch, name):
+    monkeypatch.setattr(alike, "FEWEST", 2)
+    same([line for line in LOGS[name][0].split("\n") if line.strip()])
+
+
+@pytest.mark.parametrize("name", sorted(file.name for file in CASES.iterdir()))
+def test_the_lines_of_files_give_what_each_gives_alone(monkeypatch, name):
+    monkeypatch.setattr(alike, "FEWEST", 2)
+    lines = (CASES / name).read_bytes().decode(errors="replace").splitlines()
+    same([line[:2000] for line in lines if line.strip()][:400])
+
+
+def test_the_numbers_of_usual_lines_are_found_without_reading_each():
+    read = []
+
+    def counting(line):
+        read.append(line)
+        return _row(line)
+
+    for template in TEMPLATES[:3]:
+        lines = [template.replace("#", str(at % 10)).replace("@", f"{at % 10}.25") for at in range(1000)]
+        read.clear()
+        alike.read_alike(lines, counting)
+        assert len(read) < 100
