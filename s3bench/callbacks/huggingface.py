@@ -13,7 +13,7 @@ from s3bench.callbacks.watch import DIVERGED_AFTER, Watch
 from s3bench.spikes.detector import DetectorParameters
 
 if TYPE_CHECKING:
-    from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
+    from transformers import TrainerControl, TrainerState, TrainingArguments
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class SpikeCallback(TrainerCallback, ExportableState):
     Args:
         stop_on: the kinds of spikes after which the training stops: "blip", "recovered", "level_shift", "diverged".
         diverged_after: a spike has diverged once so many losses in a row are not finite or above the first one.
-        trainer: the Trainer, for `trainer.add_callback(SpikeCallback(trainer=trainer))`.
+        trainer: the Trainer (None: see above), for `trainer.add_callback(SpikeCallback(trainer=trainer))`.
         **parameters: those of SpikeMonitor.
 
     Raises:
@@ -44,7 +44,7 @@ class SpikeCallback(TrainerCallback, ExportableState):
         *,
         stop_on: Iterable[str] = (),
         diverged_after: int = DIVERGED_AFTER,
-        trainer: "Trainer | None" = None,
+        trainer: Any = None,
         **parameters: Unpack[DetectorParameters],
     ) -> None:
         stop_on = [stop_on] if isinstance(stop_on, str) else list(stop_on)
