@@ -386,7 +386,7 @@ def test_any_curve_can_be_drawn(s3bench, tmp_path, losses):
         ("", "is empty"),
         ("loss\n", "has no rows"),
         ("loss\n1.0\nabc\n", "row 2: 'abc' is not a number"),
-        ("\0\1\2", "no rows"),
+        ("\0\1\2", "is binary"),
         ("3.0\n2.0\n", "no column is named like a training loss; choose one with --column: 1"),
     ],
 )

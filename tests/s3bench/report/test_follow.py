@@ -84,7 +84,7 @@ def write(file, form, first=0):
     subprocess.run([sys.executable, "-c", WRITER, str(file), form, str(first)], check=True)
 
 
-@pytest.mark.parametrize("form", ["csv", "jsonl", "log"])
+@pytest.mark.parametrize("form", ["csv", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("jsonl", "log"))])
 def test_spikes_are_printed_while_the_log_is_written(tmp_path, followed, form):
     file = tmp_path / f"train.{form}"
     file.touch()
@@ -101,6 +101,7 @@ def test_spikes_are_printed_while_the_log_is_written(tmp_path, followed, form):
     assert "loss: 1 spike in 200 steps, 50.00 per 10,000 steps" in rest
 
 
+@pytest.mark.slow
 def test_a_truncated_and_a_replaced_log_are_read_anew(tmp_path, followed):
     file = tmp_path / "train.csv"
     write(file, "csv")
@@ -122,6 +123,7 @@ def test_a_truncated_and_a_replaced_log_are_read_anew(tmp_path, followed):
     assert any(line.startswith('{"file"') for line in rest)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_read_anew_and_its_spikes_are_not_said_twice(tmp_path, followed):
     file = tmp_path / "train.csv"
     write(file, "csv")

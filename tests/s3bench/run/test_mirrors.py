@@ -85,6 +85,7 @@ def check_mirror(tracker, results, run_id):
     assert "data_dir" not in texts
 
 
+@pytest.mark.slow
 def test_exported_records_are_as_if_they_had_been_tracked(tracker, tmp_path, capsys):
     config = run_config([*SPIKING, f"results_dir={tmp_path}"])
     run(config)
@@ -95,6 +96,7 @@ def test_exported_records_are_as_if_they_had_been_tracked(tracker, tmp_path, cap
         check_mirror(tracker, tmp_path, config.run_id)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("died", [100, 155])
 def test_a_run_that_resumes_goes_on_in_the_same_mirror(tracker, tmp_path, died):
     config = run_config([f"tracker={tracker}", f"results_dir={tmp_path}"])
@@ -120,7 +122,7 @@ def test_a_run_that_resumes_goes_on_in_the_same_mirror(tracker, tmp_path, died):
     assert [step for step, _ in found["spike/height"]] == SPIKES
 
 
-@pytest.mark.parametrize("broken", ["begin", "send", "end"])
+@pytest.mark.parametrize("broken", ["begin", *(pytest.param(when, marks=pytest.mark.slow) for when in ("send", "end"))])
 def test_training_survives_whatever_a_mirror_raises(tracker, tmp_path, monkeypatch, caplog, broken):
     config = run_config([f"tracker={tracker}", "horizon=20", f"results_dir={tmp_path}"])
 
