@@ -112,20 +112,12 @@ def read_curve(
     return _curve(_said(file), kinds.load(file, pattern), column, step, where=where, resume=resume)
 
 
-def read_whole_lines(
-    file: str | Path,
-    column: str | None = None,
-    step: str | None = None,
-    *,
-    where: str | None = None,
-    resume: str | None = None,
-    pattern: str | None = None,
-) -> LoggedCurve:
+def read_whole_lines(file: str | Path, *, pattern: str | None = None, **reading: str | None) -> LoggedCurve:
     """Read the curve of a text that is being written, without its last line as long as that is not ended.
 
     Arguments and errors are those of read_curve.
     """
-    return _curve(_said(file), kinds.load(file, pattern, whole_lines=True), column, step, where=where, resume=resume)
+    return _curve(_said(file), kinds.load(file, pattern, whole_lines=True), **reading)
 
 
 def _said(file: str | Path) -> str:
@@ -133,7 +125,13 @@ def _said(file: str | Path) -> str:
 
 
 def _curve(
-    said: str, table: Table, column: str | None, step: str | None, *, where: str | None, resume: str | None
+    said: str,
+    table: Table,
+    column: str | None = None,
+    step: str | None = None,
+    *,
+    where: str | None = None,
+    resume: str | None = None,
 ) -> LoggedCurve:
     """Return the curve of a table."""
     if table.cells.empty:
