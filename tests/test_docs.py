@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import re
 import shlex
 import shutil
@@ -24,7 +25,7 @@ from s3bench.run.config.compose import identified, run_config, typed_config, unr
 from s3bench.run.config.grid import first_point
 from s3bench.run.replay.arms import arm_config, find_arms
 from s3bench.run.replay.source import find_sources
-from scripts import simulate_inference, spikes_by_seed
+from scripts import readme_field, simulate_inference, spikes_by_seed
 from tasks.models import torchvision_shim  # noqa: F401 (before transformers' models, which snippets import)
 from tests.conftest import ROOT
 from tests.records import make, make_replayed
@@ -151,22 +152,34 @@ def test_the_hooks_are_tools_of_the_environment():
         assert Path(sys.executable).with_name(hook["entry"].split()[0]).exists()
 
 
-def test_the_readmes_table_is_the_measured_one():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_quickstarts_tables_in_the_docs_are_the_measured_ones():
+    page = (ROOT / "docs" / "quickstart.md").read_text(encoding="utf-8")
     for name in ("overview", "environment"):
         table = (ROOT / "results" / "reference" / "quickstart" / "tables" / f"{name}.md").read_text(encoding="utf-8")
-        assert table in readme, f"{name}.md and the README differ: copy it in"
+        assert table in page, f"{name}.md and the page differ: copy it in"
 
 
 def test_the_verdicts_in_readme_and_docs_are_the_measured_ones():
     reference = ROOT / "results" / "reference" / "laptop"
     rows = [line for line in (reference / "claims.md").read_text(encoding="utf-8").splitlines() if line.startswith("|")]
     assert len(rows) == 2 + 12
-    for page in ("README.md", "docs/claims.md"):
-        assert "\n".join(rows) in (ROOT / page).read_text(encoding="utf-8")
+    assert "\n".join(rows) in (ROOT / "docs/claims.md").read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    answers = dict(re.findall(r"^\| (C\w+) \| .* \| ([^|]+) \| [^|]+ \|$", readme, flags=re.MULTILINE))
+    claims = json.loads((reference / "claims.json").read_text(encoding="utf-8"))
+    assert answers == {one["id"]: one["grade"] for one in claims} | {"C3": "a theorem"}
+    for one in claims:
+        (row,) = [line for line in readme.splitlines() if line.startswith(f"| {one['id']} | ")]
+        if one["id"] == "C3":
+            assert f"{one['effect']:.4g}" in row
+            continue
+        low, high = (f"{math.inf if end is None else end:.3g}" for end in one["interval"])
+        assert f"{one['effect']:.3g} [{low}, {high}]" in row
+        if (limit := re.search(r"; below (\S+?);? ?", row)) is not None:
+            assert float(limit[1]) == {claim.id: shown(claim, claim.region.claimed) for claim in load_claims()}[one["id"]]
 
 
-def test_what_the_readme_says_of_the_verdicts_is_what_they_are():
+def test_what_the_docs_say_of_the_verdicts_is_what_they_are():
     reference = ROOT / "results" / "reference" / "laptop"
     claims = {one["id"]: one for one in json.loads((reference / "claims.json").read_text(encoding="utf-8"))}
     found = {name: {f["what"]: f for f in one["findings"]} for name, one in claims.items()}
@@ -288,10 +301,39 @@ def test_the_simulated_error_rates_in_the_docs_are_the_measured_ones(name):
 
 
 def test_the_field_and_the_replays_in_the_docs_are_the_measured_ones():
+    assert readme_field.table() in (ROOT / "README.md").read_text(encoding="utf-8")
     reference = ROOT / "results" / "reference"
-    for experiment, table, page in (("field", "field", "README.md"), ("natural", "replay", "docs/replay.md")):
+    for experiment, table, page in (("field", "field", "docs/field.md"), ("natural", "replay", "docs/replay.md")):
         measured = (reference / experiment / "tables" / f"{table}.md").read_text(encoding="utf-8")
         assert measured in (ROOT / page).read_text(encoding="utf-8")
+
+
+def test_what_the_docs_say_of_the_field_was_measured():
+    field = readme_field.measured()
+    total = field.groupby("optimizer")[["spikes_best", "burden_best", "steps_best"]].sum()
+    spikes, burden = total.spikes_best, total.burden_best
+    assert set(field.n) == {2}
+    assert set(total.steps_best) == {16_000}
+    assert len(field.index.unique("optimizer")) == 23 + 7
+    bounded = ["adamw (clip=UpdateCoordinates)", "adamw (clip=UpdateRMS)", "adamw (clip=Value)"]
+    assert {*spikes[bounded], spikes["adamw"]} == {8}
+    assert spikes.nsmallest(4).to_dict() == {"lion": 0, "muon": 0, "adamw_same": 1, "signum": 2}
+    by_task = {name: field[name].unstack() for name in ("spikes_best", "loss_best", "running_time", "step_time")}
+    assert (by_task["running_time"].loc["muon"] == by_task["running_time"].min()).all()
+    assert by_task["loss_best"].digits_deep.idxmin() == "muon"
+    assert 3 <= by_task["step_time"].loc["muon"].min() <= by_task["step_time"].loc["muon"].max() < 4
+    assert by_task["spikes_best"].loc["s3"].to_dict() == {"digits_deep": 6, "source_ngram": 0}
+    assert burden["s3"] / burden["adamw"] == pytest.approx(1 / 20, rel=0.1)
+    assert bool(field.loc[("s3", "source_ngram"), "edge"])
+    ratio = field.threshold.unstack()
+    ratio = (ratio / ratio.loc["adamw"]).min(axis=1)
+    assert set(ratio.index[ratio > 2]) == {"adan", "adan_no_lookahead", "s3", "s3_p2", "adamw_same"}
+    made_against_spikes = by_task["spikes_best"].loc[["stableadamw", "spam"]]
+    assert (made_against_spikes > by_task["spikes_best"].loc["adamw"]).all(axis=None)
+    assert (spikes[["stableadamw", "spam"]] / spikes["adamw"]).between(3, 3.7).all()
+    clips = [f"adamw (clip={name})" for name in ("AGC", "AdaGC", "ZClip", "GlobalNorm")]
+    assert spikes[clips].between(4, 6).all()
+    assert (burden[clips] / burden["adamw"] < 0.12).all()
 
 
 def test_the_readmes_example_finds_what_it_shows(s3bench, tmp_path):
@@ -325,11 +367,11 @@ def test_the_results_of_gpt2_in_the_docs_are_the_measured_ones():
     assert overview in (ROOT / "docs" / "claims.md").read_text(encoding="utf-8")
 
 
-def test_the_readme_names_every_optimizer_and_task():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_docs_name_every_optimizer_and_task():
+    page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
     for group in ("optimizer", "task"):
         for name in catalog.choices(group):
-            assert f"`{name}`" in readme
+            assert f"`{name}`" in page
 
 
 def test_the_docs_say_what_each_arm_changes():
