@@ -154,13 +154,15 @@ def _is_column(lines: list[str]) -> bool:
 def _read(file: str, body: str, form: _Form, notes: list[str]) -> Table:
     body, cut = _without_cut_line(body, form.separator)
     notes += cut
-    places, repeated = _places(body, form.separator, None), 0
+    repeated = 0
     if form.names is None:
         names = [name.strip() for name in next(filter(None, _rows(body, form.separator)), [])]
         _without_doubles(file, [name for name in names if name])  # pandas would give the second another name
         whole, (body, repeated) = body, _without_repeated_names(body)
         notes += [f"rows that repeat the names, left out: {repeated}"] * bool(repeated)
         places = _places(whole, form.separator, names, has_repeated=repeated > 0)
+    else:
+        places = _places(body, form.separator, None)
     options: dict[str, Any] = {"keep_default_na": False, "na_values": EMPTY_CELLS, "low_memory": False}
     options |= {"sep": r"\s+" if form.separator == " " else form.separator, "index_col": False}
     options |= {"header": 0} if form.names is None else {"header": None, "names": form.names}

@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,13 @@ class LoggedCurve:
 
     def is_consecutive(self) -> bool:
         """Return whether every step was logged."""
-        return bool((np.diff(self.steps) == 1).all())
+        return self._distances[0]
+
+    @cached_property
+    def _distances(self) -> tuple[bool, int]:
+        """Return whether all steps are one apart, and how far they are in the median."""
+        apart = np.diff(self.steps)
+        return bool((apart == 1).all()), round(float(np.median(apart)))
 
     def counted(self) -> str:
         """Return what there is one loss of: rows, where these were counted; steps, epochs; values, where some lack."""
@@ -64,7 +71,7 @@ class LoggedCurve:
 
         An end past the last step is the last step plus the median distance between steps.
         """
-        past = self.steps[-1] + round(float(np.median(np.diff(self.steps))))
+        past = self.steps[-1] + self._distances[1]
         end = past if spike.end == len(self.steps) else self.steps[spike.end]
         onset, peak = self.steps[spike.onset], self.steps[spike.peak]
         return dataclasses.replace(spike, onset=int(onset), peak=int(peak), end=int(end))

@@ -56,6 +56,9 @@ class Table:
 def from_rows(kind: str, rows: list[dict[str, Any]], notes: Iterable[str] = ()) -> Table:
     """Return the table of rows that may each have other columns."""
     names = list(dict.fromkeys(name for row in rows for name in row))
+    if names and all(len(row) == len(names) for row in rows):
+        cells = pd.DataFrame({name: pd.Series([row[name] for row in rows]) for name in names})
+        return Table(kind, cells, cells.isna(), None, list(notes))
     missing = object()
     lists = {name: [row.get(name, missing) for row in rows] for name in names}
     absent = pd.DataFrame({name: [cell is missing for cell in cells] for name, cells in lists.items()})

@@ -60,8 +60,10 @@ def beginnings(text: str) -> set[str]:
     """
     found = set(text[:1])
     for start in range(0, len(text), AT_ONCE):
-        part = np.frombuffer(text[start : start + AT_ONCE + 1].encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-        found |= set(map(chr, np.unique(part[1:][part[:-1] == ord("\n")]).tolist()))
+        part = text[start : start + AT_ONCE + 1]
+        encoding, kind = ("ascii", np.uint8) if part.isascii() else ("utf-32-le", np.uint32)
+        codes = np.frombuffer(part.encode(encoding, "surrogatepass"), dtype=kind)
+        found |= set(map(chr, np.unique(codes[1:][codes[:-1] == ord("\n")]).tolist()))
     return found
 
 

@@ -30,7 +30,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     text = "the largest threshold, in the loss's unit (default: none)"
     parser.add_argument("--ceiling", type=float, default=math.inf, help=text)
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the curve and its spikes: .png, .svg or .pdf")
-    text = "exit with 1 on a spike, on a run that diverged in one, or on more than X spikes per 10,000: 'rate>X'"
+    text = "exit with 1 on a spike, on a run that diverged, or on more than X spikes per 10,000: 'rate>X'"
     parser.add_argument("--fail-on", metavar="spike|diverged|rate>X", help=text)
     text = "watch a log that is being written: print each spike as it begins and ends, and the table at Ctrl-C"
     parser.add_argument("--follow", action="store_true", help=text)

@@ -1,10 +1,13 @@
-"""Decides whether the spikes of a curve are too many: `s3bench spikes --fail-on`."""
+"""Decides whether a curve has too many spikes, or has diverged: `s3bench spikes --fail-on`."""
 
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from s3bench.errors import UserError
+from s3bench.spikes.divergence import ends_above
 
 if TYPE_CHECKING:
     from s3bench.curve_files.reader import LoggedCurve
@@ -33,8 +36,20 @@ def too_many(limit: str | None, curve: "LoggedCurve", spikes: "Sequence[Spike]")
     if limit == "spike":
         return f"{len(spikes)} spike{'s' * (len(spikes) != 1)}" if spikes else None
     if limit == "diverged":
-        diverged = [spike for spike in spikes if spike.kind == "diverged"]
-        return f"diverged in the spike with its onset at {diverged[0].onset}" if diverged else None
+        return _diverged(curve, spikes)
     rate = 1e4 * len(spikes) / len(curve.loss)
     is_beyond = rate > float(limit.removeprefix(RATE))
     return f"{rate:.4g} spikes per 10,000 {curve.counted()}" if is_beyond else None
+
+
+def _diverged(curve: "LoggedCurve", spikes: "Sequence[Spike]") -> str | None:
+    """Say how the curve diverged: within a spike, or without one as the runs of a record do; None if it did not.
+
+    A record's run ends at its first loss that is not finite. Here the loss may come back from it, and then has not
+    diverged.
+    """
+    within = [spike for spike in spikes if spike.kind == "diverged"]
+    if within:
+        return f"diverged in the spike with its onset at {within[0].onset}"
+    losses = curve.loss[np.isfinite(curve.loss)]
+    return f"diverged: its last losses are above the first one, {losses[0]:.4g}" if ends_above(losses) else None

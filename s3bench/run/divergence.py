@@ -1,15 +1,7 @@
-"""Decides whether a run has diverged: at a loss while it trains, or from all its losses afterwards."""
+"""Decides at which loss a diverged run stops; s3bench.spikes.divergence decides from all its losses afterwards."""
 
 import math
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
-
-from s3bench.spikes.detector import Array
-from s3bench.spikes.noise import QUARTILE
-
-MIN_LAST = 10  # losses at the end of a run that are compared with its first loss, at least
 
 
 class EarlyStop:
@@ -40,26 +32,3 @@ class EarlyStop:
         too_many = self._above is not None and self.state["in_a_row"] >= self._above
         self.stopped = not math.isfinite(loss) or too_many
         return self.stopped
-
-
-def has_diverged(loss: npt.ArrayLike) -> bool:
-    """Return whether a run diverged: a loss is non-finite, or the last tenth is above the first loss beyond its noise.
-
-    The last tenth has at least ten losses. It is above the first loss if its median less three times its spread
-    (interquartile range / 1.349) is. The same test on the logarithms also counts, because a loss may come down from far
-    above by decades. A run that has learned nothing hovers around its first loss; it has not diverged.
-    """
-    values = np.asarray(loss, dtype=np.float64)
-    if not np.isfinite(values).all():
-        return True
-    if len(values) < 2:
-        return False
-    last = values[-max(MIN_LAST, len(values) // 10) :]
-    if values[0] > 0 and (last > 0).all() and _is_above(np.log(last), math.log(values[0])):
-        return True
-    return _is_above(last, float(values[0]))
-
-
-def _is_above(values: Array, bound: float) -> bool:
-    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
-    return bool(middle - 3 * (high - low) / (2 * QUARTILE) > bound)

@@ -10,10 +10,10 @@ from s3bench import record
 from s3bench.errors import unknown
 from s3bench.record.lease import Lease
 from s3bench.run.config.schema import RunConfig
-from s3bench.run.divergence import has_diverged
 from s3bench.run.row_buffer import Row
 from s3bench.run.tracking import Tracker
 from s3bench.spikes import Spike, SpikeMonitor
+from s3bench.spikes.divergence import has_diverged
 
 
 class Recorder:

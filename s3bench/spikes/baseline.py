@@ -2,9 +2,6 @@
 
 import math
 from array import array
-from bisect import bisect_left, insort
-from collections import deque
-from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +10,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from s3bench.spikes.excursion import Excursion
 from s3bench.spikes.noise import QUARTILE, noise, noise_about
 from s3bench.spikes.state import State, real, reals, whole
+from s3bench.spikes.windows import SortedWindow, sliding_medians
 
 DELTA = 0.1  # the usual δ, in the loss's unit
 LEAST_PART, MOST_PART = 0.01, 0.1  # but at least and at most these parts of the level
@@ -263,37 +261,72 @@ class Baseline:
             return 0
         window, stride, steps, count = self._window, self._stride, self._level_steps(), len(losses)
         known = np.concatenate([np.frombuffer(self._losses[-self._history :]), losses])
-        looks = np.arange(stride - self._count % stride, count + 1, stride)  # after how many of the losses
+        first = stride - self._count % stride
+        looks = np.arange(first, count + 1, stride)  # after how many of the losses
         with np.errstate(invalid="ignore"):  # what follows a loss that is not finite is not used
-            nearest = sliding_window_view(known, steps)[self._history - steps :]  # before each loss, and after the last
-            levels = np.partition(nearest, steps // 2, axis=1)[:, steps // 2]
+            levels = sliding_medians(known[self._history - steps :], steps)  # before each loss, and after the last
             excesses = losses - levels[:-1]
             recent = np.concatenate([np.frombuffer(self._excesses[-SPREAD * window :]), excesses])
-            last = sliding_window_view(recent, SPREAD * window)[looks]
-            estimates = noise_about(last, sliding_window_view(known, self._history)[looks], window)
-            sigmas = np.concatenate([[self._sigma], estimates])[np.searchsorted(looks, np.arange(count), side="right")]
+            last = sliding_window_view(recent, SPREAD * window)[first::stride]
+            estimates = noise_about(last, sliding_window_view(known, self._history)[first::stride], window)
+            sigmas = np.repeat(np.append(self._sigma, estimates), np.diff(looks, prepend=0, append=count))
             least = usual_deltas(levels[:-1], self._first) if self._delta is None else self._delta
             thresholds = np.minimum(np.maximum(self._k * sigmas, least), self._ceiling)
             above = (losses > levels[:-1] + thresholds) | ~np.isfinite(losses)
         calm = int(above.argmax()) if above.any() else count
         scores = np.divide(excesses[:calm], sigmas[:calm], out=np.zeros(calm), where=sigmas[:calm] > 0)
-        first, start = self._count, 0
         looks = looks[looks <= calm]
-        tops = np.maximum.reduceat(scores[: looks[-1]], [0, *looks[:-1]]) if len(looks) else looks
-        for look, sigma, top in zip(looks.tolist(), estimates.tolist(), tops.tolist(), strict=False):
-            self._count = first + look
-            self._top = max(self._top, top)
-            start = look
-            self._take_estimate(step + look, sigma, float(levels[look]))
-            if self._has_risen():
-                calm = look
-                break
-        self._count = first + calm
+        tops = np.maximum.reduceat(scores[: looks[-1]], [0, *looks[:-1]]) if len(looks) else scores[:0]
+        before = self._count
+        taken = self._take_estimates(step, looks, estimates[: len(looks)], levels[looks], tops)
+        start = int(looks[taken - 1]) if taken else 0
+        if taken and self._has_risen():
+            calm = start
+        self._count = before + calm
         if start < calm:
             self._top = max(self._top, float(scores[start:calm].max()))
         self._extend(step, losses[:calm], excesses[:calm])
         self._nearest = SortedWindow(self._losses[-steps:])
         return calm
+
+    def _take_estimates(
+        self, step: int, looks: npt.NDArray[np.int64], sigmas: Array, levels: Array, tops: Array
+    ) -> int:
+        """Take the estimates at many looks, up to one after which the level has risen; return how many were taken.
+
+        Between the looks after which it may have, all are taken at once.
+        """
+        taken, before = 0, self._count
+        if not len(looks):
+            return 0
+        for end in [*(np.flatnonzero(self._may_have_risen(sigmas, levels)) + 1).tolist(), len(looks)]:
+            if end == taken:
+                continue
+            part = slice(taken, end)
+            self._top = max(self._top, float(tops[taken]))
+            since = np.concatenate([self._levels[-LOOKS:], levels[part]])
+            self._levels.frombytes(levels[part].tobytes())
+            self._rises.frombytes((since[LOOKS:] - since[:-LOOKS]).tobytes())
+            self._tops.append(self._top)
+            self._tops.frombytes(tops[taken + 1 : end].tobytes())
+            self._look_steps.frombytes((step + looks[part]).tobytes())
+            self._top, self._sigma, self._count = -math.inf, float(sigmas[end - 1]), before + int(looks[end - 1])
+            self._trim()
+            taken = end
+            if self._has_risen():
+                break
+        return taken
+
+    def _may_have_risen(self, sigmas: Array, levels: Array) -> npt.NDArray[np.bool_]:
+        """Return after which looks the level is above its lowest by the least that a slow rise can be."""
+        before = self._levels[1 - LONG * LOOKS :]
+        known = np.concatenate([np.full(LONG * LOOKS - 1 - len(before), np.inf), before, levels])
+        lows = sliding_window_view(known, LONG * LOOKS).min(axis=1)
+        deltas = usual_deltas(lows, self._first) if self._delta is None else self._delta
+        may: npt.NDArray[np.bool_] = levels - lows > np.minimum(
+            np.maximum(self._k * sigmas, PROOF_DELTAS * deltas), self._ceiling
+        )
+        return may
 
     def state(self) -> State:
         """Return what is needed to go on: of each array, the last entries that are ever looked at."""
@@ -334,7 +367,7 @@ class Baseline:
         return len(losses)
 
     def _extend(self, step: int, losses: Array, excesses: Array) -> None:
-        self._steps.extend(range(step, step + len(losses)))
+        self._steps.frombytes(np.arange(step, step + len(losses), dtype=np.int64).tobytes())
         self._losses.frombytes(losses.tobytes())
         self._excesses.frombytes(excesses.tobytes())
 
@@ -342,30 +375,3 @@ class Baseline:
 def short_steps(steps: int) -> int:
     """Return of how many of the last `steps` losses the short median is taken: an odd number."""
     return max(LEAST_LEVEL_STEPS, steps // SHORT_PART) | 1
-
-
-class SortedWindow:
-    """Keeps the last values sorted."""
-
-    def __init__(self, values: Iterable[float] = ()) -> None:
-        self._recent = deque(values)
-        self._sorted = sorted(self._recent)
-
-    def add(self, value: float, size: int) -> None:
-        """Add a value, and keep the last `size` values."""
-        self._recent.append(value)
-        insort(self._sorted, value)
-        while len(self._recent) > size:
-            del self._sorted[bisect_left(self._sorted, self._recent.popleft())]
-
-    def values(self) -> list[float]:
-        """Return the values in the order in which they came."""
-        return [float(value) for value in self._recent]
-
-    def largest(self) -> float:
-        """Return the largest value."""
-        return self._sorted[-1]
-
-    def median(self) -> float:
-        """Return the middle value; of an even number of values, the upper of the two middle ones."""
-        return self._sorted[len(self._sorted) // 2]

@@ -28,8 +28,7 @@ def spread(rows: Array, part: int = 4) -> Array:
     distribution. Outliers hardly move the quartiles; of few values, the octiles say more.
     """
     last = rows.shape[1] - 1
-    ranks = [last // part, last - last // part]
-    low, high = np.partition(rows, ranks, axis=1)[:, ranks].T
+    low, high = np.sort(rows, axis=1)[:, [last // part, last - last // part]].T  # faster than to partition
     result: Array = (high - low) / (2 * {4: QUARTILE, 8: OCTILE}[part])
     return result
 
@@ -97,8 +96,7 @@ def _of_rises(rows: Array, window: int) -> Array:
     """Return the same from the upper half of the changes alone, which a steep fall does not widen."""
     changes = np.diff(rows[:, -window - 1 :])
     last = changes.shape[1] - 1
-    ranks = [last // 2, last - last // 8]
-    middle, high = np.partition(changes, ranks, axis=1)[:, ranks].T
+    middle, high = np.sort(changes, axis=1)[:, [last // 2, last - last // 8]].T
     result: Array = (high - middle) / (OCTILE * math.sqrt(2)) * (1 + RISE_MARGIN / (last + 1))
     return result
 

@@ -8,6 +8,7 @@ import pytest
 
 from s3bench.curve_files.reader import LoggedCurve
 from s3bench.report.answer import paragraph
+from s3bench.report.fail_on import too_many
 from s3bench.spikes import find_spikes
 from tests.conftest import mistake
 
@@ -85,6 +86,26 @@ def test_the_exit_code_depends_on_the_spikes(s3bench, tmp_path, limit, codes):
     both = s3bench("spikes", *files, "--fail-on", limit, "--json")
     assert (both.returncode, len(json.loads(both.stdout))) == (max(codes), 3)
     assert s3bench("spikes", *files, "none.csv", "--fail-on", limit).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({(900, 1000): math.nan}, "diverged in the spike with its onset at 900"),
+        ({999: math.nan}, "diverged in the spike with its onset at 999"),
+        ({0: 1.5}, "diverged: its last losses are above the first one, 1.5"),  # at once, so without a spike
+        ({0: math.nan, 1: 1.5}, "diverged: its last losses are above the first one, 1.5"),
+        ({(500, 1000): 3.0}, "diverged: its last losses are above the first one"),  # long after a spike
+        ({0: 9, (500, 1000): 3.0}, None),  # at another level, but below the first loss
+        ({500: math.nan}, None),  # it came back
+        ({500: 9}, None),
+        ({}, None),  # it has learned nothing
+    ],
+)
+def test_a_curve_can_diverge_without_a_spike(changes, said):
+    curve = curve_of(changes)
+    beyond = too_many("diverged", curve, find_spikes(curve.loss))
+    assert (beyond is None) if said is None else beyond.startswith(said)
 
 
 @pytest.mark.parametrize("limit", ["spikes", "rate", "rate>", "rate>x", "rate>-1", "rate>nan", "rate=5", "", "\x1b[2J"])

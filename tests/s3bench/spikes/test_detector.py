@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s3bench.run.divergence import has_diverged
 from s3bench.spikes import Spike, SpikeMonitor, baselines, detector, excursion, find_spikes
+from s3bench.spikes.divergence import has_diverged
 from scripts.detector_bed.falling import falling
 
 
