@@ -3,12 +3,13 @@
 import math
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from statistics import median
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 from s3bench.report.analysis.seen import EARLY
-from s3bench.report.formatting import mean_and_sd
+from s3bench.report.formatting import mean_and_sd, short
 from s3bench.report.replay_text import listed
 from s3bench.report.stats.rates import per_10k, poisson_interval
 
@@ -85,8 +86,11 @@ def _who(tables: Tables) -> Said:
             yield task, text + _rates_tried(rows)
         elif over:
             text = f"no spike in {_count(runs, 'run')} of {_named(calm)}"
-            yield task, f"{text}, which still allows up to {poisson_interval(0, steps)[1]:.2g} per 10,000 steps (95%)"
-    yield from _told_apart(tables["spike_rates"], _spikes_apart)
+            yield (
+                task,
+                f"{text}, which still allows up to {short(poisson_interval(0, steps)[1])} per 10,000 steps (95%)",
+            )
+    yield from _told_apart(tables["spike_rates"].to_dict("records"), _spikes_apart)
 
 
 class _Spikes(NamedTuple):
@@ -105,8 +109,8 @@ class _Spikes(NamedTuple):
     def said(self, *, first: bool) -> str:
         """Return the counts; with their units where they are the first of a sentence."""
         if first:
-            return f"spikes in {self.with_spike} of {_count(self.runs, 'run')} ({self.rate:.2g} per 10,000 steps)"
-        return f"in {self.with_spike} of {self.runs} ({self.rate:.2g})"
+            return f"spikes in {self.with_spike} of {_count(self.runs, 'run')} ({short(self.rate)} per 10,000 steps)"
+        return f"in {self.with_spike} of {self.runs} ({short(self.rate)})"
 
 
 def _spike_sums(rows: Sequence[Row]) -> dict[str, _Spikes]:
@@ -130,10 +134,14 @@ def _rates_tried(rows: Sequence[Row]) -> str:
     return f"; over the same {len(tried)} learning rates" if same else "; each over its own learning rates"
 
 
-def _told_apart(table: pd.DataFrame, what: Callable[[Row], str]) -> Said:
+def _told_apart(rows: Iterable[Row], what: Callable[[Row], str]) -> Said:
     """Say which optimizers a paired test tells apart from the reference."""
-    for task, rows in _by_task(table[table.verdict == DIFFERS]).items():
-        yield task, f"told apart from {rows[0]['baseline']}: {_named([what(row) for row in rows])}"
+    apart: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        if row["verdict"] == DIFFERS:
+            apart.setdefault((row["task"], row["baseline"]), []).append(what(row))
+    for (task, reference), named in apart.items():
+        yield task, f"told apart from {reference}: {_named(named)}"
 
 
 def _spikes_apart(row: Row) -> str:
@@ -179,7 +187,7 @@ def _how_high(tables: Tables) -> Said:
             where = f"{top['optimizer']}, ×{top['lr_multiplier']:g}, seed {top['seed']}, step {top['peak']:,}"
             parts.append(f"{which} peaks {top['height']:.3g} above its level ({where})")
         if len(finite) > 2:
-            parts.append(f"the median of {len(finite):,} is {finite[len(finite) // 2]['height']:.3g}")
+            parts.append(f"the median of {len(finite):,} is {median(row['height'] for row in finite):.3g}")
         endless = len(rows) - len(finite)
         parts += [f"in {endless:,} of {len(rows):,} the loss is not finite"] * bool(endless)
         yield task, "; ".join(parts)
@@ -248,9 +256,8 @@ def _fastest(tables: Tables) -> Said:
             text = f"{target} is reached by {_few(said)}"
             yield task, text + (f"; never by {_named(none)}" if none else "")
     main = {(row["task"], row["target"]) for row in tables["overview"].to_dict("records")}
-    speedups = tables["speedups"]
-    of_main = [(row["task"], row["target"]) in main for row in speedups.to_dict("records")]
-    yield from _told_apart(speedups[of_main], _speed_apart)
+    of_main = [row for row in tables["speedups"].to_dict("records") if (row["task"], row["target"]) in main]
+    yield from _told_apart(of_main, _speed_apart)
 
 
 def _steps(row: Row) -> str:
@@ -276,7 +283,7 @@ def _lowest(tables: Tables) -> Said:
         if said:
             not_tested = len(said) > 1 and not any(row["p"] == row["p"] for row in tests.get(task, []))
             yield task, f"final losses {where}: {_few(said)}{'; no test compares them' * not_tested}"
-    yield from _told_apart(tables["final_losses"], _loss_apart)
+    yield from _told_apart(tables["final_losses"].to_dict("records"), _loss_apart)
 
 
 def _loss(row: Row) -> str:

@@ -215,8 +215,8 @@ def _field(table: pd.DataFrame) -> pd.DataFrame:
         )
         for column, words in {"per_10k": "spikes per 10,000 steps", "burden": "burden", "loss": "final loss"}.items():
             values = (one[f"{column}_{factor}"] for factor in ("best", "x3", "x10"))
-            row[f"{one['task']}: {words}"] = " / ".join(_short(value) for value in values)
-        row[f"{one['task']}: time of a step"] = _short(one["step_time"])
+            row[f"{one['task']}: {words}"] = " / ".join(short(value) for value in values)
+        row[f"{one['task']}: time of a step"] = short(one["step_time"])
         if "threshold" in one:
             row[f"{one['task']}: threshold of the ramp"] = _known_or_bounds(one, "threshold")
     return pd.DataFrame(list(rows.values())).fillna("-")
@@ -249,7 +249,7 @@ def _known_or_bounds(row: Row, name: str) -> str:
     return _text(value) + _interval(row[f"{name}_low"], row[f"{name}_high"])
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
     """Return a number with two digits."""
     return f"{value:.2g}" if math.isfinite(value) and abs(value) < 100 else _text(float(f"{value:.2g}"))
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 from s3bench import __version__, record
 from s3bench.record.judge import JUDGE
+from s3bench.report import page_data
 from s3bench.report.analysis import comparisons
 from s3bench.report.analysis.loss_curve import TREND_STEPS
 from s3bench.report.analysis.results import Results
@@ -26,7 +27,6 @@ from s3bench.report.analysis.tables import rows_with
 from s3bench.report.analysis.thresholds import MARGIN
 from s3bench.report.findings import findings
 from s3bench.report.formatting import format_table
-from s3bench.report import page_data
 from s3bench.report.page_data import curve_data
 from s3bench.report.replay_text import changes, sentences
 from s3bench.report.stats.censored import IN_A_ROW

@@ -17,7 +17,10 @@ from s3bench.report.figures.style import looks
 
 DIGITS = 5  # significant ones of a loss
 POINTS = 250_000  # of all curves, about 20 bytes each: as many as 250 long runs have
-MANY, ENDS = 12, 4  # optimizers: of more than MANY, the page at first draws ENDS that end lowest and ENDS that spike most
+MANY, ENDS = (
+    12,
+    4,
+)  # optimizers: of more than MANY, the page at first draws ENDS that end lowest and ENDS that spike most
 
 
 def curve_data(results: Results) -> dict[str, Any]:
@@ -43,9 +46,7 @@ def curve_data(results: Results) -> dict[str, Any]:
     curves = [fewer(curve, points[first]) for curve, first in zip(whole, at_first, strict=True)] if points else whole
     return {
         "tasks": list(tasks),
-        "optimizers": [
-            {"name": name, "colour": look[name].colour, "picked": name in picked} for name in optimizers
-        ],
+        "optimizers": [{"name": name, "colour": look[name].colour, "picked": name in picked} for name in optimizers],
         "multipliers": sorted({run.lr_multiplier for run in drawn}),
         "seeds": sorted({run.seed for run in drawn}),
         "positive": not any((run.curve.loss <= 0).any() for run in drawn if run.curve),  # for a logarithmic axis
@@ -77,12 +78,13 @@ def _places(names: Iterable[str]) -> dict[str, int]:
 
 
 def _picked(runs: Sequence[Run]) -> set[str]:
-    """Return the optimizers that the page draws before it is asked: all, or those at either end where there are many."""
+    """Return the optimizers that the page draws at first: all, or those at either end where there are many."""
     own = grouped(runs, "optimizer_label")
     if len(own) <= MANY:
         return set(own)
     lowest = sorted(own, key=lambda name: min(run.final_loss for run in own[name]))
-    spikiest = sorted(own, key=lambda name: -sum(len(run.spikes) for run in own[name]) / len(own[name]))
+    rates = {name: sum(len(run.spikes) for run in runs) / len(runs) for name, runs in own.items()}
+    spikiest = sorted((name for name in own if rates[name]), key=lambda name: -rates[name])
     return {*lowest[:ENDS], *spikiest[:ENDS]}
 
 
