@@ -319,8 +319,8 @@ def _undecided(tables: Tables) -> Iterator[tuple[str, Row, str]]:
     for row in tables["speedups"].to_dict("records"):
         if (row["task"], row["target"]) in main:
             yield from _open(f"steps to {row['target']}", row)
-    for rates, row, reason in _open_rates(tables["spike_rates"]):
-        yield f"spikes at {listed(rates)}", row, reason
+    for rates, where, reason in _open_rates(tables["spike_rates"]):
+        yield f"spikes at {listed(rates)}", where, reason
     ramps = tables["thresholds"].to_dict("records") if "thresholds" in tables else []
     for row in ramps:
         if row["ratio_low"] <= 1 <= row["ratio_high"]:
@@ -337,8 +337,8 @@ def _open_rates(table: pd.DataFrame) -> Iterator[tuple[list[str], Row, str]]:
     for row in table[(table.spikes > 0) | (table.baseline_spikes > 0)].to_dict("records"):
         for rate, _, reason in _open(f"×{row['lr_multiplier']:g}", row):
             found.setdefault((row["task"], row["optimizer"], reason), ([], row))[0].append(rate)
-    for (*_, reason), (rates, row) in found.items():
-        yield rates, row, reason
+    for (*_, reason), (rates, where) in found.items():
+        yield rates, where, reason
 
 
 def _open(what: str, row: Row) -> Iterator[tuple[str, Row, str]]:
