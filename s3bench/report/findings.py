@@ -171,8 +171,11 @@ def _when(tables: Tables) -> Said:
                 f"all {count:,} spikes began in the {f'first {EARLY:.0%}' if early else 'second half'} of the run",
             )
         else:
-            parts = {f"in the first {EARLY:.0%} of the run": early, "later in its first half": first - early}
-            parts["in its second half"] = count - first
+            parts = {
+                f"in the first {EARLY:.0%} of the run": early,
+                "later in the first half" if early else "in the first half": first - early,
+            }
+            parts["in the second half"] = count - first
             said = [f"{inside:,} {where}" for where, inside in parts.items() if inside]
             yield task, f"spikes began: {listed(said)}"
 

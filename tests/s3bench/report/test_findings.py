@@ -78,7 +78,7 @@ def test_when_spikes_began_and_how_high_they_were():
     runs = [["a", 1000]]
     rows = [["a", "s3", 1.0, 0, onset, onset + 1, height] for onset, height in ((49, 1), (50, 2), (499, 9), (500, 4))]
     assert said("When?", runs=runs, spikes=rows) == [
-        "On a, spikes began: 1 in the first 5% of the run, 2 later in its first half and 1 in its second half."
+        "On a, spikes began: 1 in the first 5% of the run, 2 later in the first half and 1 in the second half."
     ]
     assert said("When?", runs=runs, spikes=rows[:1]) == ["On a, the only spike began at step 49 of 1,000."]
     assert said("When?", runs=runs, spikes=[rows[3]] * 2) == ["On a, all 2 spikes began in the second half of the run."]
