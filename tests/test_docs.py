@@ -115,6 +115,14 @@ def test_links_lead_somewhere(page):
         assert not anchor or anchor in anchors(file), f"{target}#{anchor}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_picture_has_a_text_that_says_what_it_shows(page):
+    text = page.read_text(encoding="utf-8")
+    pictures = re.findall(r"!\[([^\]]*)\]\(", text)
+    assert all(len(alt.split()) >= 3 for alt in pictures)
+    assert "<img" not in text
+
+
 def test_the_docs_build_without_a_warning(tmp_path):
     build = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", ROOT / "docs", tmp_path / "html"]
     result = subprocess.run(build, capture_output=True, text=True, check=False)

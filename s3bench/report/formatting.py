@@ -107,7 +107,7 @@ def _header(column: str, *, has_interval: bool) -> str:
 def _with_spreads(texts: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     """Merge x_mean and x_sd into x_mean, and drop x_min and x_max."""
     for value in _stems(table, "_sd"):
-        texts[f"{value}_mean"] = _cells(_mean_and_sd, table, f"{value}_mean", f"{value}_sd")
+        texts[f"{value}_mean"] = _cells(mean_and_sd, table, f"{value}_mean", f"{value}_sd")
         texts = texts.drop(columns=[f"{value}_{part}" for part in ("sd", "min", "max")], errors="ignore")
     return texts
 
@@ -151,7 +151,7 @@ def _bounds(low: float, high: float) -> str:
 
 
 def _overview_row(row: Row) -> dict[str, Any]:
-    best = f"{_mean_and_sd(row['final_loss_mean'], row['final_loss_sd'])} (n = {row['n']})" if row["n"] else "-"
+    best = f"{mean_and_sd(row['final_loss_mean'], row['final_loss_sd'])} (n = {row['n']})" if row["n"] else "-"
     at = f" at {_picks(row['picks'])}{_place_in_grid(row)}" if row["picks"] else ""
     target = "-"
     if row["target_n"] > 0:
@@ -179,7 +179,7 @@ def _at_largest(row: Row) -> str:
     n, diverged = row["largest_n"], row["largest_diverged"]
     if not n > 0:
         return "-"
-    loss = _mean_and_sd(row["largest_final_loss_mean"], row["largest_final_loss_sd"])
+    loss = mean_and_sd(row["largest_final_loss_mean"], row["largest_final_loss_sd"])
     if not diverged:
         return f"{loss} (n = {_text(n)})"
     others = f"; the others {loss} (n = {_text(n - diverged)})" if n > diverged else ""
@@ -215,8 +215,8 @@ def _field(table: pd.DataFrame) -> pd.DataFrame:
         )
         for column, words in {"per_10k": "spikes per 10,000 steps", "burden": "burden", "loss": "final loss"}.items():
             values = (one[f"{column}_{factor}"] for factor in ("best", "x3", "x10"))
-            row[f"{one['task']}: {words}"] = " / ".join(_short(value) for value in values)
-        row[f"{one['task']}: time of a step"] = _short(one["step_time"])
+            row[f"{one['task']}: {words}"] = " / ".join(short(value) for value in values)
+        row[f"{one['task']}: time of a step"] = short(one["step_time"])
         if "threshold" in one:
             row[f"{one['task']}: threshold of the ramp"] = _known_or_bounds(one, "threshold")
     return pd.DataFrame(list(rows.values())).fillna("-")
@@ -249,7 +249,7 @@ def _known_or_bounds(row: Row, name: str) -> str:
     return _text(value) + _interval(row[f"{name}_low"], row[f"{name}_high"])
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
     """Return a number with two digits."""
     return f"{value:.2g}" if math.isfinite(value) and abs(value) < 100 else _text(float(f"{value:.2g}"))
 
@@ -262,7 +262,7 @@ def _score_and_events(row: Row) -> str:
     return f"{_text(row['score'])} ({_text(row['events'])}{of_some})"
 
 
-def _mean_and_sd(mean: float, sd: float) -> str:
+def mean_and_sd(mean: float, sd: float) -> str:
     """Return "0.168 ± 0.066": both with as many decimals as the deviation needs, at most four."""
     if not (math.isfinite(mean) and math.isfinite(sd)):
         return _text(mean)

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import io
 import math
 import shlex
 from collections.abc import Mapping, Sequence
@@ -11,9 +12,11 @@ from typing import Any
 
 import jinja2
 import pandas as pd
+from PIL import Image
 
 from s3bench import __version__, record
 from s3bench.record.judge import JUDGE
+from s3bench.report import page_data
 from s3bench.report.analysis import comparisons
 from s3bench.report.analysis.loss_curve import TREND_STEPS
 from s3bench.report.analysis.results import Results
@@ -22,6 +25,7 @@ from s3bench.report.analysis.seen import EARLY
 from s3bench.report.analysis.shock_tables import shock_facts
 from s3bench.report.analysis.tables import rows_with
 from s3bench.report.analysis.thresholds import MARGIN
+from s3bench.report.findings import findings
 from s3bench.report.formatting import format_table
 from s3bench.report.page_data import curve_data
 from s3bench.report.replay_text import changes, sentences
@@ -31,8 +35,11 @@ from s3bench.report.stats.paired_tests import pairs_needed, smallest_p
 from s3bench.spikes import published
 
 ADHOC = "adhoc"  # the experiment of runs whose grid was given on the command line
-LARGEST_SVG = 300_000  # bytes
-LONGEST = 1000  # rows of a table
+LARGEST_SVG = 100_000  # bytes
+COLOURS = 256  # of a figure that is embedded as PNG: a third of the bytes
+LONGEST = 3_000  # rows of a table on the page
+ROWS = 30  # rows of a table that are there at first; the script draws the others when it is asked for them
+WORDS = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten", "Eleven", "Twelve")
 MERGED = ("overview", "published", "field", "thresholds")  # tables whose rows are others once they are formatted
 TEMPLATES = resources.files("s3bench.report") / "templates"
 
@@ -70,7 +77,8 @@ def page(
         ablated=any(name.startswith("fig5_") for name in images),
         verdicts=judged,
         verdict_table=_verdict_table(judged),
-        unjudged=[claim["id"] for claim in claims if claim not in judged],
+        unjudged=_in_words(len(claims) - len(judged), "more claim" if judged else "claim"),
+        findings=findings(tables),
         curves=curve_data(results),
         **_about_runs(results),
         **_about_tables(results, tables),
@@ -121,7 +129,8 @@ def _constants() -> dict[str, Any]:
         "pairs_needed": pairs_needed(),
         "smallest_p": smallest_p,
         "judge": JUDGE,
-        "longest": LONGEST,
+        "first_rows": ROWS,
+        "many": page_data.MANY,
     }
 
 
@@ -171,9 +180,21 @@ def _paired_seeds(runs: Sequence[Run]) -> int:
 
 
 def _embedded(svg: Path, png: Path) -> str:
-    """Return a figure as a data URL: SVG, or PNG where the SVG is large."""
-    kind, file = ("svg+xml", svg) if svg.stat().st_size <= LARGEST_SVG else ("png", png)
-    return f"data:image/{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"
+    """Return a figure as a data URL: SVG, or PNG with fewer colours where the SVG is large."""
+    if svg.stat().st_size <= LARGEST_SVG:
+        kind, content = "svg+xml", svg.read_bytes()
+    else:
+        small = io.BytesIO()
+        with Image.open(png) as image:
+            image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+        kind, content = "png", small.getvalue()
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _in_words(count: int, what: str) -> str:
+    """Return "Eight more claims", or nothing for none."""
+    number = WORDS[count] if count < len(WORDS) else f"{count:,}"
+    return f"{number} {what}{'s' * (count != 1)}" if count else ""
 
 
 def _text(name: str) -> str:

@@ -11,12 +11,16 @@ import pandas as pd
 from s3bench.console import finite_or_none
 from s3bench.report.analysis.loss_curve import Curve, fewer
 from s3bench.report.analysis.results import Results
-from s3bench.report.analysis.runs import Run
+from s3bench.report.analysis.runs import Run, grouped
 from s3bench.report.analysis.tables import rows_with
 from s3bench.report.figures.style import looks
 
 DIGITS = 5  # significant ones of a loss
 POINTS = 250_000  # of all curves, about 20 bytes each: as many as 250 long runs have
+MANY, ENDS = (
+    12,
+    4,
+)  # optimizers: of more than MANY, the page at first draws ENDS that end lowest and ENDS that spike most
 
 
 def curve_data(results: Results) -> dict[str, Any]:
@@ -25,6 +29,7 @@ def curve_data(results: Results) -> dict[str, Any]:
     Each run has `task` and `optimizer` as indices into the lists of names, `steps` as differences to the step before,
     `loss` and `trend` one per step, None where not finite, `spikes` as [step of the peak, loss], `best` whether it ran
     at its optimizer's best multiplier, and `median` whether its seed is the middle one of its cell by final loss.
+    An optimizer is `picked` if the page draws it at first.
     `thinned` tells how many points a run has at most, beside its spikes, where all of them would be more than POINTS.
     """
     drawn, whole = _with_curves(results.runs)
@@ -35,12 +40,13 @@ def curve_data(results: Results) -> dict[str, Any]:
     best, median = _best_multipliers(drawn, results.best_rates), _median_runs(drawn)
     at_best = [run.lr_multiplier == best[run.task_label, run.optimizer_label] for run in drawn]
     is_median = [run.run_id in median for run in drawn]
-    at_first = [a and b for a, b in zip(at_best, is_median, strict=True)]  # what the page draws before it is asked
+    picked = _picked(drawn)
+    at_first = [a and b and run.optimizer_label in picked for a, b, run in zip(at_best, is_median, drawn, strict=True)]
     points = _points(whole, at_first)
     curves = [fewer(curve, points[first]) for curve, first in zip(whole, at_first, strict=True)] if points else whole
     return {
         "tasks": list(tasks),
-        "optimizers": [{"name": name, "colour": look[name].colour} for name in optimizers],
+        "optimizers": [{"name": name, "colour": look[name].colour, "picked": name in picked} for name in optimizers],
         "multipliers": sorted({run.lr_multiplier for run in drawn}),
         "seeds": sorted({run.seed for run in drawn}),
         "positive": not any((run.curve.loss <= 0).any() for run in drawn if run.curve),  # for a logarithmic axis
@@ -69,6 +75,17 @@ def _with_curves(runs: Sequence[Run]) -> tuple[list[Run], list[Curve]]:
 def _places(names: Iterable[str]) -> dict[str, int]:
     """Return the place of each name among the different ones."""
     return {name: place for place, name in enumerate(dict.fromkeys(names))}
+
+
+def _picked(runs: Sequence[Run]) -> set[str]:
+    """Return the optimizers that the page draws at first: all, or those at either end where there are many."""
+    own = grouped(runs, "optimizer_label")
+    if len(own) <= MANY:
+        return set(own)
+    lowest = sorted(own, key=lambda name: min(run.final_loss for run in own[name]))
+    rates = {name: sum(len(run.spikes) for run in runs) / len(runs) for name, runs in own.items()}
+    spikiest = sorted((name for name in own if rates[name]), key=lambda name: -rates[name])
+    return {*lowest[:ENDS], *spikiest[:ENDS]}
 
 
 def _points(curves: Sequence[Curve], at_first: Sequence[bool]) -> dict[bool, int] | None:

@@ -26,14 +26,14 @@ def _text(task: str, optimizer: str, arms: Sequence[dict[Any, Any]]) -> str:
     none = [arm for arm in changed if arm["persisted"] == arm["n"]]
     parts = [f"{task} with {optimizer}, {count(spikes, 'spike')} of {count(runs, 'run')}."]
     if every:
-        parts.append(f"Every spike vanished with {_listed([arm['arm'] for arm in every])}.")
+        parts.append(f"Every spike vanished with {listed([arm['arm'] for arm in every])}.")
     if some:
-        parts.append(f"Some vanished with {_listed([_share(arm, arm['vanished']) for arm in some])}.")
+        parts.append(f"Some vanished with {listed([_share(arm, arm['vanished']) for arm in some])}.")
     if milder:
         shares = [_share(arm, arm["smaller"] + arm["delayed"]) for arm in milder]
-        parts.append(f"None vanished, but some became smaller or came later, with {_listed(shares)}.")
+        parts.append(f"None vanished, but some became smaller or came later, with {listed(shares)}.")
     if none:
-        parts.append(f"Every spike persisted with {_listed([arm['arm'] for arm in none])}.")
+        parts.append(f"Every spike persisted with {listed([arm['arm'] for arm in none])}.")
     for arm in arms:
         if arm["arm"] == PLACEBO:
             parts.append(f"With the placebo, a change that means nothing, {arm['vanished']} of {arm['n']} vanished.")
@@ -46,7 +46,7 @@ def _share(arm: dict[Any, Any], part: int) -> str:
     return f"{arm['arm']} ({part} of {arm['n']})"
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     """Return "a", "a and b" or "a, b and c"."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 

@@ -1,7 +1,7 @@
 // The report page's own script: tables that sort and copy, and the interactive loss curves, which uPlot draws.
 "use strict";
 
-// ---- Tables: a click on a header sorts, the buttons below copy the rows in the order shown
+// ---- Tables: a click on a header sorts, a text filters, the buttons below copy all rows that are left, in their order
 
 const MISSING = new Set(["", "-"]);
 const NUMBER = /^[≥≤×]?\s*([+-]?)(∞|(?:\d[\d,]*\.?\d*|\.\d+)(?:e[+-]?\d+)?)/i;
@@ -20,15 +20,6 @@ function compare(a, b, direction) {
   if (a === null || b === null) return (a === null) - (b === null);
   if (typeof a !== typeof b) return typeof a === "number" ? -1 : 1;
   return direction * (typeof a === "number" ? (a > b) - (a < b) : a.localeCompare(b, undefined, { numeric: true }));
-}
-
-function sortBy(table, header) {
-  const direction = header.getAttribute("aria-sort") === "ascending" ? -1 : 1;
-  const keyed = [...table.tBodies[0].rows].map((row) => [sortKey(row.cells[header.cellIndex].textContent.trim()), row]);
-  keyed.sort((a, b) => compare(a[0], b[0], direction));
-  table.tBodies[0].append(...keyed.map(([, row]) => row));
-  for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
-  header.setAttribute("aria-sort", direction > 0 ? "ascending" : "descending");
 }
 
 const LATEX = { "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "±": "$\\pm$",
@@ -52,12 +43,6 @@ const WRITERS = {
   },
 };
 
-// Returns the rows' texts, the header first
-function rowsOf(table) {
-  const texts = (row) => [...row.cells].map((cell) => (cell.querySelector("button") ?? cell).textContent.trim());
-  return [table.tHead.rows[0], ...table.tBodies[0].rows].map(texts);
-}
-
 async function copyText(text) {
   try {
     await navigator.clipboard.writeText(text);
@@ -78,32 +63,84 @@ function button(text, action) {
   return made;
 }
 
-function equip(box) {
-  const table = box.querySelector("table");
-  for (const header of table.tHead.rows[0].cells) {
-    const text = header.textContent;
-    header.replaceChildren(button(text, () => sortBy(table, header)));
-  }
-  const bar = Object.assign(document.createElement("div"), { className: "copy" });
-  const said = document.createElement("span");
-  said.setAttribute("role", "status");
-  const numeric = () => [...table.tBodies[0].rows[0].cells].map((cell) => cell.classList.contains("number"));
-  const buttons = Object.entries(WRITERS).map(([kind, write]) => {
-    const copy = async () => {
-      const rows = rowsOf(table);
-      const copied = await copyText(`${write(rows, numeric()).join("\n")}\n`);
-      const count = `${rows.length - 1} ${rows.length === 2 ? "row" : "rows"}`;
-      said.textContent = copied ? `${count} copied` : "this browser does not allow the page to copy";
-    };
-    const made = button(kind, copy);
-    made.setAttribute("aria-label", `Copy ${box.getAttribute("aria-label")} as ${kind}`);
-    return made;
-  });
-  bar.append("Copy as", ...buttons, said);
-  box.after(bar);
+function element(tag, properties, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
 }
 
-for (const box of document.querySelectorAll(".scroll")) if (box.querySelector("tbody tr")) equip(box);
+const IS_NUMBER = /^[\d\-∞]/; // as the page's template has it
+const FEW = 10; // rows of a table that needs no filter
+const textOf = (cell) => cell.textContent.trim();
+
+// Makes a table sort, filter and copy; rows that the page holds as JSON are read when they are first needed
+function equip(box) {
+  const name = box.getAttribute("aria-label"), body = box.querySelector("tbody");
+  const headers = [...box.querySelector("thead tr").cells], titles = headers.map(textOf);
+  const stored = box.nextElementSibling?.matches("script.rows") ? box.nextElementSibling : null;
+  const first = [...body.rows].map((row) => [...row.cells].map(textOf));
+  const total = stored ? Number(stored.dataset.count) : first.length;
+  let all = null, shown = null, most = first.length;
+  const rows = () => (all ??= stored ? JSON.parse(stored.textContent) : first);
+  const said = element("span", { role: "status" });
+  const copied = element("span", { role: "status" });
+
+  function draw() {
+    const words = filter.value.toLowerCase().split(/\s+/);
+    shown = rows().filter((row) => words.every((word) => row.some((cell) => cell.toLowerCase().includes(word))));
+    body.replaceChildren(...shown.slice(0, most).map((row) => element("tr", {}, ...row.map((text) =>
+      element("td", { textContent: text, className: IS_NUMBER.test(text) ? "number" : "" })))));
+    count();
+  }
+  function count() {
+    const left = shown ? shown.length : total, drawn = Math.min(left, most);
+    said.textContent = drawn < left || left < total ? `${drawn} of ${left} rows` + (left < total ? ` that fit, of ${total}` : "") : "";
+    more.hidden = drawn === left;
+  }
+  function sortBy(place) {
+    const direction = headers[place].getAttribute("aria-sort") === "ascending" ? -1 : 1;
+    const keyed = rows().map((row) => [sortKey(row[place]), row]).sort((a, b) => compare(a[0], b[0], direction));
+    all = keyed.map(([, row]) => row);
+    for (const other of headers) other.removeAttribute("aria-sort");
+    headers[place].setAttribute("aria-sort", direction > 0 ? "ascending" : "descending");
+    draw();
+  }
+  async function copy(write) {
+    const left = shown ?? rows();
+    const done = await copyText(`${write([titles, ...left], left[0]?.map((text) => IS_NUMBER.test(text)) ?? []).join("\n")}\n`);
+    const many = `${left.length} ${left.length === 1 ? "row" : "rows"}`;
+    copied.textContent = done ? `${many} copied` : "this browser does not allow the page to copy";
+  }
+
+  const filter = element("input", { type: "search", autocomplete: "off" });
+  const more = button("Show all", () => { most = Infinity; draw(); });
+  filter.addEventListener("input", draw);
+  filter.setAttribute("aria-label", `Filter ${name}`);
+  more.setAttribute("aria-label", `Show all rows of ${name}`);
+  headers.forEach((header, place) => header.replaceChildren(button(titles[place], () => sortBy(place))));
+  const buttons = Object.entries(WRITERS).map(([kind, write]) => {
+    const made = button(kind, () => copy(write));
+    made.setAttribute("aria-label", `Copy ${name} as ${kind}`);
+    return made;
+  });
+  const find = total > FEW ? [element("label", {}, "Filter ", filter)] : [];
+  (stored ?? box).after(element("div", { className: "bar" }, ...find, said, more, "Copy as", ...buttons, copied));
+  count();
+}
+
+for (const box of document.querySelectorAll(".scroll")) {
+  const folded = box.closest("details:not([open])");
+  if (!box.querySelector("tbody tr")) continue;
+  if (folded) folded.addEventListener("toggle", () => equip(box), { once: true });
+  else equip(box);
+}
+
+let opened = []; // details that only print opens
+addEventListener("beforeprint", () => {
+  opened = [...document.querySelectorAll("details:not([open])")];
+  for (const one of opened) one.open = true;
+});
+addEventListener("afterprint", () => opened.forEach((one) => (one.open = false)));
 
 // ---- The loss curves
 
@@ -113,7 +150,7 @@ function curves(data) {
   const control = { task: find("task"), multiplier: find("multiplier"), seed: find("seed"), line: find("line") };
   const log = { x: find("log-step"), y: find("log-loss") };
   const ends = [find("from-step"), find("to-step")];
-  const picked = [...document.querySelectorAll("#optimizers input")];
+  const picked = [...document.querySelectorAll("#optimizers .list input")];
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const PROMPT = "Point at a curve to see its values. Drag to zoom, double-click to reset.";
   let plot = null, shown = [], view = {}, focused = null;
@@ -327,6 +364,16 @@ function curves(data) {
   for (const input of [...picked, control.multiplier, control.seed, control.line, log.x, log.y])
     input.addEventListener("change", () => draw());
   control.task.addEventListener("change", () => draw({ keep: false }));
+  const search = find("find-optimizer"); // only where there are many optimizers
+  const pick = (checked, inputs) => {
+    for (const input of inputs) input.checked = checked;
+    draw();
+  };
+  const listed = () => picked.filter((input) => !input.parentElement.hidden);
+  search?.addEventListener("input", () => picked.forEach((input) =>
+    (input.parentElement.hidden = !textOf(input.parentElement).toLowerCase().includes(search.value.trim().toLowerCase()))));
+  find("pick-all")?.addEventListener("click", () => pick(true, listed()));
+  find("pick-none")?.addEventListener("click", () => pick(false, picked));
   find("reset").addEventListener("click", () => zoom());
   box.addEventListener("keydown", moveCursor);
   dark.addEventListener("change", () => draw());

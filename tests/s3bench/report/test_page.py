@@ -80,6 +80,11 @@ def report(tmp_path_factory):
     return write_report(results)
 
 
+def settings(opened):
+    """Open how the curves are drawn, which is folded at first."""
+    opened.click("#drawing summary")
+
+
 def drawn(opened):
     """Return the labels of the drawn lines."""
     return opened.evaluate("chart.drawn")
@@ -148,6 +153,7 @@ def test_the_drawn_curves_are_those_that_were_picked(visit, report):
 
 def test_a_drag_zooms_in_and_reset_or_a_double_click_zooms_out(visit, report):
     opened = visit(report)
+    settings(opened)
     assert limits(opened) == [0, 99]
     drag(opened, (0.25, 0.5), (0.5, 0.52))
     assert limits(opened) == pytest.approx([25, 50], abs=2)
@@ -167,6 +173,7 @@ def test_both_axes_can_be_logarithmic_or_not(visit, report):
     opened = visit(report)
     scales = "[chart.plot.scales.x.distr, chart.plot.scales.y.distr, chart.plot.data[1][0][0]]"
     assert opened.evaluate(scales) == [1, 3, 0]
+    settings(opened)
     opened.check("#log-step")
     opened.uncheck("#log-loss")
     assert opened.evaluate(scales) == [3, 1, 1]
@@ -259,28 +266,38 @@ def test_the_page_opens_if_no_run_finished(visit, tmp_path, state):
         assert "No run has a result." in opened.inner_text("body")
 
 
-def test_verdicts_come_first_with_their_numbers(visit, report, tmp_path):
+def test_answers_come_first_then_the_verdicts_with_their_numbers(visit, report, tmp_path):
     results = read_results(report.parents[1])
     file = tmp_path / "index.html"
     tables = make_tables(results)
     file.write_text(page_text("results", results, tables, {}, [VERDICT, {"id": "C2", "verdict": "undecided"}, OPEN]))
     opened = visit(file)
-    assert opened.locator("h2").first.inner_text() == "Verdicts at scale laptop"
+    assert opened.locator("h2").all_inner_texts()[:3] == [
+        "What these runs show",
+        "Loss curves",
+        "Verdicts at scale laptop",
+    ]
+    assert opened.locator(".answers dt").first.inner_text() == "Who spikes?"
+    opened.get_by_text("The numbers behind the verdicts").click()
     assert opened.locator(".verdicts li").first.inner_text().splitlines()[0] == "C1: ✗ contradicted"
     assert HOSTILE in opened.locator(".verdicts li").first.inner_text()
     numbers = opened.locator("[aria-label='table verdicts'] tbody tr").all_inner_texts()
     assert numbers[0].split("\t") == ["C1", "not supported", "-1.25 [-2, 0.5]", "8", "a confidence sequence", "a; b"]
     assert numbers[1].split("\t")[2:] == ["-"] * 4
     assert opened.locator(".verdicts li").count() == 2
-    assert "Of C9 these records say nothing" in opened.inner_text("body")
+    assert "One more claim: run make reproduce." in opened.inner_text("body")
     assert "s3bench decide --scale laptop --results results" in opened.inner_text("body")
+    file.write_text(page_text("results", results, tables, {}, [OPEN] * 10))
+    opened = visit(file)
+    assert opened.locator(".verdicts").count() == 0
+    assert "Ten claims of the S3 paper: run make reproduce." in opened.inner_text("body")
 
 
 def test_a_phone_shows_everything_without_scrolling_sideways(visit, report):
-    opened = visit(report, viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
-    assert opened.evaluate("document.documentElement.scrollWidth") == 390
+    opened = visit(report, viewport={"width": 360, "height": 740}, is_mobile=True, has_touch=True)
+    assert opened.evaluate("document.documentElement.scrollWidth") == 360
     box = opened.locator("#chart canvas").bounding_box()
-    assert 300 < box["width"] <= 390
+    assert 300 < box["width"] <= 360
     opened.locator("#chart .u-over").tap()
     assert "step" in opened.inner_text("#readout")
 
@@ -292,9 +309,8 @@ def test_text_has_contrast_with_the_background(visit, report, scheme):
     text, ground = (luminance(colour) for colour in opened.evaluate(style))
     assert (ground < 0.05) == (scheme == "dark")
     assert (max(text, ground) + 0.05) / (min(text, ground) + 0.05) > 7  # WCAG 2, level AAA
-    assert opened.locator("figure img").first.evaluate("(image) => getComputedStyle(image).backgroundColor") == (
-        "rgb(255, 255, 255)"
-    )
+    shown = opened.locator("figure img").first.evaluate("(image) => getComputedStyle(image)['filter']")
+    assert shown.startswith("invert(0.9)" if scheme == "dark" else "none")  # black on white becomes light on dark
 
 
 def luminance(colour):
@@ -318,9 +334,73 @@ def test_every_control_has_a_name_and_can_be_reached_by_keyboard(visit, report):
 def test_without_javascript_the_figures_and_tables_stay(visit, report):
     opened = visit(report, java_script_enabled=False)
     assert not opened.locator("#curves").is_visible()
+    opened.get_by_text("All curves of quadratic").click()
     assert opened.locator("img[alt^='quadratic'][alt*='the raw training loss']").first.is_visible()
     assert opened.locator("[aria-label='table cells'] tbody tr").count() == 4
     assert opened.locator("th button").count() == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_barrier(visit, report, scheme):
+    sync_playwright = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install '.[dev]'")
+    opened = visit(report, color_scheme=scheme)
+    opened.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
+    tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]
+    found = sync_playwright.Axe().run(opened, options={"runOnly": tags, "resultTypes": ["violations"]})
+    assert [(one["id"], one["nodes"][0]["html"]) for one in found.response["violations"]] == []
+
+
+def test_the_first_tab_leads_to_a_link_that_skips_to_the_answers(visit, report):
+    opened = visit(report)
+    opened.keyboard.press("Tab")
+    assert opened.evaluate("document.activeElement.textContent") == "Skip to the answers"
+    assert opened.locator(".skip").bounding_box()["x"] >= 0
+    opened.keyboard.press("Enter")
+    assert opened.url.endswith("#shown")
+
+
+def test_print_opens_what_is_folded_and_hides_the_controls(visit, report):
+    opened = visit(report)
+    folded = opened.locator("details:not([open])").count()
+    assert folded > 3
+    opened.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert opened.locator("details:not([open])").count() == 0
+    opened.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert opened.locator("details:not([open])").count() == folded
+    opened.emulate_media(media="print")
+    for hidden in ("nav", ".controls", ".bar"):
+        assert not opened.locator(hidden).first.is_visible()
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_many_optimizers_are_found_by_name_and_long_tables_drawn_when_asked_for(visit, tmp_path):
+    for index in range(40):
+        make(
+            tmp_path,
+            final=0.01 + index / 1000,
+            overrides=[f"optimizer.p={1 + index}"],
+            spikes=[60] if index > 37 else [],
+        )
+    opened = visit(write_report(tmp_path), permissions=["clipboard-read", "clipboard-write"])
+    assert set(drawn(opened)) == {f"s3 (p={p}) ×1 seed 0" for p in (1, 2, 3, 4, 39, 40)}  # the lowest and the spikiest
+    opened.fill("#find-optimizer", "p=7)")
+    assert opened.locator("#optimizers label:visible").all_inner_texts() == ["Find", "s3 (p=7)"]
+    opened.click("#pick-none")
+    opened.click("#pick-all")
+    assert drawn(opened) == ["s3 (p=7) ×1 seed 0"]
+    rows = opened.locator("[aria-label='table cells'] tbody tr")
+    assert rows.count() == 30
+    opened.get_by_label("Filter table cells").fill("p=1")
+    assert rows.count() == 11  # 1 and 10 to 19
+    opened.get_by_label("Copy table cells as CSV").click()
+    opened.get_by_text("11 rows copied").wait_for()
+    opened.get_by_label("Filter table cells").fill("")
+    assert opened.get_by_text("30 of 40 rows").count() > 1
+    opened.locator("[aria-label='table cells'] th button", has_text="final loss").click()
+    opened.get_by_label("Show all rows of table cells").click()
+    losses = [float(text) for text in column(opened, "table cells", 6)]
+    assert len(losses) == 40
+    assert losses == sorted(losses)
 
 
 @pytest.mark.slow
