@@ -57,8 +57,7 @@ def serve(results_dir: str, port: int) -> None:
     """
     if not Path(results_dir).is_dir():
         raise UserError(f"there is no results folder {results_dir}; s3bench sweep creates one")
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+    handlers = {n: signal.signal(n, signal.default_int_handler) for n in (signal.SIGINT, signal.SIGTERM)}
     with tempfile.TemporaryDirectory(prefix="s3bench-") as folder:
         maker = ReportMaker(results_dir, Path(folder))
         try:
@@ -69,6 +68,8 @@ def serve(results_dir: str, port: int) -> None:
             return
         finally:
             maker.stop()
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
 
 
 def _listening(port: int, watched: "Watched") -> "_Server":
