@@ -33,7 +33,7 @@ def dashboard(*arguments, before=(str(SCRIPT),), **environment):
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
         stdin=subprocess.DEVNULL,
     )
 
