@@ -18,7 +18,7 @@ from s3bench.report.claims.registered import load_claims
 from s3bench.report.maker import ReportMaker
 from s3bench.report.serve import Watched, _Server
 from tests.conftest import mistake, until
-from tests.records import config, make
+from tests.records import TARGETS, config, make
 from tests.s3bench.report.claims.test_decided import LOSS, add_block
 from tests.s3bench.report.test_page import HOSTILE, browser  # noqa: F401 (a fixture)
 
@@ -268,7 +268,7 @@ def visit(browser):  # noqa: F811
 def test_the_page_shows_progress_and_the_report_and_renews_both(tmp_path, served, visit):
     results = tmp_path / "r"
     make(results)
-    settings = config(results, "optimizer=adamw", "horizon=100", "task.targets=[]")
+    settings = config(results, "optimizer=adamw", "horizon=100", TARGETS)
     folder = record.plan(settings)
     with record.leased(folder) as lease, record.Writer(folder, settings, lease.number) as writer:
         writer.add_steps([{"step": step, "loss": 1.0, "lr": 0.1, "grad_norm": 1.0} for step in range(40)])

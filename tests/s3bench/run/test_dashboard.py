@@ -164,7 +164,8 @@ def answered(results):
 
 
 def metrics_with(shown, beginning):
-    return [config["metrics"] for config in shown if str(config.get("metrics", [""])[0]).startswith(beginning)]
+    """Return the metrics of each panel whose first one begins like this."""
+    return [config["metrics"] for config in shown if str([*config.get("metrics", []), ""][0]).startswith(beginning)]
 
 
 def test_the_thresholds_of_ramps_are_bars_of_one_task(tmp_path):
