@@ -13,7 +13,7 @@ from s3bench.console import lost_output, outlast_readers, say
 from s3bench.errors import UserError, one_line, refuse_deleted_folder
 from s3bench.report.curve_options import add_options
 from s3bench.run.config import completion, questions
-from s3bench.run.config.option_types import count, keys, seconds, time_span
+from s3bench.run.config.option_types import count, keys, port, seconds, time_span
 from s3bench.run.config.parser import Parser
 
 MANY_RUNS = 20_000  # a sweep of more runs needs --yes
@@ -78,6 +78,7 @@ def _parser() -> Parser:
         _add_decide,
         _add_bisect,
         _add_report,
+        _add_serve,
         _add_figure,
         _add_spikes,
         _add_calibrate,
@@ -304,6 +305,7 @@ def _bisect(chosen: argparse.Namespace) -> int:
 def _add_report(commands: Commands) -> None:
     report = commands.add_parser("report", help="write tables, figures and report/index.html of a results folder")
     _add_results(report, "such as results/quickstart")
+    report.add_argument("--output", type=Path, metavar="FOLDER", help="write it here (default: RESULTS/report)")
     report.set_defaults(command=_report)
 
 
@@ -313,7 +315,21 @@ def _report(chosen: argparse.Namespace) -> int:
     from s3bench.report.write import write_report
 
     results = read_results(chosen.results)
-    say(f"wrote {write_report(chosen.results, results)}", *seen(results).split("\n"))
+    say(f"wrote {write_report(chosen.results, results, chosen.output)}", *seen(results).split("\n"))
+    return 0
+
+
+def _add_serve(commands: Commands) -> None:
+    serve = commands.add_parser("serve", help="show progress and the report in the browser, renewed as runs finish")
+    _add_results(serve, "such as results/quickstart")
+    serve.add_argument("--port", type=port, default=8765, metavar="N", help="default: 8765; 0: any that is free")
+    serve.set_defaults(command=_serve)
+
+
+def _serve(chosen: argparse.Namespace) -> int:
+    from s3bench.report.serve import serve
+
+    serve(chosen.results, chosen.port)
     return 0
 
 

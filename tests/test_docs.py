@@ -20,6 +20,7 @@ from s3bench.cli import parse
 from s3bench.record import decisions
 from s3bench.report.claims.decided import shown
 from s3bench.report.claims.registered import load_claims
+from s3bench.report.figures.captions import NEEDS
 from s3bench.run.build import build_parts
 from s3bench.run.config.compose import identified, run_config, typed_config, unresolved_config
 from s3bench.run.config.grid import first_point
@@ -206,6 +207,19 @@ def test_what_the_docs_say_of_the_verdicts_is_what_they_are():
     thresholds = pd.read_csv(reference / "tables" / "thresholds.csv").set_index(["task", "optimizer"]).threshold
     left = [thresholds["digits_mlp", name] for name in ("s3", "adamw", "adamw_same")]
     assert left == pytest.approx([6.3, 10.4, 26], rel=0.015)
+
+
+def test_where_the_claims_of_the_paper_stand_is_what_was_measured():
+    claims = json.loads((ROOT / "results" / "reference" / "laptop" / "claims.json").read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8").split("## Claims")[1].split("\n## ")[0]
+    rows = [line.strip("|").split("|") for line in page.splitlines() if line.startswith("| C")]
+    assert {row[0].strip(): row[-1].strip() for row in rows} == {one["id"]: one["grade"] for one in claims}
+
+
+def test_the_figures_of_the_paper_are_drawn_by_their_numbers():
+    page = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8")
+    numbered = {name for name in NEEDS if re.fullmatch(r"fig\d", name)}
+    assert set(re.findall(r"`(fig\d)(?:_<task>)?`", page)) == numbered == {"fig2", "fig5", "fig6"}
 
 
 def test_the_claims_in_the_docs_are_those_of_the_files():

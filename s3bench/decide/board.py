@@ -1,6 +1,5 @@
 """Shows how claims stand while they are decided: a table that is renewed on a terminal, lines elsewhere."""
 
-import math
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -14,7 +13,7 @@ from rich.text import Text
 
 from s3bench.console import duration, say
 from s3bench.errors import printable
-from s3bench.report.claims.decided import Standing, grade_of, line, shown
+from s3bench.report.claims.decided import COLUMNS, Standing, cells, line
 
 
 class Board:
@@ -55,10 +54,10 @@ class Board:
         spent = f"{duration(time.monotonic() - self._began)} of {duration(self._budget)}"
         caption = f"{spent}{'; ' if self._at_work else ''}{self._at_work}"
         table = Table(box=box.SIMPLE, caption=Text(printable(caption)), caption_justify="left")
-        for name in ("claim", "effect", "interval", "blocks", "", "to decide"):
+        for name in COLUMNS:
             table.add_column(name)
         for standing in self._standings.values():
-            table.add_row(*map(Text, map(printable, _cells(standing))))
+            table.add_row(*map(Text, map(printable, cells(standing))))
         return table
 
     def say(self, text: str) -> None:
@@ -79,14 +78,3 @@ class Board:
         """Say what was spent, and what to do next."""
         self._at_work = ""
         self.say(f"{duration(time.monotonic() - self._began)} of {duration(self._budget)}; {text}")
-
-
-def _cells(standing: Standing) -> list[str]:
-    graded, claim = standing.graded, standing.claim
-    if not graded.n:
-        return [claim.id, "", "", "0", graded.grade, ""]
-    mean, low, high = (f"{shown(claim, value):.3g}" for value in (graded.mean, graded.low, graded.high))
-    more = "" if not graded.more_blocks else f"{graded.more_blocks:.0f} blocks, {duration(graded.seconds)}"
-    if not math.isfinite(graded.more_blocks) or not math.isfinite(graded.seconds):
-        more = "out of reach"
-    return [claim.id, mean, f"{low} to {high}", str(graded.n), grade_of(standing), more]

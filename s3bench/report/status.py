@@ -44,7 +44,7 @@ def show(results_dir: str | Path, *, as_json: bool = False) -> int:
         say(json.dumps(status))
     else:
         patient_console().print(_table(status))
-        say(*_lines(status))  # rich would take seconds for thousands of failures
+        say(*lines(status))  # rich would take seconds for thousands of failures
     return int(bool(status["damaged"]))
 
 
@@ -76,7 +76,7 @@ def watch(results_dir: str | Path, seconds: float) -> None:
 
 def _short(status: Mapping[str, Any]) -> Group:
     """Return what --watch shows of a snapshot."""
-    return Group(_table(status), *(Text(printable(line)) for line in _lines(status, LISTED_BY_WATCH)))
+    return Group(_table(status), *(Text(printable(line)) for line in lines(status, LISTED_BY_WATCH)))
 
 
 def snapshot(results_dir: str | Path) -> dict[str, Any]:
@@ -191,37 +191,42 @@ def _seconds_left(rows: Sequence[Row], at_once: int) -> float | None:
     return seconds_left(known, [(row["task"], row["horizon"] - row["steps"]) for row in waiting], at_once)
 
 
-def _table(status: Mapping[str, Any]) -> Table:
-    table = Table("task", "optimizer", *record.STATES, "steps", "steps/s", "spikes", box=None, pad_edge=False)
+def table_rows(status: Mapping[str, Any]) -> list[list[str]]:
+    """Return a snapshot as a table of texts: one row for each task and optimizer, below a header."""
+    table = [["task", "optimizer", *record.STATES, "steps", "steps/s", "spikes"]]
     for group in status["groups"]:
         speed = group["steps_per_second"]
-        table.add_row(
-            *(Text(printable(name)) for name in (group["task"], group["optimizer"])),
-            *(str(count or "") for count in group["states"].values()),
-            f"{group['steps']:,}/{group['horizon']:,}",
-            "" if speed is None else f"{speed:,.3g}",
-            str(group["spikes"] or ""),
-        )
+        names, counts = [group["task"], group["optimizer"]], [str(count or "") for count in group["states"].values()]
+        steps = f"{group['steps']:,}/{group['horizon']:,}"
+        table.append([*names, *counts, steps, "" if speed is None else f"{speed:,.3g}", str(group["spikes"] or "")])
     return table
 
 
-def _lines(status: Mapping[str, Any], most: int | None = None) -> list[str]:
-    """Return the lines below the table; of running runs and of failures only the first `most`."""
+def _table(status: Mapping[str, Any]) -> Table:
+    header, *shown = table_rows(status)
+    table = Table(*header, box=None, pad_edge=False)
+    for row in shown:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    return table
+
+
+def lines(status: Mapping[str, Any], most: int | None = None) -> list[str]:
+    """Return what stands below the table; of running runs and of failures only the first `most`."""
     running, failed = status["running"], status["failed"]
     totals = ", ".join(f"{count} {state}" for state, count in status["states"].items() if count)
-    lines = [f"{status['runs']} runs: {totals}"]
+    said = [f"{status['runs']} runs: {totals}"]
     for run in running[:most]:
         spikes = f"; spikes so far: {run['spikes']}, the last from step {run['last_spike']:,}" if run["spikes"] else ""
-        lines.append(f"running: {run['run_id']}, step {run['steps']:,} of {run['horizon']:,}{spikes}")
-    lines += [f"failed: {run['run_id']}: {run['cause']}" for run in failed[:most]]
+        said.append(f"running: {run['run_id']}, step {run['steps']:,} of {run['horizon']:,}{spikes}")
+    said += [f"failed: {run['run_id']}: {run['cause']}" for run in failed[:most]]
     if most is not None:
         hidden = {record.RUNNING: len(running[most:]), record.FAILED: len(failed[most:])}
         hidden["damaged"] = len(status["damaged"][most:])
         if any(hidden.values()):
-            lines.append("... and " + ", ".join(f"{count} more {state}" for state, count in hidden.items() if count))
-    lines += [f"damaged: {error}" for error in status["damaged"][:most]]
+            said.append("... and " + ", ".join(f"{count} more {state}" for state, count in hidden.items() if count))
+    said += [f"damaged: {error}" for error in status["damaged"][:most]]
     if count := status["made_with_other_code"]:
-        lines.append(f"runs that also exist with different code: {count}; s3bench clean lists those that never got far")
+        said.append(f"runs that also exist with different code: {count}; s3bench clean lists those that never got far")
     if running:
-        lines.append(f"{duration(status['seconds_left'])} left, {len(running)} runs at a time")
-    return lines
+        said.append(f"{duration(status['seconds_left'])} left, {len(running)} runs at a time")
+    return said

@@ -20,16 +20,24 @@ from s3bench.report.formatting import format_table, markdown
 from s3bench.report.page import page
 
 
-def write_report(results_dir: str | Path, results: Results | None = None) -> Path:
-    """Write <results_dir>/report/ and return its index.html. `results`: what the folder holds, if that is known.
+def write_report(results_dir: str | Path, results: Results | None = None, output: Path | None = None) -> Path:
+    """Write a report and return its index.html.
 
-    Raises UserError: no records, a damaged one, or records of one task that were not held to the same targets and
-    detector parameters or had other data.
+    Args:
+        results_dir: the results folder.
+        results: what the folder holds, if that is known.
+        output: the report's folder, a new one or that of a report; None for <results_dir>/report.
+
+    Raises:
+        UserError: no records, a damaged one, or records of one task that were not held to the same targets and
+            detector parameters or had other data; or `output` is something else.
     """
+    report = Path(results_dir) / "report" if output is None else output.resolve()
+    if output is not None and report.exists() and not (report / "claims.json").is_file():
+        raise UserError(f"--output {output} is there, and not a report: name a new folder")
     results = results or read_results(results_dir)
     verdicts = judge(Path(results_dir), results)
     tables, drawn = make_tables(results), drawings(results) | verdict_drawings(verdicts, results)
-    report = Path(results_dir) / "report"
     try:
         with draft_of(report) as draft:
             saved = _save(drawn, _folder(draft / "figures"), apart=len(results.runs) >= MANY)

@@ -145,6 +145,7 @@ LINES = [  # that are right
     ["decide", "--optimizer", "s3", "--against", "adamw_95", "--dry-run"],
     ["bisect", "r", "task=quadratic", "optimizer=s3", "--jobs", "1"],
     ["report", "r"],
+    ["report", "r", "--output", "out"],
     ["figure", "loss", "r", "--output", "x.png"],
     ["figure", "r"],
     ["spikes", "curve.csv", "--column", "loss", "--step", "step", "--k", "6", "--delta", "0.1", "--ceiling", "3"],

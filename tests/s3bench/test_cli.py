@@ -216,6 +216,7 @@ def test_a_users_optimizer_needs_one_yaml_and_its_file(s3bench, tmp_path):
         (["status", "results/none"], "there is no results folder"),
         (["report", "results/none"], "there is no results folder"),
         (["report", "."], "contains no records"),
+        (["serve", "results/none"], "there is no results folder"),
         (["figure", "fig2", "results/none"], "there is no results folder"),
         (["spikes", "none.csv"], "there is no file none.csv"),
         (["list", "models"], "invalid choice: 'models'"),

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from s3bench.console import duration
 from s3bench.errors import UserError
 from s3bench.record import decisions
 from s3bench.record.judge import JUDGE
@@ -21,6 +22,7 @@ from s3bench.report.stats.confidence_sequence import intersected, mean_intervals
 from s3bench.report.stats.paired_tests import Array
 
 NO_EVIDENCE = "consistent with, and no evidence"
+COLUMNS = ("claim", "effect", "interval", "blocks", "", "to decide")  # of `cells`
 RUNS_AND_RATES = ("runs", "rates")
 
 
@@ -203,6 +205,18 @@ def said(standing: Standing) -> str:
 def line(standing: Standing) -> str:
     """Return a claim's standing on one line."""
     return f"{standing.claim.id}: {standing.claim.effect}: {said(standing)}"
+
+
+def cells(standing: Standing) -> list[str]:
+    """Return a claim's standing as a row of texts."""
+    graded, claim = standing.graded, standing.claim
+    if not graded.n:
+        return [claim.id, "", "", "0", graded.grade, ""]
+    mean, low, high = (f"{shown(claim, value):.3g}" for value in (graded.mean, graded.low, graded.high))
+    more = "" if not graded.more_blocks else f"{graded.more_blocks:.0f} blocks, {duration(graded.seconds)}"
+    if not math.isfinite(graded.more_blocks) or not math.isfinite(graded.seconds):
+        more = "out of reach"
+    return [claim.id, mean, f"{low} to {high}", str(graded.n), grade_of(standing), more]
 
 
 def shown(claim: Registered, value: float) -> float:

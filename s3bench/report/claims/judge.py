@@ -93,6 +93,14 @@ def judge(folder: Path, results: Results) -> list[Verdict]:
     return [_judge(claim, log, folder, results) for claim in claims]
 
 
+def standings(folder: Path) -> list[Standing]:
+    """Return where each claim stands that the log of a folder has blocks of. Raises UserError as `judge` does."""
+    log = decisions.read(folder)
+    claims = load_claims() + _asked(log)
+    refuse_changed(claims, log, folder)
+    return [standing(claim, blocks, folder) for claim in claims if (blocks := blocks_of(claim, log))]
+
+
 def _asked(log: Sequence[Mapping[str, Any]]) -> list[Registered]:
     """Return the claims that the log has blocks of beside the paper's: the user's, and questions on two optimizers."""
     words = {entry["claim"]: entry["words"] for entry in log if entry["event"] == decisions.BLOCK}

@@ -19,6 +19,8 @@ LOSSES = f"""the raw training loss of every step and its running median over {TR
 ROWS = "Rows are learning-rate multipliers"
 LIFTED = "Lines are lifted a little so that none hides another"
 
+UNKNOWN = "its model, its steps and its number of seeds are not known here; those of this figure stand at the end"
+
 BECAME = """What became of the spike is judged from there to the arm's end by the detector ({detector}):
     vanished, no spike begins; smaller, the highest one is at most half as high as the run's; delayed, one more than
     half as high begins, the first more than 20 steps after the run's onset; persisted, anything else, and any
@@ -29,7 +31,7 @@ NEEDS = {
     "fig2": "a spike at step 30 or later in a run with measure_every=1",
     "fig5": f"S3 on one task {ABLATION}",
     "ablation": f"S3 on one task {ABLATION}, each with {AT_BEST}",
-    "same_beta": "AdamW with equal betas",
+    "fig6": "AdamW with equal betas",
     "horizons": f"a task at two horizons, each with {AT_BEST}",
     "rate": f"a task at two horizons whose evaluations have the true gradient's norm, each with {AT_BEST}",
     "sensitivity": "a seed with a result at every multiplier of its optimizer, at two or more",
@@ -47,18 +49,20 @@ NEEDS = {
     "replay_outcomes": "a spike that was replayed, see s3bench replay",
 }
 CAPTIONS = {
-    "fig2": """Updates and loss around the onsets of spikes (step 0): medians over the spikes, with bands from the
+    "fig2": f"""Updates and loss around the onsets of spikes (step 0): medians over the spikes, with bands from the
     first to the third quartile. The size of an update is its root mean square, divided by the median from 50 to 10
     steps before the onset; the loss is less its median there. All learning rates together, and only spikes before which
-    every update was measured. {spikes}.""",
+    every update was measured. {{spikes}}. The paper's Figure 2 shows the mean size of updates beside the training loss;
+    {UNKNOWN}.""",
     "fig5": f"""{{task}}: every row of the ablation of S3 at the learning rate {{lr:g}} (×{{multiplier:g}}), the one in
     its grid that is nearest to the paper's {{paper:g}}. Each panel shows {LOSSES}. Another β: the denominator has a
-    different one. Equal learning rates are not equal step sizes across p.""",
+    different one. Equal learning rates are not equal step sizes across p. The paper's Figure 5 shows some of these
+    rows; {UNKNOWN}.""",
     "ablation": f"""The ablation of S3: final held-out losses against the order p, with one β for both averages or
     another one in the denominator, with look-ahead or without. Each variant is at its own best learning rate, picked on
     other seeds. Shown is {INTERVALS}.""",
-    "same_beta": f"""{{task}}: AdamW with betas (.9, .999), (.9, .95) and (.95, .95), as far as there are runs. Each
-    panel shows {LOSSES}. {ROWS}.""",
+    "fig6": f"""{{task}}: AdamW with betas (.9, .999), (.9, .95) and (.95, .95), as far as there are runs. Each panel
+    shows {LOSSES}. {ROWS}. The paper's Figure 6 shows Adam with equal betas; {UNKNOWN}.""",
     "horizons": f"""Final held-out losses against the horizon. Every horizon has its own runs with a full schedule, and
     every optimizer its own best learning rate at each, picked on other seeds. Shown is {INTERVALS}. A gap means that a
     run diverged.""",

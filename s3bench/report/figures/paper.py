@@ -35,7 +35,7 @@ def paper_drawings(results: Results, looks: Looks) -> dict[str, Drawing]:
     made = _fig2(results, looks) | _horizons(results, looks) | _rate(results, looks)
     made |= _sensitivity(results, looks) | _ablation(results)
     for task, group in grouped(results.with_result, "task_label").items():
-        made |= _fig5(task, group) | _same_beta(task, group, looks)
+        made |= _fig5(task, group) | _fig6(task, group, looks)
     return made
 
 
@@ -198,7 +198,7 @@ def _common_grid(grids: Mapping[str, set[float]]) -> set[float]:
     return max(shared, key=lambda grid: (len(grid), sorted(grid)), default=set())
 
 
-def _same_beta(task: str, runs: Sequence[Run], looks: Looks) -> dict[str, Drawing]:
+def _fig6(task: str, runs: Sequence[Run], looks: Looks) -> dict[str, Drawing]:
     """Return C7: the loss curves of AdamW with equal betas beside those with the usual ones."""
     of_role = {role(group[0].config["optimizer"]): group for group in grouped(runs, "optimizer_label").values()}
     if "adamw_same" not in of_role:
@@ -211,4 +211,4 @@ def _same_beta(task: str, runs: Sequence[Run], looks: Looks) -> dict[str, Drawin
             row.setdefault(run.optimizer_label, []).append(run.curve)
     order = {name: looks[name] for name in dict.fromkeys(run.optimizer_label for run in shown)}
     draw = partial(plots.loss_curves, rows, order)
-    return {f"same_beta_{file_name(task)}": Drawing(caption("same_beta", shown, task=task), draw)}
+    return {f"fig6_{file_name(task)}": Drawing(caption("fig6", shown, task=task), draw)}

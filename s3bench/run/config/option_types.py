@@ -4,12 +4,20 @@ import argparse
 import math
 
 LONGEST = 19  # digits of a count
+MOST_PORT = 65_535
 
 
 def count(text: str) -> int:
     """Return a positive integer."""
     if not (text.isdecimal() and len(text) < LONGEST) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
+    return int(text)
+
+
+def port(text: str) -> int:
+    """Return a port's number; 0 for any that is free."""
+    if not (text.isdecimal() and len(text) < LONGEST) or int(text) > MOST_PORT:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port, an integer from 0 to {MOST_PORT}")
     return int(text)
 
 

@@ -205,6 +205,18 @@ def test_other_targets_and_another_idea_of_a_spike_need_no_retraining(tmp_path):
             write_report(tmp_path)
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_a_report_is_written_elsewhere_but_over_nothing_that_is_no_report(tmp_path):
+    make(tmp_path / "r")
+    elsewhere = tmp_path / "elsewhere"
+    for _ in range(2):  # the second time over the first
+        assert write_report(tmp_path / "r", output=elsewhere) == elsewhere / "index.html"
+    assert not (tmp_path / "r" / "report").exists()
+    for other in (tmp_path, tmp_path / "r"):
+        with pytest.raises(UserError, match="is there, and not a report: name a new folder"):
+            write_report(tmp_path / "r", output=other)
+
+
 def test_a_copied_record_is_not_another_seed(tmp_path):
     make(tmp_path)
     shutil.copytree(record.folders(tmp_path)[0], tmp_path / "a_copy")

@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 
 from s3bench.curve_files.wandb_file import read_history
+from s3bench.report.claims.registered import load_claims
 from s3bench.run.config.compose import run_config
 from s3bench.run.one_run import run
 from s3bench.run.tracking import PICTURES
 from tests.conftest import ROOT
+from tests.records import make_arm, make_ramp, make_replayed
+from tests.s3bench.report.claims.test_decided import LOSS, add_block
 from tests.s3bench.run.fake_wandb import FakeWandb
 from tests.s3bench.run.test_tracking import read_back
 
@@ -30,7 +33,7 @@ def dashboard(*arguments, before=(str(SCRIPT),), **environment):
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
         stdin=subprocess.DEVNULL,
     )
 
@@ -147,6 +150,56 @@ def test_groupings_are_by_keys_of_the_config_and_the_experiment_is_the_group(mad
         assert only["value"] == logged["group"] == "adhoc"
     groups = [panel["config"]["groupBy"] for panel in panels(made[kind]) if "groupBy" in panel["config"]]
     assert {config_value(logged["config"], key) for key in groups if key != "None"} == {"sgd"}
+
+
+def answered(results):
+    """Send a folder's answers offline; return the panels, and summary and history of the run that holds them."""
+    file = results.parent / "dashboard.json"
+    for _ in range(2):  # the second time in place of the first
+        sent = dashboard("--experiment", "adhoc", "--json", str(file), "--results", str(results), WANDB_SILENT="true")
+        assert (sent.returncode, sent.stdout) == (0, ""), sent.stderr
+    shown = [panel["config"] for panel in panels(json.loads(file.read_text())["workspace"])]
+    (history,) = results.glob("wandb/offline-run-*-answers-*/*.wandb")
+    return shown, json.loads(read_back(results, "--summary"))["summary"], read_history(history)[0]
+
+
+def metrics_with(shown, beginning):
+    """Return the metrics of each panel whose first one begins like this."""
+    return [config["metrics"] for config in shown if str([*config.get("metrics", []), ""][0]).startswith(beginning)]
+
+
+def test_the_thresholds_of_ramps_are_bars_of_one_task(tmp_path):
+    for seed in (0, 1):
+        make_ramp(tmp_path / "r", "s3", seed, left_at=400)
+        make_ramp(tmp_path / "r", "adamw", seed, left_at=300)
+    shown, summary, _ = answered(tmp_path / "r")
+    (bars,) = metrics_with(shown, "threshold/")
+    assert [name.rpartition("/")[2] for name in bars] == ["adamw", "s3"]
+    assert summary[bars[0]] < summary[bars[1]]
+
+
+def test_what_became_of_replayed_spikes_are_bars_by_arm(tmp_path):
+    run_id = make_replayed(tmp_path / "r")
+    make_arm(tmp_path / "r", run_id, "same", {150: 4.0})
+    make_arm(tmp_path / "r", run_id, "half_lr")
+    shown, summary, _ = answered(tmp_path / "r")
+    (bars,) = metrics_with(shown, "replay/")
+    assert {name.rpartition("/")[2]: summary[name] for name in bars} == {"same": 0, "half_lr": 1}
+
+
+def test_the_interval_of_a_claim_is_drawn_over_its_blocks(tmp_path, monkeypatch):
+    file = tmp_path / "configs" / "claim" / "mine.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(LOSS, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    (claim,) = load_claims(["mine"])
+    for seed in range(200, 203):
+        add_block(tmp_path / "r", claim, seed, {"s3": 0.01, "adam": 0.02, "adamw": 0.04})
+    shown, _, rows = answered(tmp_path / "r")
+    (lines,) = metrics_with(shown, "claim/")
+    assert lines == ["claim/mine/mean", "claim/mine/low", "claim/mine/high"]
+    assert [row["block"] for row in rows if "claim/mine/mean" in row] == [1, 2, 3]
+    assert [row["claim/mine/mean"] for row in rows] == pytest.approx([0.5] * 3)
 
 
 def test_no_two_panels_of_the_report_overlap(made):

@@ -132,8 +132,8 @@ def test_a_figure_of_each_claim_is_drawn_with_its_caption(of_everything):
     names = {"fig2", "horizons", "rate", "sensitivity", "reached", "profile", *GENERAL}
     assert names <= set(drawn)
     assert {name.split("__")[0] for name in set(drawn) - names} == {
-        "same_beta_quadratic",
-        "same_beta_nonconvex",
+        "fig6_quadratic",
+        "fig6_nonconvex",
         "loss_quadratic",
         "loss_nonconvex",
     }
@@ -247,7 +247,7 @@ def test_few_or_only_diverged_runs_give_figures_or_a_clear_line(tmp_path, seeds,
 
 @pytest.mark.slow
 def test_the_same_records_give_the_same_svg_byte_for_byte(everything, tmp_path):
-    for name in ("fig2", "rate", "sensitivity", "same_beta_quadratic__horizon_120_"):
+    for name in ("fig2", "rate", "sensitivity", "fig6_quadratic__horizon_120_"):
         files = [tmp_path / f"{time}.svg" for time in ("first", "second")]
         for file in files:
             write_figures(everything, name, file)
@@ -256,7 +256,7 @@ def test_the_same_records_give_the_same_svg_byte_for_byte(everything, tmp_path):
 
 def test_the_command_draws_one_figure_and_prints_its_caption(everything, capsys):
     assert main(["figure", str(everything)]) == 0
-    assert {"fig2", "rate", "same_beta_quadratic__horizon_120_"} <= set(capsys.readouterr().out.split())
+    assert {"fig2", "rate", "fig6_quadratic__horizon_120_"} <= set(capsys.readouterr().out.split())
     assert main(["figure", "fig2", str(everything)]) == 0
     folder = everything / "report" / "figures"
     assert {file.name for file in folder.iterdir()} >= {"fig2.svg", "fig2.png", "fig2.pdf"}
@@ -268,12 +268,12 @@ def test_the_command_draws_one_figure_and_prints_its_caption(everything, capsys)
 
 @pytest.mark.usefixtures("undrawn")
 def test_a_name_means_the_figures_of_all_tasks(everything, tmp_path, capsys):
-    assert len(write_figures(everything, "same_beta_quadratic_")) == 2
+    assert len(write_figures(everything, "fig6_quadratic_")) == 2
     one = tmp_path / "one.pdf"
-    assert main(["figure", "same_beta_quadratic__horizon_120_", str(everything), "--output", str(one)]) == 0
+    assert main(["figure", "fig6_quadratic__horizon_120_", str(everything), "--output", str(one)]) == 0
     assert one.read_bytes().startswith(b"%PDF")
-    assert main(["figure", "same_beta", str(everything), "--output", str(one)]) == 2
-    assert "is one file, and same_beta is several figures: same_beta_" in capsys.readouterr().err
+    assert main(["figure", "fig6", str(everything), "--output", str(one)]) == 2
+    assert "is one file, and fig6 is several figures: fig6_" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -315,6 +315,6 @@ def test_the_page_shows_the_figures_with_their_captions(tmp_path):
         values = {"horizon": horizon, "multipliers": (1.0, 10.0), "spikes": (60,), "gradient": 1.0}
         make_cells(tmp_path, "task=nonconvex", "optimizer=adamw_same", **values)
     text, drawn = write_report(tmp_path).read_text(encoding="utf-8"), allowed(tmp_path)
-    assert {"fig2", "rate", "horizons", "sensitivity", "same_beta_nonconvex__horizon_120_"} <= set(drawn)
+    assert {"fig2", "rate", "horizons", "sensitivity", "fig6_nonconvex__horizon_120_"} <= set(drawn)
     for drawing in drawn.values():
         assert escape(drawing.caption) in text
