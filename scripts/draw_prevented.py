@@ -19,7 +19,7 @@ PICTURE = ROOT / "docs" / "pictures" / "prevented.png"
 ARMS = {  # those drawn, and what each changes
     "half_lr": "half the learning rate",
     "s3_watched": "S3 instead of AdamW",
-    "clip_coordinates_1": "each coordinate's update bounded by 1",
+    "clip_coordinates_1": "every update within ±1",
 }
 
 

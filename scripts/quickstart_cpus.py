@@ -13,14 +13,15 @@ RUNS = 4  # of a task and an optimizer
 
 
 def measured() -> pd.DataFrame:
-    """Return one row per folder, task and optimizer: runs with a spike, the highest spike, the mean final loss."""
+    """Return one row per folder, task and optimizer: runs with a spike, the highest spike, final losses."""
     frames = []
     for place in sorted(FOLDER.iterdir()):
         cells, spikes = (pd.read_csv(place / f"{name}.csv") for name in ("cells", "spikes"))
         highest = spikes.groupby(["task", "optimizer"]).height.max().rename("highest")
         cells = cells.merge(highest, on=["task", "optimizer"], how="left").assign(rounding=place.name)
         frames.append(cells.fillna({"highest": 0.0}))
-    columns = ["rounding", "task", "optimizer", "n", "runs_with_spike", "highest", "final_loss_mean"]
+    losses = [f"final_loss_{part}" for part in ("mean", "min", "max")]
+    columns = ["rounding", "task", "optimizer", "n", "runs_with_spike", "highest", *losses]
     return pd.concat(frames, ignore_index=True)[columns]
 
 

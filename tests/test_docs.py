@@ -26,7 +26,7 @@ from s3bench.run.config.compose import identified, run_config, typed_config, unr
 from s3bench.run.config.grid import first_point
 from s3bench.run.replay.arms import arm_config, find_arms
 from s3bench.run.replay.source import find_sources
-from scripts import readme_field, simulate_inference, spikes_by_seed
+from scripts import quickstart_cpus, readme_field, simulate_inference, spikes_by_seed
 from tasks.models import torchvision_shim  # noqa: F401 (before transformers' models, which snippets import)
 from tests.conftest import ROOT
 from tests.records import make, make_replayed
@@ -166,6 +166,34 @@ def test_the_quickstarts_tables_in_the_docs_are_the_measured_ones():
     for name in ("overview", "environment"):
         table = (ROOT / "results" / "reference" / "quickstart" / "tables" / f"{name}.md").read_text(encoding="utf-8")
         assert table in page, f"{name}.md and the page differ: copy it in"
+
+
+def test_what_the_docs_say_of_the_quickstart_holds_however_numbers_are_rounded():
+    assert quickstart_cpus.table() in (ROOT / "docs" / "quickstart.md").read_text(encoding="utf-8")
+    measured = quickstart_cpus.measured()
+    assert set(measured.n) == {quickstart_cpus.RUNS} == {4}
+    ways = set(measured.rounding)
+    assert ways == {"machine_1", "machine_2", "aten", "mkl", "threads", "blas"}
+    for way in ways:
+        rows = measured[measured.rounding == way].set_index(["optimizer", "task"])
+        runs, highest = rows.runs_with_spike, rows.highest
+        assert (runs["adamw"] >= 2).all()
+        assert (highest["adamw"] >= 2).all()
+        assert runs["adamw_95"].sum() > 0
+        assert highest["adamw_95"].max() < 1
+        assert runs["s3"].sum() <= 1
+        assert highest["s3"].max() < 0.5
+        assert (runs["stableadamw"] == 4).all()
+        assert highest["stableadamw"].min() > 1
+        assert runs["signsgd", "source_ngram"] == 4
+        assert rows.final_loss_min["signsgd", "source_ngram"] > 1
+        others = rows.drop("signsgd").final_loss_max.unstack().source_ngram
+        assert others.max() < 0.5
+        low, high = rows.final_loss_min.unstack(), rows.final_loss_max.unstack()
+        assert (low.loc["s3"] < high.loc["adamw"]).all()
+        assert (low.loc["adamw"] < high.loc["s3"]).all()
+    same = [measured[measured.rounding == way].drop(columns="rounding") for way in ("machine_2", "threads", "blas")]
+    assert all(table.reset_index(drop=True).equals(same[0].reset_index(drop=True)) for table in same)
 
 
 def test_the_verdicts_in_readme_and_docs_are_the_measured_ones():
