@@ -87,14 +87,15 @@ def _own_modules(folder: Path) -> Iterator[None]:
     """Import the modules of this folder afresh, and forget what is known of its files."""
     before = set(sys.modules)
     importlib.invalidate_caches()
-    _forget(DIGESTS, *([CONFIGS] if (folder / "configs").exists() else []))  # the latter by folder
+    own = [DIGESTS] if any(folder.rglob("*.py")) else []
+    _forget(*own, *([CONFIGS] if (folder / "configs").exists() else []))  # the latter by folder
     try:
         yield
     finally:
         for name in sys.modules.keys() - before:
             if (getattr(sys.modules[name], "__file__", None) or "").startswith(f"{folder}/"):
                 del sys.modules[name]
-        _forget(DIGESTS)
+        _forget(*own)
 
 
 def _forget(*modules: str) -> None:

@@ -46,8 +46,9 @@ def same(one, other):
 def test_batch_t_is_a_function_of_the_seed_and_t_alone(name):
     task = build(name)
     whole = take(task.batches(0), 60)  # more than an epoch of the digits
-    for start in (1, 7, 44, 45, 59):
-        assert same(take(build(name).batches(start), 1)[0], whole[start])
+    other = build(name)
+    for start in (59, 7, 44, 45, 1):
+        assert same(take(other.batches(start), 1)[0], whole[start])
     assert same(whole[1], whole[0]) == (name in FULL_BATCH)
     assert same(take(build(name, "seed=1").batches(0), 1)[0], whole[0]) == (name in FULL_BATCH - DRAWN)
 
@@ -56,13 +57,13 @@ def test_batch_t_is_a_function_of_the_seed_and_t_alone(name):
 def test_workers_and_rows_give_the_same_batches(name):
     if "workers" not in configured(name).task.build:
         pytest.skip("made on the fly")
-    whole = take(build(name).batches(3), 6)
-    for workers in (2, 4):
-        state = torch.get_rng_state()
-        task = build(name, f"workers={workers}")
-        assert all(same(one, other) for one, other in zip(take(task.batches(3), 6), whole, strict=True))
-        assert torch.equal(torch.get_rng_state(), state)
-    odd = take(build(name).batches(3, rows=slice(1, None, 2)), 6)
+    task = build(name)
+    whole = take(task.batches(3), 6)
+    state = torch.get_rng_state()
+    by_workers = take(build(name, "workers=3").batches(3), 6)
+    assert all(same(one, other) for one, other in zip(by_workers, whole, strict=True))
+    assert torch.equal(torch.get_rng_state(), state)
+    odd = take(task.batches(3, rows=slice(1, None, 2)), 6)
     assert all(same(one, [part[1::2] for part in other]) for one, other in zip(odd, whole, strict=True))
 
 

@@ -125,12 +125,12 @@ def _find_plugins() -> None:
 
 
 def _composed(given: Sequence[Setting]) -> Composed:
-    return _compose(tuple(setting.text for setting in given if setting.is_structural), Path.cwd())
+    return _compose(tuple(setting.text for setting in given if setting.is_structural), tuple(catalog.config_dirs()))
 
 
 @cache
-def _compose(structural: tuple[str, ...], _: Path) -> Composed:
-    """Compose the YAML files. The current folder is part of the cache's key: Hydra looks in its configs/ too."""
+def _compose(structural: tuple[str, ...], _: tuple[Path, ...]) -> Composed:
+    """Compose the YAML files. The folders with configs are part of the cache's key: the user's may be among them."""
     try:
         with hydra_on_configs() as search:
             composed = compose("run", [*search, *structural], return_hydra_config=True)

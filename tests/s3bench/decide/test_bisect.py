@@ -68,8 +68,8 @@ def test_without_names_it_searches_where_fixed_rates_contradict_the_ramps(tmp_pa
         (["optimizer=adam"], "unknown optimizer 'adam'"),
     ],
 )
-def test_a_name_that_is_not_there_is_one_line(s3bench, ramps, arguments, message):
-    assert ramps.is_dir()
+def test_a_name_that_is_not_there_is_one_line(s3bench, tmp_path, arguments, message):
+    make_ramp(tmp_path / "ramps", "s3")
     assert message in mistake(s3bench("bisect", "ramps", *arguments))
 
 

@@ -65,32 +65,43 @@ def test_a_changed_task_file_makes_another_run_and_comments_do_not(tmp_path):
     assert code_of(tmp_path, *own)[0] == run_id
 
 
-@pytest.fixture(scope="module")
-def unchanged():
-    return code_of(ROOT, "task=quadratic", "optimizer=s3")[1]
+CHANGED = {  # parts of a run of S3 on the quadratic that are other code once a file is
+    "tasks/quadratic.py": ["task"],
+    "optimizers/s3.py": ["optimizer"],
+    "optimizers/engine/roots.py": ["optimizer"],  # s3.py imports it
+    "optimizers/muon.py": [],  # another optimizer of the same package
+    "tasks/models/vit.py": [],
+    "optimizers/clipping.py": [],  # nothing is clipped
+    "s3bench/schedule.py": ["schedule"],
+    "s3bench/run/ramp.py": [],  # another schedule
+    "s3bench/record/writer.py": [],
+}
+EACH_CHANGED = """\
+import json, sys
+from pathlib import Path
+from s3bench.run.config import code_digest
+from s3bench.run.config.compose import run_config
+
+def code():
+    code_digest.forget()
+    return run_config(["task=quadratic", "optimizer=s3"]).code
+
+before, changed = code(), {}
+for file in map(Path, sys.argv[1:]):
+    text = file.read_text()
+    file.write_text(text + "\\nCHANGED = True\\n")
+    changed[str(file)] = [part for part, digest in code().items() if digest != before[part]]
+    file.write_text(text)
+print(json.dumps(changed))
+"""
 
 
-@pytest.mark.parametrize(
-    ("file", "changed"),
-    [
-        ("tasks/quadratic.py", {"task"}),
-        ("optimizers/s3.py", {"optimizer"}),
-        ("optimizers/engine/roots.py", {"optimizer"}),  # s3.py imports it
-        ("optimizers/muon.py", set()),  # another optimizer of the same package
-        pytest.param("tasks/models/vit.py", set(), marks=pytest.mark.slow),
-        ("optimizers/clipping.py", set()),  # nothing is clipped
-        ("s3bench/schedule.py", {"schedule"}),
-        pytest.param("s3bench/run/ramp.py", set(), marks=pytest.mark.slow),  # another schedule
-        pytest.param("s3bench/record/writer.py", set(), marks=pytest.mark.slow),
-    ],
-)
-def test_only_the_code_of_the_parts_of_a_run_counts(unchanged, tmp_path, file, changed):
+def test_only_the_code_of_the_parts_of_a_run_counts(tmp_path):
     for package in ("s3bench", "optimizers", "tasks", "configs"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
-    with (tmp_path / file).open("a") as out:
-        out.write("\nCHANGED = True\n")
-    after = code_of(tmp_path, "task=quadratic", "optimizer=s3")[1]
-    assert {part for part in unchanged if unchanged[part] != after[part]} == changed
+    command = [sys.executable, "-c", EACH_CHANGED, *CHANGED]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == CHANGED
 
 
 def test_the_code_of_a_library_does_not_count_and_missing_code_has_no_digest():

@@ -23,7 +23,16 @@ from tests.s3bench.run.interrupted import configs, same, stopped_at
 CLI = Path(sys.executable).with_name("s3bench")
 
 
-@pytest.mark.parametrize("optimizer", catalog.choices("optimizer"))
+OTHER_NUMBERS = ("adamw_95", "adamw_eps15", "adamw_eps5", "adamw_same", "s3_p2", "s3_p4")  # than adamw and s3, no more
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in OTHER_NUMBERS else name
+        for name in catalog.choices("optimizer")
+    ],
+)
 def test_a_run_resumes_bit_for_bit_with_every_optimizer(tmp_path, optimizer):
     task = ["task=digits_mlp", f"optimizer={optimizer}", "lr_multiplier=10", "horizon=24", "eval_every=5"]
     whole, cut, there, here = configs(tmp_path, *task, "schedule=linear")

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import cache
 
 import numpy as np
 import pytest
@@ -30,6 +31,12 @@ def recorded(tmp_path, *overrides):
     config = run_config([*overrides, f"results_dir={tmp_path}"])
     assert run(config) == "finished"
     return record.load_steps(tmp_path / config.run_id)
+
+
+@pytest.fixture(scope="module")
+def twin_of(tmp_path_factory):
+    """Return a function that gives the rows of an optimizer's run without a shock, which it trains once."""
+    return cache(lambda optimizer: recorded(tmp_path_factory.mktemp("twin"), *VIT, f"optimizer={optimizer}"))
 
 
 def parameters(*shapes):
@@ -181,7 +188,7 @@ STATES = ["s3", "adamw", "sgd", "signsgd", "muon", "soap", "ademamix", "adan", "
 
 @pytest.mark.parametrize("optimizer", STATES)
 @pytest.mark.parametrize("kind", ["reset", "stale"])
-def test_every_optimizer_loses_its_state_and_resumes_bit_for_bit(tmp_path, kind, optimizer):
+def test_every_optimizer_loses_its_state_and_resumes_bit_for_bit(tmp_path, twin_of, kind, optimizer):
     asked = [*VIT, f"optimizer={optimizer}", "shock.step=8", f"shock.kind={kind}", "shock.length=4"]
     whole, cut, there, here = configs(tmp_path, *asked)
     assert run(whole) == "finished"
@@ -189,7 +196,7 @@ def test_every_optimizer_loses_its_state_and_resumes_bit_for_bit(tmp_path, kind,
     assert record.steps_so_far(here) < 8
     assert run(cut) == "finished"
     assert same(there, here)
-    twin, shocked = recorded(tmp_path, *VIT, f"optimizer={optimizer}"), record.load_steps(there)
+    twin, shocked = twin_of(optimizer), record.load_steps(there)
     assert (twin.loss == shocked.loss)[:9].all()
     assert (twin.loss == shocked.loss)[9:].all() == (optimizer == "signsgd")  # which has no state to lose
     assert (twin.lr == shocked.lr).all()
@@ -222,11 +229,10 @@ def test_a_schedule_free_optimizer_refuses_to_lose_its_weights(kind):
 
 @pytest.mark.parametrize("kind", ["gradient", "coordinate", "layer", "lr", "token", "bf16"])
 @pytest.mark.parametrize("optimizer", ["schedulefree_adamw", "muon", "soap"])
-def test_other_shocks_work_with_unusual_optimizers(tmp_path, optimizer, kind):
+def test_other_shocks_work_with_unusual_optimizers(tmp_path, twin_of, optimizer, kind):
     dose = ["shock.dose=9"] if kind in ("gradient", "coordinate", "layer", "lr") else []
-    asked = [*VIT, f"optimizer={optimizer}"]
-    twin = recorded(tmp_path, *asked)
-    shocked = recorded(tmp_path, *asked, f"shock.kind={kind}", "shock.step=5", *dose)
+    twin = twin_of(optimizer)
+    shocked = recorded(tmp_path, *VIT, f"optimizer={optimizer}", f"shock.kind={kind}", "shock.step=5", *dose)
     assert (twin.loss == shocked.loss)[:5].all()
     assert (twin.loss != shocked.loss)[6:].all()
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -22,13 +23,18 @@ from scripts.detector_bed.bed import (
 )
 from tests.conftest import ROOT
 
-CURVES = {mixture: [draw(seed, mixture) for seed in range(100)] for mixture in MIXTURES}
 NOISES = {
     "development": {noise for half in development.HALVES for noise in half.noises},
     "development_2": set(development_2.NOISES),
     "held_out": set(held_out.NOISES),
 }
 every_mixture = pytest.mark.parametrize("mixture", MIXTURES)
+
+
+@cache
+def drawn(mixture):
+    """Return a hundred curves."""
+    return [draw(seed, mixture) for seed in range(100)]
 
 
 def truth(curve):
@@ -70,7 +76,7 @@ def test_a_seed_gives_one_curve_per_mixture():
 
 @every_mixture
 def test_events_are_in_order_and_the_rest_is_finite(mixture):
-    for curve in CURVES[mixture]:
+    for curve in drawn(mixture):
         assert 300 <= len(curve.loss) <= 20_000
         last = 0
         for event in curve.events:
@@ -84,7 +90,7 @@ def test_events_are_in_order_and_the_rest_is_finite(mixture):
 
 @every_mixture
 def test_every_event_follows_the_rule_in_the_loss_itself(mixture):
-    for curve in CURVES[mixture]:
+    for curve in drawn(mixture):
         _, sigmas = excursions(curve)
         off = rounding(curve.loss[curve.clean]) / curve.sigma[curve.clean]
         for event in curve.events:
@@ -101,7 +107,7 @@ def test_every_event_follows_the_rule_in_the_loss_itself(mixture):
 @every_mixture
 def test_outside_of_events_only_doubtful_steps_meet_the_rule(mixture):
     doubtful = clean = 0
-    for curve in CURVES[mixture]:
+    for curve in drawn(mixture):
         noise, sigmas = excursions(curve)
         loss, unsure = curve.loss[curve.clean], curve.doubtful[curve.clean]
         off = rounding(loss)
@@ -116,7 +122,7 @@ def test_outside_of_events_only_doubtful_steps_meet_the_rule(mixture):
 )
 def test_nuisances_rise_little(mixture, most_sigmas, most, part):
     some = 0.0
-    for curve in CURVES[mixture]:
+    for curve in drawn(mixture):
         if not curve.events:
             risen = curve.level - pd.Series(curve.level).rolling(1000, min_periods=1).min()
             local = pd.Series(curve.sigma).rolling(1000, min_periods=1).min()
@@ -127,7 +133,7 @@ def test_nuisances_rise_little(mixture, most_sigmas, most, part):
 
 @every_mixture
 def test_a_mixture_draws_all_its_shapes_and_noises(mixture):
-    curves = [draw(seed, mixture) for seed in range(400)]
+    curves = [*drawn(mixture), *(draw(seed, mixture) for seed in range(100, 400))]
     events = [event for curve in curves for event in curve.events]
     shares = MIXTURES[mixture][0].SHAPES
     assert sum(shares.values()) == pytest.approx(1)
@@ -145,14 +151,14 @@ def test_half_of_the_curves_are_rounded(mixture):
         digits = np.array([float(f"{one:.5g}") for one in loss])
         return (loss == np.round(loss, 4)).all() or (loss == digits).all() or ((bits & 0x1FFF) == 0).all()
 
-    share = np.mean([is_rounded(curve.loss[np.isfinite(curve.loss)]) for curve in CURVES[mixture]])
+    share = np.mean([is_rounded(curve.loss[np.isfinite(curve.loss)]) for curve in drawn(mixture)])
     assert 0.3 < share < 0.7
 
 
 @every_mixture
 def test_the_noise_has_the_robust_deviation_that_is_stated(mixture):
     checked = 0
-    for curve in CURVES[mixture]:
+    for curve in drawn(mixture):
         if curve.clean_steps > 3000 and (curve.sigma > 4 * rounding(curve.level)).all():
             low, middle, high = np.quantile(excursions(curve)[1], [0.25, 0.5, 0.75])
             assert (high - low) / 1.349 == pytest.approx(1, abs=0.15), curve.family
@@ -163,7 +169,7 @@ def test_the_noise_has_the_robust_deviation_that_is_stated(mixture):
 
 @every_mixture
 def test_a_perfect_detector_scores_1_and_a_blind_one_0(mixture):
-    curves = CURVES[mixture]
+    curves = drawn(mixture)
     answers = {id(curve.loss): truth(curve) for curve in curves}
     perfect = evaluate(lambda loss: answers[id(loss)], curves)
     assert (perfect["precision"], perfect["recall"], perfect["f1"], perfect["false_per_10k"]) == (1, 1, 1, 0)

@@ -13,9 +13,12 @@ from tests.conftest import mistake
 CLI = Path(sys.executable).with_name("s3bench")
 IN_BASH = """\
 source <(s3bench completion bash)
-COMP_LINE="$1" COMP_POINT=${#1} COMP_TYPE=9
-_python_argcomplete s3bench "" "" 2> /dev/null
-printf '%s\\n' "${COMPREPLY[@]}"
+for line; do
+    COMP_LINE="$line" COMP_POINT=${#line} COMP_TYPE=9
+    COMPREPLY=()
+    _python_argcomplete s3bench "" "" 2> /dev/null
+    echo "${COMPREPLY[*]}"
+done
 """
 IN_FISH = """\
 s3bench completion fish | source
@@ -39,33 +42,33 @@ def folder(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        ("s3bench sw", ["sweep"]),
-        ("s3bench run tas", ["task="]),
-        ("s3bench run --cfg job seed=1 lr_", ["lr_multiplier="]),
-        ("s3bench run task=source_", ["source_bytes", "source_gpt", "source_gpt2", "source_memorise", "source_ngram"]),
-        ("s3bench run optimizer=sgd", ["sgd", "sgd_mine"]),
-        ("s3bench sweep optimizer=s3,sgd", ["s3,sgd", "s3,sgd_mine"]),
-        ("s3bench run schedule=", ["constant", "cosine", "linear", "ramp"]),
-        ("s3bench run clip=a", ["adagc", "agc"]),
-        ("s3bench run tracker=w", ["wandb"]),
-        ("s3bench sweep launcher=", ["local", "ray", "slurm"]),
-        ("s3bench sweep experiment=quick", ["quickstart"]),
-        ("s3bench run no_such_key=", [""]),
-        ("s3bench sweep --d", ["--dry-run"]),
-        ("s3bench run --cfg ", ["job", "hydra", "all"]),
-        ("s3bench status ", ["results/first/", "results/second/"]),
-        ("s3bench report results/f", ["results/first/"]),
-        ("s3bench report re", ["results/"]),
-        ("s3bench list opt", ["optimizers"]),
-        ("s3bench tune quadr", ["quadratic"]),
-        ("s3bench completion ", ["bash", "zsh", "fish"]),
-    ],
-)
-def test_bash_completes_commands_options_names_and_folders(folder, line, expected):
-    assert [text.rstrip() for text in ask(folder, "bash", "-c", IN_BASH, "bash", line)] == expected
+COMPLETIONS = {
+    "s3bench sw": ["sweep"],
+    "s3bench run tas": ["task="],
+    "s3bench run --cfg job seed=1 lr_": ["lr_multiplier="],
+    "s3bench run task=source_": ["source_bytes", "source_gpt", "source_gpt2", "source_memorise", "source_ngram"],
+    "s3bench run optimizer=sgd": ["sgd", "sgd_mine"],
+    "s3bench sweep optimizer=s3,sgd": ["s3,sgd", "s3,sgd_mine"],
+    "s3bench run schedule=": ["constant", "cosine", "linear", "ramp"],
+    "s3bench run clip=a": ["adagc", "agc"],
+    "s3bench run tracker=w": ["wandb"],
+    "s3bench sweep launcher=": ["local", "ray", "slurm"],
+    "s3bench sweep experiment=quick": ["quickstart"],
+    "s3bench run no_such_key=": [],
+    "s3bench sweep --d": ["--dry-run"],
+    "s3bench run --cfg ": ["job", "hydra", "all"],
+    "s3bench status ": ["results/first/", "results/second/"],
+    "s3bench report results/f": ["results/first/"],
+    "s3bench report re": ["results/"],
+    "s3bench list opt": ["optimizers"],
+    "s3bench tune quadr": ["quadratic"],
+    "s3bench completion ": ["bash", "zsh", "fish"],
+}
+
+
+def test_bash_completes_commands_options_names_and_folders(folder):
+    answers = ask(folder, "bash", "-c", IN_BASH, "bash", *COMPLETIONS)
+    assert {line: text.split() for line, text in zip(COMPLETIONS, answers, strict=True)} == COMPLETIONS
 
 
 @pytest.mark.skipif(not shutil.which("fish"), reason="fish is not installed")

@@ -9,15 +9,15 @@ from tests.conftest import mistake
 RUN = ["run", "task=quadratic", "optimizer=adamw", "horizon=30", "eval_every=${task.eval_every}", "results_dir=r"]
 
 
-def printed(s3bench, *arguments, process=False):
-    done = s3bench(*arguments, process=process)
+def printed(s3bench, *arguments):
+    done = s3bench(*arguments)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     return done.stdout
 
 
 def test_the_resolved_config_is_the_one_that_the_record_holds(s3bench, tmp_path):
-    shown = printed(s3bench, *RUN, "--cfg", "job", "--resolve", process=True)
+    shown = printed(s3bench, *RUN, "--cfg", "job", "--resolve")
     assert not list(tmp_path.iterdir())
     assert s3bench(*RUN).returncode == 0
     (folder,) = record.folders(tmp_path / "r")

@@ -218,13 +218,13 @@ def test_an_extra_that_is_not_installed_is_named(kind, extra, monkeypatch):
 
 def test_a_machine_without_slurm_is_reported_on_one_line(s3bench):
     pytest.importorskip("submitit")
-    assert "sbatch is not on the PATH" in mistake(s3bench("sweep", *FOUR, *ON_SLURM, process=True, PATH="/nowhere"))
-    assert "sbatch is not on the PATH" in mistake(s3bench("run", "launcher=slurm", process=True, PATH="/nowhere"))
+    assert "sbatch is not on the PATH" in mistake(s3bench("sweep", *FOUR, *ON_SLURM, PATH="/nowhere"))
+    assert "sbatch is not on the PATH" in mistake(s3bench("run", "launcher=slurm", PATH="/nowhere"))
 
 
 def test_torchrun_cannot_start_a_run_that_a_launcher_would_train_elsewhere(s3bench):
     of_torchrun = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}
-    assert "torchrun starts a run here" in mistake(s3bench("run", "launcher=ray", process=True, **of_torchrun))
+    assert "torchrun starts a run here" in mistake(s3bench("run", "launcher=ray", **of_torchrun))
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_torchrun_cannot_start_a_run_that_a_launcher_would_train_elsewhere(s3ben
 )
 def test_a_ray_that_is_not_available_is_reported_on_one_line(s3bench, override, said):
     pytest.importorskip("ray")
-    assert said in mistake(s3bench("sweep", *FOUR, *ON_RAY, override, process=True))
+    assert said in mistake(s3bench("sweep", *FOUR, *ON_RAY, override))
 
 
 # On SLURM
