@@ -45,12 +45,12 @@ def draw(replay: Replay) -> Figure:
 def _draw_arm(axes: mpl.axes.Axes, replay: Replay, arm: Arm, text: str) -> None:
     """Draw an arm from its departure on, over the run."""
     colour = OUTCOME_COLOURS[arm.outcome]
-    for window, first, look in (
-        (replay.window, 0, {"color": GREY, "lw": 0.9}),
-        (arm.window, replay.step - arm.window.first, {"color": colour, "lw": 1.3}),
+    for window, first, shade, width in (
+        (replay.window, 0, GREY, 0.9),
+        (arm.window, replay.step - arm.window.first, colour, 1.3),
     ):
         steps = range(window.first + first, window.first + len(window.loss))
-        axes.plot(steps, window.loss[first:], **look)
+        axes.plot(steps, window.loss[first:], color=shade, lw=width)
     axes.axvline(replay.step, color="black", lw=0.7, ls=":")
     axes.set_yscale("log")
     axes.set_title(f"{text}:\n", loc="left", fontsize=8)
