@@ -232,6 +232,17 @@ def test_the_verdicts_in_readme_and_docs_are_the_measured_ones():
             assert float(limit[1]) == limits[one["id"]]
 
 
+def test_the_comparison_of_two_optimizers_in_the_readme_is_the_measured_one():
+    reference = ROOT / "results" / "reference" / "decide"
+    rows = [line for line in (reference / "claims.md").read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + 3
+    assert "\n".join(rows) in (ROOT / "README.md").read_text(encoding="utf-8")
+    claims = {one["id"]: one for one in json.loads((reference / "claims.json").read_text(encoding="utf-8"))}
+    assert 1 / claims["stability"]["effect"] == pytest.approx(1 / 5, abs=0.01)
+    assert claims["steps"]["effect"] == pytest.approx(1.17, abs=0.005)
+    assert claims["spikes"]["effect"] == pytest.approx(1 / 6, abs=0.01)
+
+
 def test_what_the_docs_say_of_the_verdicts_is_what_they_are():
     reference = ROOT / "results" / "reference" / "laptop"
     claims = {one["id"]: one for one in json.loads((reference / "claims.json").read_text(encoding="utf-8"))}

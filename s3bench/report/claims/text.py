@@ -22,12 +22,19 @@ def _plain(value: Any) -> Any:
 
 
 def as_markdown(verdicts: Sequence[Verdict]) -> str:
-    """Return the text of claims.md: a table of verdicts, then each claim with its comparisons and its log."""
+    """Return the text of claims.md: a table of verdicts, then each claim with its comparisons and its log.
+
+    Claims of which the records say nothing are one line.
+    """
     scale = next((one.scale for one in verdicts if one.scale), "")
+    unjudged = [one.claim.id for one in verdicts if not one.n]
+    verdicts = [one for one in verdicts if one.n]
     parts = [f"# The claims, at {f'scale {scale}' if scale else 'the scale of these records'}\n"]
     parts += ["| claim | | verdict | of what |", "| --- | --- | --- | --- |"]
     cells = [(one.claim.id, one.claim.statement, one.sentence, one.claim.effect) for one in verdicts]
     parts += [f"| {' | '.join(map(_cell, row))} |" for row in cells]
+    if unjudged:
+        parts.append(f"\nOf {', '.join(unjudged)} these records say nothing: `s3bench decide` trains what they need.")
     parts.append("")
     for one in verdicts:
         parts.append(f"## {one.claim.id}: {one.claim.statement}\n\n**{one.sentence}**\n")

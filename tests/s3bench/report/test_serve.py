@@ -20,7 +20,6 @@ from s3bench.report.serve import Watched, _Server
 from tests.conftest import mistake, until
 from tests.records import TARGETS, config, make
 from tests.s3bench.report.claims.test_decided import LOSS, add_block
-from tests.s3bench.report.test_page import browser  # noqa: F401 (a fixture)
 
 
 def contents(folder):
@@ -246,7 +245,7 @@ def test_a_mistake_is_one_line(s3bench, arguments, said):
 
 
 @pytest.fixture
-def visit(browser):  # noqa: F811
+def visit(browser):
     """Open the page that a port serves; at the end, assert that the console had no messages."""
     messages, contexts = [], []
 
