@@ -17,10 +17,8 @@ from s3bench.report.figures.style import looks
 
 DIGITS = 5  # significant ones of a loss
 POINTS = 250_000  # of all curves, about 20 bytes each: as many as 250 long runs have
-MANY, ENDS = (
-    12,
-    4,
-)  # optimizers: of more than MANY, the page at first draws ENDS that end lowest and ENDS that spike most
+MANY = 12  # optimizers: of more, the page at first draws the ENDS that end lowest and the ENDS that spike most
+ENDS = 4
 
 
 def curve_data(results: Results) -> dict[str, Any]:
