@@ -276,6 +276,17 @@ def test_the_figures_of_the_paper_are_drawn_by_their_numbers():
     assert set(re.findall(r"`(fig\d)(?:_<task>)?`", page)) == numbered == {"fig2", "fig5", "fig6"}
 
 
+def test_the_secondary_comparisons_in_the_docs_are_the_measured_ones():
+    page = " ".join((ROOT / "docs" / "claims.md").read_text(encoding="utf-8").split())
+    claims = json.loads((ROOT / "results" / "reference" / "c5" / "claims.json").read_text(encoding="utf-8"))
+    (c5,) = [one for one in claims if one["id"] == "C5"]
+    secondary = [finding for finding in c5["findings"] if finding["kind"] == "secondary"]
+    assert len(secondary) == 4
+    for finding in secondary:
+        low, high = finding["interval"]
+        assert f"{finding['effect']:.3g} [{low:.3g}, {high:.3g}]" in page
+
+
 def test_the_claims_in_the_docs_are_those_of_the_files():
     page = (ROOT / "docs" / "claims.md").read_text(encoding="utf-8")
     for claim in load_claims():
