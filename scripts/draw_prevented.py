@@ -9,9 +9,10 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from s3bench import record
-from s3bench.report.analysis.replays import BEFORE, Arm, Replay, read_replays
+from s3bench.report.analysis.replays import Arm, Replay, read_replays
 from s3bench.report.figures.replay_plots import GREY, OUTCOME_COLOURS
 from s3bench.report.figures.style import STYLE, save_as
+from s3bench.spikes import find_spikes
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results" / "quickstart"
@@ -30,8 +31,9 @@ def draw(replay: Replay) -> Figure:
     axes = figure.subplot_mosaic([["run", *ARMS]], width_ratios=[1.9, 1, 1, 1])
     loss = record.step_arrays(RESULTS / replay.run, ["loss"])["loss"]
     axes["run"].plot(loss, color="black", lw=0.5)
-    axes["run"].plot(replay.onset, replay.window.loss[BEFORE:].max(), "v", color=OUTCOME_COLOURS["persisted"])
-    axes["run"].set_title("AdamW at its tuned learning rate", loc="left")
+    for spike in find_spikes(loss, **record.load_record(RESULTS / replay.run)["config"]["task"]["spikes"]):
+        axes["run"].plot(spike.peak, loss[spike.peak], "v", color=OUTCOME_COLOURS["persisted"], ms=5)
+    axes["run"].set_title("AdamW: its loss, ▼ its spikes", loc="left")
     axes["run"].set_ylabel("training loss of every step")
     axes["run"].set_xlabel("step")
     for name, text in ARMS.items():

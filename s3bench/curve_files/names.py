@@ -54,13 +54,14 @@ SHOWN = 30  # columns that a message lists
 def find_loss(file: object, named: str | None, names: Sequence[str]) -> tuple[str, list[str]]:
     """Return the loss's column, and the losses that it may be: more than one if the names do not tell.
 
-    In a wandb export, a column may be named without its run: "train/loss" is "calm-sun-1 - train/loss".
+    In a wandb export, a column may be named without its run: "train/loss" is "calm-sun-1 - train/loss". In a file of
+    numbers alone, one a line, the only column is the loss.
 
     Raises:
         UserError: the named column is not there, or no column is named like a training loss.
     """
     if named is None:
-        found = likely_losses(names)
+        found = likely_losses(names) or [name for name in names if len(names) == 1 and name.isdigit()]
         if not found:
             choice = f"choose one with --column: {listed(names)}"
             raise UserError(f"{file}: no column is named like a training loss; {choice}")

@@ -121,7 +121,9 @@ def _arms(source: Source, order: Asked, told: set[str]) -> list[Arm]:
                 unsuited[name] = one_line(error)
                 continue
             arms.append(Arm(config=config, folder=record.folder_of(as_dict(config))))
-    for line in sorted({f"left out: {name} ({cause})" for name, cause in unsuited.items()} - told):
+    for line in sorted(
+        {f"arm {name} does not suit this run and is left out ({cause})" for name, cause in unsuited.items()} - told
+    ):
         say(line, file=sys.stderr)
         told.add(line)
     return arms
