@@ -350,6 +350,30 @@ def test_the_thresholds_in_the_docs_are_the_measured_ones():
     assert checked.str.startswith("misleads").sum() == 6
 
 
+def test_the_thresholds_on_more_tasks_in_the_docs_are_the_measured_ones():
+    page = (ROOT / "docs" / "ramp.md").read_text(encoding="utf-8")
+    table = pd.read_csv(ROOT / "results" / "reference" / "ramp_more" / "tables" / "thresholds.csv")
+    assert (table.n == 4).all()
+    assert (table.censored == 0).all()
+    means = table.pivot(index="optimizer", columns="task", values="threshold")
+    assert means.shape == (7, 5)
+    for name, row in means.iterrows():
+        assert f"| `{name}` | {' | '.join(f'{value:.3g}' for value in row)} |" in page
+    highest = {"digits_cnn", "glyphs_vit", "source_memorise"}
+    assert set(means.columns[means.idxmax() == "s3"]) == highest
+    ratios = table.set_index(["optimizer", "task"])
+    s3 = ratios.loc["s3"].loc[sorted(highest)]
+    assert (s3.ratio_low > 1).all()
+    assert (f"{s3.ratio.min():.1f}", f"{s3.ratio.max():.1f}") == ("1.6", "3.8")
+    told = ratios[(ratios.ratio_low > 1) | (ratios.ratio_high < 1)].reset_index()
+    assert set(told.optimizer[told.task == "digits_memorise"]) == {"signum"}
+    assert not (told.task == "glyphs_resnet").any()
+    assert means.digits_memorise.idxmax() == "adamw_same"
+    misleading = table[table.check.str.startswith("misleads")]
+    assert (len(table), len(misleading)) == (35, 4)
+    assert set(misleading.task) == {"digits_memorise", "source_memorise"}
+
+
 def test_what_the_docs_say_of_the_bounds_of_betas_was_measured():
     bounds = pd.read_csv(ROOT / "results" / "reference" / "betas" / "tables" / "bounds.csv", keep_default_na=False)
     share = bounds.own_update / bounds.worst_step_in_run
