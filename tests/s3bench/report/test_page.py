@@ -272,12 +272,12 @@ def test_answers_come_first_then_the_verdicts_with_their_numbers(visit, report, 
     assert numbers[0].split("\t") == ["C1", "not supported", "-1.25 [-2, 0.5]", "8", "a confidence sequence", "a; b"]
     assert numbers[1].split("\t")[2:] == ["-"] * 4
     assert opened.locator(".verdicts li").count() == 2
-    assert "One more claim: run make reproduce." in opened.inner_text("body")
+    assert "One more claim: run s3bench decide." in opened.inner_text("body")
     assert "s3bench decide --scale laptop --results results" in opened.inner_text("body")
     file.write_text(page_text("results", results, tables, {}, [OPEN] * 10))
     opened = visit(file)
     assert opened.locator(".verdicts").count() == 0
-    assert "Ten claims of the S3 paper: run make reproduce." in opened.inner_text("body")
+    assert "Ten claims of the S3 paper: run s3bench decide." in opened.inner_text("body")
 
 
 def test_a_phone_shows_everything_without_scrolling_sideways(visit, report):
