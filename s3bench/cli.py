@@ -257,7 +257,7 @@ def _add_decide(commands: Commands) -> None:
     decide.add_argument(
         "overrides", nargs="*", metavar="CLAIM", help="C1 to C10 (default: all); key=value: of all runs"
     )
-    text = "how long to train, such as 20m or 1h: a block begins if it is expected to fit, the first one anyway (default: 60m)"
+    text = "how long to train, such as 20m: a block begins if it should fit, the first one anyway (default: 60m)"
     decide.add_argument("--budget", type=time_span, default=3600.0, metavar="TIME", help=text)
     text = "where the runs and the log of decisions are kept (default: results/decide_SCALE)"
     decide.add_argument("--results", metavar="RESULTS", help=text)
