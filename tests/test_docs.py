@@ -287,6 +287,25 @@ def test_the_secondary_comparisons_in_the_docs_are_the_measured_ones():
         assert f"{finding['effect']:.3g} [{low:.3g}, {high:.3g}]" in page
 
 
+def test_what_was_decided_again_in_the_docs_came_out_so():
+    page = (ROOT / "docs" / "claims.md").read_text(encoding="utf-8")
+    again = {}
+    for name in ("c5", "c7"):
+        claims = json.loads((ROOT / "results" / "reference" / name / "claims.json").read_text(encoding="utf-8"))
+        again |= {one["id"]: one for one in claims if one["n"] and one["id"] != "C3"}
+    first = json.loads((ROOT / "results" / "reference" / "laptop" / "claims.json").read_text(encoding="utf-8"))
+    assert set(again) == {"C5", "C7", "C7b", "C9"}
+    for one in first:
+        if one["id"] in again:
+            cells = []
+            for found in (one, again[one["id"]]):
+                low, high = found["interval"]
+                cells.append(f"{found['grade']}, {found['effect']:.3g} [{low:.3g}, {high:.3g}]")
+            assert f"| {one['id']} | {' | '.join(cells)} |" in page
+    (warm,) = [found for found in again["C7"]["findings"] if found["what"] == "without warm-up"]
+    assert f"{warm['effect']:.3g} [{warm['interval'][0]:.3g}, {warm['interval'][1]:.3g}]" in page
+
+
 def test_the_claims_in_the_docs_are_those_of_the_files():
     page = (ROOT / "docs" / "claims.md").read_text(encoding="utf-8")
     for claim in load_claims():
