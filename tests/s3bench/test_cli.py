@@ -384,7 +384,7 @@ def test_any_curve_can_be_drawn(s3bench, tmp_path, losses):
         ("loss\n", "has no rows"),
         ("loss\n1.0\nabc\n", "row 2: 'abc' is not a number"),
         ("\0\1\2", "is binary"),
-        ("3.0\n2.0\n", "no column is named like a training loss; choose one with --column: 1"),
+        ("3.0,1\n2.0,2\n", "no column is named like a training loss; choose one with --column: 1, 2"),
     ],
 )
 def test_a_file_that_is_not_a_curve_is_reported_on_one_line(s3bench, tmp_path, text, said):

@@ -356,3 +356,10 @@ def test_an_unfinished_last_line_is_left_out_and_said(tmp_path):
         curve = curve_of(tmp_path, text)
         assert "an unfinished last line, left out" in said(curve)
         assert curve.loss.min() >= 2
+
+
+def test_one_number_a_line_is_the_loss(tmp_path):
+    file = tmp_path / "losses.txt"
+    file.write_text("3.5\n2.5\n2.25\n")
+    curve = read_curve(file)
+    assert (curve.column, list(curve.loss)) == ("1", [3.5, 2.5, 2.25])
