@@ -30,7 +30,7 @@ def table() -> str:
     lines = ["| task | optimizer | runs with a spike | highest spike | final loss |", "| --- | --- | --- | --- | --- |"]
     for (task, optimizer), rows in measured().groupby(["task", "optimizer"]):
         runs = f"{_range(rows.runs_with_spike, '.0f')} of {RUNS}"
-        cells = [task, optimizer, runs, _range(rows.highest, ".2g"), _range(rows.final_loss_mean, ".2g")]
+        cells = [task, optimizer, runs, _range(rows.highest, ".3g"), _range(rows.final_loss_mean, ".2g")]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
