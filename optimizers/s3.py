@@ -143,14 +143,18 @@ def _rule(
     norm.clamp_min_(new)  # the larger of both
     rises = new.ge_(norm)  # 1 where that is the gradient's term, else 0
     share = power(smaller.div_(norm.clamp_min_(least)))
-    growth = grow(share)
     if look_ahead is None:
-        update = n / norm.mul_(growth)
+        update = n / norm.mul_(grow(share))
     else:
-        above, below = look_ahead.fraction(rises.clamp_min_(share).add_(share, alpha=norm_beta))
-        update = (n if below is None else n.mul_(below)).div_(norm * above)
-        norm.mul_(growth)
+        update = _divide(n, norm, *look_ahead.fraction(rises.clamp_min_(share).add_(share, alpha=norm_beta)))
+        norm.mul_(grow(share))
     return update if bound is None else update.clamp_(-bound, bound)
+
+
+def _divide(n: Tensor, norm: Tensor, above: Tensor | float, below: Tensor | float | None) -> Tensor:
+    """Return n / (norm * above / below), in the place of n."""
+    b = above.mul_(norm) if isinstance(above, Tensor) else norm * above
+    return (n if below is None else n.mul_(below)).div_(b)
 
 
 def _averages(m: Tensor, grad: Tensor, beta: float, *, nesterov: bool) -> Tensor:

@@ -345,7 +345,7 @@ def _give_up(error: CompilerError, params: Sequence[Tensor], rule: Callable[...,
 
 
 def _pieces(rows: Iterable[Row]) -> Iterator[Row]:
-    """Yield the rows as flat tensors: large ones cut, small ones gathered, as a call costs more than the copies."""
+    """Yield the rows, large ones cut and small ones gathered, as a call costs more than the copies."""
     gathered: dict[Any, list[Row]] = defaultdict(list)
     size: dict[Any, int] = defaultdict(int)
     for row in rows:
@@ -353,12 +353,11 @@ def _pieces(rows: Iterable[Row]) -> Iterator[Row]:
         if param.is_neg() or not all(tensor.is_contiguous() for tensor in row):  # _foreach_copy_ takes no such flag
             yield row
         elif count >= PIECE_CPU // 4:
-            flat = tuple(tensor.view(-1) for tensor in row)
             largest = PIECE_CPU if param.device.type == "cpu" else PIECE_GPU
             if count > largest:
-                yield from zip(*(torch.split(tensor, largest) for tensor in flat), strict=True)
+                yield from zip(*(torch.split(tensor.view(-1), largest) for tensor in row), strict=True)
             else:
-                yield flat
+                yield row
         elif count > 0:
             kind = param.device, *(tensor.dtype for tensor in row)  # torch.cat would turn several types into one
             gathered[kind].append(tuple(tensor if tensor.ndim == 1 else tensor.view(-1) for tensor in row))
@@ -381,7 +380,7 @@ def _gathered(rows: list[Row]) -> Iterator[Row]:
     sizes = [len(param) for param in columns[0]]
     for index, (column, one) in enumerate(zip(columns, joined, strict=True)):
         if index != 1:  # the gradients, which have not changed, are skipped
-            torch._foreach_copy_(column, torch.split(one, sizes))
+            torch.split_with_sizes_copy(one, sizes, out=column)
 
 
 def _worth_compiling(params: Sequence[Tensor], rule: Callable[..., Tensor]) -> bool:
