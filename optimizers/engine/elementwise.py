@@ -102,7 +102,8 @@ class Elementwise(Optimizer):
         work = [self._prepare(group, *pairs, scaler) for group, pairs in zip(self.param_groups, given, strict=True)]
         for group, prepared, rows, settings in work:  # everything is refused before anything moves
             rows += _run_fused(prepared, settings, required=bool(group["fused"]))
-            _apply_all(rows if group["foreach"] is False else _pieces(rows), settings)
+            with torch.inference_mode():  # operations without autograd cost less Python
+                _apply_all(rows if group["foreach"] is False else _pieces(rows), settings)
         return loss
 
     def _gradients(self, params: list[Any]) -> tuple[list[Any], list[Any]]:
