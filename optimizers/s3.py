@@ -98,8 +98,8 @@ def _rule_settings(beta: float, denominator_beta: float, p: float, nesterov: boo
         "add": (1 - denominator_beta) ** (1 / p),
         "bound": bound,
         "power": Power.of(p),
-        "grow": Root.of(1.0, 1 / p),
-        "look_ahead": Root.of(denominator_beta, 1 / p, 1 + denominator_beta) if nesterov else None,
+        "grow": Root.of(1.0, 1 / p, tolerance=1e-7),  # its errors add up over the steps
+        "look_ahead": Root.of(denominator_beta, 1 / p, 1 + denominator_beta, tolerance=7e-7) if nesterov else None,
     }
 
 

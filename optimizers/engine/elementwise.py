@@ -272,17 +272,19 @@ def _apply(
     """Update the parameter and its state in place; if found_inf is not 0, everything keeps its value."""
     kept = (param, *state)
     new = kept if found_inf is None else tuple(tensor.clone() for tensor in kept)
-    wide = new[0].to(_compute_dtype(param))
+    dtype = _compute_dtype(param)
     for tensor in state:
         _check_dtype(tensor.dtype, param.dtype)
-    grad = grad.to(wide.dtype)
+    wide, grad = (x if x.dtype == dtype else x.to(dtype) for x in (new[0], grad))  # a call of `to` is not free
     if grad_scale is not None:
         grad = grad / grad_scale
     if maximize:
         grad = -grad
     update = rule(grad, *new[1:], **settings)
-    if shrink is not None:
+    if isinstance(shrink, Tensor):
         wide.mul_(shrink)
+    elif shrink is not None:
+        wide.sub_(wide, alpha=1 - shrink)  # quicker than a product with a number, which becomes a tensor
     if isinstance(lr, Tensor):
         wide.sub_(update * lr)  # `update` stays as it is: it may be the rule's state
     else:
