@@ -281,10 +281,8 @@ def _apply(
     if maximize:
         grad = -grad
     update = rule(grad, *new[1:], **settings)
-    if isinstance(shrink, Tensor):
+    if shrink is not None:
         wide.mul_(shrink)
-    elif shrink is not None:
-        wide.sub_(wide, alpha=1 - shrink)  # quicker than a product with a number, which becomes a tensor
     if isinstance(lr, Tensor):
         wide.sub_(update * lr)  # `update` stays as it is: it may be the rule's state
     else:
@@ -358,12 +356,12 @@ def _pieces(rows: Iterable[Row]) -> Iterator[Row]:
         elif count >= PIECE_CPU // 4:
             largest = PIECE_CPU if param.device.type == "cpu" else PIECE_GPU
             if count > largest:
-                yield from zip(*(torch.split(tensor.view(-1), largest) for tensor in row), strict=True)
+                yield from zip(*(torch.split(tensor.flatten(), largest) for tensor in row), strict=True)
             else:
                 yield row
         elif count > 0:
             kind = param.device, *(tensor.dtype for tensor in row)  # torch.cat would turn several types into one
-            gathered[kind].append(tuple(tensor if tensor.ndim == 1 else tensor.view(-1) for tensor in row))
+            gathered[kind].append(tuple(map(Tensor.flatten, row)))
             size[kind] += count
             if size[kind] > PIECE_CPU * 3 // 4:
                 yield from _gathered(gathered.pop(kind))
