@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -146,15 +145,15 @@ def _fit_root(
     The fraction is exact at 0. None if no fraction in DEGREES is close enough. Computed with Python's numbers, because
     an optimizer may be made where tensors have no memory (torch's meta device).
 
-    With z = x / (1 + crowding (1 - x / largest)) the interval looks the same from both ends: 1 / (base + x) is the same
-    function of largest - z but for a factor. So Chebyshev nodes in z are nearly the best.
+    It meets the root where x = largest r z / (1 + (r - 1) z), with r = sqrt(base / (base + largest)), for Chebyshev
+    nodes z. As 1 - z in place of z makes of base + x a multiple of its reciprocal, neither end is harder to fit.
     """
     test = [(x, (base + x) ** exponent) for x in (largest * k / 500 for k in range(501))]
+    r = math.sqrt(base / (base + largest))
     for above, below in DEGREES:
         *nodes, last = _nodes(above + below + 1)  # of which the last becomes 0
-        scaled = [(node - last) / (1 - last) for node in nodes]
-        ratio = math.sqrt(base / (base + largest))
-        points = [largest * ratio * z / (1 + (ratio - 1) * z) for z in scaled]
+        scaled = ((node - last) / (1 - last) for node in nodes)
+        points = [largest * r * z / (1 + (r - 1) * z) for z in scaled]
         found = _interpolate([(x, (base + x) ** exponent) for x in points], base**exponent, above)
         if all(abs(_evaluate(x, found[0]) / _evaluate(x, found[1]) / y - 1) < tolerance for x, y in test):
             return found
