@@ -102,7 +102,8 @@ class Elementwise(Optimizer):
         work = [self._prepare(group, *pairs, scaler) for group, pairs in zip(self.param_groups, given, strict=True)]
         for group, prepared, rows, settings in work:  # everything is refused before anything moves
             rows += _run_fused(prepared, settings, required=bool(group["fused"]))
-            _apply_all(rows if group["foreach"] is False else _pieces(rows), settings)
+            with torch.inference_mode():  # operations without autograd cost less Python
+                _apply_all(rows if group["foreach"] is False else _pieces(rows), settings)
         return loss
 
     def _gradients(self, params: list[Any]) -> tuple[list[Any], list[Any]]:
@@ -271,10 +272,10 @@ def _apply(
     """Update the parameter and its state in place; if found_inf is not 0, everything keeps its value."""
     kept = (param, *state)
     new = kept if found_inf is None else tuple(tensor.clone() for tensor in kept)
-    wide = new[0].to(_compute_dtype(param))
+    dtype = _compute_dtype(param)
     for tensor in state:
         _check_dtype(tensor.dtype, param.dtype)
-    grad = grad.to(wide.dtype)
+    wide, grad = (x if x.dtype == dtype else x.to(dtype) for x in (new[0], grad))  # a call of `to` is not free
     if grad_scale is not None:
         grad = grad / grad_scale
     if maximize:
@@ -345,7 +346,7 @@ def _give_up(error: CompilerError, params: Sequence[Tensor], rule: Callable[...,
 
 
 def _pieces(rows: Iterable[Row]) -> Iterator[Row]:
-    """Yield the rows as flat tensors: large ones cut, small ones gathered, as a call costs more than the copies."""
+    """Yield the rows, large ones cut and small ones gathered, as a call costs more than the copies."""
     gathered: dict[Any, list[Row]] = defaultdict(list)
     size: dict[Any, int] = defaultdict(int)
     for row in rows:
@@ -353,15 +354,14 @@ def _pieces(rows: Iterable[Row]) -> Iterator[Row]:
         if param.is_neg() or not all(tensor.is_contiguous() for tensor in row):  # _foreach_copy_ takes no such flag
             yield row
         elif count >= PIECE_CPU // 4:
-            flat = tuple(tensor.view(-1) for tensor in row)
             largest = PIECE_CPU if param.device.type == "cpu" else PIECE_GPU
             if count > largest:
-                yield from zip(*(torch.split(tensor, largest) for tensor in flat), strict=True)
+                yield from zip(*(torch.split(tensor.flatten(), largest) for tensor in row), strict=True)
             else:
-                yield flat
+                yield row
         elif count > 0:
             kind = param.device, *(tensor.dtype for tensor in row)  # torch.cat would turn several types into one
-            gathered[kind].append(tuple(tensor if tensor.ndim == 1 else tensor.view(-1) for tensor in row))
+            gathered[kind].append(tuple(map(Tensor.flatten, row)))
             size[kind] += count
             if size[kind] > PIECE_CPU * 3 // 4:
                 yield from _gathered(gathered.pop(kind))
@@ -381,7 +381,7 @@ def _gathered(rows: list[Row]) -> Iterator[Row]:
     sizes = [len(param) for param in columns[0]]
     for index, (column, one) in enumerate(zip(columns, joined, strict=True)):
         if index != 1:  # the gradients, which have not changed, are skipped
-            torch._foreach_copy_(column, torch.split(one, sizes))
+            torch.split_with_sizes_copy(one, sizes, out=column)
 
 
 def _worth_compiling(params: Sequence[Tensor], rule: Callable[..., Tensor]) -> bool:

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -32,11 +31,11 @@ class Root:
     continued: Coefficients = ()
 
     @classmethod
-    def of(cls, base: float, exponent: float, largest: float = 1.0) -> "Root":
-        """Return the root with its polynomials, which take a millisecond to fit."""
+    def of(cls, base: float, exponent: float, largest: float = 1.0, tolerance: float = TOLERANCE) -> "Root":
+        """Return the root with its polynomials, which take a millisecond to fit; `tolerance` is of their fraction."""
         if base < 0.5 or exponent in (0.5, 1):  # a square root is faster
             return cls(base, exponent, None)
-        coefficients = _fit_fraction(lambda x: (base + x) ** exponent, largest)
+        coefficients = _fit_root(base, exponent, largest, tolerance)
         return cls(base, exponent, coefficients, _continued(*coefficients) if coefficients else ())
 
     def __call__(self, x: Tensor) -> Tensor | float:
@@ -57,7 +56,8 @@ class Root:
         start, *others = self.continued
         if not others:
             return start, None
-        first, one = x.new_full((), start), x.new_ones(())
+        one = x.new_full((), 1.0)
+        first = one if start == 1 else x.new_full((), start)
         result = torch.add(one if len(others) > 1 else first, x, alpha=others[-1])
         for level in range(len(others) - 2, -1, -1):
             torch.addcdiv(one if level else first, x, result, value=others[level], out=result)
@@ -137,17 +137,25 @@ def _polynomial(x: Tensor, coefficients: Coefficients) -> Tensor | float:
     return result.add_(coefficients[0]) if coefficients[0] else result
 
 
-def _fit_fraction(function: Callable[[float], float], largest: float) -> tuple[Coefficients, Coefficients] | None:
-    """Return the coefficients of the shortest fraction that is within TOLERANCE of the function on [0, largest].
+def _fit_root(
+    base: float, exponent: float, largest: float, tolerance: float
+) -> tuple[Coefficients, Coefficients] | None:
+    """Return the coefficients of the shortest fraction within the tolerance of (base + x)^exponent on [0, largest].
 
     The fraction is exact at 0. None if no fraction in DEGREES is close enough. Computed with Python's numbers, because
     an optimizer may be made where tensors have no memory (torch's meta device).
+
+    It meets the root where x = largest r z / (1 + (r - 1) z), with r = sqrt(base / (base + largest)), for Chebyshev
+    nodes z. As 1 - z in place of z makes of base + x a multiple of its reciprocal, neither end is harder to fit.
     """
-    test = [(largest * k / 500, function(largest * k / 500)) for k in range(501)]
+    test = [(x, (base + x) ** exponent) for x in (largest * k / 500 for k in range(501))]
+    r = math.sqrt(base / (base + largest))
     for above, below in DEGREES:
-        nodes = [largest * x for x in _nodes(above + below)]
-        found = _interpolate([(x, function(x)) for x in nodes], function(0.0), above)
-        if all(abs(_evaluate(x, found[0]) / _evaluate(x, found[1]) / y - 1) < TOLERANCE for x, y in test):
+        *nodes, last = _nodes(above + below + 1)  # of which the last becomes 0
+        scaled = ((node - last) / (1 - last) for node in nodes)
+        points = [largest * r * z / (1 + (r - 1) * z) for z in scaled]
+        found = _interpolate([(x, (base + x) ** exponent) for x in points], base**exponent, above)
+        if all(abs(_evaluate(x, found[0]) / _evaluate(x, found[1]) / y - 1) < tolerance for x, y in test):
             return found
     return None
 
