@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from s3bench.curve_files import kinds, names, rows
-from s3bench.curve_files.steps import RESUMES, place
+from s3bench.curve_files.runs import RESUMES
+from s3bench.curve_files.steps import place
 from s3bench.curve_files.table import Table, numbers
 from s3bench.errors import UserError, unknown
 from s3bench.spikes import Spike
@@ -93,7 +94,7 @@ def read_curve(
         column: the loss; None to find it: "loss", or the only column that is named like a training loss.
         step: the column of steps; None to find it by its name, or to count rows if there is none; "none" to count rows
             in any case.
-        where: NAME=VALUE takes the rows in which this column has this value.
+        where: NAME=VALUE takes the rows in which this column has this value; rows=FIRST-LAST these rows.
         resume: where steps go back, "keep-last" or "keep-first" of the rows that overlap; None keeps the last where one
             run was resumed.
         pattern: a regular expression; its named groups are the columns, and each match is a row.
@@ -145,10 +146,10 @@ def _curve(
         raise UserError(f"{said} has no rows; it needs one row per step")
     table = rows.chosen(said, table, where)
     found, note = _find_loss(said, table, column)
-    table = rows.of_training(said, table, found) if where is None else table
+    table = rows.of_training(said, table, found) if where is None or rows.is_range(where) else table
     table = rows.with_loss(said, table, found)
     loss = numbers(said, table.cells[found], table.empty[found])
-    placed = place(said, table, loss, step, resume)
+    placed = place(said, table, found, loss, step, resume)
     if len(placed.rows) < 2:
         raise UserError(f"{said} has one step with a loss; a curve needs at least two")
     return LoggedCurve(
