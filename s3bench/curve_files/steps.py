@@ -14,7 +14,7 @@ from s3bench.errors import UserError, unknown
 
 LARGEST_STEP = 2**53  # up to here, every whole number is a float
 SAME = 0.01  # of a loss: two processes that log one step differ by less
-RISING = 0.9  # of the rows: a first column without a name that rises as often is that of the steps
+RISING = 0.5  # of the rows: a first column without a name that rises as often counts something
 
 
 @dataclass(frozen=True)
@@ -79,12 +79,15 @@ def _kept(name: str, steps: Steps, rows: Rows, notes: list[str]) -> Placed:
 
 
 def _as_told(file: str, table: Table, column: str) -> Placed:
-    """Return all rows counted, and a note where the steps that are there go back."""
-    name = _find_step(file, table, column, None)
-    steps = None if name is None else _plain(table, name)
-    back = 0 if steps is None else int((np.diff(steps) < 0).sum())
-    said = f"{name!r} goes back {back} time{'s' * (back > 1)}: the rows may be those of several runs or epochs"
-    return _counted(np.arange(len(table.cells)), *[said] * bool(back))
+    """Return all rows counted, and a note where the steps or the epochs that are there go back."""
+    notes = []
+    for name in filter(None, [_find_step(file, table, column, None), *steps_among(table.names, EPOCH_NAMES)]):
+        values = _plain(table, name)
+        back = 0 if values is None else int((np.diff(values) < 0).sum())
+        if back and not notes:
+            times = f"{back} time{'s' * (back > 1)}"
+            notes = [f"{name!r} goes back {times}: the rows may be those of several runs or epochs"]
+    return _counted(np.arange(len(table.cells)), *notes)
 
 
 def _by_epoch(file: str, table: Table, count: int, resume: str | None) -> Placed:
