@@ -134,7 +134,7 @@ def _on_one_line(found: "re.Match[str]") -> str:
 def _row(line: str, first_epoch: int = 0) -> tuple[Row, tuple[str, bool]]:
     """Return the numbers of one line by their keys, the text beside them, and whether it has a sign of pairs."""
     row, told = _numbers(line, first_epoch)
-    return row, (told, SIGN.search(line) is not None)
+    return row, (f"{told} =" if "=" in line else told, SIGN.search(line) is not None)
 
 
 def _numbers(line: str, first_epoch: int) -> tuple[Row, str]:

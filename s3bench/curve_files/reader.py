@@ -146,6 +146,7 @@ def _curve(
         raise UserError(f"{said} has no rows; it needs one row per step")
     table = rows.chosen(said, table, where)
     found, note = _find_loss(said, table, column)
+    table.notes += [table.strays[found]] if found in table.strays else []
     table = rows.of_training(said, table, found) if where is None or rows.is_range(where) else table
     table = rows.with_loss(said, table, found)
     loss = numbers(said, table.cells[found], table.empty[found])

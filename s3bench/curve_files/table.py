@@ -26,6 +26,7 @@ class Table:
         empty: which cells are empty.
         absent: which cells a row does not even name, as in JSON; None where every row has every column.
         notes: sentences on what was left out on the way.
+        strays: of some columns, a sentence on lines that are of another kind than most.
     """
 
     kind: str
@@ -33,6 +34,7 @@ class Table:
     empty: pd.DataFrame
     absent: pd.DataFrame | None = None
     notes: list[str] = field(default_factory=list)
+    strays: dict[str, str] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -44,7 +46,7 @@ class Table:
         if mask.all():
             return self
         absent = None if self.absent is None else self.absent[mask]
-        return Table(self.kind, self.cells[mask], self.empty[mask], absent, self.notes)
+        return Table(self.kind, self.cells[mask], self.empty[mask], absent, self.notes, self.strays)
 
     def named(self, column: str) -> npt.NDArray[np.bool_]:
         """Return which rows name a column, be its cell empty or not."""
