@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 from s3bench.curve_files.alike import read_alike
-from s3bench.curve_files.console_rows import ALL_STEPS, Rows
-from s3bench.curve_files.names import OF_EVALUATION, normal, words
+from s3bench.curve_files.console_rows import Rows
+from s3bench.curve_files.names import ALL_STEPS, OF_EVALUATION, normal, words
 from s3bench.curve_files.table import Table, from_rows, number
 from s3bench.errors import UserError
 
@@ -28,7 +28,9 @@ STAMP = re.compile(  # what a logger puts before a line: Python's, glog's
     r"^\W*(?:[IWEF]\d{4,8} [\d:.]+\s+\d+ [\w.]+:\d+\]|\[?\d{4}[-/]\d\d[-/]\d\d[T ,]*\d\d:\d\d:\d\d(?:[.,]\d+)?Z?\]?)"
 )
 DATE = re.compile(r"\b(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]* +\d+ +\d\d:\d\d:\d\d( +\d{4}\b)?", re.I)
-RUN_ON = re.compile(rf"(?<![\w.-])({NUMBER})(?=[a-z_]{{3,}}\s*[:=])", re.IGNORECASE)  # into the next key: "idx: 0loss: 2"
+RUN_ON = re.compile(
+    rf"(?<![\w.-])({NUMBER})(?=[a-z_]{{3,}}\s*[:=])", re.IGNORECASE
+)  # into the next key: "idx: 0loss: 2"
 SIGN = re.compile(rf"\{{|[:=]\s*['\"]?{NUMBER}", re.IGNORECASE)
 LEVEL = re.compile(r"\b(?:DEBUG|INFO|WARNING|WARN|ERROR)\b(?::\w+:)?")
 IN_EPOCH = re.compile(

@@ -9,12 +9,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from s3bench.curve_files.alike import Column, Form
-from s3bench.curve_files.names import EPOCH_NAMES, STEP_NAMES, WITHIN_EPOCH, normal
+from s3bench.curve_files.names import ALL_STEPS, WITHIN_EPOCH, normal
 from s3bench.curve_files.repeats import repeats
 from s3bench.curve_files.table import Table
 
 MOST_STRAYS = 1 / 3  # of the lines with a key: more are no strays
-ALL_STEPS = {*STEP_NAMES, *EPOCH_NAMES, *WITHIN_EPOCH}
 
 
 @dataclass(eq=False)

@@ -171,19 +171,27 @@ def _find_loss(file: str, table: Table, named: str | None) -> tuple[str, list[st
     Raises:
         UserError: the columns do not tell which is the loss.
     """
-    column, found = names.find_loss(file, named, table.names)
-    if len(found) == 1:
-        sides = [name for name in table.names if names.words(name) >= {"loss"} and names.words(name) & names.OF_SIDES]
-        sides = [name for name in sides if name != column and not names.words(name) & names.OF_OTHERS]
-        if named is None and sides and not names.is_whole(column):
-            return column, [f"without the side terms {names.listed(sides)}"]
+    hint = "; --pattern REGEX reads other lines" if table.kind == "console" else ""
+    column, found = names.find_loss(file, named, table.names, hint)
+    losses = names.losses_among(table.names)
+    if len(found) > 1:
+        sums = [name for name in found if _is_sum(table, name, [other for other in found if other != name])]
+        if len(sums) != 1:
+            others = [name for name in losses if name not in found]
+            choice = f"choose one with --column: {names.listed(found + others)}"
+            raise UserError(f"{file}: several columns may be the loss; {choice}")
+        (column,) = sums
+        notes = [f"{column!r} is the sum of {names.listed([name for name in found if name != column])}"]
+    else:
+        others = [name for name in losses if name != column]
+        sides = [name for name in others if names.words(name) & names.OF_SIDES and not names.is_whole(column)]
+        notes = [f"without the side terms {names.listed(sides)}"] * bool(sides)
+        others = [name for name in others if name not in sides]
+        notes += [f"not taken, though named like losses: {names.listed(others)}"] * bool(others)
+    if named is None and names.is_mean(column):
         what = "an epoch" if "epoch" in names.words(column) else "several steps"
-        is_mean = named is None and names.is_mean(column)
-        return column, [f"{column!r} is named like a mean over {what}, which hides short spikes"] * is_mean
-    sums = [name for name in found if _is_sum(table, name, [other for other in found if other != name])]
-    if len(sums) == 1:
-        return sums[0], [f"{sums[0]!r} is the sum of {names.listed([name for name in found if name != sums[0]])}"]
-    raise UserError(f"{file}: several columns may be the loss; choose one with --column: {names.listed(found)}")
+        notes.append(f"{column!r} is named like a mean over {what}, which hides short spikes")
+    return column, notes * (named is None)
 
 
 def _is_sum(table: Table, name: str, others: list[str]) -> bool:

@@ -49,7 +49,9 @@ def _closing(
         epoch = _epoch_of(rows[at])
         if own and epoch is not None:
             epochs.setdefault((own, cell(at, epoch)), []).append(at)
-    return {lines[-1] for lines in epochs.values() if [kinds[at] for at in lines].count(kinds[lines[-1]]) == 1 < len(lines)}
+    return {
+        lines[-1] for lines in epochs.values() if [kinds[at] for at in lines].count(kinds[lines[-1]]) == 1 < len(lines)
+    }
 
 
 @cache

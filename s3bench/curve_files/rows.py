@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from s3bench.curve_files.names import (
+    ALL_STEPS,
     EPOCH_NAMES,
     KIND_NAMES,
     OF_EVALUATION,
@@ -112,7 +113,10 @@ def _of_kind(file: str, table: Table, column: str, name: str) -> Table:
 
 
 def _without_evaluations(table: Table, column: str) -> Table:
-    """Return the table without the few rows that have an evaluation's cells, and lack what all others have."""
+    """Return the table without the few rows that have an evaluation's cells, and lack what all others have.
+
+    A row that also has cells of the training, beside its step, is none of these.
+    """
     has_loss = ~table.empty[column].to_numpy(dtype=np.bool_)
     others = [name for name in table.names if name != column]
     marks = [name for name in others if words(name) & OF_EVALUATION]
@@ -124,7 +128,8 @@ def _without_evaluations(table: Table, column: str) -> Table:
         return table
     always = filled[others][has_loss & ~marked].all(axis=0).to_numpy(dtype=np.bool_)
     lacks = ~filled[others].to_numpy(dtype=np.bool_)[:, always].all(axis=1)
-    out = np.asarray(marked & lacks)
+    trained = [name for name in table.names if words(name) & {"train", "training"} and normal(name) not in ALL_STEPS]
+    out = np.asarray(marked & lacks) & ~filled[trained].any(axis=1).to_numpy(dtype=np.bool_)
     if not out.any():
         return table
     kept = table.where(~out)

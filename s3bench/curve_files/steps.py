@@ -7,7 +7,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from s3bench.curve_files.names import EPOCH_NAMES, NO_STEPS, PROCESS_NAMES, WANDB_STEP, WITHIN_EPOCH, normal, steps_among
+from s3bench.curve_files.names import (
+    EPOCH_NAMES,
+    NO_STEPS,
+    PROCESS_NAMES,
+    WANDB_STEP,
+    WITHIN_EPOCH,
+    normal,
+    steps_among,
+)
 from s3bench.curve_files.runs import Order, Rows, Steps, parts, resumed
 from s3bench.curve_files.table import Table, number, numbers
 from s3bench.errors import UserError, unknown

@@ -1,5 +1,6 @@
 """Holds what every kind of file is read into: rows with named cells."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -13,6 +14,7 @@ import pandas as pd
 from s3bench.errors import UserError
 
 EMPTY_CELLS = ["", "NA", "N/A", "<NA>", "null", "None"]
+BEGINS = re.compile(r"[-+]?\d+\.?\d*(?:e[-+]?\d+)?\s+\S", re.IGNORECASE)  # a cell that only begins with a number
 SHOWN = 40  # characters of a wrong cell that a message quotes
 
 
@@ -82,7 +84,9 @@ def numbers(file: str | Path, cells: "pd.Series[Any]", empty: "pd.Series[bool]")
         value = number(values[index])
         if value is None:
             text = str(values[index])[:SHOWN]
-            raise UserError(f"{file}, row {cells.index[index] + 1}: {text!r} is not a number (column {cells.name!r})")
+            what = f"{text!r} is not a number (column {cells.name!r})"
+            hint = r"; --pattern reads what is about it, as in '^\d+,(?P<loss>\S+)'" if BEGINS.match(text) else ""
+            raise UserError(f"{file}, row {cells.index[index] + 1}: {what}{hint}")
         found[index] = value
     return found
 
