@@ -119,9 +119,7 @@ class Rows:
 
         So "saved the best model, loss=2.5" is no row of the loss where others are "step 10 loss=2.6".
         """
-        counts = Counter(self._forms[line] for line in self.at)
-        places = {form: at for at, form in enumerate(counts)}
-        which = np.fromiter((places[self._forms[line]] for line in self.at), dtype=np.int64, count=len(self.at))
+        counts = Counter(map(self._forms.__getitem__, self.at))
         own = {form: frozenset(key for key in form.keys if normal(key) in ALL_STEPS) for form in counts}
         by_key: dict[str, list[Form]] = defaultdict(list)
         for form in counts:
@@ -133,63 +131,11 @@ class Rows:
             for form in by_key[name]:
                 steps[own[form]] += counts[form]
             (usual, _), *_ = steps.most_common(1)
-            odd = [form for form in by_key[name] if own[form] != usual and not own[form] & usual]
+            odd = {form for form in by_key[name] if own[form] != usual and not own[form] & usual}
             count, total = sum(counts[form] for form in odd), steps.total()
             if 0 < count <= MOST_STRAYS * total:
-                has[name] &= ~np.isin(which, [places[form] for form in odd])
+                has[name] &= np.array([self._forms[line] not in odd for line in self.at])
                 notes[name] = f"lines with {name!r} of another kind, such as summaries, left out: {count} of {total}"
             elif count:
                 notes[name] = f"lines with {name!r} are of several kinds, with other steps or none: {count} of {total}"
-        return notes
-
-    def _places(self, key: str) -> npt.NDArray[np.int64]:
-        """Return the line that each line has its value of a key from: itself, or the last above it."""
-        has_key = {form: key in form.keys for form in set(self._forms)}
-        own = np.fromiter(map(has_key.__getitem__, self._forms), dtype=np.bool_, count=len(self._forms))
-        return np.maximum.accumulate(np.where(own, np.arange(len(own)), -1))
-
-    def table(self, notes: list[str]) -> Table | None:
-        """Return the rows with the keys that are there twice; None if no key is."""
-        common: Counter[str] = Counter()
-        by_keys = Counter(self.keys)
-        for keys, count in by_keys.items():
-            common.update(dict.fromkeys(keys, count))
-        names = [key for key in dict.fromkeys(key for keys in by_keys for key in keys) if common[key] > 1]
-        known = {keys: at for at, keys in enumerate(by_keys)}
-        which = np.fromiter(map(known.__getitem__, self.keys), dtype=np.int64, count=len(self.keys))
-        has = {name: np.array([name in keys for keys in by_keys], dtype=np.bool_)[which] for name in names}
-        if not has:
-            return None
-        strays = self._without_strays(has)
-        left = np.any(list(has.values()), axis=0)
-        lines, cells, absent = np.array(self.at, dtype=np.int64)[left], {}, {}
-        for name in names:
-            is_there = has[name][left]
-            cells[name] = self._columns[name].series(np.where(is_there, self._places(name)[lines], -1))
-            absent[name] = ~is_there
-        table = pd.DataFrame(cells)
-        return Table("console", table, table.isna(), pd.DataFrame(absent), notes, strays)
-
-    def _without_strays(self, has: dict[str, npt.NDArray[np.bool_]]) -> dict[str, str]:
-        """Take from each key the few lines that share no step with the many; return notes on them by their keys.
-
-        So "saved the best model, loss=2.5" is no row of the loss where others are "step 10 loss=2.6".
-        """
-        forms = [self._forms[line] for line in self.at]
-        own = {form: frozenset(key for key in form.keys if normal(key) in ALL_STEPS) for form in set(forms)}
-        notes = {}
-        for name in has.keys() - frozenset().union(*own.values()):
-            kinds = Counter(form for form in forms if name in form.keys)
-            steps: Counter[frozenset[str]] = Counter()
-            for form, count in kinds.items():
-                steps[own[form]] += count
-            (usual, _), *_ = steps.most_common(1)
-            odd = {form for form in kinds if own[form] != usual and not own[form] & usual}
-            count = sum(kinds[form] for form in odd)
-            said = f"{count} of {kinds.total()}"
-            if 0 < count <= MOST_STRAYS * kinds.total():
-                has[name] &= ~np.fromiter(map(odd.__contains__, forms), dtype=np.bool_, count=len(forms))
-                notes[name] = f"lines with {name!r} of another kind, such as summaries, left out: {said}"
-            elif count:
-                notes[name] = f"lines with {name!r} are of several kinds, with other steps or none: {said}"
         return notes

@@ -17,8 +17,8 @@ NOT_LOGGED = "No log"  # in a model card of Hugging Face, until there is a loss
 def undrawn(file: str, text: str) -> tuple[str, list[str]]:
     """Return the rows of the table in a text, their cells separated by |, and notes; the text itself if it has none.
 
-    The names of its columns stand above a rule of dashes. Where tables have no loss, but lines beside them have, it is a
-    console's text, and nothing is returned of it.
+    The names of its columns stand above a rule of dashes. Where tables have no loss, but lines beside them have, it is
+    a console's text, and nothing is returned of it.
 
     Raises:
         UserError: the text has several tables.

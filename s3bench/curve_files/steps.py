@@ -88,7 +88,7 @@ def _kept(name: str, steps: Steps, rows: Rows, notes: list[str]) -> Placed:
 
 def _as_told(file: str, table: Table, column: str) -> Placed:
     """Return all rows counted, and a note where the steps or the epochs that are there go back."""
-    notes = []
+    notes: list[str] = []
     for name in filter(None, [_find_step(file, table, column, None), *steps_among(table.names, EPOCH_NAMES)]):
         values = _plain(table, name)
         back = 0 if values is None else int((np.diff(values) < 0).sum())

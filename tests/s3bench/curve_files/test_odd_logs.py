@@ -159,7 +159,7 @@ def test_more_ways_to_write_a_line(tmp_path, text, column, steps):
 
 def test_words_of_an_error_are_no_columns(tmp_path):
     text = "".join(f"{at}it [00:01, 2.5it/s]{at}.25\n" for at in range(20))
-    with pytest.raises(UserError, match="is none of these: .*; --pattern REGEX reads other lines"):
+    with pytest.raises(UserError, match=r"is none of these: .*; --pattern REGEX reads other lines"):
         curve_of(tmp_path, text + "IndexError: index 7 is out of bounds with size 7\n" * 2)
 
 
@@ -171,8 +171,8 @@ def test_a_cell_that_only_begins_with_a_number_is_refused_with_a_way(tmp_path):
     assert curve_of(tmp_path, text, pattern=pattern).loss.tolist() == [0.5, 1.5, 2.5, 3.5, 4.5]
 
 
-BOX = "+------+-------+\n| GPU  | Power |\n|======+=======|\n|   0  |  300  |\n+------+-------+\n|   1  |  310  |\n+---+---+\n"
-SETTINGS = "+-----+-----+\n| Name | Value |\n+-----+-----+\n| rows | 5 |\n| seed | 7 |\n+-----+-----+\n| parts | 2 |\n| size | 3 |\n"
+BOX = "+-----+-----+\n| GPU | Power |\n|=====+=====|\n|  0  | 300 |\n+-----+-----+\n|  1  | 310 |\n+-----+-----+\n"
+SETTINGS = "+---+---+\n| Name | Value |\n+---+---+\n| rows | 5 |\n| seed | 7 |\n+---+---+\n| parts | 2 |\n| size | 3|\n"
 
 
 @pytest.mark.parametrize("box", [BOX, BOX + "\n" + BOX, SETTINGS, "| a | b |\n|---|---|\n| 1 | 2 |\n| 3 | 4 |\n"])
