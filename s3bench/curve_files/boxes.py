@@ -2,26 +2,29 @@
 
 import re
 
+from s3bench.curve_files.names import words
 from s3bench.curve_files.table import Table, from_rows, number
+from s3bench.curve_files.text import tells_losses
 
 LINE = re.compile(r"^[|│](?P<indent>\s*)(?P<key>[a-z_][^|│]*?)\s*[|│]\s*(?P<value>[^|│]*?)\s*[|│]\s*$", re.I | re.M)
 INDENT = 2  # blanks at least before a name within a section
 
 
 def read_boxes(text: str) -> Table | None:
-    """Read boxes, a row for each; None if there are fewer than two.
+    """Read boxes, a row for each; None if there are fewer than two, or they have no loss, which lines beside them have.
 
     Below a line such as `| train/ | |`, a name that is indented belongs to this section: it becomes train/loss.
     """
     if not ("|" in text or "│" in text) or LINE.search(text) is None:
         return None
     rows: list[dict[str, float]] = [{}]
-    section, beside = "", 0
+    section = ""
+    beside: list[str] = []
     for line in text.split("\n"):
         found = LINE.match(line)
         if found is None:
             rows += [{}] if rows[-1] else []
-            beside += any(map(str.isalnum, line))
+            beside += [line] * any(map(str.isalnum, line))
             continue
         if len(found["indent"]) < INDENT:
             section = ""
@@ -30,5 +33,8 @@ def read_boxes(text: str) -> Table | None:
         elif (value := number(found["value"])) is not None:
             rows[-1][section + found["key"]] = value
     rows = [row for row in rows if len(row) > 1]
-    notes = [f"lines beside the boxes, left out: {beside}"] * bool(beside)
-    return from_rows("console's boxes", rows, notes) if len(rows) > 1 else None
+    names = [name for row in rows for name in row]
+    has_loss = any("loss" in words(name) for name in names)
+    if len(rows) < 2 or len(set(names)) == len(names) or (not has_loss and tells_losses(beside)):
+        return None
+    return from_rows("console's boxes", rows, [f"lines beside the boxes, left out: {len(beside)}"] * bool(beside))

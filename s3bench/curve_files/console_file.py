@@ -3,11 +3,12 @@
 import ast
 import json
 import re
+from functools import partial
 from typing import Any
 
 from s3bench.curve_files.alike import read_alike
-from s3bench.curve_files.console_rows import ALL_STEPS, Rows
-from s3bench.curve_files.names import OF_EVALUATION, normal, words
+from s3bench.curve_files.console_rows import Rows
+from s3bench.curve_files.names import ALL_STEPS, OF_EVALUATION, normal, words
 from s3bench.curve_files.table import Table, from_rows, number
 from s3bench.errors import UserError
 
@@ -26,10 +27,18 @@ BETWEEN = re.compile(r"\s\|\s?|\||[,;]\s|\s+-\s+|\t")  # what separates the pair
 STAMP = re.compile(  # what a logger puts before a line: Python's, glog's
     r"^\W*(?:[IWEF]\d{4,8} [\d:.]+\s+\d+ [\w.]+:\d+\]|\[?\d{4}[-/]\d\d[-/]\d\d[T ,]*\d\d:\d\d:\d\d(?:[.,]\d+)?Z?\]?)"
 )
+DATE = re.compile(r"\b(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]* +\d+ +\d\d:\d\d:\d\d( +\d{4}\b)?", re.I)
+RUN_ON = re.compile(
+    rf"(?<![\w.-])({NUMBER})(?=[a-z_]{{3,}}\s*[:=])", re.IGNORECASE
+)  # into the next key: "idx: 0loss: 2"
+SIGN = re.compile(rf"\{{|[:=]\s*['\"]?{NUMBER}", re.IGNORECASE)
 LEVEL = re.compile(r"\b(?:DEBUG|INFO|WARNING|WARN|ERROR)\b(?::\w+:)?")
 IN_EPOCH = re.compile(
-    r"\b(?:epoch|train)\s*(?:\((?P<mode>\w+)\))?\s*:?\s*\[?(?P<epoch>\d+)\]?\s*\[\s*(?P<at>\d+)/\s*(?P<of>\d+)", re.I
+    r"\b(?:epoch|train)\s*(?:\((?P<mode>\w+)\))?\s*:?\s*\[?(?P<epoch>\d+)(?:\s*/\s*\d+)?\]?\s*"
+    r"[\[(]\s*(?P<at>\d+)\s*/\s*(?P<of>\d+)",
+    re.IGNORECASE,
 )
+FIRST_LINES = 10_000  # which show whether epochs are counted from 1
 DARKNET = re.compile(
     rf"^\s*(?P<iteration>\d+)\s*:\s*(?P<loss>{NUMBER}),\s*(?P<avg_loss>{NUMBER})\s*avg(?: loss)?,\s*"
     rf"(?P<rate>{NUMBER}) rate",
@@ -64,7 +73,8 @@ def read_console(text: str) -> Table | None:
     last = lines[-1] if lines else ""
     is_cut = not text.endswith(("\n", "\r"))
     del text
-    forms, columns = read_alike([line for at, line in enumerate(lines) if not is_bar.get(at)], _row)
+    read = partial(_row, first_epoch=_first_epoch(lines))
+    forms, columns = read_alike([line for at, line in enumerate(lines) if not is_bar.get(at)], read)
     whole_bars = _places_of_whole_bars(is_bar)
     count, bars = len(lines), sum(is_bar.values())
     del lines
@@ -78,6 +88,12 @@ def read_console(text: str) -> Table | None:
         notes.append("an unfinished last line, left out")
     notes += rows.drop_repeats()
     return rows.table(notes)
+
+
+def _first_epoch(lines: list[str]) -> int:
+    """Return 1 if the epochs of lines such as "Epoch: [1][10/500]" begin with it, and else 0."""
+    within = next(filter(None, map(IN_EPOCH.search, lines[:FIRST_LINES])), None)
+    return int(within is not None and int(within["epoch"]) == 1)
 
 
 def _places_of_whole_bars(is_bar: dict[int, bool]) -> set[int]:
@@ -117,13 +133,13 @@ def _on_one_line(found: "re.Match[str]") -> str:
     return found[0] if _object(line) is None else line
 
 
-def _row(line: str) -> tuple[Row, tuple[str, bool]]:
+def _row(line: str, first_epoch: int = 0) -> tuple[Row, tuple[str, bool]]:
     """Return the numbers of one line by their keys, the text beside them, and whether it has a sign of pairs."""
-    row, told = _numbers(line)
-    return row, (told, ":" in line or "=" in line)
+    row, told = _numbers(line, first_epoch)
+    return row, (f"{told} =" if "=" in line else told, SIGN.search(line) is not None)
 
 
-def _numbers(line: str) -> tuple[Row, str]:
+def _numbers(line: str, first_epoch: int) -> tuple[Row, str]:
     """Return the numbers of one line by their keys, and the text beside them."""
     if darknet := DARKNET.match(line):
         return {key: float(value) for key, value in darknet.groupdict().items()}, ""
@@ -131,12 +147,12 @@ def _numbers(line: str) -> tuple[Row, str]:
     if logged is not None:
         return logged, _plain_text(OBJECT.sub("", line))
     line = WRAPPED.sub(r"\1", line) if "(" in line else line
-    line = NET_OUTPUT.sub("train output ", LEVEL.sub(" ", STAMP.sub(" ", line)))
+    line = RUN_ON.sub(r"\1 ", NET_OUTPUT.sub("train output ", LEVEL.sub(" ", DATE.sub(" ", STAMP.sub(" ", line)))))
     row: Row = {}
     if within := IN_EPOCH.search(line):
         row = {
             "epoch": float(within["epoch"]),
-            "step": float(within["epoch"]) * float(within["of"]) + float(within["at"]),
+            "step": (float(within["epoch"]) - first_epoch) * float(within["of"]) + float(within["at"]),
         }
         line = f"{line[: within.start()]} {within['mode'] or ''} | {line[within.end() :]}"
     elif bar := BAR.search(line):
@@ -200,7 +216,19 @@ def _object(line: str) -> Row | None:
             return None
     if not isinstance(logged, dict):
         return None
-    return {str(key): value for key, value in logged.items() if number(value) is not None}
+    return {key: value for key, value in _flat(logged).items() if number(value) is not None}
+
+
+def _flat(logged: Row) -> Row:
+    """Return an object with the values of objects in it, and of a list of steps the last: the step within an epoch."""
+    flat: Row = {}
+    for name, value in logged.items():
+        key = str(name)
+        if isinstance(value, dict):
+            flat |= {f"{key}/{below}": inner for below, inner in value.items()}
+        else:
+            flat[key] = value[-1] if isinstance(value, list) and value and normal(key) in ALL_STEPS else value
+    return flat
 
 
 def _is_cut(rows: list[tuple[str, ...]], line: str) -> bool:

@@ -1,6 +1,6 @@
 """Makes rows of a console's lines: a line without a step has that of the lines above."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +9,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from s3bench.curve_files.alike import Column, Form
-from s3bench.curve_files.names import EPOCH_NAMES, STEP_NAMES, WITHIN_EPOCH, normal
+from s3bench.curve_files.names import ALL_STEPS, WITHIN_EPOCH, normal
 from s3bench.curve_files.repeats import repeats
 from s3bench.curve_files.table import Table
 
-ALL_STEPS = {*STEP_NAMES, *EPOCH_NAMES, *WITHIN_EPOCH}
+MOST_STRAYS = 1 / 3  # of the lines with a key: more are no strays
 
 
 @dataclass(eq=False)
@@ -104,6 +104,7 @@ class Rows:
         has = {name: np.array([name in keys for keys in by_keys], dtype=np.bool_)[which] for name in names}
         if not has:
             return None
+        strays = self._without_strays(has)
         left = np.any(list(has.values()), axis=0)
         lines, cells, absent = np.array(self.at, dtype=np.int64)[left], {}, {}
         for name in names:
@@ -111,4 +112,30 @@ class Rows:
             cells[name] = self._columns[name].series(np.where(is_there, self._places(name)[lines], -1))
             absent[name] = ~is_there
         table = pd.DataFrame(cells)
-        return Table("console", table, table.isna(), pd.DataFrame(absent), notes)
+        return Table("console", table, table.isna(), pd.DataFrame(absent), notes, strays)
+
+    def _without_strays(self, has: dict[str, npt.NDArray[np.bool_]]) -> dict[str, str]:
+        """Take from each key the few lines that share no step with the many; return notes on them by their keys.
+
+        So "saved the best model, loss=2.5" is no row of the loss where others are "step 10 loss=2.6".
+        """
+        counts = Counter(map(self._forms.__getitem__, self.at))
+        own = {form: frozenset(key for key in form.keys if normal(key) in ALL_STEPS) for form in counts}
+        by_key: dict[str, list[Form]] = defaultdict(list)
+        for form in counts:
+            for name in form.keys:
+                by_key[name].append(form)
+        notes = {}
+        for name in has.keys() - frozenset().union(*own.values()):
+            steps: Counter[frozenset[str]] = Counter()
+            for form in by_key[name]:
+                steps[own[form]] += counts[form]
+            (usual, _), *_ = steps.most_common(1)
+            odd = {form for form in by_key[name] if own[form] != usual and not own[form] & usual}
+            count, total = sum(counts[form] for form in odd), steps.total()
+            if 0 < count <= MOST_STRAYS * total:
+                has[name] &= np.array([self._forms[line] not in odd for line in self.at])
+                notes[name] = f"lines with {name!r} of another kind, such as summaries, left out: {count} of {total}"
+            elif count:
+                notes[name] = f"lines with {name!r} are of several kinds, with other steps or none: {count} of {total}"
+        return notes

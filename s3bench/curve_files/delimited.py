@@ -22,6 +22,7 @@ SEPARATORS = ("\t", ";", "|", ",", " ")  # of two that fit, the first; " " is an
 BLANK = re.compile(r"^[ \t]*\n", re.MULTILINE)
 SAMPLE = 50  # lines that show the separator
 SEP_LINE = re.compile(r"\A\s*sep=.\n")  # which Excel puts first
+TIME = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[-+]\d\d:?\d\d)?")
 MILLISECONDS = re.compile(r"1\d{12}")  # of a time since 2001
 DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+(?:[eE][-+]?\d+)?")
 QUOTED_COMMA = re.compile(r'"([-+]?\d*),(\d+(?:[eE][-+]?\d+)?)"')
@@ -89,6 +90,10 @@ def _is_number(cell: str) -> bool:
     return cell in EMPTY_CELLS or number(cell) is not None or DECIMAL_COMMA.fullmatch(cell) is not None
 
 
+def _is_value(cell: str) -> bool:
+    return _is_number(cell) or TIME.fullmatch(cell) is not None
+
+
 def _form(lines: list[str], comments: list[str]) -> _Form | None:
     """Return how the table is written; None if the lines are none."""
     fitting = [(share, separator) for separator in SEPARATORS if (share := _share(lines, separator)) >= 0.5]
@@ -104,12 +109,13 @@ def _form(lines: list[str], comments: list[str]) -> _Form | None:
     with_comma = list(filter(DECIMAL_COMMA.fullmatch, cells))
     comma = bool(with_comma) and not any(map(DECIMAL_POINT.fullmatch, cells))
     comma = comma and not (separator == "," and all(map(THOUSANDS.fullmatch, with_comma)))
-    if not all(map(_is_number, rows[0])) or not any(rows[0]):
+    if not all(map(_is_value, rows[0])) or not any(map(_is_number, rows[0])) or not any(rows[0]):
         return _Form(separator, None, has_decimal_comma=comma)
     width = len(rows[0])
-    above = _split(comments[-1], separator) if comments else []
-    if len(above) == width and not any(map(_is_number, above)):  # as numpy.savetxt writes names
-        return _Form(separator, above, has_decimal_comma=comma)
+    above = [_split(comment, separator) for comment in comments]  # numpy.savetxt writes names so
+    above = [names for names in above if len(names) == width and not any(map(_is_number, names))]
+    if above:
+        return _Form(separator, max(reversed(above), key=_is_named), has_decimal_comma=comma)
     if separator == " " and width in (2, 3) and all(MILLISECONDS.fullmatch(row[0]) for row in rows[:-1] or rows):
         return _Form(separator, ["timestamp", "value", "step"][:width], has_decimal_comma=False, kind="MLflow metric")
     return _Form(separator, [str(at + 1) for at in range(width)], has_decimal_comma=comma)
@@ -122,11 +128,9 @@ def _share(lines: list[str], separator: str) -> float:
         return 0.0
     first, width = rows[0], len(rows[0])
     has_names = not any(number(cell) is not None for cell in first)
-    is_named = has_names and any(
-        "loss" in words(cell) or words(cell) & {"step", "epoch", "iteration"} for cell in first
-    )
+    is_named = has_names and _is_named(first)
     alike = (line for line in lines[1:] if line != lines[0] and _shape(line) == _shape(lines[0]))
-    if not all(map(_is_number, first)) and any(alike):
+    if not all(map(_is_value, first)) and any(alike):
         return 0.0  # they say the same of other numbers: no names, but lines of a console
     if len(rows) == 1:
         return float((is_named and separator != " ") or not has_names) * ("\r" not in lines[0])
@@ -138,6 +142,11 @@ def _share(lines: list[str], separator: str) -> float:
         for at in range(width)
     ]
     return len(whole) / (len(rows) - 1) if any(2 * count >= len(whole) for count in numeric) else 0.0
+
+
+def _is_named(cells: list[str]) -> bool:
+    """Return whether cells have names that a table of losses has."""
+    return any("loss" in words(cell) or words(cell) & {"step", "epoch", "iteration"} for cell in cells)
 
 
 def _shape(line: str) -> str:

@@ -3,7 +3,7 @@
 import re
 
 from s3bench.curve_files.names import listed, words
-from s3bench.curve_files.text import beginnings
+from s3bench.curve_files.text import beginnings, tells_losses
 from s3bench.errors import UserError
 
 DRAWN = r"-+=:|\u2500-\u257f"  # and the characters that Unicode has for drawing boxes
@@ -17,7 +17,8 @@ NOT_LOGGED = "No log"  # in a model card of Hugging Face, until there is a loss
 def undrawn(file: str, text: str) -> tuple[str, list[str]]:
     """Return the rows of the table in a text, their cells separated by |, and notes; the text itself if it has none.
 
-    The names of its columns stand above a rule of dashes.
+    The names of its columns stand above a rule of dashes. Where tables have no loss, but lines beside them have, it is
+    a console's text, and nothing is returned of it.
 
     Raises:
         UserError: the text has several tables.
@@ -37,7 +38,10 @@ def undrawn(file: str, text: str) -> tuple[str, list[str]]:
         return text.replace(f"\n{lines[1]}\n", "\n", 1), []  # columns of equal width, without bars
     tables = {at: _rows(lines, drawn, at) for at in begins}
     tables = {at: rows for at, rows in tables.items() if rows}
-    tables = {at: rows for at, rows in tables.items() if "loss" in words(lines[at - 1])} or tables
+    with_loss = {at: rows for at, rows in tables.items() if "loss" in words(lines[at - 1])}
+    if tables and not with_loss and tells_losses(lines):
+        return "", []
+    tables = with_loss or tables
     if len(tables) > 1:
         names = [_cells(lines[at - 1]).replace("|", " ") for at in tables]
         raise UserError(f"{file} has several tables; put one into a file of its own: {listed(names)}")

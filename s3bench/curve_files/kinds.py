@@ -15,7 +15,7 @@ from s3bench.curve_files.console_file import read_console, read_pattern
 from s3bench.curve_files.delimited import read_table
 from s3bench.curve_files.json_file import read_json
 from s3bench.curve_files.table import Table, from_rows
-from s3bench.curve_files.text import GZ, decoded, is_text, unpacked
+from s3bench.curve_files.text import GZ, LONGEST_HOLE, decoded, is_text, unpacked, without_holes
 from s3bench.errors import UserError, one_line
 
 FORMATS = "a table (CSV, any separator), Parquet, JSON, a console's lines with 'loss: 2.5' or 'loss=2.5', a wandb run, "
@@ -50,6 +50,7 @@ def load(file: str | Path, pattern: str | None = None, *, whole_lines: bool = Fa
         with files[0].open("rb") as opened:
             head = opened.read(SAMPLE)
             if head.startswith(GZ) or not _is_binary(files[0], head[:HEAD]):
+                head += b"" if head.strip(b"\0") else opened.read(LONGEST_HOLE)
                 _check_text(str(files[0]), head)
                 _check_size(files[0])
                 data = head + opened.read()
@@ -62,6 +63,7 @@ def load(file: str | Path, pattern: str | None = None, *, whole_lines: bool = Fa
 
 def _check_text(name: str, head: bytes) -> None:
     """Raise UserError where a file that begins like this is no text."""
+    head = head if head.startswith(GZ) else without_holes(head)[0][:SAMPLE] or head[:SAMPLE]
     if not head.startswith(GZ) and not is_text(head):
         raise UserError(f"{name} is binary, but none of these: {FORMATS}")
 
@@ -107,11 +109,16 @@ def _of_bytes(name: str, data: bytes, pattern: str | None, suffix: str = "") -> 
             copy.write(data)
             copy.flush()
             return _of_binary([Path(copy.name)], data[:HEAD])
+    data, holes = without_holes(data)
     _check_text(name, data[:SAMPLE])
-    text = decoded(data)
+    table = _of_text(name, decoded(data), pattern, is_csv=suffix in (".csv", ".tsv"))
+    table.notes[:0] = [f"blocks of NUL bytes, as a crash leaves them, left out: {holes}"] * bool(holes)
+    return table
+
+
+def _of_text(name: str, text: str, pattern: str | None, *, is_csv: bool) -> Table:
     if pattern is not None:
         return read_pattern(name, text, pattern)
-    is_csv = suffix in (".csv", ".tsv")
     table = read_json(name, text) or read_boxes(text)
     table = table or read_table(name, text, is_csv=False) or read_console(text)
     table = table or (read_table(name, text, is_csv=True) if is_csv and text.strip() else None)

@@ -28,8 +28,9 @@ STEP_NAMES += ("training_step", "train_steps", "optimizer_step", "optim_step", "
 STEP_NAMES += ("timesteps", "timestep", "iteration", "iterations", "iter", "iters", "itr", "it", "current_iteration")
 STEP_NAMES += ("current_iter", "iter_num", "n_iter", "step_num", "update", "updates", "n_updates")
 WANDB_STEP = "_step"  # counts the calls of log, which a trainer's own steps are better than
-EPOCH_NAMES = ("epoch", "epochs", "epoch_num", "current_epoch")
+EPOCH_NAMES = ("epoch", "epochs", "epoch_num", "current_epoch", "ep")
 WITHIN_EPOCH = ("batch", "batch_idx", "batch_index", "minibatch", "batch_num", "batches")
+ALL_STEPS = {*STEP_NAMES, *EPOCH_NAMES, *WITHIN_EPOCH}
 NO_STEPS = "none"
 KIND_NAMES = ("split", "mode", "phase", "kind", "stage", "event", "type", "row_type", "job_type")
 RUN_NAMES: tuple[str, ...] = (
@@ -51,11 +52,11 @@ CACHED = 10_000  # names that need not be taken apart again: a console has them 
 SHOWN = 30  # columns that a message lists
 
 
-def find_loss(file: object, named: str | None, names: Sequence[str]) -> tuple[str, list[str]]:
+def find_loss(file: object, named: str | None, names: Sequence[str], hint: str = "") -> tuple[str, list[str]]:
     """Return the loss's column, and the losses that it may be: more than one if the names do not tell.
 
     In a wandb export, a column may be named without its run: "train/loss" is "calm-sun-1 - train/loss". In a file of
-    numbers alone, one a line, the only column is the loss.
+    numbers alone, one a line, the only column is the loss. The hint ends the refusal.
 
     Raises:
         UserError: the named column is not there, or no column is named like a training loss.
@@ -63,7 +64,7 @@ def find_loss(file: object, named: str | None, names: Sequence[str]) -> tuple[st
     if named is None:
         found = likely_losses(names) or [name for name in names if len(names) == 1 and name.isdigit()]
         if not found:
-            choice = f"choose one with --column: {listed(names)}"
+            choice = f"choose one with --column: {listed(names)}{hint}"
             raise UserError(f"{file}: no column is named like a training loss; {choice}")
         return found[0], found
     if named in names:
@@ -81,8 +82,7 @@ def likely_losses(names: Iterable[str]) -> list[str]:
     what is just called a loss leaves it open which one was trained on.
     """
     names = list(names)
-    losses = {name: words(name) for name in names if not name.startswith("_")}
-    losses = {name: found for name, found in losses.items() if "loss" in found and not found & OF_OTHERS}
+    losses = {name: words(name) for name in losses_among(names)}
     values = {name: found for name, found in losses.items() if not found & (OF_MEANS | {"epoch"})}
     exact = [name for name in values if name.lower() == "loss"]
     plain = [name for name, found in values.items() if not found - OF_TRAINING - {"loss"}]
@@ -92,6 +92,17 @@ def likely_losses(names: Iterable[str]) -> list[str]:
     found = (["loss"] if "loss" in exact else exact or plain) + sums
     found = found or main or list(values) or means or list(losses)
     return found or _downloaded(names)
+
+
+def losses_among(names: Iterable[str]) -> list[str]:
+    """Return the columns that are losses of a training, or terms or means of one."""
+    names = [name for name in names if not name.startswith("_") and "loss" in words(name)]
+    return [name for name in names if not words(name) & OF_OTHERS or _is_metered(name, names)]
+
+
+def _is_metered(name: str, names: list[str]) -> bool:
+    """Return whether "val" is a meter's last value, beside its "avg", and not the validation's."""
+    return words(name) & OF_OTHERS == {"val"} and name.lower().replace("val", "avg") in map(str.lower, names)
 
 
 def _downloaded(names: Sequence[str]) -> list[str]:

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from s3bench.curve_files import kinds, names, rows
-from s3bench.curve_files.steps import RESUMES, place
+from s3bench.curve_files.runs import RESUMES
+from s3bench.curve_files.steps import place
 from s3bench.curve_files.table import Table, numbers
 from s3bench.errors import UserError, unknown
 from s3bench.spikes import Spike
@@ -93,7 +94,7 @@ def read_curve(
         column: the loss; None to find it: "loss", or the only column that is named like a training loss.
         step: the column of steps; None to find it by its name, or to count rows if there is none; "none" to count rows
             in any case.
-        where: NAME=VALUE takes the rows in which this column has this value.
+        where: NAME=VALUE takes the rows in which this column has this value; rows=FIRST-LAST these rows.
         resume: where steps go back, "keep-last" or "keep-first" of the rows that overlap; None keeps the last where one
             run was resumed.
         pattern: a regular expression; its named groups are the columns, and each match is a row.
@@ -145,10 +146,11 @@ def _curve(
         raise UserError(f"{said} has no rows; it needs one row per step")
     table = rows.chosen(said, table, where)
     found, note = _find_loss(said, table, column)
-    table = rows.of_training(said, table, found) if where is None else table
+    table.notes += [table.strays[found]] if found in table.strays else []
+    table = rows.of_training(said, table, found) if where is None or rows.is_range(where) else table
     table = rows.with_loss(said, table, found)
     loss = numbers(said, table.cells[found], table.empty[found])
-    placed = place(said, table, loss, step, resume)
+    placed = place(said, table, found, loss, step, resume)
     if len(placed.rows) < 2:
         raise UserError(f"{said} has one step with a loss; a curve needs at least two")
     return LoggedCurve(
@@ -169,19 +171,27 @@ def _find_loss(file: str, table: Table, named: str | None) -> tuple[str, list[st
     Raises:
         UserError: the columns do not tell which is the loss.
     """
-    column, found = names.find_loss(file, named, table.names)
-    if len(found) == 1:
-        sides = [name for name in table.names if names.words(name) >= {"loss"} and names.words(name) & names.OF_SIDES]
-        sides = [name for name in sides if name != column and not names.words(name) & names.OF_OTHERS]
-        if named is None and sides and not names.is_whole(column):
-            return column, [f"without the side terms {names.listed(sides)}"]
+    hint = "; --pattern REGEX reads other lines" if table.kind == "console" else ""
+    column, found = names.find_loss(file, named, table.names, hint)
+    losses = names.losses_among(table.names)
+    if len(found) > 1:
+        sums = [name for name in found if _is_sum(table, name, [other for other in found if other != name])]
+        if len(sums) != 1:
+            others = [name for name in losses if name not in found]
+            choice = f"choose one with --column: {names.listed(found + others)}"
+            raise UserError(f"{file}: several columns may be the loss; {choice}")
+        (column,) = sums
+        notes = [f"{column!r} is the sum of {names.listed([name for name in found if name != column])}"]
+    else:
+        others = [name for name in losses if name != column]
+        sides = [name for name in others if names.words(name) & names.OF_SIDES and not names.is_whole(column)]
+        notes = [f"without the side terms {names.listed(sides)}"] * bool(sides)
+        others = [name for name in others if name not in sides]
+        notes += [f"not taken, though named like losses: {names.listed(others)}"] * bool(others)
+    if named is None and names.is_mean(column):
         what = "an epoch" if "epoch" in names.words(column) else "several steps"
-        is_mean = named is None and names.is_mean(column)
-        return column, [f"{column!r} is named like a mean over {what}, which hides short spikes"] * is_mean
-    sums = [name for name in found if _is_sum(table, name, [other for other in found if other != name])]
-    if len(sums) == 1:
-        return sums[0], [f"{sums[0]!r} is the sum of {names.listed([name for name in found if name != sums[0]])}"]
-    raise UserError(f"{file}: several columns may be the loss; choose one with --column: {names.listed(found)}")
+        notes.append(f"{column!r} is named like a mean over {what}, which hides short spikes")
+    return column, notes * (named is None)
 
 
 def _is_sum(table: Table, name: str, others: list[str]) -> bool:

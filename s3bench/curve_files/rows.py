@@ -1,5 +1,6 @@
 """Tells which rows of a table belong to its loss: the training's, and of empty ones those that are not finite."""
 
+import re
 from collections.abc import Collection
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from s3bench.curve_files.names import (
+    ALL_STEPS,
     EPOCH_NAMES,
     KIND_NAMES,
     OF_EVALUATION,
@@ -24,20 +26,23 @@ from s3bench.curve_files.table import Table
 from s3bench.errors import UserError, unknown
 
 Mask = npt.NDArray[np.bool_]
+RANGE = "rows=FIRST-LAST"  # instead of NAME=VALUE
 MOST_KINDS = 20  # values of a column that may tell kinds of rows apart
 
 
 def chosen(file: str, table: Table, where: str | None) -> Table:
-    """Return the rows in which a column has a value, written as NAME=VALUE; all rows for None.
+    """Return the rows in which a column has a value, written as NAME=VALUE, or as rows=FIRST-LAST; all rows for None.
 
     Raises:
-        UserError: there is no such column, or no such value in it.
+        UserError: there is no such column, no such value in it, or there are no such rows.
     """
     if where is None:
         return table
     name, equals, value = where.rpartition("=")
     if not equals:
-        raise UserError(f"--where {where!r} must be NAME=VALUE, such as split=train")
+        raise UserError(f"--where {where!r} must be NAME=VALUE, such as split=train, or {RANGE}, such as rows=1-500")
+    if is_range(where):
+        return _of_range(file, table, value)
     if name not in table.names:
         raise unknown(f"column of {file}", name, table.names)
     cells = _as_text(table.cells[name])
@@ -47,6 +52,21 @@ def chosen(file: str, table: Table, where: str | None) -> Table:
         raise unknown(f"value of column {name!r}", value, there[:MOST_KINDS])
     kept = table.where(mask)
     kept.notes.append(f"rows in which {name} is not {value}, left out: {int((~mask).sum())} of {len(mask)}")
+    return kept
+
+
+def is_range(where: str | None) -> bool:
+    """Return whether rows are chosen by their places, as messages count them."""
+    return re.fullmatch(r"rows=\d+-\d+", where or "") is not None
+
+
+def _of_range(file: str, table: Table, value: str) -> Table:
+    first, last = map(int, value.split("-"))
+    mask = table.cells.index.to_series().between(first - 1, last - 1).to_numpy(dtype=np.bool_)
+    if not mask.any():
+        raise UserError(f"{file} has the rows 1-{table.cells.index[-1] + 1}, and not {value}")
+    kept = table.where(mask)
+    kept.notes.append(f"rows but {value}, left out: {int((~mask).sum())} of {len(mask)}")
     return kept
 
 
@@ -93,7 +113,10 @@ def _of_kind(file: str, table: Table, column: str, name: str) -> Table:
 
 
 def _without_evaluations(table: Table, column: str) -> Table:
-    """Return the table without the few rows that have an evaluation's cells, and lack what all others have."""
+    """Return the table without the few rows that have an evaluation's cells, and lack what all others have.
+
+    A row that also has cells of the training, beside its step, is none of these.
+    """
     has_loss = ~table.empty[column].to_numpy(dtype=np.bool_)
     others = [name for name in table.names if name != column]
     marks = [name for name in others if words(name) & OF_EVALUATION]
@@ -105,7 +128,8 @@ def _without_evaluations(table: Table, column: str) -> Table:
         return table
     always = filled[others][has_loss & ~marked].all(axis=0).to_numpy(dtype=np.bool_)
     lacks = ~filled[others].to_numpy(dtype=np.bool_)[:, always].all(axis=1)
-    out = np.asarray(marked & lacks)
+    trained = [name for name in table.names if words(name) & {"train", "training"} and normal(name) not in ALL_STEPS]
+    out = np.asarray(marked & lacks) & ~filled[trained].any(axis=1).to_numpy(dtype=np.bool_)
     if not out.any():
         return table
     kept = table.where(~out)

@@ -1,4 +1,4 @@
-"""Finds the steps of a table's rows: merges doubled rows, tells a resume from several runs, or counts the rows."""
+"""Finds the steps of a table's rows, merges doubled rows, or counts the rows."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,23 +11,18 @@ from s3bench.curve_files.names import (
     EPOCH_NAMES,
     NO_STEPS,
     PROCESS_NAMES,
-    RUN_NAMES,
     WANDB_STEP,
     WITHIN_EPOCH,
-    listed,
     normal,
     steps_among,
 )
+from s3bench.curve_files.runs import Order, Rows, Steps, parts, resumed
 from s3bench.curve_files.table import Table, number, numbers
 from s3bench.errors import UserError, unknown
 
 LARGEST_STEP = 2**53  # up to here, every whole number is a float
-RESUMES = ("keep-last", "keep-first")
 SAME = 0.01  # of a loss: two processes that log one step differ by less
-ROWS_PER_RESUME = 10  # at least: steps that go back more often are not a counter of steps
-MOST_RUNS = 100
-
-Steps = npt.NDArray[np.float64]
+RISING = 0.5  # of the rows: a first column without a name that rises as often counts something
 
 
 @dataclass(frozen=True)
@@ -43,16 +38,17 @@ class Placed:
 
     column: str | None
     steps: npt.NDArray[np.int64]
-    rows: npt.NDArray[np.int64]
+    rows: Rows
     notes: tuple[str, ...] = ()
 
 
-def place(file: str, table: Table, loss: Steps, named: str | None, resume: str | None) -> Placed:
+def place(file: str, table: Table, column: str, loss: Steps, named: str | None, resume: str | None) -> Placed:
     """Return the steps of the rows, as far as they are kept.
 
     Args:
         file: its name, for messages.
         table: the rows with a loss.
+        column: that of the loss.
         loss: shape (rows,).
         named: the column of steps; None to find it, "none" to count rows.
         resume: which rows to keep where steps go back, "keep-last" or "keep-first"; None for the last where a run was
@@ -61,39 +57,69 @@ def place(file: str, table: Table, loss: Steps, named: str | None, resume: str |
     Raises:
         UserError: the steps are not whole numbers, or go back as those of several runs do.
     """
-    name = _find_step(file, table, named)
+    name = _find_step(file, table, column, named)
     if name is None:
-        if named is None:
-            _refuse_epochs_that_go_back(file, table)
-        return _counted(len(loss))
+        return _by_epoch(file, table, len(loss), resume) if named is None else _as_told(file, table, column)
     steps = numbers(file, table.cells[name], table.empty[name])
-    hint = f"(--step NAME takes another column than {name!r}; --step {NO_STEPS} counts rows)"
+    hint = f"--step NAME takes another column than {name!r}, --step {NO_STEPS} counts rows"
     _check_whole(file, table, name, steps, hint)
     if (np.diff(steps) > 0).all():
         return _kept(name, steps, np.arange(len(steps)), [])
-    if named is None and resume is None and _begins_again_in_epochs(table, steps):
-        return _counted(len(loss), f"rows are counted, for {name!r} begins again in every epoch")
-    is_one = resume is not None or not set(map(normal, _parts(table))) - set(PROCESS_NAMES)
-    rows, notes = _merged(steps, loss) if is_one else (np.arange(len(steps)), [])
-    if (np.diff(steps[rows]) > 0).all():
-        return _kept(name, steps, rows, notes)
-    if resume is None:
-        _refuse_several_runs(file, table, steps, rows, hint)
-    after = _resumed(steps[rows], resume or RESUMES[0])
-    back = int((np.diff(steps[rows]) <= 0).sum())
-    notes.append(
-        f"steps of {name!r} go back {back} time{'s' * (back > 1)}, taken as a resumed run ({resume or RESUMES[0]}): "
-        f"repeated rows, left out: {len(rows) - len(after)}"
-    )
-    return _kept(name, steps, rows[after], notes)
+    order = Order(name, steps, hint)
+    if named is None and (within := _in_epochs(table, name, steps)) is not None:
+        order = Order(name, within, hint, is_counted=True)
+    is_one = resume is not None or not set(map(normal, parts(table))) - set(PROCESS_NAMES)
+    rows, notes = _merged(order.values, loss) if is_one else (np.arange(len(steps)), [])
+    if order.is_counted:
+        notes = [f"rows are counted, for {name!r} begins again in every epoch", *notes]
+    if order.back(rows).any():
+        kept, said = resumed(file, table, order, rows, resume)
+        rows, notes = kept, [*notes, said]
+    return _counted(rows, *notes) if order.is_counted else _kept(name, steps, rows, notes)
 
 
-def _counted(count: int, *notes: str) -> Placed:
-    return Placed(None, np.arange(count, dtype=np.int64), np.arange(count), notes)
+def _counted(rows: Rows, *notes: str) -> Placed:
+    return Placed(None, np.arange(len(rows), dtype=np.int64), rows, notes)
 
 
-def _kept(name: str, steps: Steps, rows: npt.NDArray[np.int64], notes: list[str]) -> Placed:
+def _kept(name: str, steps: Steps, rows: Rows, notes: list[str]) -> Placed:
     return Placed(name, steps[rows].astype(np.int64), rows, tuple(notes))
+
+
+def _as_told(file: str, table: Table, column: str) -> Placed:
+    """Return all rows counted, and a note where the steps or the epochs that are there go back."""
+    notes: list[str] = []
+    for name in filter(None, [_find_step(file, table, column, None), *steps_among(table.names, EPOCH_NAMES)]):
+        values = _plain(table, name)
+        back = 0 if values is None else int((np.diff(values) < 0).sum())
+        if back and not notes:
+            times = f"{back} time{'s' * (back > 1)}"
+            notes = [f"{name!r} goes back {times}: the rows may be those of several runs or epochs"]
+    return _counted(np.arange(len(table.cells)), *notes)
+
+
+def _by_epoch(file: str, table: Table, count: int, resume: str | None) -> Placed:
+    """Return the rows counted, where epochs go back those of one run."""
+    rows = np.arange(count)
+    for name in steps_among(table.names, EPOCH_NAMES):
+        epochs = _plain(table, name)
+        if epochs is not None and (np.diff(epochs) < 0).any():
+            order = Order(name, epochs, f"--step {NO_STEPS} counts all rows", may_repeat=True)
+            kept, said = resumed(file, table, order, rows, resume)
+            return _counted(kept, said)
+    return _counted(rows)
+
+
+def _in_epochs(table: Table, name: str, steps: Steps) -> Steps | None:
+    """Return steps that go on where an epoch's steps begin again with the next one; None if they do not."""
+    back = np.diff(steps) <= 0
+    for other in steps_among(table.names, EPOCH_NAMES):
+        epochs = _plain(table, other)
+        if other == name or epochs is None or 2 * np.sum(np.diff(epochs)[back] > 0) < back.sum():
+            continue
+        _, within = np.unique(np.stack([epochs, steps]), axis=1, return_inverse=True)
+        return within.reshape(-1).astype(np.float64)
+    return None
 
 
 def _check_whole(file: str, table: Table, name: str, steps: Steps, hint: str) -> None:
@@ -101,10 +127,10 @@ def _check_whole(file: str, table: Table, name: str, steps: Steps, hint: str) ->
     if broken.any():
         at = int(broken.argmax())
         what = "the step is missing" if table.empty[name].iloc[at] else f"step {steps[at]:g} is not a whole number"
-        raise UserError(f"{file}, row {table.cells.index[at] + 1}: {what} {hint}")
+        raise UserError(f"{file}, row {table.cells.index[at] + 1}: {what} ({hint})")
 
 
-def _find_step(file: str, table: Table, named: str | None) -> str | None:
+def _find_step(file: str, table: Table, column: str, named: str | None) -> str | None:
     """Return the column of steps; None to count rows.
 
     It is the first of those that all rows with a loss have, and of these one that rises if there is any; an epoch, or a
@@ -127,7 +153,15 @@ def _find_step(file: str, table: Table, named: str | None) -> str | None:
         return moving[0]
     if WANDB_STEP in table.names and not (own and table.empty[WANDB_STEP].any()):
         return WANDB_STEP
-    return own[0] if own else None
+    return own[0] if own else _first_number(table, column)
+
+
+def _first_number(table: Table, column: str) -> str | None:
+    """Return the first column of numbers of a table without names, if it is not the loss, and rises like steps."""
+    if not all(map(str.isdigit, table.names)):
+        return None
+    first = next((name for name in table.names if table.cells[name].dtype.kind in "iuf"), column)
+    return first if first != column and _rises(table, first, RISING) else None
 
 
 def _moves(cells: "pd.Series[Any]") -> bool:
@@ -138,9 +172,12 @@ def _moves(cells: "pd.Series[Any]") -> bool:
     return cells.nunique() > 1
 
 
-def _rises(table: Table, name: str) -> bool:
+def _rises(table: Table, name: str, share: float = 1.0) -> bool:
+    """Return whether a column has whole numbers, and rises from row to row, or in this share of the rows."""
     values = _plain(table, name)
-    return values is not None and bool((np.diff(values) > 0).all() and (values == np.floor(values)).all())
+    if values is None or not (values == np.floor(values)).all():
+        return False
+    return bool(np.sum(np.diff(values) > 0) >= share * (len(values) - 1))
 
 
 def _plain(table: Table, name: str) -> Steps | None:
@@ -153,31 +190,7 @@ def _plain(table: Table, name: str) -> Steps | None:
     return values if np.isfinite(values).all() else None
 
 
-def _refuse_epochs_that_go_back(file: str, table: Table) -> None:
-    """Raise UserError where rows would be counted though their epochs show several runs."""
-    for name in steps_among(table.names, EPOCH_NAMES):
-        epochs = _plain(table, name)
-        if epochs is None:
-            continue
-        back = np.diff(epochs) < 0
-        if back.any():
-            at = int(back.argmax())
-            row = table.cells.index[at + 1] + 1
-            what = f"{name} {epochs[at + 1]:g} comes after {epochs[at]:g}, as in several runs"
-            raise UserError(f"{file}, row {row}: {what}; {_choices(table, at + 1)}--step {NO_STEPS} counts all rows")
-
-
-def _begins_again_in_epochs(table: Table, steps: Steps) -> bool:
-    """Return whether the steps go back exactly where a new epoch begins, and nowhere else."""
-    back = np.diff(steps) <= 0
-    for name in steps_among(table.names, EPOCH_NAMES):
-        epochs = _plain(table, name)
-        if epochs is not None and back.any() and (np.diff(epochs)[back] > 0).all() and (np.diff(epochs) >= 0).all():
-            return True
-    return False
-
-
-def _merged(steps: Steps, loss: Steps) -> tuple[npt.NDArray[np.int64], list[str]]:
+def _merged(steps: Steps, loss: Steps) -> tuple[Rows, list[str]]:
     """Return the rows without those that say a step's loss again, as several processes write, and a note on them.
 
     Where all rows of a step agree, they are sorted; otherwise only neighbours are merged.
@@ -195,7 +208,7 @@ def _merged(steps: Steps, loss: Steps) -> tuple[npt.NDArray[np.int64], list[str]
     return rows, [f"rows that repeat a step's loss, merged: {int(same.sum())} of {len(steps)}"] * bool(same.any())
 
 
-def _groups(count: int, first: npt.NDArray[np.int64]) -> list[slice]:
+def _groups(count: int, first: Rows) -> list[slice]:
     ends = [*first[1:].tolist(), count]
     return [slice(begin, end) for begin, end in zip(first.tolist(), ends, strict=True) if end > begin + 1]
 
@@ -206,56 +219,3 @@ def _agree(losses: Steps) -> bool:
     if len(finite) < len(losses):
         return len(finite) == 0
     return bool(np.ptp(finite) <= SAME * np.abs(finite).max())
-
-
-def _refuse_several_runs(file: str, table: Table, steps: Steps, rows: npt.NDArray[np.int64], hint: str) -> None:
-    """Raise UserError unless the steps go back as those of one resumed run do: seldom, and not to its beginning."""
-    kept = steps[rows]
-    back = np.flatnonzero(np.diff(kept) <= 0)
-    at = int(back[0])
-    forward = np.diff(kept)
-    near = kept[0] + 2 * float(np.median(forward[forward > 0])) if (forward > 0).any() else np.inf
-    from_start = kept[back + 1] <= near
-    parts = _parts(table)
-    if not (parts or from_start.any() or len(back) * ROWS_PER_RESUME > len(kept)):
-        return
-    before, row = (int(table.cells.index[rows[place]]) + 1 for place in (at, at + 1))
-    what = f"row {row}: step {kept[at + 1]:.0f} comes after {kept[at]:.0f}"
-    if kept[at] == kept[at + 1]:
-        what = f"rows {before} and {row}: step {kept[at]:.0f} appears twice"
-    raise UserError(f"{file}, {what}, as in several runs; {_choices(table, int(rows[at + 1]))}or {hint}")
-
-
-def _parts(table: Table) -> list[str]:
-    """Return the columns that name runs, several of them."""
-    return [
-        name
-        for name in table.names
-        if normal(name) in RUN_NAMES + PROCESS_NAMES and 1 < _kinds(table, name) <= MOST_RUNS
-    ]
-
-
-def _kinds(table: Table, name: str) -> int:
-    return len(set(map(str, table.cells[name].tolist())))
-
-
-def _choices(table: Table, row: int) -> str:
-    """Return what takes one of several runs, for a message: a column's value, or the rows before or from this one."""
-    parts = _parts(table)
-    if parts:
-        values = list(dict.fromkeys(_written(cell) for cell in table.cells[parts[0]].tolist()))
-        return f"choose one with --where {parts[0]}=VALUE: {listed(values)}; "
-    return f"--resume keep-last takes the rows from {table.cells.index[row] + 1} on, keep-first those before; "
-
-
-def _written(cell: object) -> str:
-    return f"{cell:.0f}" if isinstance(cell, float) and pd.notna(cell) and cell == np.floor(cell) else str(cell)
-
-
-def _resumed(steps: Steps, resume: str) -> npt.NDArray[np.int64]:
-    """Return the rows to keep: those before every later row's step, or those past every earlier row's."""
-    if resume == "keep-first":
-        highest = np.maximum.accumulate(np.append(-np.inf, steps[:-1]))
-        return np.flatnonzero(steps > highest)
-    lowest = np.minimum.accumulate(np.append(steps[1:], np.inf)[::-1])[::-1]
-    return np.flatnonzero(steps < lowest)

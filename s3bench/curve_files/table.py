@@ -1,5 +1,6 @@
 """Holds what every kind of file is read into: rows with named cells."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -13,6 +14,7 @@ import pandas as pd
 from s3bench.errors import UserError
 
 EMPTY_CELLS = ["", "NA", "N/A", "<NA>", "null", "None"]
+BEGINS = re.compile(r"[-+]?\d+\.?\d*(?:e[-+]?\d+)?\s+\S", re.IGNORECASE)  # a cell that only begins with a number
 SHOWN = 40  # characters of a wrong cell that a message quotes
 
 
@@ -26,6 +28,7 @@ class Table:
         empty: which cells are empty.
         absent: which cells a row does not even name, as in JSON; None where every row has every column.
         notes: sentences on what was left out on the way.
+        strays: of some columns, a sentence on lines that are of another kind than most.
     """
 
     kind: str
@@ -33,6 +36,7 @@ class Table:
     empty: pd.DataFrame
     absent: pd.DataFrame | None = None
     notes: list[str] = field(default_factory=list)
+    strays: dict[str, str] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -44,7 +48,7 @@ class Table:
         if mask.all():
             return self
         absent = None if self.absent is None else self.absent[mask]
-        return Table(self.kind, self.cells[mask], self.empty[mask], absent, self.notes)
+        return Table(self.kind, self.cells[mask], self.empty[mask], absent, self.notes, self.strays)
 
     def named(self, column: str) -> npt.NDArray[np.bool_]:
         """Return which rows name a column, be its cell empty or not."""
@@ -80,7 +84,9 @@ def numbers(file: str | Path, cells: "pd.Series[Any]", empty: "pd.Series[bool]")
         value = number(values[index])
         if value is None:
             text = str(values[index])[:SHOWN]
-            raise UserError(f"{file}, row {cells.index[index] + 1}: {text!r} is not a number (column {cells.name!r})")
+            what = f"{text!r} is not a number (column {cells.name!r})"
+            hint = r"; --pattern reads what is about it, as in '^\d+,(?P<loss>\S+)'" if BEGINS.match(text) else ""
+            raise UserError(f"{file}, row {cells.index[index] + 1}: {what}{hint}")
         found[index] = value
     return found
 

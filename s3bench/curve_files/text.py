@@ -4,6 +4,8 @@ import codecs
 import gzip
 import re
 import zlib
+from collections.abc import Iterable
+from itertools import islice
 
 import numpy as np
 
@@ -17,9 +19,12 @@ BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # and what else moves a terminal's cursor
+LOSS = re.compile(r"loss\W{1,9}(?:\d|nan\b|inf\b)", re.IGNORECASE)
 AT_ONCE = 1 << 24  # characters that are looked at together
 CONTROLS = re.compile("[\x00-\x07\x0e-\x1a\ufffd]")  # those that no text has, and what is no character
 MOST_CONTROLS = 0.2  # of a text
+HOLE = re.compile(rb"[^\n\0]*\0{64,}")  # which a crash leaves in a file, and the line that it tore
+LONGEST_HOLE = 1 << 26  # bytes that are looked at for the end of a hole at the beginning
 LOOKED_AT = 1000  # bytes that show whether every second one is zero
 
 
@@ -31,6 +36,13 @@ def unpacked(name: str, data: bytes) -> bytes:
         return gzip.decompress(data)
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{name} cannot be unpacked as gz ({one_line(error)})") from error
+
+
+def without_holes(data: bytes) -> tuple[bytes, int]:
+    """Return the bytes without blocks of NULs, and how many blocks there were; of UTF-32, whose text has NULs, all."""
+    if b"\0" * 64 not in data or data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data, 0
+    return HOLE.subn(b"", data)
 
 
 def decoded(data: bytes) -> str:
@@ -65,6 +77,11 @@ def beginnings(text: str) -> set[str]:
         codes = np.frombuffer(part.encode(encoding, "surrogatepass"), dtype=kind)
         found |= set(map(chr, np.unique(codes[1:][codes[:-1] == ord("\n")]).tolist()))
     return found
+
+
+def tells_losses(lines: Iterable[str]) -> bool:
+    """Return whether two or more of the lines have a loss."""
+    return sum(1 for _ in islice(filter(LOSS.search, lines), 2)) == 2
 
 
 def is_text(head: bytes) -> bool:

@@ -19,7 +19,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--column", metavar="NAME", help=text)
     text = "the column with the steps (default: one named like it); none: count the rows"
     parser.add_argument("--step", metavar="NAME", help=text)
-    parser.add_argument("--where", metavar="NAME=VALUE", help="take the rows in which this column has this value")
+    text = "take the rows in which this column has this value; rows=FIRST-LAST: these rows"
+    parser.add_argument("--where", metavar="NAME=VALUE", help=text)
     text = "the rows to keep where steps go back (default: keep-last for a resumed run; several runs are refused)"
     parser.add_argument("--resume", choices=("keep-last", "keep-first"), help=text)
     text = "read lines with this regular expression, such as 'it (?P<step>\\d+) ce (?P<loss>\\S+)'"

@@ -312,8 +312,10 @@ def test_a_resumed_run_keeps_its_last_rows_and_says_so(tmp_path):
 def test_several_runs_below_each_other_are_refused(tmp_path):
     rows = [(step, loss) for loss in (3, 2) for step in range(50)]
     text = "step,loss\n" + "".join(f"{step},{loss}\n" for step, loss in rows)
-    with pytest.raises(UserError, match="row 51: step 0 comes after 49, as in several runs; --resume keep-last takes"):
+    why = "row 51: step 0 comes after 49, as in several runs; choose one with --where rows=FIRST-LAST: 1-50, 51-100; or"
+    with pytest.raises(UserError, match=why):
         curve_of(tmp_path, text)
+    assert curve_of(tmp_path, text, where="rows=51-100").loss.tolist() == [2] * 50
     assert curve_of(tmp_path, text, resume="keep-last").loss.tolist() == [2] * 50
     assert curve_of(tmp_path, text, resume="keep-first").loss.tolist() == [3] * 50
 

@@ -383,7 +383,11 @@ def test_rows_of_json_without_the_key_are_other_rows(tmp_path):
     [
         ("a.csv", "step,loss\n0,1\n1,high\n", r"row 2: 'high' is not a number \(column 'loss'\)"),
         ("a.csv", "step,loss\n0,1\n1,True\n", "row 2: 'True' is not a number"),
-        ("a.csv", "step,loss\n0,1\n2,1\n1,1\n", "row 3: step 1 comes after 2, as in several runs; --resume keep-last"),
+        (
+            "a.csv",
+            "step,loss\n0,1\n2,1\n1,1\n",
+            "row 3: step 1 comes after 2, as in several runs; choose one with --where",
+        ),
         ("a.csv", "step,loss\n0,1\n5,1\n5,2\n", "rows 2 and 3: step 5 appears twice"),
         ("a.csv", "step,loss\n0,1\n1.5,1\n", "row 2: step 1.5 is not a whole number"),
         ("a.csv", "step,loss\n0,1\n1e300,1\n", "row 2: step 1e[+]300 is not a whole number"),

@@ -1,0 +1,127 @@
+"""Tells rows of a run that was resumed from those of several runs, and keeps one of what a resume repeats."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from s3bench.curve_files.names import PROCESS_NAMES, RUN_NAMES, listed, normal
+from s3bench.curve_files.rows import RANGE
+from s3bench.curve_files.table import Table
+from s3bench.errors import UserError
+
+RESUMES = ("keep-last", "keep-first")
+ROWS_PER_RESUME = 10  # at least: steps that go back more often are not a counter of steps
+MOST_RUNS = 100
+SHOWN_RUNS = 12  # of which a message tells the rows
+
+Steps = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the rows of a run rise in.
+
+    Attributes:
+        name: the column that it is taken from.
+        values: shape (rows of the table,).
+        hint: what else can be passed, for messages.
+        is_counted: whether the values are not the steps: rows are counted.
+        may_repeat: whether a run's rows may have the same value, as an epoch's do.
+    """
+
+    name: str
+    values: Steps
+    hint: str
+    is_counted: bool = False
+    may_repeat: bool = False
+
+    def back(self, rows: Rows) -> npt.NDArray[np.bool_]:
+        """Return before which rows but the first the order goes back, shape (rows - 1,)."""
+        apart = np.diff(self.values[rows])
+        return np.asarray(apart < 0 if self.may_repeat else apart <= 0)
+
+
+def resumed(file: str, table: Table, order: Order, rows: Rows, resume: str | None) -> tuple[Rows, str]:
+    """Return the rows of one run, which was resumed, and a note on those it repeats.
+
+    Raises:
+        UserError: they are those of several runs, and `resume` does not say to take them as one.
+    """
+    if resume is None:
+        _refuse_several_runs(file, table, order, rows)
+    back = order.back(rows)
+    kept = rows[_kept(order.values[rows], back, resume or RESUMES[0])]
+    count = int(back.sum())
+    times = f"{count} time{'s' * (count > 1)}, taken as a resumed run ({resume or RESUMES[0]})"
+    return kept, f"steps of {order.name!r} go back {times}: repeated rows, left out: {len(rows) - len(kept)}"
+
+
+def _kept(values: Steps, back: npt.NDArray[np.bool_], resume: str) -> npt.NDArray[np.bool_]:
+    """Return which rows to keep: those before every step past a later resume, or past every step before an earlier."""
+    part = np.append(0, np.cumsum(back))
+    begins = np.append(0, np.flatnonzero(back) + 1)
+    if resume == RESUMES[1]:
+        highest = np.maximum.accumulate(np.maximum.reduceat(values, begins))
+        return np.asarray(values > np.append(-np.inf, highest[:-1])[part])
+    lowest = np.minimum.accumulate(np.minimum.reduceat(values, begins)[::-1])[::-1]
+    return np.asarray(values < np.append(lowest[1:], np.inf)[part])
+
+
+def _refuse_several_runs(file: str, table: Table, order: Order, rows: Rows) -> None:
+    """Raise UserError unless the steps go back as those of one resumed run do: seldom, and not to its beginning."""
+    kept = order.values[rows]
+    back = np.flatnonzero(order.back(rows)) + 1
+    forward = np.diff(kept)
+    near = kept[0] + 2 * float(np.median(forward[forward > 0])) if (forward > 0).any() else np.inf
+    begins = back[kept[back] <= near]
+    is_often = len(back) * ROWS_PER_RESUME > len(kept)
+    if not (parts(table) or len(begins) or is_often):
+        return
+    at = int(back[0])
+    before, row = (int(table.cells.index[rows[place]]) + 1 for place in (at - 1, at))
+    earlier, later = map(_written, table.cells[order.name].iloc[rows[[at - 1, at]]].tolist())
+    what = f"row {row}: {_what(order)} {later} comes after {earlier}"
+    if kept[at - 1] == kept[at]:
+        what = f"rows {before} and {row}: {_what(order)} {later} appears twice"
+        choice = f"--resume {RESUMES[0]} takes the last row of each, {RESUMES[1]} the first"
+    elif not is_often or len(back) == 1:
+        choice = f"choose one with --where {RANGE}: {_ranges(table, rows, back)}"
+    else:
+        choice = ""
+    if names := parts(table):
+        values = list(dict.fromkeys(_written(cell) for cell in table.cells[names[0]].tolist()))
+        choice = f"choose one with --where {names[0]}=VALUE: {listed(values)}"
+    raise UserError(f"{file}, {what}, as in several runs; {'; or '.join(filter(None, [choice, order.hint]))}")
+
+
+def _ranges(table: Table, rows: Rows, begins: Rows) -> str:
+    """Return the rows of the longest runs, for a message, by where all but the first begin."""
+    ends = [*begins - 1, len(rows) - 1]
+    runs = sorted(zip([0, *begins], ends, strict=True), key=lambda run: run[0] - run[1])[:SHOWN_RUNS]
+    places = table.cells.index.to_numpy()[rows] + 1
+    shorter = f" and {len(ends) - len(runs)} shorter" if len(ends) > len(runs) else ""
+    return ", ".join(f"{places[begin]}-{places[end]}" for begin, end in sorted(runs) if end > begin) + shorter
+
+
+def _what(order: Order) -> str:
+    return order.name if order.may_repeat else "step"
+
+
+def parts(table: Table) -> list[str]:
+    """Return the columns that name runs, several of them."""
+    return [
+        name
+        for name in table.names
+        if normal(name) in RUN_NAMES + PROCESS_NAMES and 1 < _kinds(table, name) <= MOST_RUNS
+    ]
+
+
+def _kinds(table: Table, name: str) -> int:
+    return len(set(map(str, table.cells[name].tolist())))
+
+
+def _written(cell: object) -> str:
+    return f"{cell:.0f}" if isinstance(cell, float) and pd.notna(cell) and cell == np.floor(cell) else str(cell)

@@ -1,0 +1,205 @@
+"""Logs with more in them than a curve: each is read right, and what was left out is said; or refused with a way."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from s3bench.curve_files.reader import read_curve
+from s3bench.errors import UserError
+
+
+def curve_of(tmp_path, text, name="log", **reading):
+    (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    return read_curve(tmp_path / name, **reading)
+
+
+def said(curve):
+    return "; ".join(curve.notes)
+
+
+def session(epochs, day=1):
+    """Return the lines of a session whose counter begins again in each epoch, below its heading."""
+    lines = [f"===== Training Loss (Mon Feb  {day} 08:00:0{day} 2021) =====\n"]
+    lines += [
+        f"(epoch: {e}, iters: {i}, time: 0.2) G_A: {day * e + i / 1000:.3f} D_A: 0.5 \n"
+        for e in epochs
+        for i in (50, 90)
+    ]
+    return "".join(lines)
+
+
+def test_a_date_in_a_heading_is_no_loss(tmp_path):
+    text = session([1, 2, 3])
+    with pytest.raises(
+        UserError, match="choose one with --column: epoch, iters, time, G_A, D_A; --pattern REGEX reads"
+    ):
+        curve_of(tmp_path, text)
+    curve = curve_of(tmp_path, text, column="G_A")
+    assert curve.loss.tolist() == [1.05, 1.09, 2.05, 2.09, 3.05, 3.09]
+    assert "rows are counted, for 'iters' begins again in every epoch" in said(curve)
+
+
+def test_a_counter_of_epochs_is_resumed_in_the_order_of_the_epochs(tmp_path):
+    text = session(range(1, 21)) + session(range(19, 25))
+    curve = curve_of(tmp_path, text, column="G_A")
+    assert curve.loss.tolist() == [round(e + i / 1000, 3) for e in range(1, 25) for i in (50, 90)]
+    assert "steps of 'iters' go back 1 time, taken as a resumed run (keep-last): repeated rows, left out: 4" in said(
+        curve
+    )
+    assert len(curve_of(tmp_path, text, column="G_A", resume="keep-first").loss) == 48
+
+
+def test_sessions_from_the_first_epoch_on_are_several_runs(tmp_path):
+    text = session(range(1, 11)) + session(range(1, 13), day=2)
+    with pytest.raises(UserError, match="several runs; choose one with --where rows=FIRST-LAST: 1-20, 21-44; or"):
+        curve_of(tmp_path, text, column="G_A")
+    curve = curve_of(tmp_path, text, column="G_A", where="rows=21-44")
+    assert (len(curve.loss), curve.loss[-1]) == (24, 24.09)
+    assert "rows but 21-44, left out: 20 of 44" in said(curve)
+    counted = curve_of(tmp_path, text, column="G_A", step="none")
+    assert "'iters' goes back 21 times: the rows may be those of several runs or epochs" in said(counted)
+    with pytest.raises(UserError, match="has the rows 1-44, and not 90-99"):
+        curve_of(tmp_path, text, column="G_A", where="rows=90-99")
+
+
+def test_what_a_refusal_of_epochs_tells_to_pass_works(tmp_path):
+    runs = [(epoch, run + epoch / 100) for run, epochs in ((1, 6), (2, 9)) for epoch in range(epochs)]
+    text = "".join(f"Epoch {epoch}, Loss: {loss}\n" for epoch, loss in runs)
+    with pytest.raises(UserError, match="row 7: Epoch 0 comes after 5") as error:
+        curve_of(tmp_path, text)
+    ranges = re.findall(r"\d+-\d+", str(error.value).split("FIRST-LAST:")[1])
+    assert [len(curve_of(tmp_path, text, where=f"rows={rows}").loss) for rows in ranges] == [6, 9]
+    assert curve_of(tmp_path, text, resume="keep-last").loss[0] == 2
+    assert "'Epoch' goes back 1 time" in said(curve_of(tmp_path, text, step="none"))
+
+
+STEPS = "".join(f"Step {step} | Loss: {3 - step / 100} | lr 0.1\n" for step in range(60))
+STRAYS = {
+    "an evaluation's lines": STEPS + "Evaluation Results:\n   Loss: 0.53\n   Tokens: 12\n",
+    "sentences": STEPS.lower() + ">>> kept the best model: a/b_best.pt, loss=16.02\nFinal: loss=0.48\n",
+    "an epoch's means": STEPS + "".join(f"Epoch {epoch}: Loss: 2.5\n" for epoch in range(5)),
+}
+
+
+@pytest.mark.parametrize("name", STRAYS)
+@pytest.mark.parametrize("reading", [{}, {"step": "none"}])
+def test_lines_of_another_kind_are_left_out_and_said(tmp_path, name, reading):
+    curve = curve_of(tmp_path, STRAYS[name], **reading)
+    np.testing.assert_allclose(curve.loss, [3 - step / 100 for step in range(60)])
+    assert re.search("(of another kind, such as summaries|that sum up those above), left out: [125] of 6", said(curve))
+
+
+def test_lines_of_two_kinds_are_said_where_none_is_the_mass(tmp_path):
+    text = "".join(f"Step {at}: loss: 2.5\nround {at} of test, loss: 3.5\n" for at in range(20))
+    text = text.replace("test", "trial")
+    with pytest.raises(UserError, match="step 0 appears twice"):
+        curve_of(tmp_path, text)
+    text = "".join(f"batch {at}: loss: 2.5\niter {at}: loss: 3.5\n" for at in range(20))
+    assert "are of several kinds, with other steps or none: 20 of 40" in said(curve_of(tmp_path, text, step="none"))
+
+
+def test_the_summary_of_an_epoch_with_a_step_of_its_own_is_left_out(tmp_path):
+    text = ""
+    for epoch in range(1, 11):
+        text += "".join(
+            f"| epoch {epoch:03d}: {at} / 30 loss={at}.5, num_updates={30 * epoch + at}\n" for at in (9, 19, 29)
+        )
+        text += f"| epoch {epoch:03d} | loss 7.5 | num_updates {30 * epoch + 30}\n"
+    curve = curve_of(tmp_path, text)
+    assert set(curve.loss) == {9.5, 19.5, 29.5}
+    assert "lines that sum up those above, left out: 10 of 40" in said(curve)
+
+
+def test_a_row_with_an_evaluation_and_a_training_loss_is_kept(tmp_path):
+    text = "rollout/len,time/total_timesteps,train/loss,train/value_loss,eval/reward\n"
+    text += "".join(f"{'' if at % 5 == 4 else 3},{at},{9 - at / 10},1,{5 if at % 5 == 4 else ''}\n" for at in range(20))
+    assert len(curve_of(tmp_path, text, name="progress.csv").loss) == 20
+
+
+def test_the_names_may_stand_in_any_comment_above_a_table(tmp_path):
+    text = "#  step   rmse_val  rmse_trn  lr\n# Values may be nan.\n" + "".join(
+        f"{at}  1.5 0.{at} 0.1\n" for at in (10, 20)
+    )
+    curve = curve_of(tmp_path, text, column="rmse_trn")
+    assert (curve.step_column, curve.steps.tolist()) == ("step", [10, 20])
+
+
+def test_the_first_column_of_a_table_without_names_counts(tmp_path):
+    text = "".join(f"{10 * at},9,{3 - at / 10}\n" for at in range(10))
+    assert curve_of(tmp_path, text, column="3").step_column == "1"
+    assert curve_of(tmp_path, text, column="1").step_column is None
+    times = "".join(f"2024-01-02 03:04:0{at},{at},{3 - at / 10},0.0,0.0\n" for at in range(10))
+    for name in ("log.csv", "log.txt"):
+        curve = curve_of(tmp_path, times, name=name, column="3")
+        assert (curve.step_column, len(curve.loss)) == ("2", 10)
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "steps"),
+    [
+        ("".join(f"n: {at}loss: tensor({at}.5, grad_fn=<MulBackward0>)\n" for at in range(9)), "loss", None),
+        ("".join(f"Epoch:[{e}/2]({at}/30) loss:2.{at} lr:0.1\n" for e in (1, 2) for at in (10, 20)), "loss", "step"),
+        (
+            "".join(
+                f"DLLL {json.dumps({'type': 'LOG', 'step': [0, at], 'data': {'step_loss': at / 7}})}\n"
+                for at in range(9)
+            ),
+            "data/step_loss",
+            "step",
+        ),
+    ],
+)
+def test_more_ways_to_write_a_line(tmp_path, text, column, steps):
+    curve = curve_of(tmp_path, text)
+    assert (curve.column, curve.step_column) == (column, steps)
+    assert curve.steps.tolist() in (list(range(9)), [10, 20, 40, 50])
+
+
+def test_words_of_an_error_are_no_columns(tmp_path):
+    text = "".join(f"{at}it [00:01, 2.5it/s]{at}.25\n" for at in range(20))
+    with pytest.raises(UserError, match=r"is none of these: .*; --pattern REGEX reads other lines"):
+        curve_of(tmp_path, text + "IndexError: index 7 is out of bounds with size 7\n" * 2)
+
+
+def test_a_cell_that_only_begins_with_a_number_is_refused_with_a_way(tmp_path):
+    text = "at,value\n" + "".join(f"{at},{at}.5 (kept)\n" for at in range(5))
+    with pytest.raises(UserError, match=r"row 1: '0.5 \(kept\)' is not a number .*; --pattern reads") as error:
+        curve_of(tmp_path, text, column="value")
+    (pattern,) = re.findall("'([^']*)'$", str(error.value))
+    assert curve_of(tmp_path, text, pattern=pattern).loss.tolist() == [0.5, 1.5, 2.5, 3.5, 4.5]
+
+
+BOX = "+-----+-----+\n| GPU | Power |\n|=====+=====|\n|  0  | 300 |\n+-----+-----+\n|  1  | 310 |\n+-----+-----+\n"
+SETTINGS = "+---+---+\n| Name | Value |\n+---+---+\n| rows | 5 |\n| seed | 7 |\n+---+---+\n| parts | 2 |\n| size | 3|\n"
+
+
+@pytest.mark.parametrize("box", [BOX, BOX + "\n" + BOX, SETTINGS, "| a | b |\n|---|---|\n| 1 | 2 |\n| 3 | 4 |\n"])
+def test_a_table_without_a_loss_does_not_win_over_lines_with_one(tmp_path, box):
+    curve = curve_of(tmp_path, "Starting.\n" + box + STEPS.replace(" | lr", " (+nanz)| lr"))
+    assert (curve.kind, len(curve.loss)) == ("console", 60)
+
+
+def test_a_hole_in_a_log_is_left_out_and_said(tmp_path):
+    lines = STEPS.encode().splitlines(keepends=True)
+    for hole in (b"\0" * 10_000, b"\0" * 100):
+        curve = curve_of(tmp_path, hole + b"".join(lines))
+        assert len(curve.loss) == 60
+        assert "blocks of NUL bytes, as a crash leaves them, left out: 1" in said(curve)
+    torn = curve_of(tmp_path, b"".join(lines[:30]) + lines[30][:-12] + b"\0" * 100 + b"".join(lines[31:]))
+    assert torn.steps.tolist() == [at for at in range(60) if at != 30]
+
+
+def test_all_losses_are_offered_and_those_not_taken_are_named(tmp_path):
+    text = "step,a_loss,b_loss,avg_loss_all\n" + "".join(f"{at},1,2,{3 + at}\n" for at in range(5))
+    with pytest.raises(UserError, match="choose one with --column: a_loss, b_loss, avg_loss_all"):
+        curve_of(tmp_path, text)
+    curve = curve_of(tmp_path, text.replace("avg_loss_all", "loss"))
+    assert (curve.column, said(curve)) == ("loss", "not taken, though named like losses: a_loss, b_loss")
+
+
+def test_the_last_value_of_a_meter_is_no_validation(tmp_path):
+    text = "step,loss_val,loss_avg\n" + "".join(f"{at},{at}.5,1\n" for at in range(5))
+    assert curve_of(tmp_path, text).column == "loss_val"
+    assert curve_of(tmp_path, text.replace("avg", "train")).column == "loss_train"
