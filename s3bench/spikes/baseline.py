@@ -8,24 +8,24 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
 from s3bench.spikes.excursion import Excursion
-from s3bench.spikes.noise import QUARTILE, noise, noise_about
+from s3bench.spikes.noise import QUARTILE, early_noise, noise_about
 from s3bench.spikes.state import State, real, reals, whole
 from s3bench.spikes.windows import SortedWindow, sliding_medians
 
 DELTA = 0.1  # the usual δ, in the loss's unit
 LEAST_PART, MOST_PART = 0.01, 0.1  # but at least and at most these parts of the level
-FIRST_PART = 0.1  # of the first level, which a lower one counts as
+FIRST_PART = 0.003  # of the first level, which a lower one counts as
 LEVEL_PART = 4  # the level is the median of the last 1/LEVEL_PART window, and early on of that part of the steps
 SHORT_PART = 2  # early on, or of the last 1/SHORT_PART of those steps, where that is lower: in a steep fall
 LEAST_LEVEL_STEPS = 5  # but of this many steps at least
 LOOKS = 5  # how many times per window a look is taken: σ is estimated, and the level noted
 EARLY_LOOKS = 10  # early on, σ is estimated again after about 1/EARLY_LOOKS of the steps so far
-HISTORY = 3  # windows of losses that σ is estimated from; as long as there are fewer, from their changes alone
+HISTORY = 4  # windows of losses that σ is estimated from; as long as there are fewer, from their changes alone
 SPREAD = 2  # windows of excesses that σ is estimated from
 PROOF_DELTAS = 2  # how many δ one step's excess has to be as proof, and the level has to rise by
-LEAST_REACH, EARLY_REACH = 1.15, 5  # proof is at least kσ times 1.15 + 5/n: after few steps n, σ is uncertain
+LEAST_REACH, EARLY_REACH = 1.15, 1  # proof is at least 1.15 + 1/n thresholds: after few steps n, σ is uncertain
 TAIL = 100  # windows from which the largest scores are remembered
-TAIL_STEPS = 35_000  # steps in which the noise alone is to reach the proof of an excursion at most about once
+TAIL_STEPS = 25_000  # steps in which the noise alone is to reach the proof of an excursion at most about once
 RARE = 20  # outliers in fewer than one look in this many are not noise
 TAIL_POWER = 4  # the power with which the noise's tail is assumed to fall: heavier than most
 RISE_WINDOWS = 2  # windows of levels that are needed to find a slow rise
@@ -76,7 +76,7 @@ class Baseline:
         self._steps = array("q")  # at least the last LONG windows of calm steps
         self._losses = array("d")  # their losses
         self._excesses = array("d")  # the last losses less their level
-        self._top = -math.inf  # the largest excess since the last look, in σ
+        self._top = -math.inf  # the largest excess since the last look, in max(kσ, δ)
         self._tops = array("d")  # the same between earlier looks
         self._levels = array("d")  # at the looks since the last spike
         self._look_steps = array("q")  # the steps of those looks
@@ -85,6 +85,7 @@ class Baseline:
         self._last_few = SortedWindow()  # the last of these
         self._sigma = math.nan
         self._first = math.nan  # the first level
+        self._unit = math.inf  # the smallest change early on: that of a log that rounds
 
     @property
     def level(self) -> float:
@@ -101,7 +102,9 @@ class Baseline:
         """By how much a loss has to exceed the level to be a spike by itself; NaN before there are `warmup`."""
         if self._count < self._warmup:
             return math.nan
-        return min(max(self._sigma * self._reach(), PROOF_DELTAS * self._delta_at(self._level())), self._ceiling)
+        level = self._level()
+        noise = self._scale(self._sigma, level) * self._reach()
+        return min(max(noise, PROOF_DELTAS * self._delta_at(level)), self._ceiling)
 
     def _level(self) -> float:
         """Return the median of the last steps; early on, where the last few all lie below it, the median of these."""
@@ -124,13 +127,13 @@ class Baseline:
         return None
 
     def _reach(self) -> float:
-        """Return the excess, in σ, that noise alone is expected to exceed once in TAIL_STEPS steps.
+        """Return the excess, in max(kσ, δ), that noise alone is expected to exceed once in TAIL_STEPS steps.
 
         It is extrapolated from a large score seen, assuming a tail that falls with the fourth power: the second-largest
         one, or that which one look in RARE exceeds, so that neither an outlier nor many rare ones hide the next. Early
         on it is larger, as σ itself is uncertain.
         """
-        least = self._k * (LEAST_REACH + EARLY_REACH / self._count)
+        least = LEAST_REACH + EARLY_REACH / self._count
         tops = np.frombuffer(self._tops[-TAIL * LOOKS :])
         if len(tops) < 2:
             return least
@@ -152,8 +155,11 @@ class Baseline:
     def _delta_at(self, level: float) -> float:
         return usual_delta(level, self._first) if self._delta is None else self._delta
 
+    def _scale(self, sigma: float, level: float) -> float:
+        return max(self._k * sigma, self._delta_at(level))
+
     def _threshold(self, sigma: float, level: float) -> float:
-        return min(max(self._k * sigma, self._delta_at(level)), self._ceiling)
+        return min(self._scale(sigma, level), self._ceiling)
 
     def _has_risen(self) -> bool:
         """Return whether the level itself is above its lowest by more than the thresholds."""
@@ -192,11 +198,16 @@ class Baseline:
         return event
 
     def add(self, step: int, loss: float) -> None:
-        """Add a calm step."""
+        """Add a calm step; zeros before the first loss are none: nothing was measured there."""
+        if self._count == 0 and loss == 0:
+            return
         if self._count >= self._warmup:
-            excess = loss - self._level()
-            self._excesses.append(excess)
-            self._top = max(self._top, excess / self._sigma if self._sigma > 0 else 0.0)
+            level = self._level()
+            scale = self._scale(self._sigma, level)
+            self._excesses.append(loss - level)
+            self._top = max(self._top, (loss - level) / scale if scale > 0 else 0.0)
+        if 0 < self._count < self._history and loss != self._losses[-1]:
+            self._unit = min(self._unit, abs(loss - self._losses[-1]))
         self._steps.append(step)
         self._losses.append(loss)
         self._count += 1
@@ -215,11 +226,15 @@ class Baseline:
         """Estimate σ from the steps before this one."""
         losses = np.frombuffer(self._losses[-self._history :])[None]
         if self._count < self._history:
-            (sigma,) = noise(losses, self._window)
+            (sigma,) = early_noise(losses, self._level(), self._window)
         else:
             excesses = np.frombuffer(self._excesses[-SPREAD * self._window :])[None]
             (sigma,) = noise_about(excesses, losses, self._window)
-        self._take_estimate(step, float(sigma), self._level())
+        self._take_estimate(step, float(sigma) or self._rounding(), self._level())
+
+    def _rounding(self) -> float:
+        """Return the noise that rounding hides where all losses are equal: half the unit of the log."""
+        return self._unit / 2 if self._unit < math.inf else 0.0
 
     def _take_estimate(self, step: int, sigma: float, level: float) -> None:
         """Set σ and, at a look, note the level, its rise over a window, and the largest score."""
@@ -269,12 +284,13 @@ class Baseline:
             recent = np.concatenate([np.frombuffer(self._excesses[-SPREAD * window :]), excesses])
             last = sliding_window_view(recent, SPREAD * window)[first::stride]
             estimates = noise_about(last, sliding_window_view(known, self._history)[first::stride], window)
+            estimates[estimates == 0] = self._rounding()
             sigmas = np.repeat(np.append(self._sigma, estimates), np.diff(looks, prepend=0, append=count))
             least = usual_deltas(levels[:-1], self._first) if self._delta is None else self._delta
-            thresholds = np.minimum(np.maximum(self._k * sigmas, least), self._ceiling)
-            above = (losses > levels[:-1] + thresholds) | ~np.isfinite(losses)
+            scales = np.maximum(self._k * sigmas, least)
+            above = (losses > levels[:-1] + np.minimum(scales, self._ceiling)) | ~np.isfinite(losses)
         calm = int(above.argmax()) if above.any() else count
-        scores = np.divide(excesses[:calm], sigmas[:calm], out=np.zeros(calm), where=sigmas[:calm] > 0)
+        scores = np.divide(excesses[:calm], scales[:calm], out=np.zeros(calm), where=scales[:calm] > 0)
         looks = looks[looks <= calm]
         tops = np.maximum.reduceat(scores[: looks[-1]], [0, *looks[:-1]]) if len(looks) else scores[:0]
         before = self._count
@@ -345,6 +361,7 @@ class Baseline:
             "last_few": self._last_few.values(),
             "sigma": self._sigma,
             "first": self._first,
+            "unit": self._unit,
         }
 
     def restore(self, state: State) -> None:
@@ -357,7 +374,7 @@ class Baseline:
         self._levels, self._rises = array("d", reals(state["levels"])), array("d", reals(state["rises"]))
         self._nearest = SortedWindow(reals(state["nearest"]))
         self._last_few = SortedWindow(reals(state["last_few"]))
-        self._sigma, self._first = real(state["sigma"]), real(state["first"])
+        self._sigma, self._first, self._unit = (real(state[name]) for name in ("sigma", "first", "unit"))
 
     def _add_one_by_one(self, step: int, losses: Array) -> int:
         for taken, loss in enumerate(losses.tolist()):

@@ -4,6 +4,7 @@ A falling loss, outliers and correlation between steps hardly mislead them.
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ QUARTILE, OCTILE = 0.6745, 1.1503  # the upper quartile and octile of the standa
 LAG = 8  # steps over which the noise may be correlated
 LAG_PART = 6  # the lag is at most this part of the losses: two thirds of few losses have a second difference
 SECOND_WINDOWS = 2  # windows of second differences, each of which shares losses with four others
-BY_CHANCE = 1.2  # how many times wider the second differences of few losses may spread by chance
+BY_CHANCE = 1.4  # how many times wider the second differences of few losses may spread by chance
 POWER, LARGEST_RATIO = 1.3, 2.0  # what turns the ratio of the spreads into a factor; beyond twofold it is curvature
 LARGEST_EXCESS = 1.5  # the spread about a level that lags behind is at most this many times the noise without a level
 RISE_MARGIN = 10  # n changes raise the estimate from their upper half by 1 + RISE_MARGIN/n
@@ -52,6 +53,15 @@ def noise_about(excesses: Array, losses: Array, window: int) -> Array:
     return _beyond_rounding(result, losses, window)
 
 
+def early_noise(rows: Array, level: float, window: int) -> Array:
+    """Return the smaller of two estimates of the noise at the end of each row: of the losses, and in parts of the level.
+
+    Where a positive loss falls steeply, its noise falls with it: then that of its logarithm, times the level, is less.
+    """
+    result = noise(rows, window)
+    return np.minimum(result, level * noise(np.log(rows), window)) if rows.min() > 0 else result
+
+
 def noise(rows: Array, window: int) -> Array:
     """Return the standard deviation of the noise at the end of each row of losses, without a level, shape (rows,).
 
@@ -89,15 +99,33 @@ def _beyond_rounding(sigma: Array, rows: Array, window: int) -> Array:
 
 def _of_changes(rows: Array, window: int) -> Array:
     """Return the standard deviation of noise whose steps are independent, from at most `window` changes."""
-    return spread(np.diff(rows[:, -window - 1 :]), 8) / math.sqrt(2)
+    return _measured(rows, window, lambda changes: spread(changes, 8)) / math.sqrt(2)
 
 
 def _of_rises(rows: Array, window: int) -> Array:
     """Return the same from the upper half of the changes alone, which a steep fall does not widen."""
-    changes = np.diff(rows[:, -window - 1 :])
+    return _measured(rows, window, _upper_spread) / math.sqrt(2)
+
+
+def _upper_spread(changes: Array) -> Array:
+    """Return the distance from the median to the upper octile over that of the standard normal distribution."""
     last = changes.shape[1] - 1
     middle, high = np.sort(changes, axis=1)[:, [last // 2, last - last // 8]].T
-    result: Array = (high - middle) / (OCTILE * math.sqrt(2)) * (1 + RISE_MARGIN / (last + 1))
+    result: Array = (high - middle) / OCTILE * (1 + RISE_MARGIN / (last + 1))
+    return result
+
+
+def _measured(rows: Array, window: int, measure: Callable[[Array], Array]) -> Array:
+    """Return a measure of the last changes from step to step of each row; of those over LAG steps where most are 0.
+
+    A log that holds each value for some steps, or that rounds, says nothing from step to step.
+    """
+    changes = np.diff(rows[:, -window - 1 :])
+    result = measure(changes)
+    held = np.count_nonzero(changes, axis=1) < changes.shape[1] / 2
+    lag = min(LAG, rows.shape[1] // LAG_PART)
+    if lag > 1 and held.any():
+        result[held] = measure((rows[held, lag:] - rows[held, :-lag])[:, -window:])
     return result
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-VERSION = 1
+VERSION = 2
 NON_FINITE = ("nan", "inf", "-inf")  # as JSON has no such numbers, their names are saved
 
 State = dict[str, Any]

@@ -191,7 +191,7 @@ def test_constant_spiking_counts_as_noise_unless_a_ceiling_is_set():
     loss = falling(2000)
     high = np.flatnonzero(rng.random(2000) < 0.3)
     loss[high] += rng.exponential(1, len(high))
-    assert len(find_spikes(loss)) < 15
+    assert len(find_spikes(loss)) < 25
     found = find_spikes(loss, ceiling=2)
     inside = np.zeros(2000, dtype=bool)
     for spike in found:
@@ -329,9 +329,34 @@ def test_the_usual_delta_follows_the_scale_of_large_and_small_losses(scale):
 
 
 def test_what_is_left_of_a_loss_near_zero_is_rounding():
-    loss = np.round(np.exp(-np.arange(600) / 20), 3)
-    loss[400:500:7] += 0.015
+    loss = np.round(np.exp(-np.arange(1000) / 20), 3)
+    loss[400:900:7] += 0.002  # two units of the log
     assert find_spikes(loss) == []
+    loss[950] = 0.1  # far above what rounding hides
+    assert [spike.onset for spike in find_spikes(loss)] == [950]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_log_that_holds_each_value_for_some_steps_has_the_noise_of_its_values(seed):
+    rng = np.random.default_rng(seed)
+    loss = np.repeat(2 + 0.3 * rng.standard_normal(500), 4)
+    loss[1400:1404] += 4
+    assert [spike.onset for spike in find_spikes(loss) if spike.onset >= 100] == [1400]  # early it knows few values
+
+
+def test_zeros_before_the_first_loss_are_no_baseline():
+    loss = np.concatenate([np.zeros(1000), 7 + 0.3 * np.random.default_rng(0).standard_normal(1000)])
+    assert find_spikes(loss) == []
+    loss[1500] += 10
+    assert [spike.onset for spike in find_spikes(loss)] == [1500]
+
+
+def test_the_noise_of_a_loss_that_falls_by_decades_falls_with_it():
+    rng = np.random.default_rng(0)
+    loss = 10 * np.exp(-np.arange(300) / 30) * (1 + 0.05 * rng.standard_normal(300)) + 1e-3
+    assert find_spikes(loss) == []
+    loss[150] *= 3  # 0.1 above 0.07, where 0.1 was the noise a hundred steps before
+    assert [spike.onset for spike in find_spikes(loss)] == [150]
 
 
 def test_a_spike_in_the_first_rows_is_found_from_its_first_row():
