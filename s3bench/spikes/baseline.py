@@ -10,6 +10,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from s3bench.spikes.excursion import Excursion
 from s3bench.spikes.noise import QUARTILE, early_noise, noise_about
 from s3bench.spikes.state import State, real, reals, whole
+from s3bench.spikes.tail import Tail
 from s3bench.spikes.windows import SortedWindow, sliding_medians
 
 DELTA = 0.1  # the usual δ, in the loss's unit
@@ -24,10 +25,6 @@ HISTORY = 4  # windows of losses that σ is estimated from; as long as there are
 SPREAD = 2  # windows of excesses that σ is estimated from
 PROOF_DELTAS = 2  # how many δ one step's excess has to be as proof, and the level has to rise by
 LEAST_REACH, EARLY_REACH = 1.15, 1  # proof is at least 1.15 + 1/n thresholds: after few steps n, σ is uncertain
-TAIL = 100  # windows from which the largest scores are remembered
-TAIL_STEPS = 25_000  # steps in which the noise alone is to reach the proof of an excursion at most about once
-RARE = 20  # outliers in fewer than one look in this many are not noise
-TAIL_POWER = 4  # the power with which the noise's tail is assumed to fall: heavier than most
 RISE_WINDOWS = 2  # windows of levels that are needed to find a slow rise
 LONG = 10  # windows of levels that a slow rise may start in
 
@@ -76,8 +73,7 @@ class Baseline:
         self._steps = array("q")  # at least the last LONG windows of calm steps
         self._losses = array("d")  # their losses
         self._excesses = array("d")  # the last losses less their level
-        self._top = -math.inf  # the largest excess since the last look, in max(kσ, δ)
-        self._tops = array("d")  # the same between earlier looks
+        self._tails = Tail(self._stride), Tail(self._stride)  # of the noise, in kσ and in max(kσ, δ)
         self._levels = array("d")  # at the looks since the last spike
         self._look_steps = array("q")  # the steps of those looks
         self._rises = array("d")  # of the level over a window, at each look
@@ -102,8 +98,8 @@ class Baseline:
         """By how much a loss has to exceed the level to be a spike by itself; NaN before there are `warmup`."""
         if self._count < self._warmup:
             return math.nan
-        level = self._level()
-        noise = self._scale(self._sigma, level) * self._reach()
+        level, least = self._level(), LEAST_REACH + EARLY_REACH / self._count
+        noise = min(unit * max(least, tail.reach()) for unit, tail in zip(self._units(level), self._tails, strict=True))
         return min(max(noise, PROOF_DELTAS * self._delta_at(level)), self._ceiling)
 
     def _level(self) -> float:
@@ -126,21 +122,6 @@ class Baseline:
             return self._slow_rise()
         return None
 
-    def _reach(self) -> float:
-        """Return the excess, in max(kσ, δ), that noise alone is expected to exceed once in TAIL_STEPS steps.
-
-        It is extrapolated from a large score seen, assuming a tail that falls with the fourth power: the second-largest
-        one, or that which one look in RARE exceeds, so that neither an outlier nor many rare ones hide the next. Early
-        on it is larger, as σ itself is uncertain.
-        """
-        least = LEAST_REACH + EARLY_REACH / self._count
-        tops = np.frombuffer(self._tops[-TAIL * LOOKS :])
-        if len(tops) < 2:
-            return least
-        rank = max(2, len(tops) // RARE)
-        beyond_seen = math.pow(TAIL_STEPS * (rank / 2) / (len(tops) * self._stride), 1 / TAIL_POWER)
-        return max(least, float(np.partition(tops, -rank)[-rank]) * beyond_seen)
-
     def _begin(self, *, onset: int, level: float, threshold: float, proof: float) -> Excursion:
         return Excursion(
             onset=onset,
@@ -155,11 +136,14 @@ class Baseline:
     def _delta_at(self, level: float) -> float:
         return usual_delta(level, self._first) if self._delta is None else self._delta
 
-    def _scale(self, sigma: float, level: float) -> float:
-        return max(self._k * sigma, self._delta_at(level))
+    def _units(self, level: float) -> tuple[float, float]:
+        """Return what the tails are in: kσ, and max(kσ, δ). Noise that has become less is known by the first, and the
+        slow end of a spike on a curve almost without noise by the second: the lesser reach counts.
+        """
+        return self._k * self._sigma, max(self._k * self._sigma, self._delta_at(level))
 
     def _threshold(self, sigma: float, level: float) -> float:
-        return min(self._scale(sigma, level), self._ceiling)
+        return min(max(self._k * sigma, self._delta_at(level)), self._ceiling)
 
     def _has_risen(self) -> bool:
         """Return whether the level itself is above its lowest by more than the thresholds."""
@@ -203,9 +187,9 @@ class Baseline:
             return
         if self._count >= self._warmup:
             level = self._level()
-            scale = self._scale(self._sigma, level)
             self._excesses.append(loss - level)
-            self._top = max(self._top, (loss - level) / scale if scale > 0 else 0.0)
+            for unit, tail in zip(self._units(level), self._tails, strict=True):
+                tail.add((loss - level) / unit if unit > 0 else 0.0)
         if 0 < self._count < self._history and loss != self._losses[-1]:
             self._unit = min(self._unit, abs(loss - self._losses[-1]))
         self._steps.append(step)
@@ -243,9 +227,9 @@ class Baseline:
             self._levels.append(level)
             if len(self._levels) > LOOKS:
                 self._rises.append(level - self._levels[-1 - LOOKS])
-            self._tops.append(self._top)
-            self._top = -math.inf
             self._look_steps.append(step)
+            for tail in self._tails:
+                tail.look()
             self._trim()
 
     def _trim(self) -> None:
@@ -258,8 +242,6 @@ class Baseline:
             del self._levels[: -2 * LONG * LOOKS], self._look_steps[: -2 * LONG * LOOKS]
         if len(self._rises) > 4 * LONG * LOOKS:
             del self._rises[: -2 * LONG * LOOKS]
-        if len(self._tops) > 2 * TAIL * LOOKS:
-            del self._tops[: -TAIL * LOOKS]
 
     def forget_levels(self) -> None:
         """Forget the levels so far, so that a slow rise can only start after the last spike."""
@@ -287,27 +269,24 @@ class Baseline:
             estimates[estimates == 0] = self._rounding()
             sigmas = np.repeat(np.append(self._sigma, estimates), np.diff(looks, prepend=0, append=count))
             least = usual_deltas(levels[:-1], self._first) if self._delta is None else self._delta
-            scales = np.maximum(self._k * sigmas, least)
-            above = (losses > levels[:-1] + np.minimum(scales, self._ceiling)) | ~np.isfinite(losses)
+            units = self._k * sigmas, np.maximum(self._k * sigmas, least)
+            above = (losses > levels[:-1] + np.minimum(units[1], self._ceiling)) | ~np.isfinite(losses)
         calm = int(above.argmax()) if above.any() else count
-        scores = np.divide(excesses[:calm], scales[:calm], out=np.zeros(calm), where=scales[:calm] > 0)
         looks = looks[looks <= calm]
-        tops = np.maximum.reduceat(scores[: looks[-1]], [0, *looks[:-1]]) if len(looks) else scores[:0]
         before = self._count
-        taken = self._take_estimates(step, looks, estimates[: len(looks)], levels[looks], tops)
+        taken = self._take_estimates(step, looks, estimates[: len(looks)], levels[looks])
         start = int(looks[taken - 1]) if taken else 0
         if taken and self._has_risen():
             calm = start
         self._count = before + calm
-        if start < calm:
-            self._top = max(self._top, float(scores[start:calm].max()))
+        for unit, tail in zip(units, self._tails, strict=True):
+            scores = np.divide(excesses[:calm], unit[:calm], out=np.zeros(calm), where=unit[:calm] > 0)
+            tail.extend(scores, looks[:taken])
         self._extend(step, losses[:calm], excesses[:calm])
         self._nearest = SortedWindow(self._losses[-steps:])
         return calm
 
-    def _take_estimates(
-        self, step: int, looks: npt.NDArray[np.int64], sigmas: Array, levels: Array, tops: Array
-    ) -> int:
+    def _take_estimates(self, step: int, looks: npt.NDArray[np.int64], sigmas: Array, levels: Array) -> int:
         """Take the estimates at many looks, up to one after which the level has risen; return how many were taken.
 
         Between the looks after which it may have, all are taken at once.
@@ -319,14 +298,11 @@ class Baseline:
             if end == taken:
                 continue
             part = slice(taken, end)
-            self._top = max(self._top, float(tops[taken]))
             since = np.concatenate([self._levels[-LOOKS:], levels[part]])
             self._levels.frombytes(levels[part].tobytes())
             self._rises.frombytes((since[LOOKS:] - since[:-LOOKS]).tobytes())
-            self._tops.append(self._top)
-            self._tops.frombytes(tops[taken + 1 : end].tobytes())
             self._look_steps.frombytes((step + looks[part]).tobytes())
-            self._top, self._sigma, self._count = -math.inf, float(sigmas[end - 1]), before + int(looks[end - 1])
+            self._sigma, self._count = float(sigmas[end - 1]), before + int(looks[end - 1])
             self._trim()
             taken = end
             if self._has_risen():
@@ -352,8 +328,7 @@ class Baseline:
             "steps": self._steps[-far:],
             "losses": self._losses[-far:],
             "excesses": self._excesses[-SPREAD * self._window :],
-            "top": self._top,
-            "tops": self._tops[-TAIL * LOOKS :],
+            "tails": [tail.state() for tail in self._tails],
             "levels": self._levels[-looks:],
             "look_steps": self._look_steps[-looks:],
             "rises": self._rises[-looks:],
@@ -370,7 +345,8 @@ class Baseline:
         self._steps = array("q", map(whole, state["steps"]))
         self._look_steps = array("q", map(whole, state["look_steps"]))
         self._losses, self._excesses = array("d", reals(state["losses"])), array("d", reals(state["excesses"]))
-        self._top, self._tops = real(state["top"]), array("d", reals(state["tops"]))
+        for tail, part in zip(self._tails, state["tails"], strict=True):
+            tail.restore(part)
         self._levels, self._rises = array("d", reals(state["levels"])), array("d", reals(state["rises"]))
         self._nearest = SortedWindow(reals(state["nearest"]))
         self._last_few = SortedWindow(reals(state["last_few"]))

@@ -54,7 +54,7 @@ def noise_about(excesses: Array, losses: Array, window: int) -> Array:
 
 
 def early_noise(rows: Array, level: float, window: int) -> Array:
-    """Return the smaller of two estimates of the noise at the end of each row: of the losses, and in parts of the level.
+    """Return the smaller of two estimates of the noise at each row's end: of the losses, and in parts of the level.
 
     Where a positive loss falls steeply, its noise falls with it: then that of its logarithm, times the level, is less.
     """

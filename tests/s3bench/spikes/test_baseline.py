@@ -20,7 +20,7 @@ def test_online_gives_the_same_as_offline_where_the_level_rises_slowly(seed, win
     found = [spike for value in loss.tolist() if (spike := one.add(value)) is not None]
     assert other.extend(loss) == found
     states = [monitor.state_dict()["baseline"] for monitor in (one, other)]
-    for name in ("count", "top", "tops", "levels", "look_steps", "rises", "sigma"):
+    for name in ("count", "tails", "levels", "look_steps", "rises", "sigma"):
         assert states[0][name] == states[1][name]
 
 

@@ -110,7 +110,7 @@ def damaged():
             yield other
             del inner[path[-1]]
             yield other
-    for name in ("losses", "tops", "nearest"):
+    for name in ("losses", "tails", "nearest"):
         other = copy.deepcopy(state)
         other["baseline"][name] = other["baseline"][name][:-1] if other["baseline"][name] else [1.0]
         yield other

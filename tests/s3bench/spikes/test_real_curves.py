@@ -69,7 +69,7 @@ def test_every_curve_has_both_labels_and_the_document_counts_them():
     labels = [marks_of(HERE / f"labels_{number}.csv") for number in (1, 2)]
     assert all(set(marks) == {row["id"] for row in CURVES} for marks in labels)
     document = (HERE.parents[1] / "docs" / "spikes.md").read_text(encoding="utf-8")
-    for half, words in (("development", "the development half"), ("held_out", "the half looked at once")):
+    for half, words in (("development", "the development half"), ("held_out", "the other half")):
         truths = [truth(*(marks[row["id"]] for marks in labels)) for row in CURVES if row["half"] == half]
         counted = [one for one in truths if one.counts]
         rows = re.search(rf"\| {words} \| (\d+) \| [\d,]+ \| (\d+) \|", document)
