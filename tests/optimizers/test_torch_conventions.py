@@ -236,3 +236,17 @@ def test_a_step_can_be_captured_in_a_cuda_graph(arguments, device):
         plain.step()
         graph.replay()
     assert distance(one, other) < 1e-6
+
+
+@pytest.mark.parametrize("settings", [{"foreach": False}, {"foreach": True}])
+@pytest.mark.parametrize("shape", [(3,), (300, 500)])
+def test_a_step_within_a_graph_is_noticed_by_its_backward(settings, shape):
+    param = nn.Parameter(torch.ones(shape))
+    optimizer = S3([param], **settings)
+    loss = (param * param).sum()  # saves the parameter
+    param.grad = torch.ones(shape)
+    optimizer.step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+    state = optimizer.state[param]
+    assert not any(tensor.is_inference() for tensor in (param, *state.values()))
