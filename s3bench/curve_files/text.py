@@ -23,7 +23,7 @@ LOSS = re.compile(r"loss\W{1,9}(?:\d|nan\b|inf\b)", re.IGNORECASE)
 AT_ONCE = 1 << 24  # characters that are looked at together
 CONTROLS = re.compile("[\x00-\x07\x0e-\x1a\ufffd]")  # those that no text has, and what is no character
 MOST_CONTROLS = 0.2  # of a text
-HOLE = re.compile(rb"[^\n\0]*\0{64,}")  # which a crash leaves in a file, and the line that it tore
+HOLE = re.compile(rb"\0{64,}")  # which a crash leaves in a file
 LONGEST_HOLE = 1 << 26  # bytes that are looked at for the end of a hole at the beginning
 LOOKED_AT = 1000  # bytes that show whether every second one is zero
 
@@ -39,10 +39,17 @@ def unpacked(name: str, data: bytes) -> bytes:
 
 
 def without_holes(data: bytes) -> tuple[bytes, int]:
-    """Return the bytes without blocks of NULs, and how many blocks there were; of UTF-32, whose text has NULs, all."""
+    """Return the bytes without blocks of NULs and the lines that these tore, and how many blocks there were.
+
+    Of UTF-32, whose text has NULs, all bytes are returned.
+    """
     if b"\0" * 64 not in data or data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data, 0
-    return HOLE.subn(b"", data)
+    kept, end = [], 0
+    for hole in HOLE.finditer(data):
+        kept.append(data[end : max(end, data.rfind(b"\n", end, hole.start()) + 1)])
+        end = hole.end()
+    return b"".join([*kept, data[end:]]), len(kept)
 
 
 def decoded(data: bytes) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from s3bench.curve_files.reader import read_curve
+from s3bench.curve_files.text import without_holes
 from s3bench.errors import UserError
 
 
@@ -187,6 +188,7 @@ def test_a_hole_in_a_log_is_left_out_and_said(tmp_path):
         curve = curve_of(tmp_path, hole + b"".join(lines))
         assert len(curve.loss) == 60
         assert "blocks of NUL bytes, as a crash leaves them, left out: 1" in said(curve)
+    assert without_holes(b"x" * 10**6 + b"\n" + b"\0" * 99 + b"y\nz" + b"\0" * 99) == (b"x" * 10**6 + b"\ny\n", 2)
     torn = curve_of(tmp_path, b"".join(lines[:30]) + lines[30][:-12] + b"\0" * 100 + b"".join(lines[31:]))
     assert torn.steps.tolist() == [at for at in range(60) if at != 30]
 
