@@ -32,6 +32,7 @@ RUN_ON = re.compile(
     rf"(?<![\w.-])({NUMBER})(?=[a-z_]{{3,}}\s*[:=])", re.IGNORECASE
 )  # into the next key: "idx: 0loss: 2"
 SIGN = re.compile(rf"\{{|[:=]\s*['\"]?{NUMBER}", re.IGNORECASE)
+BLANKS = re.compile(" {50,}")  # which the other patterns would try in every split
 LEVEL = re.compile(r"\b(?:DEBUG|INFO|WARNING|WARN|ERROR)\b(?::\w+:)?")
 IN_EPOCH = re.compile(
     r"\b(?:epoch|train)\s*(?:\((?P<mode>\w+)\))?\s*:?\s*\[?(?P<epoch>\d+)(?:\s*/\s*\d+)?\]?\s*"
@@ -66,6 +67,7 @@ def read_console(text: str) -> Table | None:
     A line without a step has that of the lines above. What stands in a line of an evaluation has its name before it, as
     in "val/loss". Lines of a progress bar that another line of the same epoch replaces are left out.
     """
+    text = BLANKS.sub(" ", text) if " " * 50 in text else text
     text = LONG_OBJECT.sub(_on_one_line, text) if "{" in text else text
     lines = text.replace("\r", "\n").split("\n") if "\b" not in text else re.split(r"[\n\r]|\x08{2,}", text)
     lines = [line.replace("\b", "")[:LONGEST] for line in lines if line.strip()]

@@ -205,3 +205,8 @@ def test_the_last_value_of_a_meter_is_no_validation(tmp_path):
     text = "step,loss_val,loss_avg\n" + "".join(f"{at},{at}.5,1\n" for at in range(5))
     assert curve_of(tmp_path, text).column == "loss_val"
     assert curve_of(tmp_path, text.replace("avg", "train")).column == "loss_train"
+
+
+def test_a_line_of_blanks_takes_no_longer_than_its_length(tmp_path):
+    lines = [f"{word}{' ' * 20_000}{end}\n" for word in ("epoch", "train", "epoch 1") for end in ("", "x", "[1")]
+    assert len(curve_of(tmp_path, STEPS + "".join(lines)).loss) == 60
