@@ -81,6 +81,7 @@ class Baseline:
         self._last_few = SortedWindow()  # the last of these
         self._sigma = math.nan
         self._first = math.nan  # the first level
+        self._rise = 0.0  # of the loss in a step, early on
         self._unit = math.inf  # the smallest change early on: that of a log that rounds
 
     @property
@@ -103,10 +104,15 @@ class Baseline:
         return min(max(noise, PROOF_DELTAS * self._delta_at(level)), self._ceiling)
 
     def _level(self) -> float:
-        """Return the median of the last steps; early on, where the last few all lie below it, the median of these."""
+        """Return the median of the last steps; early on, of the last few where these all lie below it, and raised by
+        how far a loss that rises steadily has come since the middle of these steps.
+        """
         level = self._nearest.median()
-        falls = self._count < self._history and self._last_few.largest() < level
-        return self._last_few.median() if falls else level
+        if self._count >= self._history:
+            return level
+        if self._last_few.largest() < level:
+            return self._last_few.median()
+        return level + self._rise * (self._level_steps() + 1) / 2
 
     def excursion(self, step: int, loss: float) -> Excursion | None:
         """Return the excursion that begins at this step; None if none does."""
@@ -211,6 +217,7 @@ class Baseline:
         losses = np.frombuffer(self._losses[-self._history :])[None]
         if self._count < self._history:
             (sigma,) = early_noise(losses, self._level(), self._window)
+            self._rise = max(0.0, slope(losses[0, -self._window :]))
         else:
             excesses = np.frombuffer(self._excesses[-SPREAD * self._window :])[None]
             (sigma,) = noise_about(excesses, losses, self._window)
@@ -336,6 +343,7 @@ class Baseline:
             "last_few": self._last_few.values(),
             "sigma": self._sigma,
             "first": self._first,
+            "rise": self._rise,
             "unit": self._unit,
         }
 
@@ -350,7 +358,9 @@ class Baseline:
         self._levels, self._rises = array("d", reals(state["levels"])), array("d", reals(state["rises"]))
         self._nearest = SortedWindow(reals(state["nearest"]))
         self._last_few = SortedWindow(reals(state["last_few"]))
-        self._sigma, self._first, self._unit = (real(state[name]) for name in ("sigma", "first", "unit"))
+        self._sigma, self._first, self._rise, self._unit = (
+            real(state[name]) for name in ("sigma", "first", "rise", "unit")
+        )
 
     def _add_one_by_one(self, step: int, losses: Array) -> int:
         for taken, loss in enumerate(losses.tolist()):
@@ -368,3 +378,9 @@ class Baseline:
 def short_steps(steps: int) -> int:
     """Return of how many of the last `steps` losses the short median is taken: an odd number."""
     return max(LEAST_LEVEL_STEPS, steps // SHORT_PART) | 1
+
+
+def slope(losses: Array) -> float:
+    """Return by how much the losses rise in a step: from the median of one half to that of the other."""
+    half = len(losses) // 2
+    return float(np.median(losses[-half:]) - np.median(losses[:half])) / (len(losses) - half)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from s3bench.spikes.baseline import Baseline
 from s3bench.spikes.excursion import BLIP_STEPS, Excursion, Spike
+from s3bench.spikes.relapse import Relapse
 from s3bench.spikes.state import VERSION, State, plain, real, reals, sealed, whole
 
 K = 6.0  # the usual threshold, in σ
@@ -42,7 +43,7 @@ def find_spikes(loss: npt.ArrayLike, **parameters: Unpack[DetectorParameters]) -
     where the level itself has risen that far above its lowest in the last ten windows.
 
     While a spike lasts, level and σ are frozen. It ends where `settle` steps in a row are under half the threshold, or
-    where the loss stays at another level.
+    where the loss stays at another level, or where it is nine tenths of the way back and another spike begins.
 
     Args:
         loss: shape (steps,), one value per step; a value that is not finite is above.
@@ -166,6 +167,10 @@ class SpikeMonitor:
         self._last: deque[float] = deque(maxlen=self._settle)
         self._baseline = self._new_baseline()
         self._event: Excursion | None = None
+        self._new_relapse: Callable[[], Relapse] = partial(
+            Relapse, self._new_baseline, window=int(window), settle=int(settle)
+        )
+        self._relapse = self._new_relapse()
 
     @property
     def onset(self) -> int | None:
@@ -200,21 +205,30 @@ class SpikeMonitor:
                 self._baseline.add(step, loss)
                 return None
         event = self._event
+        if event.is_proven and self._relapse.add(event, step, loss):
+            return self._begin_second()
         event.add(step, loss)
         if event.calm == self._settle:
-            self._event = None
+            self._event, self._relapse = None, self._new_relapse()
             if event.is_proven:
                 self._baseline.forget_levels()
             for calm_step, value in event.last(self._settle if event.is_proven else self._window):
                 self._baseline.add(calm_step, value)
             return event.spike(step - self._settle + 1) if event.is_proven else None
         if event.stays():
-            self._event = None
+            self._event, self._relapse = None, self._new_relapse()
             self._baseline = self._new_baseline()
             for new_step, value in event.last(self._window):
                 self._baseline.add(new_step, value)
             return event.spike(step + 1, "level_shift")
         return None
+
+    def _begin_second(self) -> Spike | None:
+        """Take the second spike for the one under way, with its baseline; return the first."""
+        first, self._event, self._baseline = self._relapse.first, self._relapse.excursion, self._relapse.baseline
+        self._baseline.forget_levels()
+        self._relapse = self._new_relapse()
+        return first
 
     def extend(self, losses: Array) -> list[Spike]:
         """Add the losses of many steps: the same as `add` for each, some twenty times faster where all is calm."""
@@ -261,6 +275,7 @@ class SpikeMonitor:
             "last": self._last,
             "baseline": self._baseline.state(),
             "event": None if self._event is None else self._event.state(),
+            "relapse": None if self._event is None else self._relapse.state(),
         }
         return sealed(state)
 
@@ -295,6 +310,7 @@ class SpikeMonitor:
         self._baseline.restore(state["baseline"])
         if (event := state["event"]) is not None:
             self._event = Excursion.of(event, window=self._window, patience=self._patience)
+            self._relapse.restore(state["relapse"], patience=self._patience)
 
     def unfinished(self) -> Spike | None:
         """Return the spike in progress as if the curve ended here; None if there is none.
