@@ -220,6 +220,7 @@ class SpikeMonitor:
             self._baseline = self._new_baseline()
             for new_step, value in event.last(self._window):
                 self._baseline.add(new_step, value)
+            self._baseline.forget_levels()
             return event.spike(step + 1, "level_shift")
         return None
 

@@ -16,6 +16,7 @@ SECOND_WINDOWS = 2  # windows of second differences, each of which shares losses
 BY_CHANCE = 1.4  # how many times wider the second differences of few losses may spread by chance
 POWER, LARGEST_RATIO = 1.3, 2.0  # what turns the ratio of the spreads into a factor; beyond twofold it is curvature
 LARGEST_EXCESS = 1.5  # the spread about a level that lags behind is at most this many times the noise without a level
+MOST_RELATIVE = 0.5  # the most that the noise of a falling loss can be, in parts of its level
 RISE_MARGIN = 10  # n changes raise the estimate from their upper half by 1 + RISE_MARGIN/n
 MARGIN, MARGIN_SQUARED = 4, 30  # n changes raise an estimate by MARGIN/n + MARGIN_SQUARED/n²
 
@@ -57,9 +58,13 @@ def early_noise(rows: Array, level: float, window: int) -> Array:
     """Return the smaller of two estimates of the noise at each row's end: of the losses, and in parts of the level.
 
     Where a positive loss falls steeply, its noise falls with it: then that of its logarithm, times the level, is less.
+    A logarithm that spreads by more than MOST_RELATIVE is not that of a falling loss.
     """
     result = noise(rows, window)
-    return np.minimum(result, level * noise(np.log(rows), window)) if rows.min() > 0 else result
+    if rows.min() <= 0:
+        return result
+    relative = noise(np.log(rows), window)
+    return np.where(relative <= MOST_RELATIVE, np.minimum(result, level * relative), result)
 
 
 def noise(rows: Array, window: int) -> Array:
