@@ -75,8 +75,8 @@ class Power:
         X - X (1 - u) C(u), with u = sqrt(x), X = x^(whole - 1) and a polynomial C.
 
     This is exact at 1. Next to 0 the power is not smooth, and C is not close, but there X is small. Below an exponent
-    of 2 the same is done for sqrt(x) and twice the exponent. The error is at most TOLERANCE of 1, to which the rule
-    adds the power; next to 0 the power can be that much below 0.
+    of 2, sqrt(x) takes the place of x, and is X too. The error is at most TOLERANCE of 1, to which the rule adds the
+    power; next to 0 the power can be that much below 0.
     """
 
     exponent: float
@@ -87,7 +87,7 @@ class Power:
         """Return the power with its polynomial, if it has one, exact at points that lie closer towards 1."""
         if not 1 < exponent < LARGEST or (2 * exponent).is_integer():
             return cls(exponent, None)
-        order = 2 + 2 * (_at_least_2(exponent) % 1)  # the power is X u^order
+        order = 4 * exponent - 2 if exponent < 2 else 2 + 2 * (exponent % 1)  # the power is X u^order
         points = [((1 + math.cos(math.pi * k / (DEGREE + 2))) / 2) ** 0.8 for k in range(1, DEGREE + 2)]
         rows = [[*(u**k for k in range(DEGREE + 1)), (1 - u**order) / (1 - u)] for u in points]
         return cls(exponent, tuple(_solve(rows)))
@@ -111,15 +111,10 @@ class Power:
         """Return the power as a new tensor."""
         if self.exponent < 2:
             x = x.sqrt()
-        start = _whole_power(x.clone(), math.floor(_at_least_2(self.exponent)) - 1)
+        start = _whole_power(x.clone(), max(1, math.floor(self.exponent) - 1))
         even, odd = (_polynomial(x, coefficients[first::2]) for first in (0, 1))
         u = x.sqrt()  # takes as long as the two polynomials, which do not wait for it
         return start - (start - start * u) * (even + odd * u)
-
-
-def _at_least_2(exponent: float) -> float:
-    """Return the exponent, or twice that where it is below 2."""
-    return exponent if exponent >= 2 else 2 * exponent
 
 
 def _is_compiled() -> bool:
