@@ -127,11 +127,12 @@ def measure(size: str, shapes: Iterable[tuple[int, ...]], device: str, repeats: 
         "S3 p=3 default": S3,
         "S3 p=3 foreach": lambda params: S3(params, foreach=True),
         "S3 p=2.7 foreach": lambda params: S3(params, p=2.7, foreach=True),
+        "S3 p=1.3 foreach": lambda params: S3(params, p=1.3, foreach=True),
         "Signum foreach": lambda params: SignSGD(params, momentum=0.95, foreach=True),
         "SignSGD fused": lambda params: SignSGD(params, fused=True),
         "Signum fused": lambda params: SignSGD(params, momentum=0.95, fused=True),
     }
-    for p in (1.0, 2.0, 3.0, 4.0, 2.7):
+    for p in (1.0, 2.0, 3.0, 4.0, 2.7, 1.3):
         makers[f"S3 p={p:g} fused"] = lambda params, p=p: S3(params, p=p, fused=True)  # type: ignore[misc]
     params = parameters(shapes, device)
     count = sum(param.numel() for param in params)
