@@ -5,8 +5,9 @@ and 1 billion, a repeat is ten steps in a row, as in training nothing waits for 
 is also given, as a share of that of a copy: a step reads the parameter, the gradient and two state tensors, and writes
 three of them, 28 bytes per float32 parameter; SignSGD has no state, and Signum one.
 
-A table has the same for a perceptron of 50 thousand parameters in 14 tensors, where a step costs what Python and the
-launches cost. A last one has every optimizer of configs/optimizer on that perceptron, against torch's foreach AdamW.
+A table has the same for 0.9 million parameters in 28 tensors, and one for a perceptron of 50 thousand in 14 tensors,
+where a step costs what Python and the launches cost. A last one has every optimizer of configs/optimizer on that
+perceptron, against torch's foreach AdamW.
 """
 
 import argparse
@@ -31,6 +32,7 @@ STEP_BYTES = {"SignSGD fused": 12, "Signum fused": 20}  # per float32 parameter;
 CPU_SIZES = {"17M": (448, 6, 4096, 512)}  # width, layers, vocabulary, context
 GPU_SIZES = {"124M": (768, 12, 50304, 1024), "1B": (1792, 24, 50304, 1024)}
 
+MIDDLE = [(256, 256), (256,)] * 14  # shapes whose state a processor's cache may hold
 SMALL = [(92, 64), (92,), *[(92, 92), (92,)] * 5, (10, 92), (10,)]  # shapes of a perceptron
 CALLS = 5  # steps in a row that a repeat of the small table times
 
@@ -127,11 +129,12 @@ def measure(size: str, shapes: Iterable[tuple[int, ...]], device: str, repeats: 
         "S3 p=3 default": S3,
         "S3 p=3 foreach": lambda params: S3(params, foreach=True),
         "S3 p=2.7 foreach": lambda params: S3(params, p=2.7, foreach=True),
+        "S3 p=1.3 foreach": lambda params: S3(params, p=1.3, foreach=True),
         "Signum foreach": lambda params: SignSGD(params, momentum=0.95, foreach=True),
         "SignSGD fused": lambda params: SignSGD(params, fused=True),
         "Signum fused": lambda params: SignSGD(params, momentum=0.95, fused=True),
     }
-    for p in (1.0, 2.0, 3.0, 4.0, 2.7):
+    for p in (1.0, 2.0, 3.0, 4.0, 2.7, 1.3):
         makers[f"S3 p={p:g} fused"] = lambda params, p=p: S3(params, p=p, fused=True)  # type: ignore[misc]
     params = parameters(shapes, device)
     count = sum(param.numel() for param in params)
@@ -215,8 +218,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=25)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the CPU")
     chosen = parser.parse_args()
     device, repeats = chosen.device, chosen.repeats
+    torch.set_num_threads(chosen.threads)
     name = torch.cuda.get_device_name() if device == "cuda" else platform.machine()
     print(f"torch {torch.__version__}, {name}, {torch.get_num_threads()} threads; medians of {repeats} repeats")
     with tempfile.TemporaryDirectory() as cache:
@@ -226,6 +231,7 @@ def main() -> None:
     print(f"preparing a fused step for 152 tensors: {preparing}")
     for size, shape in (GPU_SIZES if device == "cuda" else CPU_SIZES).items():
         measure(size, gpt_shapes(*shape), device, repeats)
+    measure("0.9M", MIDDLE, device, 2 * repeats)
     measure("small", SMALL, device, 4 * repeats)
     measure_all(device, repeats)
 

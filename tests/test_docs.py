@@ -480,8 +480,9 @@ def test_the_readmes_example_finds_what_it_shows(s3bench, tmp_path):
 @pytest.mark.parametrize(
     ("page", "measured", "heading", "count"),
     [
-        ("optimizers", "optimizers_cpu", "17M: ", 15),
-        ("optimizers", "optimizers_cpu", "small: ", 15),
+        ("optimizers", "optimizers_cpu", "17M: ", 17),
+        ("optimizers", "optimizers_cpu", "0.9M: ", 17),
+        ("optimizers", "optimizers_cpu", "small: ", 17),
         ("optimizers", "optimizers_gpu", "124M: ", 13),
         ("tasks", "gpu", "# Training on a GPU", 13),
     ],

@@ -33,8 +33,8 @@ EXPRESSIONS = {
     "abs": "std::fabs({})",
     "sqrt": "std::sqrt({})",
     "pow": "std::pow({}, {})",
-    "log2": "log_2({})",
-    "exp2": "exp_2({})",
+    "log2": "std::log2({})",
+    "exp2": "std::exp2({})",
     "sign": "T({0} > T(0)) - T({0} < T(0))",
     "clamp": "clamp({0}, {1}, {2})",
     "clamp_min": "{1} > {0} ? {1} : {0}",
@@ -48,8 +48,6 @@ EXPRESSIONS = {
 }
 TYPES = {torch.float32: "float", torch.float64: "double", torch.bfloat16: "bfloat16", torch.float16: "_Float16"}
 
-# log_2 and exp_2 replace the C library's functions, which cannot be vectorized. Their errors are those of float32:
-# 1e-7 absolute for log_2 of finite numbers from 0 on, 1e-7 relative for exp_2 up to 127. NaN gives NaN.
 PRELUDE = """#include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -57,35 +55,6 @@ PRELUDE = """#include <cmath>
 template <typename T> static inline T clamp(T x, T low, T high) {  // one instruction each; NaN stays
   const T below = high < x ? high : x;
   return low > below ? low : below;
-}
-
-static inline double log_2(double x) { return std::log2(x); }
-static inline double exp_2(double x) { return std::exp2(x); }
-
-static inline float log_2(float x) {  // x = m 2^e with m in [1/sqrt(2), sqrt(2)); -127 for 0
-  int32_t bits;
-  std::memcpy(&bits, &x, 4);
-  const int32_t e = (bits - 0x3f3504f3) >> 23;
-  bits -= e * (1 << 23);
-  float m;
-  std::memcpy(&m, &bits, 4);
-  const float t = (m - 1.0f) / (m + 1.0f), s = t * t;  // log2 m = 2/ln(2) artanh t
-  const float rest = (0.57707802f + s * 0.41219858f) + s * s * 0.3205989f;
-  return float(e) + t * ((2.8853901f + s * 0.96179669f) + s * s * rest) + (x - x);
-}
-
-static inline float exp_2(float x) {  // 2^-126 below that
-  const float y = x < -126.0f ? -126.0f : x, shifted = y + 12582912.0f;  // 1.5 2^23: its last bits are a whole number
-  const float f = y - (shifted - 12582912.0f), g = f * f;
-  const float rest = (0.24022651f + f * 0.05550411f) + g * ((0.009618129f + f * 0.0013333558f) + g * 0.0001540353f);
-  const float power = (1.0f + f * 0.69314718f) + g * rest;
-  int32_t whole, bits;
-  std::memcpy(&whole, &shifted, 4);
-  std::memcpy(&bits, &power, 4);
-  bits += int32_t(uint32_t(whole) << 23);
-  float result;
-  std::memcpy(&result, &bits, 4);
-  return result;
 }
 
 struct bfloat16 {

@@ -180,6 +180,7 @@ def test_a_rule_may_return_its_state_or_the_gradient(arguments, lr):
     [
         (SignSGD, {"momentum": 0.6}, lambda step: {"momentum": 0.6 + step / 300}),
         (S3, {}, lambda step: {"beta": 0.85 + step / 1000, "lr": 0.01 * step, "weight_decay": 0.1 / (1 + step)}),
+        (S3, {"p": 1.02}, lambda step: {"p": 1.02 + step / 105}),
         (S3, {"p": 2.6}, lambda step: {"p": 2.6 + step / 300}),
         (S3, {"denominator_beta": 0.9}, lambda step: {"denominator_beta": 0.9 + step / 2000}),
     ],

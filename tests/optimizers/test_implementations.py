@@ -148,7 +148,7 @@ def test_nan_in_a_gradient_reaches_the_parameter_on_a_gpu_too(name):
 
 
 @devices
-@pytest.mark.parametrize("p", [1.0, 1.5, 2.0, 2.7, 3.0, 64.0])
+@pytest.mark.parametrize("p", [1.0, 1.1, 1.5, 1.7, 2.0, 2.7, 3.0, 64.0, 5000.1, 1e6])
 def test_fused_agrees_for_gradients_of_every_size(p, device):
     scales = torch.logspace(-42, 37, 80, device=device)
     one, other = ([nn.Parameter(torch.zeros(80, device=device))] for _ in range(2))
@@ -219,24 +219,6 @@ def test_fused_leaves_tensors_that_have_no_memory_to_torch():
         param.grad = torch.zeros(elementwise.MIN_COMPILED)
         S3([param], p=3.1, fused=True).step()  # a p that no other test uses, so that its coefficients are computed here
         S3([param], p=3.2).step()
-
-
-@pytest.mark.parametrize("exponent", [-2.5, 0.1, 1.0, 3.7])
-def test_the_kernels_own_power_is_as_exact_as_float32(exponent):
-    class Power(SignSGD):
-        def rule(self, group):
-            return (lambda grad: grad.log2().mul_(exponent).exp2_()), (), {}
-
-    x = torch.cat([torch.logspace(-8, 0, 10_000), torch.tensor([0.0, 1.0])])
-    param = nn.Parameter(torch.zeros_like(x))
-    param.grad = x
-    Power([param], lr=1.0, weight_decay=0.0, fused=True).step()
-    expected = x.double() ** exponent
-    error = (-param.detach().double() / expected - 1).abs()[:-2]
-    bound = 3e-7 + 2e-7 * abs(exponent) * x.double().log2().abs()[:-2]  # from rounding the logarithm
-    assert (error <= bound).all()
-    assert -param[-1] == 1
-    assert -param[-2] < 1e-3 or exponent < 0
 
 
 def test_the_state_is_8_bytes_for_each_float32_coordinate():

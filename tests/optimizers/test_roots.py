@@ -1,12 +1,15 @@
-"""Powers and roots: the polynomials that are compiled, and the continued fractions that are not, against float64."""
+"""Powers and roots against float64: the polynomials that are compiled, and what is computed otherwise."""
 
 import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from torch import nn
 
+from optimizers import SignSGD
+from optimizers.engine.recording import record
 from optimizers.engine.roots import TOLERANCE, Power, Root
 
 ROUNDING = 4e-7  # of a few operations in float32, whose unit in the last place is 1.2e-7
@@ -33,19 +36,52 @@ def test_roots_are_as_exact_as_float32_in_either_form(p, beta, tolerance):
 
 
 @settings(deadline=None)
-@given(st.floats(1, 60))
+@given(st.floats(1, 2) | st.floats(1, 60))
+@example(math.nextafter(1, 2))
+@example(math.nextafter(2, 1))
+@example(1.1)  # about the hardest one for the polynomial
 def test_powers_are_within_the_tolerance_of_1_in_either_form(exponent):
-    power, x = Power.of(exponent), torch.cat([torch.logspace(-30, 0, 1001), torch.zeros(1)])
+    power, x = Power.of(exponent), torch.cat([torch.logspace(-44, 0, 1001), torch.linspace(0, 1, 1001)])
     exact = x.double() ** exponent
     assert (power(x.clone()) - exact).abs().max() < TOLERANCE + ROUNDING * exponent
     if power.coefficients is not None:
-        above, below = (evaluate(x.double(), coefficients) for coefficients in power.coefficients)
-        found = x.double() ** math.floor(exponent) * above / below
-        assert (found - exact).abs().max() < 1.1 * TOLERANCE
-        assert found[-1] == 0
-        assert found.min() >= 0
+        y = x.double().sqrt() if exponent < 2 else x.double()
+        start, u = y ** max(1, math.floor(exponent) - 1), y.sqrt()
+        found = start - start * (1 - u) * evaluate(u, power.coefficients)
+        assert (found - exact).abs().max() < TOLERANCE
+        assert found[-1] == 1
+        assert found[1001] == 0
 
 
-@pytest.mark.parametrize("exponent", [1.8, 1.95, 2.01, 2.7, 3.3, 7.7, 50.1])
-def test_orders_from_1_point_8_on_need_no_logarithm_when_compiled(exponent):
-    assert Power.of(exponent).coefficients is not None
+@pytest.mark.parametrize(
+    "exponent", [1.00001, 1.02, 1.1, 1.25, 1.3, 1.45, 1.6, 1.75, 1.999, 2.001, 2.7, 3.9, 20.3, 500.1]
+)
+def test_kernels_compute_powers_as_exactly_as_float32(exponent):
+    class Own(SignSGD):
+        def rule(self, group):
+            return Power.of(exponent), (), {}
+
+    x = torch.cat([torch.logspace(-44, 0, 10_000), torch.linspace(0, 1, 10_000)])
+    param = nn.Parameter(torch.zeros_like(x))
+    param.grad = x.clone()
+    Own([param], lr=1.0, weight_decay=0.0, fused=True).step()
+    assert (-param.detach().double() - x.double() ** exponent).abs().max() < TOLERANCE + 3e-8 * exponent
+    assert param[-1] == -1
+    assert param[10_000] == 0
+
+
+@pytest.mark.parametrize("exponent", [4095.9, 4096, 5000.5, 7321.3, 1e5 / 3, 1e6 / 3, 16_777_215.0, 16_777_217.0, 1e30])
+def test_powers_so_high_that_kernels_round_their_exponent_leave_the_root_as_it_is(exponent):
+    x = 1 - torch.logspace(-7, -2, 1001).clamp_max(50 / exponent)
+    exact = (1 + x.double() ** exponent) ** (1 / exponent)
+    assert (Power.of(exponent)(x.clone()).double().add(1) ** (1 / exponent) - exact).abs().max() < 1e-7
+    compiled = x.clone()
+    record(lambda: compiled.copy_(Power.of(exponent)(compiled.clone())), {"x": compiled})
+    assert (compiled.double().add(1) ** (1 / exponent) - exact).abs().max() < 1e-7
+
+
+@pytest.mark.parametrize("exponent", [1.01, 1.3, 1.8, 2.7, 3.3, 50.1, 5000.1, math.inf])
+def test_kernels_take_no_logarithm(exponent):
+    x = torch.ones(2)
+    recording = record(lambda: x.copy_(Power.of(exponent)(x.clone())), {"x": x})
+    assert {operation.name for operation in recording.operations} <= {"add", "sub", "mul", "sqrt"}

@@ -11,6 +11,7 @@ from optimizers import S3, SignSGD
 SETTINGS = {
     "s3": (S3, {}),
     "s3_p1": (S3, {"p": 1.0}),
+    "s3_p1_3": (S3, {"p": 1.3}),
     "s3_p2_5": (S3, {"p": 2.5, "nesterov": False}),
     "s3_different_beta": (S3, {"p": 2.0, "denominator_beta": 0.99}),
     "s3_inf": (S3, {"p": math.inf, "maximize": True}),
