@@ -50,6 +50,36 @@ def test_the_baseline_is_frozen_during_the_spike():
     assert (spike.onset, spike.end, spike.kind) == (1000, 1250, "recovered")
 
 
+def slow_recovery(left):
+    """A spike of 10 at step 1000 that comes back slowly, and a second one of 3 at step 1300, where `left` is left."""
+    loss = falling(2500)
+    away = np.arange(1500)
+    loss[1000:] += 10 * np.where(away < 300, left ** (away / 300), left * 0.5 ** ((away - 300) / 30))
+    loss[1300:1305] += 3
+    return loss
+
+
+def test_another_spike_in_a_slow_recovery_ends_the_first():
+    first, second = find_spikes(slow_recovery(left=0.05))
+    assert (first.onset, first.peak, first.end, first.kind) == (1000, 1000, 1300, "recovered")
+    assert first.area == pytest.approx(10 * (0.95 / -math.log(0.05)) * 300, rel=0.02)
+    assert (second.onset, second.end, second.kind) == (1300, 1305, "recovered")
+    assert second.height == pytest.approx(3, rel=0.1)
+
+
+def test_where_more_than_a_tenth_of_a_spike_is_left_another_hump_is_part_of_it():
+    (spike,) = find_spikes(slow_recovery(left=0.15))
+    assert (spike.onset, spike.peak) == (1000, 1000)
+    assert spike.end > 1305
+
+
+def test_a_higher_hump_soon_after_is_the_same_spike_and_its_peak():
+    loss = slow_recovery(left=0.05)
+    loss[1080] += 20
+    first, second = find_spikes(loss)
+    assert (first.onset, first.peak, first.end, second.onset) == (1000, 1080, 1300, 1300)
+
+
 def test_a_rise_that_stays_is_a_level_shift_and_the_next_spike_is_seen():
     loss = falling(3000)
     loss[1000:] += 1
@@ -359,6 +389,19 @@ def test_the_noise_of_a_loss_that_falls_by_decades_falls_with_it():
     assert [spike.onset for spike in find_spikes(loss)] == [150]
 
 
+def test_a_loss_that_rises_steadily_from_the_first_row_has_no_spike_before_it_jumps():
+    loss = 54 + 0.2 * np.arange(130)
+    assert find_spikes(loss) == []
+    loss[100:110] += 20
+    assert [spike.onset for spike in find_spikes(loss)] == [100]
+
+
+def test_a_loss_that_jumps_between_two_decades_from_the_first_row_is_this_noisy():
+    rng = np.random.default_rng(0)
+    loss = np.where(rng.random(600) < 0.6, 600.0, 6.0) * (1 + 0.1 * rng.standard_normal(600))
+    assert find_spikes(loss) == []
+
+
 def test_a_spike_in_the_first_rows_is_found_from_its_first_row():
     loss = [2.1, 0.62, 0.41, 0.43, 0.42, 0.45, 0.46, 5.4, 14.1, 27.9, 22.8, 2.3, 2.2, *[0.45, 0.43, 0.44, 0.42] * 50]
     (spike,) = find_spikes(loss)
@@ -391,6 +434,14 @@ def test_a_spike_that_is_back_for_two_rows_when_the_curve_ends_has_recovered(bac
     loss[700 : 800 - back] += 1 + 0.01 * rng.standard_normal(100 - back)
     (spike,) = find_spikes(loss)
     assert (spike.onset, spike.end, spike.kind) == (700, 800 - back, kind)
+
+
+def test_a_rise_before_a_level_shift_is_accepted_is_no_spike_of_its_own():
+    steps = np.arange(2500)
+    noise = np.where(steps < 600, 0.01, np.where(steps < 900, 0.25, 0.004))
+    loss = 1 + 2 * (steps >= 600) + 0.6 * np.clip((steps - 850) / 50, 0, 1)
+    loss += noise * np.random.default_rng(0).standard_normal(2500)
+    assert [(spike.onset, spike.end) for spike in find_spikes(loss)] == [(600, 900)]
 
 
 def test_a_level_that_wanders_after_a_shift_is_a_new_level_and_later_spikes_are_found():

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s3bench.spikes import SpikeMonitor
+from s3bench.spikes import SpikeMonitor, find_spikes
 from scripts.detector_bed.falling import falling
 
 SMALL = {"window": 20, "patience": 40}
@@ -75,6 +75,15 @@ def test_so_it_is_on_a_long_curve_with_slow_rises_and_blocks(cut):
     found = first.extend(loss[:cut])
     assert found + resumed(first, {}).extend(loss[cut:]) == expected
     assert len(expected) >= 3
+
+
+@pytest.mark.parametrize("cut", [350, 399, 400, 401, 402, 403, 404, 420])
+def test_so_it_is_where_another_spike_begins_in_a_slow_recovery(cut):
+    loss = falling(700)
+    loss[200:] += 10 * 0.985 ** np.arange(500)
+    loss[400:406] += [0.3, 0.3, 0.3, 0.2, 3, 1]  # above first, and proven at the fifth step
+    check_cut(loss.tolist(), cut, {})
+    assert [spike.onset for spike in find_spikes(loss)] == [200, 400]
 
 
 def monitor_within_a_spike():
