@@ -383,4 +383,5 @@ def short_steps(steps: int) -> int:
 def slope(losses: Array) -> float:
     """Return by how much the losses rise in a step: from the median of one half to that of the other."""
     half = len(losses) // 2
-    return float(np.median(losses[-half:]) - np.median(losses[:half])) / (len(losses) - half)
+    first, last = np.sort(losses[:half]), np.sort(losses[-half:])
+    return float(last[half // 2] - first[half // 2]) / (len(losses) - half)

@@ -77,7 +77,7 @@ class Excursion:
         self._window, self._patience = window, patience
         self._recent: deque[tuple[int, float]] = deque(maxlen=max(window, patience))  # steps and their losses
         self._above, self._sum = 0, 0.0  # how many steps in a row are above, and the sum of their excesses
-        self._peak, self.height = onset, -math.inf
+        self.peak, self.height = onset, -math.inf
         self._area, self._calm_area = 0.0, 0.0  # up to the last step that is not back, and after it
 
     def add(self, step: int, loss: float) -> None:
@@ -98,7 +98,7 @@ class Excursion:
         else:
             self._area, self._calm_area = self._area + self._calm_area + finite, 0.0
         if excess > self.height:
-            self._peak, self.height = step, excess
+            self.peak, self.height = step, excess
 
     def prove(self) -> None:
         """Mark the excursion as a spike that is not back yet, whatever its steps so far look like."""
@@ -139,7 +139,7 @@ class Excursion:
             "losses": [float(loss) for _, loss in self._recent],
             "above": self._above,
             "sum": float(self._sum),
-            "peak": self._peak,
+            "peak": self.peak,
             "height": float(self.height),
             "area": float(self._area),
             "calm_area": float(self._calm_area),
@@ -161,7 +161,7 @@ class Excursion:
         self.calm, self.is_proven = whole(state["calm"]), state["is_proven"] is True
         self._recent.extend(zip(map(whole, state["steps"]), reals(state["losses"]), strict=True))
         self._above, self._sum = whole(state["above"]), real(state["sum"])
-        self._peak, self.height = whole(state["peak"]), real(state["height"])
+        self.peak, self.height = whole(state["peak"]), real(state["height"])
         self._area, self._calm_area = real(state["area"]), real(state["calm_area"])
         return self
 
@@ -177,7 +177,7 @@ class Excursion:
             area += self._calm_area
         return Spike(
             onset=self.onset,
-            peak=self._peak,
+            peak=self.peak,
             end=end,
             height=self.height,
             kind=kind,
