@@ -1,7 +1,7 @@
 """Scores the detector on real curves that two people have labelled (RULE.md). From the repository's root:
 
-python -m scripts.real_curves.score FOLDER                     both halves; FOLDER has a file ID.csv for each curve,
-python -m scripts.real_curves.score FOLDER --half development  with the columns step and loss
+python -m scripts.real_curves.score FOLDER                     both parts; FOLDER has a file ID.csv for each curve,
+python -m scripts.real_curves.score FOLDER --part development  with the columns step and loss
 python -m scripts.real_curves.score FOLDER --list              also each spike that was missed or is false
 """
 
@@ -119,20 +119,20 @@ def judge(found: list[Spike], labels: Truth) -> tuple[set[int], list[Spike]]:
     return right, false
 
 
-def curves(folder: Path, half: str | None) -> Iterator[tuple[str, Array, Truth]]:
+def curves(folder: Path, part: str | None) -> Iterator[tuple[str, Array, Truth]]:
     """Yield the name, the losses and the labels of each curve that counts."""
     labels = [marks_of(HERE / f"labels_{number}.csv") for number in (1, 2)]
     with (HERE / "curves.csv").open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
             name = row["id"]
-            if half in (None, row["half"]) and (both := truth(*(marks[name] for marks in labels))).counts:
+            if part in (None, row["part"]) and (both := truth(*(marks[name] for marks in labels))).counts:
                 yield name, np.loadtxt(folder / f"{name}.csv", delimiter=",", skiprows=1, usecols=1)[:MOST_ROWS], both
 
 
-def score(folder: Path, half: str | None, *, show: bool = False) -> Score:
-    """Return the detector's score on one half of the curves, or on all; print what is wrong if asked."""
+def score(folder: Path, part: str | None, *, show: bool = False) -> Score:
+    """Return the detector's score on one part of the curves, or on all; print what is wrong if asked."""
     total = Score()
-    for name, losses, labels in curves(folder, half):
+    for name, losses, labels in curves(folder, part):
         right, false = judge(find_spikes(losses), labels)
         total.curves, total.rows = total.curves + 1, total.rows + len(losses)
         total.true, total.right = total.true + len(labels.pairs), total.right + len(right)
@@ -149,13 +149,13 @@ def score(folder: Path, half: str | None, *, show: bool = False) -> Score:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="where the curves are")
-    parser.add_argument("--half", choices=["development", "held_out"], help="only this half (default: both)")
+    parser.add_argument("--part", choices=["development", "held_out"], help="only this part (default: both)")
     parser.add_argument("--list", action="store_true", help="print what was missed and what is false")
     asked = parser.parse_args()
     print("| curves of | number | values | true spikes | precision | recall | false per 10,000 values |")
     print("|---|---:|---:|---:|---:|---:|---:|")
-    for half in [asked.half] if asked.half else ["development", "held_out"]:
-        print(score(asked.folder, half, show=asked.list).line(half))
+    for part in [asked.part] if asked.part else ["development", "held_out"]:
+        print(score(asked.folder, part, show=asked.list).line(part))
 
 
 if __name__ == "__main__":

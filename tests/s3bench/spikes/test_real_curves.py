@@ -69,8 +69,8 @@ def test_every_curve_has_both_labels_and_the_document_counts_them():
     labels = [marks_of(HERE / f"labels_{number}.csv") for number in (1, 2)]
     assert all(set(marks) == {row["id"] for row in CURVES} for marks in labels)
     document = (HERE.parents[1] / "docs" / "spikes.md").read_text(encoding="utf-8")
-    for half, words in (("development", "the development half"), ("held_out", "the other half")):
-        truths = [truth(*(marks[row["id"]] for marks in labels)) for row in CURVES if row["half"] == half]
+    for part, words in (("development", "of the development"), ("held_out", "of the test")):
+        truths = [truth(*(marks[row["id"]] for marks in labels)) for row in CURVES if row["part"] == part]
         counted = [one for one in truths if one.counts]
         rows = re.search(rf"\| {words} \| (\d+) \| [\d,]+ \| (\d+) \|", document)
         assert rows
@@ -79,7 +79,7 @@ def test_every_curve_has_both_labels_and_the_document_counts_them():
 
 def test_the_scores_of_a_folder_are_those_of_its_curves(tmp_path, monkeypatch):
     monkeypatch.setattr("scripts.real_curves.score.HERE", tmp_path)
-    (tmp_path / "curves.csv").write_text("id,half\nx1,development\nx2,development\nx3,held_out\n")
+    (tmp_path / "curves.csv").write_text("id,part\nx1,development\nx2,development\nx3,held_out\n")
     for number in (1, 2):
         text = "id,onset,end,certainty\nx1,200,203,certain\nx1,500,501,certain\nx2,-1,,doubtful\nx3,,,none\n"
         (tmp_path / f"labels_{number}.csv").write_text(text)
