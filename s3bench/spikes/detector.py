@@ -205,8 +205,11 @@ class SpikeMonitor:
                 self._baseline.add(step, loss)
                 return None
         event = self._event
-        if event.is_proven and self._relapse.add(event, step, loss):
-            return self._begin_second()
+        if event.is_proven and (relapse := self._relapse.add(event, step, loss)) is not None:
+            first, self._event, self._baseline = relapse
+            self._baseline.forget_levels()
+            self._relapse = self._new_relapse()
+            return first
         event.add(step, loss)
         if event.calm == self._settle:
             self._event, self._relapse = None, self._new_relapse()
@@ -223,13 +226,6 @@ class SpikeMonitor:
             self._baseline.forget_levels()
             return event.spike(step + 1, "level_shift")
         return None
-
-    def _begin_second(self) -> Spike | None:
-        """Take the second spike for the one under way, with its baseline; return the first."""
-        first, self._event, self._baseline = self._relapse.first, self._relapse.excursion, self._relapse.baseline
-        self._baseline.forget_levels()
-        self._relapse = self._new_relapse()
-        return first
 
     def extend(self, losses: Array) -> list[Spike]:
         """Add the losses of many steps: the same as `add` for each, some twenty times faster where all is calm."""

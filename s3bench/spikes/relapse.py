@@ -25,65 +25,71 @@ class Relapse:
 
     def __init__(self, new_baseline: Callable[[], Baseline], *, window: int, settle: int) -> None:
         self._new_baseline, self._window, self._settle = new_baseline, window, settle
-        self.baseline: Baseline | None = None
-        self.excursion: Excursion | None = None  # what may be the second spike
-        self.first: Spike | None = None  # the first one, as if it ended where that begins
+        self._baseline: Baseline | None = None
+        self._excursion: Excursion | None = None  # what may be the second spike
+        self._first: Spike | None = None  # the first one, as if it ended where that begins
 
-    def add(self, event: Excursion, step: int, loss: float) -> bool:
-        """Add the loss of the next step, before the event does; return whether the second spike is proven."""
-        if self.excursion is None:
+    def add(self, event: Excursion, step: int, loss: float) -> tuple[Spike, Excursion, Baseline] | None:
+        """Add the loss of the next step, before the event does.
+
+        Returns:
+            Once the second spike is proven the first, which ends where that begins, the second and its baseline.
+        """
+        if self._excursion is None:
             self._follow(event, step, loss)
-            return False
-        self.excursion.add(step, loss)
-        if self.excursion.calm == self._settle and not self.excursion.is_proven:
-            calm = self.excursion.last(self._window)
-            self.excursion = self.first = None
-            for calm_step, value in calm:
-                self._add(calm_step, value)
-            return False
-        return self.excursion.is_proven
+        else:
+            self._excursion.add(step, loss)
+        if self._excursion is None or self._baseline is None or self._first is None:
+            return None
+        if self._excursion.is_proven:
+            return self._first, self._excursion, self._baseline
+        if self._excursion.calm == self._settle:
+            for calm_step, value in self._excursion.last(self._window):
+                self._baseline.add(calm_step, value)
+            self._excursion = self._first = None
+        return None
 
     def _follow(self, event: Excursion, step: int, loss: float) -> None:
-        """Follow a loss that is nearly back, unless another excursion begins."""
+        """Follow a loss that is nearly back, or begin an excursion from there."""
         left = LEFT * event.height
         if step - event.peak <= self._window:
-            self.baseline = None
-        elif self.baseline is None and loss - event.level <= left:
-            self.baseline = self._new_baseline()
+            self._baseline = None
+        elif self._baseline is None and loss - event.level <= left:
+            self._baseline = self._new_baseline()
             for past_step, value in event.last(self._window):
-                self._add(past_step, value)
-        if self.baseline is None:
+                if math.isfinite(value):
+                    self._baseline.add(past_step, value)
+        if self._baseline is None:
             return
-        if self.baseline.level - event.level <= left:
-            self.excursion = self.baseline.excursion(step, loss)
-        if self.excursion is None:
-            self._add(step, loss)
-            return
-        self.first = event.spike(step)
-        self.excursion.add(step, loss)
-
-    def _add(self, step: int, loss: float) -> None:
-        if self.baseline is not None and math.isfinite(loss):
-            self.baseline.add(step, loss)
+        if self._baseline.level - event.level <= left:
+            begun = self._baseline.excursion(step, loss)
+            if begun is not None and begun.onset == step:  # and not a slow rise, which began long before
+                begun.add(step, loss)
+                self._excursion, self._first = begun, event.spike(step)
+                return
+        if math.isfinite(loss):
+            self._baseline.add(step, loss)
 
     def state(self) -> State:
         """Return what is needed to go on."""
         return {
-            "baseline": None if self.baseline is None else self.baseline.state(),
-            "excursion": None if self.excursion is None else self.excursion.state(),
-            "first": None if self.first is None else asdict(self.first),
+            "baseline": None if self._baseline is None else self._baseline.state(),
+            "excursion": None if self._excursion is None else self._excursion.state(),
+            "first": None if self._first is None else asdict(self._first),
         }
 
     def restore(self, state: State, *, patience: int) -> None:
         """Go on from a state in plain data; raise ValueError, TypeError or KeyError if it is none."""
         if (baseline := state["baseline"]) is not None:
-            self.baseline = self._new_baseline()
-            self.baseline.restore(baseline)
+            self._baseline = self._new_baseline()
+            self._baseline.restore(baseline)
         if (excursion := state["excursion"]) is not None:
-            self.excursion = Excursion.of(excursion, window=self._window, patience=patience)
+            self._excursion = Excursion.of(excursion, window=self._window, patience=patience)
         if (first := state["first"]) is not None:
-            self.first = Spike(
-                *(whole(first[name]) for name in ("onset", "peak", "end")),
+            self._first = Spike(
+                onset=whole(first["onset"]),
+                peak=whole(first["peak"]),
+                end=whole(first["end"]),
                 height=real(first["height"]),
                 kind=str(first["kind"]),
                 sigmas=real(first["sigmas"]),
