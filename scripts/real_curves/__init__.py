@@ -1,1 +1,1 @@
-"""Real loss curves whose spikes two people marked by eye, and a detector's scores on them."""
+"""Real loss curves whose spikes two labellers marked by eye, and a detector's scores on them."""

@@ -1,4 +1,4 @@
-"""Scores the detector on real curves that two people have labelled (RULE.md). From the repository's root:
+"""Scores the detector on real curves that two labellers have marked (RULE.md). From the repository's root:
 
 python -m scripts.real_curves.score FOLDER                     both parts; FOLDER has a file ID.csv for each curve,
 python -m scripts.real_curves.score FOLDER --part development  with the columns step and loss

@@ -1,4 +1,4 @@
-"""The scoring of the detector on real curves that two people labelled; the curves themselves are not here."""
+"""The scoring of the detector on real curves that two labellers marked; the curves themselves are not here."""
 
 import csv
 import re
