@@ -49,6 +49,11 @@ BRACKET = re.compile(  # "Epoch [1/10]", "Iter(train) [ 50/800]"
     r"\b(?P<key>epoch|step|iter|iteration|batch)\s*(?:\((?P<mode>\w+)\))?\s*:?\s*\[\s*(?P<at>\d+)(?:\s*/\s*\d+)?\s*\]",
     re.IGNORECASE,
 )
+AT_STEP = re.compile(  # "Loss at step 100: 2.5"
+    rf"(?<![\w./-])(?P<key>{WORD}(?: {WORD})?) (?:at|after) (?P<step>epoch|step|iteration|iter|batch) (?P<at>\d+)\s*"
+    rf"[:=]\s*(?={NUMBER})",
+    re.IGNORECASE,
+)
 PROGRESS = re.compile(r"^\s*(?P<at>\d+)/(?P<of>\d+|unknown)\s+(?:\[|━)", re.IGNORECASE)  # Keras'
 NET_OUTPUT = re.compile(r"\bTrain net output #\d+: ")  # Caffe's
 BAR = re.compile(r"\|\s*(?P<at>\d+(?:\.\d+)?)(?P<unit>[kMG]?)/[\d.]+[kMG]? \[")  # tqdm's
@@ -150,6 +155,7 @@ def _numbers(line: str, first_epoch: int) -> tuple[Row, str]:
         return logged, _plain_text(OBJECT.sub("", line))
     line = WRAPPED.sub(r"\1", line) if "(" in line else line
     line = RUN_ON.sub(r"\1 ", NET_OUTPUT.sub("train output ", LEVEL.sub(" ", DATE.sub(" ", STAMP.sub(" ", line)))))
+    line = AT_STEP.sub(r" \g<step> \g<at> | \g<key>: ", line)
     row: Row = {}
     if within := IN_EPOCH.search(line):
         row = {

@@ -15,6 +15,7 @@ from s3bench.curve_files.table import Table, numbers
 from s3bench.errors import UserError, unknown
 from s3bench.spikes import Spike
 
+MUCH_FULLER = 10  # times the values: a column with so few may be the mean of each epoch
 SUM_WITHIN = 0.005  # of a loss: what its terms' sum may be off by, as they are rounded
 
 
@@ -187,11 +188,20 @@ def _find_loss(file: str, table: Table, named: str | None) -> tuple[str, list[st
         sides = [name for name in others if names.words(name) & names.OF_SIDES and not names.is_whole(column)]
         notes = [f"without the side terms {names.listed(sides)}"] * bool(sides)
         others = [name for name in others if name not in sides]
+        if fuller := [name for name in others if _is_much_fuller(table, name, column)] if named is None else []:
+            choice = f"choose one with --column: {names.listed([column, *fuller])}"
+            raise UserError(f"{file}: {column!r} has a tenth of the values of others, or fewer; {choice}")
         notes += [f"not taken, though named like losses: {names.listed(others)}"] * bool(others)
     if named is None and names.is_mean(column):
         what = "an epoch" if "epoch" in names.words(column) else "several steps"
         notes.append(f"{column!r} is named like a mean over {what}, which hides short spikes")
     return column, notes * (named is None)
+
+
+def _is_much_fuller(table: Table, name: str, column: str) -> bool:
+    """Return whether a column has at least ten times the values of another."""
+    counts = (~table.empty[[name, column]]).sum()
+    return bool(counts[name] >= MUCH_FULLER * counts[column])
 
 
 def _is_sum(table: Table, name: str, others: list[str]) -> bool:

@@ -210,3 +210,32 @@ def test_the_last_value_of_a_meter_is_no_validation(tmp_path):
 def test_a_line_of_blanks_takes_no_longer_than_its_length(tmp_path):
     lines = [f"{word}{' ' * 20_000}{end}\n" for word in ("epoch", "train", "epoch 1") for end in ("", "x", "[1")]
     assert len(curve_of(tmp_path, STEPS + "".join(lines)).loss) == 60
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "2017-08-18 02:43:53,914:\tLoss at step {}: {}",
+        "Average loss at step {} : {}",
+        "[train] loss after iteration {} = {}",
+    ],
+)
+def test_a_loss_that_is_named_before_its_step_is_no_step(tmp_path, line):
+    text = "".join(line.format(step, 8 - step / 100) + "\n" for step in range(10, 60, 10))
+    text += "Validation loss at step 50: 9.5\n"
+    curve = curve_of(tmp_path, text)
+    assert (curve.steps.tolist(), curve.loss.tolist()) == ([10, 20, 30, 40, 50], [7.9, 7.8, 7.7, 7.6, 7.5])
+
+
+def test_the_few_means_of_epochs_beside_the_values_of_steps_are_asked_for(tmp_path):
+    text = "".join(
+        "".join(f"Epoch [{e}/9], Step [{i}/90], CrossEntropyLoss: {9 - e - i / 100}\n" for i in range(5, 95, 5))
+        + f"Epoch [{e}/9], Train Loss: {8.5 - e}, Valid Loss: 9.0\n"
+        for e in range(1, 9)
+    )
+    with pytest.raises(
+        UserError, match=r"'Train Loss' has a tenth .*, or fewer; .* --column: Train Loss, CrossEntropyL"
+    ):
+        curve_of(tmp_path, text)
+    assert len(curve_of(tmp_path, text, column="CrossEntropyLoss").loss) == 8 * 18
+    assert curve_of(tmp_path, text, column="Train Loss").loss.tolist() == [8.5 - e for e in range(1, 9)]

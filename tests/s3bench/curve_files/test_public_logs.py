@@ -254,7 +254,7 @@ def test_runs_with_the_same_losses_are_several_all_the_same(tmp_path):
 
 def test_a_step_is_never_taken_for_a_loss(tmp_path):
     with pytest.raises(UserError, match="no column is named like a training loss"):
-        curve_of(tmp_path, "Average loss at step 0 : 5.2\nAverage loss at step 2000 : 4.1\n")
+        curve_of(tmp_path, "Drew the loss at step 0\nDrew the loss at step 2000\n")
 
 
 def test_other_lines_are_read_by_a_pattern(tmp_path):
