@@ -54,6 +54,7 @@ AT_STEP = re.compile(  # "Loss at step 100: 2.5"
     rf"[:=]\s*(?={NUMBER})",
     re.IGNORECASE,
 )
+LEADING = re.compile(r"^\s*(\d+)\s*:?\s+(?=\[\s*[a-z][\w ]{0,80}[:=])", re.IGNORECASE)  # "7 [D loss: 0.5] [G loss: 2]"
 PROGRESS = re.compile(r"^\s*(?P<at>\d+)/(?P<of>\d+|unknown)\s+(?:\[|━)", re.IGNORECASE)  # Keras'
 NET_OUTPUT = re.compile(r"\bTrain net output #\d+: ")  # Caffe's
 BAR = re.compile(r"\|\s*(?P<at>\d+(?:\.\d+)?)(?P<unit>[kMG]?)/[\d.]+[kMG]? \[")  # tqdm's
@@ -155,7 +156,7 @@ def _numbers(line: str, first_epoch: int) -> tuple[Row, str]:
         return logged, _plain_text(OBJECT.sub("", line))
     line = WRAPPED.sub(r"\1", line) if "(" in line else line
     line = RUN_ON.sub(r"\1 ", NET_OUTPUT.sub("train output ", LEVEL.sub(" ", DATE.sub(" ", STAMP.sub(" ", line)))))
-    line = AT_STEP.sub(r" \g<step> \g<at> | \g<key>: ", line)
+    line = LEADING.sub(r"step \1 | ", AT_STEP.sub(r" \g<step> \g<at> | \g<key>: ", line))
     row: Row = {}
     if within := IN_EPOCH.search(line):
         row = {

@@ -239,3 +239,11 @@ def test_the_few_means_of_epochs_beside_the_values_of_steps_are_asked_for(tmp_pa
         curve_of(tmp_path, text)
     assert len(curve_of(tmp_path, text, column="CrossEntropyLoss").loss) == 8 * 18
     assert curve_of(tmp_path, text, column="Train Loss").loss.tolist() == [8.5 - e for e in range(1, 9)]
+
+
+def test_a_number_before_brackets_is_the_step(tmp_path):
+    run = "".join(f"{step} [D loss: {2 - step / 50}, acc.: 51.56%] [G loss: 0.6{step}]\n" for step in range(40))
+    curve = curve_of(tmp_path, run, column="D loss")
+    assert (curve.step_column, curve.steps.tolist()) == ("step", list(range(40)))
+    with pytest.raises(UserError, match="several runs; choose one with --where rows=FIRST-LAST: 1-40, 41-80"):
+        curve_of(tmp_path, run + run.replace("D loss: 1", "D loss: 3"), column="D loss")
