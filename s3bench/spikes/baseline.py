@@ -381,7 +381,8 @@ def short_steps(steps: int) -> int:
 
 
 def slope(losses: Array) -> float:
-    """Return by how much the losses rise in a step: from the median of one half to that of the other."""
-    half = len(losses) // 2
-    first, last = np.sort(losses[:half]), np.sort(losses[-half:])
-    return float(last[half // 2] - first[half // 2]) / (len(losses) - half)
+    """Return by how much the losses rise in a step, at least: from the median of each third to that of the next."""
+    third = len(losses) // 3
+    parts = losses[:third], losses[(len(losses) - third) // 2 :][:third], losses[-third:]
+    first, middle, last = (float(np.sort(part)[third // 2]) for part in parts)
+    return 2 * min(middle - first, last - middle) / (len(losses) - third)
