@@ -18,7 +18,7 @@ POWER, LARGEST_RATIO = 1.3, 2.0  # what turns the ratio of the spreads into a fa
 LARGEST_EXCESS = 1.5  # the spread about a level that lags behind is at most this many times the noise without a level
 MOST_RELATIVE = 0.5  # the most that the noise of a falling loss can be, in parts of its level
 RISE_MARGIN = 10  # n changes raise the estimate from their upper half by 1 + RISE_MARGIN/n
-MARGIN, MARGIN_SQUARED = 4, 30  # n changes raise an estimate by MARGIN/n + MARGIN_SQUARED/n²
+MARGIN, MARGIN_SQUARED = 8, 30  # n changes raise an estimate by MARGIN/n + MARGIN_SQUARED/n²
 
 Array = npt.NDArray[np.float64]
 
@@ -77,7 +77,7 @@ def noise(rows: Array, window: int) -> Array:
     beyond what happens by chance, is limited to 2, as more is due to curvature of the fall; to the power 1.3, it is
     about the factor by which the changes underestimate an autoregressive process.
 
-    Few changes may be small by chance: n of them raise the result by 4/n + 30/n².
+    Few changes may be small by chance: n of them raise the result by 8/n + 30/n².
     """
     near = np.minimum(_of_changes(rows, window), _of_rises(rows, window))
     lag = min(LAG, rows.shape[1] // LAG_PART)
