@@ -25,9 +25,8 @@ HISTORY = 4  # windows of losses that σ is estimated from; as long as there are
 SPREAD = 2  # windows of excesses that σ is estimated from
 PROOF_DELTAS = 2  # how many δ one step's excess has to be as proof, and the level has to rise by
 LEAST_REACH, EARLY_REACH = 1.15, 1  # proof is at least 1.15 + 1/n thresholds: after few steps n, σ is uncertain
-MOST_REACH = 2.0  # and at most 2 thresholds, so that a heavy tail does not hide all that comes
 RISE_WINDOWS = 2  # windows of levels that are needed to find a slow rise
-LONG = 10  # windows of levels that a slow rise may start in
+LONG = 4  # windows of levels that a slow rise may start in
 
 Array = npt.NDArray[np.float64]
 
@@ -101,8 +100,7 @@ class Baseline:
         if self._count < self._warmup:
             return math.nan
         level, least = self._level(), LEAST_REACH + EARLY_REACH / self._count
-        reaches = (max(least, min(tail.reach(), MOST_REACH)) for tail in self._tails)
-        noise = min(unit * reach for unit, reach in zip(self._units(level), reaches, strict=True))
+        noise = min(unit * max(least, tail.reach()) for unit, tail in zip(self._units(level), self._tails, strict=True))
         return min(max(noise, PROOF_DELTAS * self._delta_at(level)), self._ceiling)
 
     def _level(self) -> float:

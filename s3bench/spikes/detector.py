@@ -40,7 +40,7 @@ def find_spikes(loss: npt.ArrayLike, **parameters: Unpack[DetectorParameters]) -
 
     A spike begins at a step that is above if what follows proves it: a loss beyond the ceiling, or an excess that the
     tail of the noise would not give, or n excesses in a row whose sum over √n it would not give. A spike also begins
-    where the level itself has risen that far above its lowest in the last ten windows.
+    where the level itself has risen that far above its lowest in the last four windows.
 
     While a spike lasts, level and σ are frozen. It ends where `settle` steps in a row are under half the threshold, or
     where the loss stays at another level, or where it is nine tenths of the way back and another spike begins.

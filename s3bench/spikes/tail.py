@@ -12,6 +12,8 @@ LOOKS = 500  # how many of the last looks count
 STEPS = 30_000  # steps in which the noise alone is to reach that far at most about once
 RARE = 20  # outliers in fewer than one look in this many are not noise
 POWER = 4  # the power with which the tail is assumed to fall: heavier than most
+FURTHEST = 2.0  # how far the tail is taken to reach at most, unless outliers are usual
+USUAL = 4  # outliers are usual where one look in this many has a score above 1
 
 Array = npt.NDArray[np.float64]
 
@@ -55,14 +57,18 @@ class Tail:
         """Return the score that noise alone is expected to exceed once in STEPS steps; 0 where too little is known.
 
         It is extrapolated from a large score seen, assuming a tail that falls with the fourth power: the second-largest
-        one, or that which one look in RARE exceeds, so that neither an outlier nor many rare ones hide the next.
+        one, or that which one look in RARE exceeds, so that neither an outlier nor many rare ones hide the next. It is
+        at most FURTHEST, unless scores above 1 are usual.
         """
         tops = np.frombuffer(self._tops[-LOOKS:])
         if len(tops) < 2:
             return 0.0
         rank = max(2, len(tops) // RARE)
         beyond_seen = math.pow(STEPS * (rank / 2) / (len(tops) * self._stride), 1 / POWER)
-        return float(np.partition(tops, -rank)[-rank]) * beyond_seen
+        usual = len(tops) // USUAL + 1
+        ordered = np.partition(tops, [-rank, -usual])
+        reach = float(ordered[-rank]) * beyond_seen
+        return reach if ordered[-usual] > 1 else min(reach, FURTHEST)
 
     def state(self) -> State:
         """Return what is needed to go on."""

@@ -231,6 +231,22 @@ def test_constant_spiking_counts_as_noise_unless_a_ceiling_is_set():
     assert find_spikes(falling(2000), ceiling=0.4) == []
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_loss_far_out_of_noise_with_a_heavy_tail_is_a_spike(seed):
+    noise = np.random.default_rng(seed).standard_t(3, 5000)
+    loss = 3 + 0.1 * np.clip(noise, -6, 6)  # as far as 6 of its scales
+    assert find_spikes(loss) == []
+    loss[900] = 3 + 0.1 * 16
+    assert [spike.onset for spike in find_spikes(loss)] == [900]
+
+
+def test_a_loss_that_grows_for_thousands_of_steps_has_no_spike():
+    rng = np.random.default_rng(0)
+    growth = np.exp(np.linspace(0, 2, 6000))
+    wander = np.convolve(rng.standard_normal(6050), np.ones(51) / 51, "valid")
+    assert find_spikes(0.1 * growth * (1 + 0.1 * wander + 0.01 * rng.standard_normal(6000))) == []
+
+
 def test_a_spikes_width_area_and_sigmas():
     loss = falling(1000)
     level, sigma = np.median(loss[575:600]), 0.03
