@@ -1,6 +1,5 @@
 """Computes powers and roots of numbers near 1: several times faster than torch.pow, as accurate as float32."""
 
-import itertools
 import math
 from dataclasses import dataclass
 
@@ -21,23 +20,19 @@ Coefficients = tuple[float, ...]
 class Root:
     """Computes (base + x)^exponent for x in [0, largest].
 
-    In float32 it is the fraction of two short polynomials if these are accurate enough. Compiled, they are evaluated as
-    they are, so that one division can serve several roots. Otherwise the same fraction is evaluated as a continued one,
-    c_0 + c_1 x / (1 + c_2 x / (1 + ...)): a call for each coefficient instead of two.
+    In float32 it is the fraction of two short polynomials if these are accurate enough.
     """
 
     base: float
     exponent: float
     coefficients: tuple[Coefficients, Coefficients] | None
-    continued: Coefficients = ()
 
     @classmethod
     def of(cls, base: float, exponent: float, largest: float = 1.0, tolerance: float = TOLERANCE) -> "Root":
         """Return the root with its polynomials, which take a millisecond to fit; `tolerance` is of their fraction."""
         if base < 0.5 or exponent in (0.5, 1):  # a square root is faster
             return cls(base, exponent, None)
-        coefficients = _fit_root(base, exponent, largest, tolerance)
-        return cls(base, exponent, coefficients, _continued(*coefficients) if coefficients else ())
+        return cls(base, exponent, _fit_root(base, exponent, largest, tolerance))
 
     def __call__(self, x: Tensor) -> Tensor | float:
         """Return each element's root as a new tensor; a number if it is the same for all."""
@@ -51,18 +46,8 @@ class Root:
             if self.base < 0.5:  # as a denominator: a product of small numerators could be 0
                 return 1.0, x.clamp_min_(torch.finfo(x.dtype).smallest_normal).pow_(-self.exponent)
             return x.pow_(self.exponent), None
-        if _is_compiled():
-            numerator, denominator = self.coefficients
-            return _polynomial(x, numerator), _polynomial(x, denominator)
-        start, *others = self.continued
-        if not others:
-            return start, None
-        one = x.new_full((), 1.0)
-        first = one if start == 1 else x.new_full((), start)
-        result = torch.add(one if len(others) > 1 else first, x, alpha=others[-1])
-        for level in range(len(others) - 2, -1, -1):
-            torch.addcdiv(one if level else first, x, result, value=others[level], out=result)
-        return result, None
+        numerator, denominator = self.coefficients
+        return _polynomial(x, numerator), None if denominator == (1.0,) else _polynomial(x, denominator)
 
 
 @dataclass(frozen=True)
@@ -136,13 +121,19 @@ def _whole_power(x: Tensor, exponent: int) -> Tensor:
 
 
 def _polynomial(x: Tensor, coefficients: Coefficients) -> Tensor | float:
-    """Return the sum of c_k x^k."""
+    """Return the sum of c_k x^k, a new tensor unless it is a number."""
     if len(coefficients) == 1:
         return coefficients[0]
-    result = x * coefficients[-1]
-    for coefficient in coefficients[-2:0:-1]:
-        result.add_(coefficient).mul_(x)
-    return result.add_(coefficients[0]) if coefficients[0] else result
+    *others, last = coefficients
+    if _is_compiled():
+        result = x * last
+        for coefficient in others[:0:-1]:
+            result.add_(coefficient).mul_(x)
+        return result.add_(others[0]) if others[0] else result
+    result = torch.add(x.new_full((), others[-1]), x, alpha=last)
+    for coefficient in others[-2::-1]:  # one call for each coefficient
+        torch.addcmul(x.new_full((), coefficient), x, result, out=result)
+    return result
 
 
 def _fit_root(
@@ -179,21 +170,6 @@ def _interpolate(points: list[tuple[float, float]], start: float, above: int) ->
     rows = [[x**k for k in range(1, above + 1)] + [-y * x**k for k in powers] + [y - start] for x, y in points]
     solved = _solve(rows)
     return (start, *solved[:above]), (1.0, *solved[above:])
-
-
-def _continued(numerator: Coefficients, denominator: Coefficients) -> Coefficients:
-    """Return the c of the continued fraction c_0 + c_1 x / (1 + c_2 x / (1 + ...)) that is this one of polynomials.
-
-    The denominator starts with 1.
-    """
-    above, below, found = list(numerator), list(denominator), [numerator[0]]
-    while True:
-        pairs = itertools.zip_longest(above, below, fillvalue=0.0)
-        rest = [x - above[0] * y for x, y in pairs][1:]  # above / below = above[0] + x rest / below
-        if not any(rest):
-            return tuple(found)
-        found.append(rest[0])
-        above, below = below, [x / rest[0] for x in rest]
 
 
 def _solve(rows: list[list[float]]) -> list[float]:
