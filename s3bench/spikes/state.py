@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-VERSION = 3
+VERSION = 4
 NON_FINITE = ("nan", "inf", "-inf")  # as JSON has no such numbers, their names are saved
 
 State = dict[str, Any]
