@@ -452,23 +452,23 @@ def test_what_the_docs_say_of_the_field_was_measured():
     assert set(total.steps_best) == {16_000}
     assert len(field.index.unique("optimizer")) == 23 + 7
     bounded = ["adamw (clip=UpdateCoordinates)", "adamw (clip=UpdateRMS)", "adamw (clip=Value)"]
-    assert {*spikes[bounded], spikes["adamw"]} == {8}
-    assert spikes.nsmallest(4).to_dict() == {"lion": 0, "muon": 0, "adamw_same": 1, "signum": 2}
+    assert [*spikes[bounded], spikes["adamw"]] == [12, 10, 8, 8]
+    assert spikes.nsmallest(5).to_dict() == {"muon": 0, "s3": 0, "adamw_same": 1, "lion": 2, "signum": 2}
     by_task = {name: field[name].unstack() for name in ("spikes_best", "loss_best", "running_time", "step_time")}
     assert (by_task["running_time"].loc["muon"] == by_task["running_time"].min()).all()
     assert by_task["loss_best"].digits_deep.idxmin() == "muon"
-    assert 3 <= by_task["step_time"].loc["muon"].min() <= by_task["step_time"].loc["muon"].max() < 4
-    assert by_task["spikes_best"].loc["s3"].to_dict() == {"digits_deep": 6, "source_ngram": 0}
-    assert burden["s3"] / burden["adamw"] == pytest.approx(1 / 20, rel=0.1)
+    assert 3 <= by_task["step_time"].loc["muon"].min() <= by_task["step_time"].loc["muon"].max() < 4.5
+    threefold = field.groupby("optimizer").spikes_x3.sum()
+    assert [threefold["s3"], threefold["adamw"]] == [10, 8]
     assert bool(field.loc[("s3", "source_ngram"), "edge"])
     ratio = field.threshold.unstack()
     ratio = (ratio / ratio.loc["adamw"]).min(axis=1)
     assert set(ratio.index[ratio > 2]) == {"adan", "adan_no_lookahead", "s3", "s3_p2", "adamw_same"}
     made_against_spikes = by_task["spikes_best"].loc[["stableadamw", "spam"]]
     assert (made_against_spikes > by_task["spikes_best"].loc["adamw"]).all(axis=None)
-    assert (spikes[["stableadamw", "spam"]] / spikes["adamw"]).between(3, 3.7).all()
+    assert (spikes[["stableadamw", "spam"]] / spikes["adamw"]).between(3, 4).all()
     clips = [f"adamw (clip={name})" for name in ("AGC", "AdaGC", "ZClip", "GlobalNorm")]
-    assert spikes[clips].between(4, 6).all()
+    assert spikes[clips].between(4, 9).all()
     assert (burden[clips] / burden["adamw"] < 0.12).all()
 
 

@@ -13,7 +13,7 @@ STEPS = 30_000  # steps in which the noise alone is to reach that far at most ab
 RARE = 20  # outliers in fewer than one look in this many are not noise
 POWER = 4  # the power with which the tail is assumed to fall: heavier than most
 FURTHEST = 2.0  # how far the tail is taken to reach at most, unless outliers are usual
-USUAL = 4  # outliers are usual where one look in this many has a score above 1
+USUAL = 8  # outliers are usual where one look in this many has a score above 1
 
 Array = npt.NDArray[np.float64]
 
