@@ -139,7 +139,7 @@ def test_a_damaged_state_is_refused_and_changes_nothing():
     for state in ({}, None, [1], "x"):
         with pytest.raises(ValueError, match="no state of a SpikeMonitor"):
             monitor.load_state_dict(state)
-    with pytest.raises(ValueError, match="the state has version 99; this SpikeMonitor reads version 3"):
+    with pytest.raises(ValueError, match="the state has version 99; this SpikeMonitor reads version 4"):
         monitor.load_state_dict({**before, "version": 99})
     assert monitor.state_dict() == before
     assert len(states) > 50
