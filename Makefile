@@ -15,7 +15,7 @@ setup: .venv/installed ## install everything into .venv; PYTHON=python3.12 choos
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-quickstart: setup ## train 40 small models, replay two spikes and write the report, four minutes on two cores
+quickstart: setup ## train 40 small models, replay a spike or two and write the report, four minutes on two cores
 	$(BIN)/s3bench sweep experiment=quickstart && $(BIN)/s3bench replay results/quickstart --run 'source_ngram-adamw-x1-s[01]-*'; ended=$$?; \
 	    $(BIN)/s3bench report results/quickstart && exit $$ended
 

@@ -458,6 +458,12 @@ def test_what_the_docs_say_of_the_field_was_measured():
     assert (by_task["running_time"].loc["muon"] == by_task["running_time"].min()).all()
     assert by_task["loss_best"].digits_deep.idxmin() == "muon"
     assert 3 <= by_task["step_time"].loc["muon"].min() <= by_task["step_time"].loc["muon"].max() < 4.5
+    earlier = pd.read_csv(ROOT / "results" / "reference" / "s3_kernel" / "field.csv").set_index("task")
+    assert (earlier.spikes_best.to_dict(), earlier.best_multiplier["digits_deep"]) == (
+        {"digits_deep": 6, "source_ngram": 0},
+        3,
+    )
+    assert earlier.burden_best.sum() / burden["adamw"] == pytest.approx(1 / 20, rel=0.1)
     threefold = field.groupby("optimizer").spikes_x3.sum()
     assert [threefold["s3"], threefold["adamw"]] == [10, 8]
     assert bool(field.loc[("s3", "source_ngram"), "edge"])
