@@ -20,7 +20,8 @@ Coefficients = tuple[float, ...]
 class Root:
     """Computes (base + x)^exponent for x in [0, largest].
 
-    In float32 it is the fraction of two short polynomials if these are accurate enough.
+    In float32 it is the exponential of a logarithm. Compiled, it is the fraction of two short polynomials if these are
+    accurate enough: a kernel computes them faster, and separate calls more slowly, as each reads and writes all of x.
     """
 
     base: float
@@ -35,17 +36,19 @@ class Root:
         return cls(base, exponent, _fit_root(base, exponent, largest, tolerance))
 
     def __call__(self, x: Tensor) -> Tensor | float:
-        """Return each element's root as a new tensor; a number if it is the same for all."""
+        """Return each element's root: a new tensor, or x changed in place; a number if it is the same for all."""
         above, below = self.fraction(x)
         return above if below is None else above / below
 
     def fraction(self, x: Tensor) -> tuple[Tensor | float, Tensor | float | None]:
-        """Return the numerator and denominator of each element's root, as new tensors; None for a denominator of 1."""
+        """Return the numerator and denominator of each element's root as __call__ does; None for a denominator of 1."""
         if self.coefficients is None or x.dtype != torch.float32:
-            x = x + self.base
+            x.add_(self.base)
             if self.base < 0.5:  # as a denominator: a product of small numerators could be 0
                 return 1.0, x.clamp_min_(torch.finfo(x.dtype).smallest_normal).pow_(-self.exponent)
             return x.pow_(self.exponent), None
+        if not _is_compiled():
+            return x.add_(self.base).log_().mul_(self.exponent).exp_(), None
         numerator, denominator = self.coefficients
         return _polynomial(x, numerator), None if denominator == (1.0,) else _polynomial(x, denominator)
 
@@ -125,15 +128,10 @@ def _polynomial(x: Tensor, coefficients: Coefficients) -> Tensor | float:
     if len(coefficients) == 1:
         return coefficients[0]
     *others, last = coefficients
-    if _is_compiled():
-        result = x * last
-        for coefficient in others[:0:-1]:
-            result.add_(coefficient).mul_(x)
-        return result.add_(others[0]) if others[0] else result
-    result = torch.add(x.new_full((), others[-1]), x, alpha=last)
-    for coefficient in others[-2::-1]:  # one call for each coefficient
-        torch.addcmul(x.new_full((), coefficient), x, result, out=result)
-    return result
+    result = x * last
+    for coefficient in others[:0:-1]:
+        result.add_(coefficient).mul_(x)
+    return result.add_(others[0]) if others[0] else result
 
 
 def _fit_root(
