@@ -16,6 +16,7 @@ from s3bench.spikes.windows import SortedWindow, sliding_medians
 DELTA = 0.1  # the usual δ, in the loss's unit
 LEAST_PART, MOST_PART = 0.01, 0.1  # but at least and at most these parts of the level
 FIRST_PART = 0.003  # of the first level, which a lower one counts as
+FAR = 40  # how many σ are enough there, down to a tenth of that
 LEVEL_PART = 4  # the level is the median of the last 1/LEVEL_PART window, and early on of that part of the steps
 SHORT_PART = 2  # early on, or of the last 1/SHORT_PART of those steps, where that is lower: in a steep fall
 LEAST_LEVEL_STEPS = 5  # but of this many steps at least
@@ -31,20 +32,23 @@ LONG = 4  # windows of levels that a slow rise may start in
 Array = npt.NDArray[np.float64]
 
 
-def usual_delta(level: float, first: float) -> float:
+def usual_delta(level: float, first: float, sigma: float) -> float:
     """Return δ in the loss's own scale: DELTA, but at least LEAST_PART and at most MOST_PART of the level.
 
-    A level under FIRST_PART of the first one counts as this much: what is left of a loss near 0 is rounding.
+    A level under FIRST_PART of the first one counts as this much: what is left of a loss near 0 is rounding. But FAR σ
+    are not, down to LEAST_PART of that.
     """
-    size = abs(level)
-    return min(max(DELTA, LEAST_PART * size), MOST_PART * max(size, FIRST_PART * abs(first)))
+    size, small = abs(level), FIRST_PART * abs(first)
+    floor = min(MOST_PART * small, max(LEAST_PART * small, FAR * sigma))
+    return min(max(DELTA, LEAST_PART * size), max(MOST_PART * size, floor))
 
 
-def usual_deltas(levels: Array, first: float) -> Array:
-    """Return the same for each level."""
-    sizes = np.abs(levels)
-    most: Array = MOST_PART * np.maximum(sizes, FIRST_PART * abs(first))
-    return np.minimum(np.maximum(DELTA, LEAST_PART * sizes), most)
+def usual_deltas(levels: Array, first: float, sigmas: Array) -> Array:
+    """Return the same for each level and σ."""
+    sizes, small = np.abs(levels), FIRST_PART * abs(first)
+    floors = np.minimum(MOST_PART * small, np.maximum(LEAST_PART * small, FAR * sigmas))
+    result: Array = np.minimum(np.maximum(DELTA, LEAST_PART * sizes), np.maximum(MOST_PART * sizes, floors))
+    return result
 
 
 class Baseline:
@@ -140,7 +144,7 @@ class Baseline:
         )
 
     def _delta_at(self, level: float) -> float:
-        return usual_delta(level, self._first) if self._delta is None else self._delta
+        return usual_delta(level, self._first, self._sigma) if self._delta is None else self._delta
 
     def _units(self, level: float) -> tuple[float, float]:
         """Return what the tails are in: kσ, and max(kσ, δ). Noise that has become less is known by the first, and the
@@ -275,7 +279,7 @@ class Baseline:
             estimates = noise_about(last, sliding_window_view(known, self._history)[first::stride], window)
             estimates[estimates == 0] = self._rounding()
             sigmas = np.repeat(np.append(self._sigma, estimates), np.diff(looks, prepend=0, append=count))
-            least = usual_deltas(levels[:-1], self._first) if self._delta is None else self._delta
+            least = usual_deltas(levels[:-1], self._first, sigmas) if self._delta is None else self._delta
             units = self._k * sigmas, np.maximum(self._k * sigmas, least)
             above = (losses > levels[:-1] + np.minimum(units[1], self._ceiling)) | ~np.isfinite(losses)
         calm = int(above.argmax()) if above.any() else count
@@ -321,7 +325,7 @@ class Baseline:
         before = self._levels[1 - LONG * LOOKS :]
         known = np.concatenate([np.full(LONG * LOOKS - 1 - len(before), np.inf), before, levels])
         lows = sliding_window_view(known, LONG * LOOKS).min(axis=1)
-        deltas = usual_deltas(lows, self._first) if self._delta is None else self._delta
+        deltas = usual_deltas(lows, self._first, sigmas) if self._delta is None else self._delta
         may: npt.NDArray[np.bool_] = levels - lows > np.minimum(
             np.maximum(self._k * sigmas, PROOF_DELTAS * deltas), self._ceiling
         )

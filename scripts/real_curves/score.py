@@ -3,13 +3,16 @@
 python -m scripts.real_curves.score FOLDER                     both parts; FOLDER has a file ID.csv for each curve,
 python -m scripts.real_curves.score FOLDER --part development  with the columns step and loss
 python -m scripts.real_curves.score FOLDER --list              also each spike that was missed or is false
+python -m scripts.real_curves.score FOLDER --third             a third labeller's certain marks instead, and the
+                                                               detector's finds on the same curves
 """
 
 import argparse
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +26,7 @@ TOLERANCE, PART = 5, 10  # a found onset may be off by so many rows, or by one i
 NOT_BACK = 300  # rows after a mark without an end in which what is found does not count
 
 Array = npt.NDArray[np.float64]
+Found = TypeVar("Found", bound="Spike | Mark")
 
 
 @dataclass(frozen=True)
@@ -100,16 +104,17 @@ def truth(first: list[Mark], second: list[Mark]) -> Truth:
     return Truth(pairs, [*first, *second])
 
 
-def is_right(spike: Spike, pair: tuple[Mark, Mark]) -> bool:
+def is_right(spike: Spike | Mark, pair: tuple[Mark, Mark]) -> bool:
     """Return whether a found spike begins where a true one does."""
     onsets = [mark.onset for mark in pair]
     off = max(TOLERANCE, (max(mark.last for mark in pair) - min(onsets)) // PART)
     return min(onsets) - off <= spike.onset <= max(onsets) + off
 
 
-def judge(found: list[Spike], labels: Truth) -> tuple[set[int], list[Spike]]:
+def judge(found: Sequence[Found], labels: Truth) -> tuple[set[int], list[Found]]:
     """Return which true spikes were found, and the false ones among those found."""
-    right, false = set(), []
+    right: set[int] = set()
+    false: list[Found] = []
     for spike in found:
         fits = [index for index, pair in enumerate(labels.pairs) if is_right(spike, pair)]
         if fits:
@@ -129,11 +134,33 @@ def curves(folder: Path, part: str | None) -> Iterator[tuple[str, Array, Truth]]
                 yield name, np.loadtxt(folder / f"{name}.csv", delimiter=",", skiprows=1, usecols=1)[:MOST_ROWS], both
 
 
-def score(folder: Path, part: str | None, *, show: bool = False) -> Score:
-    """Return the detector's score on one part of the curves, or on all; print what is wrong if asked."""
+def detected(name: str, losses: Array) -> list[Spike]:  # noqa: ARG001 (a labeller's marks go by the name)
+    """Return what the detector finds on a curve."""
+    return find_spikes(losses)
+
+
+def score(
+    folder: Path,
+    part: str | None,
+    find: Callable[[str, Array], Sequence[Spike | Mark]] = detected,
+    *,
+    only: Container[str] | None = None,
+    show: bool = False,
+) -> Score:
+    """Return the score of what is found on one part of the curves, or on all; print what is wrong if asked.
+
+    Args:
+        folder: has a file ID.csv for each curve.
+        part: of curves.csv; None for all.
+        find: what is scored; takes a curve's name and losses.
+        only: the names of the curves that count; None for all.
+        show: print each spike that was missed or is false.
+    """
     total = Score()
     for name, losses, labels in curves(folder, part):
-        right, false = judge(find_spikes(losses), labels)
+        if only is not None and name not in only:
+            continue
+        right, false = judge(find(name, losses), labels)
         total.curves, total.rows = total.curves + 1, total.rows + len(losses)
         total.true, total.right = total.true + len(labels.pairs), total.right + len(right)
         total.false += len(false)
@@ -150,10 +177,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="where the curves are")
     parser.add_argument("--part", choices=["development", "held_out"], help="only this part (default: both)")
+    parser.add_argument("--third", action="store_true", help="score a third labeller, and the detector beside")
     parser.add_argument("--list", action="store_true", help="print what was missed and what is false")
     asked = parser.parse_args()
     print("| curves of | number | values | true spikes | precision | recall | false per 10,000 values |")
     print("|---|---:|---:|---:|---:|---:|---:|")
+    if asked.third:
+        third = {
+            name: [mark for mark in marks if mark.is_certain and mark.onset >= 0]
+            for name, marks in marks_of(HERE / "labels_3.csv").items()
+        }
+        person = score(asked.folder, asked.part, lambda name, _: third[name], only=third, show=asked.list)
+        print(person.line("a third labeller"))
+        print(score(asked.folder, asked.part, only=third, show=asked.list).line("the detector"))
+        return
     for part in [asked.part] if asked.part else ["development", "held_out"]:
         print(score(asked.folder, part, show=asked.list).line(part))
 

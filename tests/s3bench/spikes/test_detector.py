@@ -382,6 +382,15 @@ def test_what_is_left_of_a_loss_near_zero_is_rounding():
     assert [spike.onset for spike in find_spikes(loss)] == [950]
 
 
+def test_a_jump_far_beyond_the_noise_is_a_spike_however_near_zero_the_loss_has_fallen():
+    rng = np.random.default_rng(0)
+    loss = 50 * np.exp(-np.arange(1000) / 60) + 0.008 * np.exp(0.02 * rng.standard_normal(1000))
+    loss[800] = 0.03  # 100 σ, but 0.3% of the first loss is 0.15, and two tenths of that 0.03
+    assert [spike.onset for spike in find_spikes(loss)] == [800]
+    loss[800] = 0.02  # less than two δ of 40 σ
+    assert find_spikes(loss) == []
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_a_log_that_holds_each_value_for_some_steps_has_the_noise_of_its_values(seed):
     rng = np.random.default_rng(seed)

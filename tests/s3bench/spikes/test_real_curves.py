@@ -1,6 +1,7 @@
 """The scoring of the detector on real curves that two labellers marked; the curves themselves are not here."""
 
 import csv
+import random
 import re
 
 import numpy as np
@@ -77,6 +78,12 @@ def test_every_curve_has_both_labels_and_the_document_counts_them():
         assert [int(x) for x in rows.groups()] == [len(counted), sum(len(one.pairs) for one in counted)]
 
 
+def test_the_third_labels_are_of_the_curves_that_the_rule_names():
+    labels = [marks_of(HERE / f"labels_{number}.csv") for number in (1, 2, 3)]
+    ids = sorted(row["id"] for row in CURVES if truth(*(marks[row["id"]] for marks in labels[:2])).counts)
+    assert set(labels[2]) == set(random.Random(0).sample(ids, 120))
+
+
 def test_the_scores_of_a_folder_are_those_of_its_curves(tmp_path, monkeypatch):
     monkeypatch.setattr("scripts.real_curves.score.HERE", tmp_path)
     (tmp_path / "curves.csv").write_text("id,part\nx1,development\nx2,development\nx3,held_out\n")
@@ -91,3 +98,6 @@ def test_the_scores_of_a_folder_are_those_of_its_curves(tmp_path, monkeypatch):
     found = score(tmp_path, None)
     assert (found.curves, found.rows, found.true, found.right, found.false) == (2, 1200, 2, 1, 3)
     assert found.line("all") == "| all | 2 | 1,200 | 2 | 0.250 | 0.500 | 25.00 |"
+    third = {"x1": [certain(202), certain(499), doubtful(300), certain(400)]}
+    person = score(tmp_path, None, lambda name, _: [mark for mark in third[name] if mark.is_certain], only=third)
+    assert (person.curves, person.true, person.right, person.false) == (1, 2, 2, 1)
