@@ -17,10 +17,10 @@ from s3bench.report.analysis.results import Results
 from s3bench.report.claims.decided import Standing
 from s3bench.report.claims.judge import Verdict
 from s3bench.report.figures.captions import Drawing, caption
-from s3bench.report.figures.panels import add_panels, grid_shape, numbers
+from s3bench.report.figures.panels import LINE, add_panels, grid_shape, numbers
 from s3bench.report.figures.style import COLOURS, STYLE, WARNING, plain
 
-WIDTH, HEIGHT = 3.0, 2.0  # inches: of a panel with its labels
+WIDTH, HEIGHT = 3.0, 2.1  # inches: of a panel with its labels
 LETTERS, MOST_LETTERS = 34, 130  # of the words beside an axis: in a line, and in all
 ROOM = 0.35  # of what is shown, beyond the limit and the last interval
 FAR = 10  # an axis of ratios that goes over more than this factor has one tick per decade or three, not equal steps
@@ -43,7 +43,8 @@ def verdict_drawings(verdicts: Sequence[Verdict], results: Results) -> dict[str,
 def intervals(verdicts: Sequence[Verdict]) -> Figure:
     """Draw a panel per claim: its interval after each block, the mean so far, the claimed size and no difference."""
     rows, columns = grid_shape(len(verdicts))
-    figure = Figure(figsize=(WIDTH * columns, HEIGHT * rows))
+    ncols = 2 ** (columns - 1)  # of the legend, of 4 words
+    figure = Figure(figsize=(WIDTH * columns, HEIGHT * rows + LINE * 4 / ncols))
     for axes, verdict in zip(add_panels(figure, len(verdicts), [HEIGHT] * rows), verdicts, strict=True):
         assert verdict.standing is not None
         _draw(axes, verdict.standing)
@@ -57,7 +58,7 @@ def intervals(verdicts: Sequence[Verdict]) -> Figure:
         Line2D([], [], **CLAIMED, label="the claim holds below"),
         Line2D([], [], **NONE, label="no difference"),
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles) if columns > 1 else 1)
+    figure.legend(handles=handles, loc="outside lower center", ncols=ncols)
     return figure
 
 
