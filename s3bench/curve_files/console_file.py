@@ -10,6 +10,7 @@ from s3bench.curve_files.alike import read_alike
 from s3bench.curve_files.console_rows import Rows
 from s3bench.curve_files.names import ALL_STEPS, OF_EVALUATION, normal, words
 from s3bench.curve_files.table import Table, from_rows, number
+from s3bench.curve_files.text import WRAPPED
 from s3bench.errors import UserError
 
 Row = dict[str, Any]
@@ -49,6 +50,14 @@ BRACKET = re.compile(  # "Epoch [1/10]", "Iter(train) [ 50/800]"
     r"\b(?P<key>epoch|step|iter|iteration|batch)\s*(?:\((?P<mode>\w+)\))?\s*:?\s*\[\s*(?P<at>\d+)(?:\s*/\s*\d+)?\s*\]",
     re.IGNORECASE,
 )
+OF_STEPS = re.compile(  # "1/10 epoch"
+    r"(?<![\w./])(?P<at>\d+)\s*/\s*\d+\s+(?P<key>epoch|step|iter|iteration|batch)\b(?!\s*[:=[(\d])", re.IGNORECASE
+)
+IN_BRACKETS = re.compile(rf"(?<=[a-z_)])\s*[:=]?\s*\[\s*(?P<value>{NUMBER})\s*\]", re.IGNORECASE)  # "G loss [0.5]"
+VALUE_ALONE = re.compile(  # "epoch 3: 2.5"
+    rf"\s*(?P<key>epoch|step|iter|iteration)\s*[:=#]?\s*(?P<at>\d+)\s*[:,]\s*(?P<value>{NUMBER})\s*\Z", re.IGNORECASE
+)
+PER = {"per", "each", "a", "an"}  # before the name of a step: "time per iter: 0.3"
 AT_STEP = re.compile(  # "Loss at step 100: 2.5"
     rf"(?<![\w./-])(?P<key>{WORD}(?: {WORD})?) (?:at|after) (?P<step>epoch|step|iteration|iter|batch) (?P<at>\d+)\s*"
     rf"[:=]\s*(?={NUMBER})",
@@ -62,7 +71,6 @@ UNITS = {"": 1, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9}  # of steps such as 12k
 THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+")
 OBJECT = re.compile(r"\{.*\}")
 LONG_OBJECT = re.compile(r"\{[^{}]{0,5000}\n[^{}]{0,5000}\}")  # over several lines
-WRAPPED = re.compile(r"\b(?:tensor|array|(?:np|numpy)\.\w+)\(\s*([^,()]+)(?:,[^()]*)?\)")
 BARE = re.compile(r"(?<=[:\s])(-?(?:nan|inf))(?=\s*[,}])")
 EVALUATION_LINES = ("saving dict", "testing net")
 
@@ -77,6 +85,7 @@ def read_console(text: str) -> Table | None:
     text = LONG_OBJECT.sub(_on_one_line, text) if "{" in text else text
     lines = text.replace("\r", "\n").split("\n") if "\b" not in text else re.split(r"[\n\r]|\x08{2,}", text)
     lines = [line.replace("\b", "")[:LONGEST] for line in lines if line.strip()]
+    lines, replaced = _without_replaced_bars(lines) if "it/s" in text or "s/it" in text else (lines, 0)
     is_bar = {at: bar["at"] != bar["of"] for at, line in enumerate(lines) if (bar := PROGRESS.match(line))}
     last = lines[-1] if lines else ""
     is_cut = not text.endswith(("\n", "\r"))
@@ -84,7 +93,7 @@ def read_console(text: str) -> Table | None:
     read = partial(_row, first_epoch=_first_epoch(lines))
     forms, columns = read_alike([line for at, line in enumerate(lines) if not is_bar.get(at)], read)
     whole_bars = _places_of_whole_bars(is_bar)
-    count, bars = len(lines), sum(is_bar.values())
+    count, bars = len(lines), sum(is_bar.values()) + replaced
     del lines
     rows = Rows(forms, columns, whole_bars)
     if rows.weak == len(rows.at) and 2 * rows.weak <= count:
@@ -96,6 +105,22 @@ def read_console(text: str) -> Table | None:
         notes.append("an unfinished last line, left out")
     notes += rows.drop_repeats()
     return rows.table(notes)
+
+
+def _without_replaced_bars(lines: list[str]) -> tuple[list[str], int]:
+    """Return the lines without those of tqdm's bar that the next one replaces, and how many these were.
+
+    A bar that moves on is shown with the loss of the step before, and then again with its own.
+    """
+    kept: list[str] = []
+    before = None
+    for line in lines:
+        bar = BAR.search(line) if "|" in line else None
+        if bar is not None and bar[0] == before:
+            kept.pop()
+        kept.append(line)
+        before = bar[0] if bar is not None else None
+    return kept, len(lines) - len(kept)
 
 
 def _first_epoch(lines: list[str]) -> int:
@@ -151,6 +176,8 @@ def _numbers(line: str, first_epoch: int) -> tuple[Row, str]:
     """Return the numbers of one line by their keys, and the text beside them."""
     if darknet := DARKNET.match(line):
         return {key: float(value) for key, value in darknet.groupdict().items()}, ""
+    if alone := VALUE_ALONE.match(line):
+        return {alone["key"]: float(alone["at"]), "value": float(alone["value"])}, ""
     logged = _object(line)
     if logged is not None:
         return logged, _plain_text(OBJECT.sub("", line))
@@ -167,7 +194,8 @@ def _numbers(line: str, first_epoch: int) -> tuple[Row, str]:
     elif bar := BAR.search(line):
         row = {"step": float(bar["at"]) * UNITS[bar["unit"].lower()]}
         line = f"{line[: bar.start()]} | {line[bar.end() :]}"
-    line = BRACKET.sub(r" \g<mode> | \g<key> \g<at> | ", line)
+    line = BRACKET.sub(r" \g<mode> | \g<key> \g<at> | ", OF_STEPS.sub(r" | \g<key> \g<at> | ", line))
+    line = IN_BRACKETS.sub(r": \g<value>", line) if "[" in line else line
     rest = [_pairs(part, row) for part in BETWEEN.split(line)]
     told = " ".join(word for word in " ".join(rest).split() if "/" not in word and not word.endswith(".py"))
     kind = words(told) & OF_EVALUATION
@@ -192,6 +220,8 @@ def _pairs(part: str, row: Row) -> str:
         end = pair.end()
         key = pair["key"].strip("()-. ")
         *others, last = key.split()
+        if others and others[-1].lower() in PER:
+            continue
         if others and normal(last) in ALL_STEPS:  # "validation loss at iteration 400" names a step, no loss
             rest.append(" ".join(others))
             key = last

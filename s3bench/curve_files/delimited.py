@@ -16,6 +16,7 @@ from s3bench.curve_files.drawn_table import undrawn
 from s3bench.curve_files.names import words
 from s3bench.curve_files.table import EMPTY_CELLS, Table, number
 from s3bench.curve_files.text import beginnings
+from s3bench.curve_files.untidy import shape, tidied, without_longer_rows
 from s3bench.errors import UserError, one_line
 
 SEPARATORS = ("\t", ";", "|", ",", " ")  # of two that fit, the first; " " is any number of blanks
@@ -53,6 +54,7 @@ def read_table(file: str, text: str, *, is_csv: bool) -> Table | None:
     """
     body, notes, comments = _without_comments(text.replace("\r", "\n") if "\n" not in text else text)
     body, beside = undrawn(file, body[found.end() :] if (found := SEP_LINE.match(body)) else body)
+    body, untidy = tidied(body)
     lines = [line for line in body[: 400 * SAMPLE].split("\n") if line.strip()]
     if len(body) > 400 * SAMPLE:
         lines = lines[:-1]  # cut
@@ -60,7 +62,12 @@ def read_table(file: str, text: str, *, is_csv: bool) -> Table | None:
     if form is None:
         return None
     try:
-        return _read(file, body, form, notes + beside)
+        return _read(file, body, form, notes + beside + untidy)
+    except pd.errors.ParserError as error:
+        plain = without_longer_rows(body, _width(body, form), form.separator)
+        if plain is None or not plain[1]:
+            raise UserError(f"{file} cannot be read as CSV ({one_line(error)})") from error
+        return _read(file, plain[0], form, notes + beside + untidy + plain[1])
     except (ValueError, csv.Error, pd.errors.ParserWarning) as error:  # what pandas and csv raise
         raise UserError(f"{file} cannot be read as CSV ({one_line(error)})") from error
 
@@ -129,7 +136,7 @@ def _share(lines: list[str], separator: str) -> float:
     first, width = rows[0], len(rows[0])
     has_names = not any(number(cell) is not None for cell in first)
     is_named = has_names and _is_named(first)
-    alike = (line for line in lines[1:] if line != lines[0] and _shape(line) == _shape(lines[0]))
+    alike = (line for line in lines[1:] if line != lines[0] and shape(line) == shape(lines[0]))
     if not all(map(_is_value, first)) and any(alike):
         return 0.0  # they say the same of other numbers: no names, but lines of a console
     if len(rows) == 1:
@@ -147,11 +154,6 @@ def _share(lines: list[str], separator: str) -> float:
 def _is_named(cells: list[str]) -> bool:
     """Return whether cells have names that a table of losses has."""
     return any("loss" in words(cell) or words(cell) & {"step", "epoch", "iteration"} for cell in cells)
-
-
-def _shape(line: str) -> str:
-    """Return a line with its numbers all alike."""
-    return re.sub(r"\d[\d.]*", "0", line)
 
 
 def _is_column(lines: list[str]) -> bool:
@@ -187,6 +189,11 @@ def _read(file: str, body: str, form: _Form, notes: list[str]) -> Table:
         blank = int(places.max(initial=-1)) + 1 - len(places) - repeated
         notes += [f"blank lines, left out: {blank}"] * bool(blank)
     return Table(form.kind, cells, cells.isna(), None, notes)
+
+
+def _width(body: str, form: _Form) -> int:
+    """Return how many columns have a name."""
+    return len(form.names or next(filter(None, _rows(body, form.separator)), []))
 
 
 def _rows(body: str, separator: str) -> Iterator[list[str]]:

@@ -1,6 +1,8 @@
 """Finds the table that is drawn in a text with bars and dashes, as Markdown, psql and notebooks do."""
 
 import re
+from bisect import bisect
+from itertools import pairwise
 
 from s3bench.curve_files.names import listed, words
 from s3bench.curve_files.text import beginnings, tells_losses
@@ -11,6 +13,9 @@ RULE = re.compile(rf"^[ \t]*[{DRAWN}][{DRAWN} \t]{{2,}}$", re.MULTILINE)
 BEGINS_RULE = re.compile(rf"[{DRAWN} \t]")
 BAR = re.compile("[|│┃]")
 CROSSING = re.compile(r"[|+│┃\u252c-\u254b\u2550-\u256c]| ")  # between two columns
+CORNER = re.compile("[+\u250c-\u254b\u2552-\u256c]")  # where a column begins in a rule, with a title between two
+LETTER = re.compile("[A-Za-z]")
+ABOVE = 4  # lines up to the names of which one may have titles
 NOT_LOGGED = "No log"  # in a model card of Hugging Face, until there is a loss
 
 
@@ -48,12 +53,14 @@ def undrawn(file: str, text: str) -> tuple[str, list[str]]:
     if not tables:
         return text, []
     ((at, rows),) = tables.items()
-    logged = [row for row in rows if NOT_LOGGED not in row]
-    beside = drawn.count(False) - len(rows) - 1
+    head = _names(lines[:at])
+    whole = [row for row in rows if _cells(row).count("|") == head.count("|")]
+    logged = [row for row in whole if NOT_LOGGED not in row]
+    beside = drawn.count(False) - len(whole) - 1
     notes = [f"lines beside the table, left out: {beside}"] * bool(beside)
-    notes += [f"rows with {NOT_LOGGED!r}, left out: {len(rows) - len(logged)}"] * (len(logged) < len(rows))
+    notes += [f"rows with {NOT_LOGGED!r}, left out: {len(whole) - len(logged)}"] * (len(logged) < len(whole))
     end = "\n" * text.endswith("\n")  # its absence shows that the last line may be cut
-    return "\n".join(_cells(row) for row in [lines[at - 1], *logged]) + end, notes
+    return "\n".join([head, *map(_cells, logged)]) + end, notes
 
 
 def _rows(lines: list[str], drawn: list[bool], rule: int) -> list[str]:
@@ -64,6 +71,20 @@ def _rows(lines: list[str], drawn: list[bool], rule: int) -> list[str]:
             break
         rows += [lines[at]] * (not drawn[at])
     return rows
+
+
+def _names(lines: list[str]) -> str:
+    """Return the names in the last line; those that are there twice with the title that stands above them in a rule."""
+    *above, line = lines
+    names = _cells(line).split("|")
+    rule = next((one for one in above[:-ABOVE:-1] if CORNER.search(one) and LETTER.search(one)), "")
+    middles = [(begin.start() + end.start()) // 2 for begin, end in pairwise(BAR.finditer(line))]
+    if not rule or len(middles) != len(names):
+        return "|".join(names)
+    corners, titles = [corner.start() for corner in CORNER.finditer(rule)], CORNER.split(rule)
+    words = ["".join(LETTER.findall(titles[bisect(corners, middle)])) for middle in middles]
+    both = zip(words, names, strict=True)
+    return "|".join(f"{word} {name}".strip() if names.count(name) > 1 else name for word, name in both)
 
 
 def _cells(row: str) -> str:

@@ -106,9 +106,9 @@ def _is_metered(name: str, names: list[str]) -> bool:
 
 
 def _downloaded(names: Sequence[str]) -> list[str]:
-    """Return the column of values of a chart that TensorBoard wrote, or of an MLflow metric."""
+    """Return the column of values of a chart of TensorBoard's, of an MLflow metric, or of lines like "epoch 3: 2.5"."""
     plain = {normal(name): name for name in names}
-    is_one = set(plain) <= {"wall_time", "timestamp", "step", "value"} and len(plain) > 1
+    is_one = set(plain) <= {"wall_time", "timestamp", "value", *ALL_STEPS} and len(plain) > 1
     return [plain["value"]] if is_one and "value" in plain else []
 
 

@@ -22,6 +22,7 @@ from s3bench.errors import UserError, unknown
 
 LARGEST_STEP = 2**53  # up to here, every whole number is a float
 SAME = 0.01  # of a loss: two processes that log one step differ by less
+ROUND = 1000  # "1K": steps from here on may be rounded to multiples of it
 RISING = 0.5  # of the rows: a first column without a name that rises as often counts something
 
 
@@ -65,6 +66,8 @@ def place(file: str, table: Table, column: str, loss: Steps, named: str | None, 
     _check_whole(file, table, name, steps, hint)
     if (np.diff(steps) > 0).all():
         return _kept(name, steps, np.arange(len(steps)), [])
+    if named is None and _are_rounded(steps):
+        return _counted(np.arange(len(steps)), f"rows are counted, for {name!r} is rounded to thousands")
     order = Order(name, steps, hint)
     if named is None and (within := _in_epochs(table, name, steps)) is not None:
         order = Order(name, within, hint, is_counted=True)
@@ -120,6 +123,13 @@ def _in_epochs(table: Table, name: str, steps: Steps) -> Steps | None:
         _, within = np.unique(np.stack([epochs, steps]), axis=1, return_inverse=True)
         return within.reshape(-1).astype(np.float64)
     return None
+
+
+def _are_rounded(steps: Steps) -> bool:
+    """Return whether steps rise one by one below 1,000, and are multiples of it from there on: "1K", "1K", "2K"."""
+    small, large = steps[steps < ROUND], steps[steps >= ROUND]
+    rises = (np.diff(steps) >= 0).all() and (np.diff(small) > 0).all()
+    return bool(rises and len(small) > 1 and len(large) and (large % ROUND == 0).all())
 
 
 def _check_whole(file: str, table: Table, name: str, steps: Steps, hint: str) -> None:

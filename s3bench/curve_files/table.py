@@ -85,7 +85,11 @@ def numbers(file: str | Path, cells: "pd.Series[Any]", empty: "pd.Series[bool]")
         if value is None:
             text = str(values[index])[:SHOWN]
             what = f"{text!r} is not a number (column {cells.name!r})"
-            hint = r"; --pattern reads what is about it, as in '^\d+,(?P<loss>\S+)'" if BEGINS.match(text) else ""
+            hint = ""
+            if BEGINS.match(text):
+                hint = r"; --pattern reads what is about it, as in '^\d+,(?P<loss>\S+)'"
+            elif 2 * np.isfinite(found).sum() > len(found):
+                hint = "; --where rows=FIRST-LAST takes some of the rows"
             raise UserError(f"{file}, row {cells.index[index] + 1}: {what}{hint}")
         found[index] = value
     return found

@@ -19,6 +19,7 @@ BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # and what else moves a terminal's cursor
+WRAPPED = re.compile(r"\b(?:tensor|array|(?:np|numpy)\.\w+)\(\s*([^,()]+)(?:,[^()]*)?\)")  # "tensor(2.5, grad_fn=...)"
 LOSS = re.compile(r"loss\W{1,9}(?:\d|nan\b|inf\b)", re.IGNORECASE)
 AT_ONCE = 1 << 24  # characters that are looked at together
 CONTROLS = re.compile("[\x00-\x07\x0e-\x1a\ufffd]")  # those that no text has, and what is no character
@@ -92,6 +93,9 @@ def tells_losses(lines: Iterable[str]) -> bool:
 
 
 def is_text(head: bytes) -> bool:
-    """Return whether a file that begins like this is text, in whatever encoding."""
+    """Return whether a file that begins like this is text, in whatever encoding: that of another language has many
+    characters that UTF-8 lacks, but no controls.
+    """
     text = decoded(head)
-    return len(CONTROLS.findall(text)) <= MOST_CONTROLS * len(text)
+    found = CONTROLS.findall(text)
+    return len(found) <= MOST_CONTROLS * len(text) or set(found) == {"\ufffd"}

@@ -1,0 +1,145 @@
+"""Logs of public repositories that are nearly a table or a console's pairs: each is read right, and said how."""
+
+import pytest
+
+from s3bench.curve_files.reader import read_curve
+from s3bench.errors import UserError
+
+
+def curve_of(tmp_path, text, name="log", **reading):
+    (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    return read_curve(tmp_path / name, **reading)
+
+
+def said(curve):
+    return "; ".join(curve.notes)
+
+
+def test_numbers_that_are_wrapped_as_tensors_are_numbers(tmp_path):
+    text = "Epoch,Train_loss\n" + "".join(
+        f"{at},\"tensor({3 - at / 10:.1f}, device='cuda:0', grad_fn=<DivBackward0>)\"\n" for at in range(1, 9)
+    )
+    curve = curve_of(tmp_path, text, "losses.csv")
+    assert curve.loss.tolist() == [2.9, 2.8, 2.7, 2.6, 2.5, 2.4, 2.3, 2.2]
+    assert curve.step_column == "Epoch"
+    bare = "epoch,loss\n" + "".join(f"{at},tensor({3 - at / 10:.1f}, requires_grad=True)\n" for at in range(1, 9))
+    assert curve_of(tmp_path, bare).loss.tolist() == curve.loss.tolist()
+
+
+def test_values_in_brackets_belong_to_the_words_before_them(tmp_path):
+    text = "".join(
+        f"Epoch [{e}] Batch [{b}] Disc Loss [1.{b}] Gen Loss [0.{e}{b}]\n" for e in (0, 1) for b in (1, 2, 3)
+    )
+    with pytest.raises(UserError, match="choose one with --column: Disc Loss, Gen Loss"):
+        curve_of(tmp_path, text)
+    assert curve_of(tmp_path, text, column="Gen Loss").loss.tolist() == [0.01, 0.02, 0.03, 0.11, 0.12, 0.13]
+    assert curve_of(tmp_path, "".join(f"step {at} loss: [2.{at}]\n" for at in range(5))).loss.tolist()[-1] == 2.4
+
+
+def test_a_fraction_of_the_epochs_before_the_word_is_the_epoch(tmp_path):
+    text = "".join(f"{at}/10 epoch G_loss : {4 - at / 10:.1f}, D_loss : 0.{at} \n" for at in range(1, 9))
+    with pytest.raises(UserError, match="several columns may be the loss; choose one with --column: G_loss, D_loss"):
+        curve_of(tmp_path, text)
+    curve = curve_of(tmp_path, text, column="G_loss")
+    assert curve.steps.tolist() == list(range(1, 9))
+    assert curve.loss[0] == 3.9
+
+
+def test_a_number_alone_after_the_epoch_is_the_loss(tmp_path):
+    curve = curve_of(tmp_path, "".join(f"epoch {at}:{900.5 - at}\n" for at in range(6)))
+    assert (curve.column, curve.step_column) == ("value", "epoch")
+    assert curve.loss.tolist() == [900.5, 899.5, 898.5, 897.5, 896.5, 895.5]
+
+
+def test_the_time_per_step_is_no_step(tmp_path):
+    text = "".join(f"Average per iter: 0.31{at} second.\nloss:{2 - at / 10}\n" for at in range(6))
+    curve = curve_of(tmp_path, text)
+    assert (len(curve.loss), curve.step_column) == (6, None)
+
+
+@pytest.mark.parametrize("separator", [" ", ", ", "\t"])
+def test_a_long_row_of_numbers_is_a_curve(tmp_path, separator):
+    losses = [f"{3 - at / 1000:.3f}" for at in range(900)]
+    curve = curve_of(tmp_path, separator.join(losses) + "\n")
+    assert curve.loss.tolist() == [float(loss) for loss in losses]
+    assert "a row of 900 numbers, taken as a column" in said(curve)
+
+
+def test_several_long_rows_are_a_curve_each(tmp_path):
+    text = "\n".join(",".join(f"{row}.{at:03d}" for at in range(100)) for row in (5, 7))
+    with pytest.raises(UserError, match="choose one with --column: 1, 2"):
+        curve_of(tmp_path, text, "loss.csv")
+    curve = curve_of(tmp_path, text, "loss.csv", column="2")
+    assert (len(curve.loss), curve.loss[0], curve.loss[-1]) == (100, 7.0, 7.099)
+    assert "2 rows of 100 numbers, taken as a column each" in said(curve)
+
+
+def test_headings_with_a_number_between_the_losses_are_left_out(tmp_path):
+    text = "".join(f"epoch {epoch}\n\n1.{epoch}1\n1.{epoch}2\n" for epoch in range(1, 6))
+    curve = curve_of(tmp_path, text, "losses.txt")
+    assert curve.loss.tolist() == [1.11, 1.12, 1.21, 1.22, 1.31, 1.32, 1.41, 1.42, 1.51, 1.52]
+    assert "headings such as 'epoch 1', left out: 5" in said(curve)
+
+
+def test_other_words_between_numbers_may_begin_another_curve(tmp_path):
+    text = "Generator loss:\n" + "2.5\n" * 9 + "Discriminator loss:\n" + "0.5\n" * 9
+    with pytest.raises(
+        UserError, match=r"'Discriminator loss:' is not a number.*--where rows=FIRST-LAST takes some of"
+    ):
+        curve_of(tmp_path, text)
+    assert curve_of(tmp_path, text, where="rows=11-19").loss.tolist() == [0.5] * 9
+
+
+def test_a_few_longer_rows_are_left_out_and_said(tmp_path):
+    rows = [f"{epoch},{batch},0.{epoch}{batch:02d}" for epoch in range(1, 4) for batch in range(1, 40)]
+    rows.insert(39, "Epoch 1 Summary,train_loss=0.72,val_loss=1.87,val_acc=0.53")
+    text = "epoch,batch,loss\n" + "\n".join(rows) + "\n"
+    curve = curve_of(tmp_path, text, "log.csv")
+    assert (len(curve.loss), curve.loss[39]) == (117, 0.201)
+    assert "rows with more cells than there are names, left out: 1" in said(curve)
+    with pytest.raises(UserError, match="cannot be read as CSV"):
+        curve_of(tmp_path, "epoch,loss\n1,2.5\n2,2.4,8\n3,2.3,8\n4,2.2\n", "log.csv")
+
+
+def test_a_tqdm_bar_shows_each_step_twice_and_first_with_the_loss_before(tmp_path):
+    text, loss = "", 9.0
+    for at in range(1, 9):
+        text += f"Epoch 0:   {at}%|#  | {at}/80 [00:05<43:12,  0.19it/s, v_num=0, train/loss={loss}]\r"
+        loss = round(9 - at / 10, 1)
+        text += f"Epoch 0:   {at}%|#  | {at}/80 [00:05<43:12,  0.19it/s, v_num=0, train/loss={loss}]\r"
+    curve = curve_of(tmp_path, text)
+    assert curve.steps.tolist() == list(range(1, 9))
+    assert curve.loss.tolist() == [8.9, 8.8, 8.7, 8.6, 8.5, 8.4, 8.3, 8.2]
+    assert "lines of a progress bar before its last, left out: 8" in said(curve)
+
+
+def test_steps_that_are_rounded_to_thousands_are_counted(tmp_path):
+    steps = ["400", "600", "800", "1K", "1K", "1K", "2K", "2K"]
+    curve = curve_of(tmp_path, "".join(f"step:{step} smpl:13K loss:2.{at}15\n" for at, step in enumerate(steps)))
+    assert curve.steps.tolist() == list(range(8))
+    assert "rows are counted, for 'step' is rounded to thousands" in said(curve)
+    twice = "".join(f"step:{at} loss:2.{at}\nstep:{at} loss:3.{at}\n" for at in (500, 1000, 2000))
+    with pytest.raises(UserError, match="step 500 appears twice"):
+        curve_of(tmp_path, twice)
+
+
+def test_columns_of_one_name_have_the_titles_above_them(tmp_path):
+    text = (
+        "┏━━━━━━━━━┳━━╸T╺╸R╺╸A╺╸I╺╸N╺━━┳━━╸V╺╸A╺╸L╺╸I╺╸D╺━━┓\n"
+        "┃         ┃         ╷         ┃         ╷         ┃\n"
+        "┃  epoch  ┃  loss   │   acc   ┃  loss   │   acc   ┃\n"
+        "┠─────────╂─────────┼─────────╂─────────┼─────────┨\n"
+    )
+    for at in range(6):
+        text += f"┃      {at}  ┃   1.{at}   │    20 % ┃   3.{at}   │    30 % ┃\n"
+        text += f"   3.{at}   │    30 % ┃\n"  # the end of a bar that the row replaced
+    curve = curve_of(tmp_path, text)
+    assert (curve.column, curve.loss.tolist()) == ("TRAIN loss", [1.0, 1.1, 1.2, 1.3, 1.4, 1.5])
+    assert curve_of(tmp_path, text, column="VALID loss").loss.tolist()[-1] == 3.5
+    assert "lines beside the table, left out: 7" in said(curve)
+
+
+def test_text_of_another_encoding_is_text(tmp_path):
+    text = "".join(f"epoch: {at}, 损失 loss: 2.{at}\n" for at in range(6)) + "──────" * 300
+    curve = curve_of(tmp_path, text.encode("gbk"))
+    assert curve.loss.tolist() == [2.0, 2.1, 2.2, 2.3, 2.4, 2.5]
