@@ -144,7 +144,7 @@ def _find_step(file: str, table: Table, column: str, named: str | None) -> str |
     """Return the column of steps; None to count rows.
 
     It is the first of those that all rows with a loss have, and of these one that rises if there is any; an epoch, or a
-    batch of one, only if it rises.
+    batch of one, only if it rises. One that most rows lack is none of theirs.
     """
     if named == NO_STEPS:
         return None
@@ -152,7 +152,7 @@ def _find_step(file: str, table: Table, column: str, named: str | None) -> str |
         if named not in table.names:
             raise unknown(f"column of {file}", named, table.names)
         return named
-    own = [name for name in steps_among(table.names) if not table.empty[name].all()]
+    own = [name for name in steps_among(table.names) if table.empty[name].mean() <= 0.5]
     whole = [name for name in own if not table.empty[name].any()]
     moving = [name for name in whole if _moves(table.cells[name])] or whole
     weak = [name for known in (EPOCH_NAMES, WITHIN_EPOCH) for name in steps_among(table.names, known)]

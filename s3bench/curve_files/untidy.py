@@ -42,7 +42,9 @@ def _cells(line: str, separator: str) -> int:
 
 def _in_columns(text: str) -> tuple[str, list[str]] | None:
     """Return a few long rows of numbers as columns: each is a curve. None if there are none."""
-    lines = [line.strip() for line in text.split("\n", MOST_ROWS) if line.strip()]
+    if text.count("\n", 0, HEAD) > MOST_ROWS:
+        return None
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
     if len(lines) > MOST_ROWS or len(lines) * LONG_ROW > len(text):
         return None
     for separator in SEPARATORS:

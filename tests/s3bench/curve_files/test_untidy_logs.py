@@ -143,3 +143,10 @@ def test_text_of_another_encoding_is_text(tmp_path):
     text = "".join(f"epoch: {at}, 损失 loss: 2.{at}\n" for at in range(6)) + "──────" * 300
     curve = curve_of(tmp_path, text.encode("gbk"))
     assert curve.loss.tolist() == [2.0, 2.1, 2.2, 2.3, 2.4, 2.5]
+
+
+def test_a_step_that_few_rows_have_is_not_theirs(tmp_path):
+    text = "".join(f"Epoch[0] Batch [{at}] Speed: 9.1 samples/sec\tTrain-loss=2.{at}\n" for at in range(20, 90, 10))
+    text = text.replace("Batch [50]", "Update[340]: Batch [50]")
+    curve = curve_of(tmp_path, text)
+    assert (len(curve.loss), curve.step_column) == (7, "Batch")
