@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s3bench.curve_files import alike
-from s3bench.curve_files.console_file import _row
+from s3bench.curve_files.console_line import read_line
 from tests.s3bench.curve_files.test_trainers import LOGS
 
 CASES = Path(__file__).parent / "cases"
@@ -38,12 +38,12 @@ def exact(rows):
 
 
 def at_once(lines):
-    forms, columns = alike.read_alike(lines, _row)
+    forms, columns = alike.read_alike(lines, read_line)
     return [({key: columns[key].value(at) for key in form.keys}, form.label) for at, form in enumerate(forms)]
 
 
 def same(lines):
-    assert exact(at_once(lines)) == exact(map(_row, lines))
+    assert exact(at_once(lines)) == exact(map(read_line, lines))
 
 
 @settings(max_examples=150, deadline=None)
@@ -78,7 +78,7 @@ def test_the_numbers_of_usual_lines_are_found_without_reading_each():
 
     def counting(line):
         read.append(line)
-        return _row(line)
+        return read_line(line)
 
     for template in TEMPLATES[:3]:
         lines = [template.replace("#", str(at % 10)).replace("@", f"{at % 10}.25") for at in range(1000)]

@@ -83,9 +83,7 @@ def test_headings_with_a_number_between_the_losses_are_left_out(tmp_path):
 
 def test_other_words_between_numbers_may_begin_another_curve(tmp_path):
     text = "Generator loss:\n" + "2.5\n" * 9 + "Discriminator loss:\n" + "0.5\n" * 9
-    with pytest.raises(
-        UserError, match=r"is not a number.*--where rows=FIRST-LAST takes some of"
-    ):
+    with pytest.raises(UserError, match=r"is not a number.*--where rows=FIRST-LAST takes some of"):
         curve_of(tmp_path, text)
     assert curve_of(tmp_path, text, where="rows=11-19").loss.tolist() == [0.5] * 9
 

@@ -1,0 +1,169 @@
+"""Reads one line that a training printed: "key: value", "key value", "key=value", or an object."""
+
+import ast
+import json
+import re
+from typing import Any
+
+from s3bench.curve_files.names import ALL_STEPS, OF_EVALUATION, normal, words
+from s3bench.curve_files.table import number
+from s3bench.curve_files.text import WRAPPED
+
+Row = dict[str, Any]
+FIELD = 80  # words of a key have fewer characters
+NUMBER = r"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|nan\b|inf\b|infinity\b)"
+WORD = rf"[a-z_][\w./()-]{{0,{FIELD}}}"
+PAIR = re.compile(
+    rf"(?<![\w./-])(?P<key>{WORD}(?: [a-z_(][\w./()-]{{0,{FIELD}}}){{0,4}}?)(?:\s*[:=]\s*|\s+)"
+    rf"(?P<value>0x[\da-f]+\b|{NUMBER})(?P<more>(?:,\d+)*(?:\.\d+)?)(?P<unit>[kmb]\b)?(?![\d.]*\d|:\d|-\d)",
+    re.IGNORECASE,
+)
+BETWEEN = re.compile(r"\s\|\s?|\||[,;]\s|\s+-\s+|\t")  # what separates the pairs of a line
+STAMP = re.compile(  # what a logger puts before a line: Python's, glog's
+    r"^\W*(?:[IWEF]\d{4,8} [\d:.]+\s+\d+ [\w.]+:\d+\]|\[?\d{4}[-/]\d\d[-/]\d\d[T ,]*\d\d:\d\d:\d\d(?:[.,]\d+)?Z?\]?)"
+)
+DATE = re.compile(r"\b(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]* +\d+ +\d\d:\d\d:\d\d( +\d{4}\b)?", re.I)
+RUN_ON = re.compile(
+    rf"(?<![\w.-])({NUMBER})(?=[a-z_]{{3,}}\s*[:=])", re.IGNORECASE
+)  # into the next key: "idx: 0loss: 2"
+SIGN = re.compile(rf"\{{|[:=]\s*['\"]?{NUMBER}", re.IGNORECASE)
+LEVEL = re.compile(r"\b(?:DEBUG|INFO|WARNING|WARN|ERROR)\b(?::\w+:)?")
+IN_EPOCH = re.compile(
+    r"\b(?:epoch|train)\s*(?:\((?P<mode>\w+)\))?\s*:?\s*\[?(?P<epoch>\d+)(?:\s*/\s*\d+)?\]?\s*"
+    r"[\[(]\s*(?P<at>\d+)\s*/\s*(?P<of>\d+)",
+    re.IGNORECASE,
+)
+DARKNET = re.compile(
+    rf"^\s*(?P<iteration>\d+)\s*:\s*(?P<loss>{NUMBER}),\s*(?P<avg_loss>{NUMBER})\s*avg(?: loss)?,\s*"
+    rf"(?P<rate>{NUMBER}) rate",
+    re.IGNORECASE,
+)
+BRACKET = re.compile(  # "Epoch [1/10]", "Iter(train) [ 50/800]"
+    r"\b(?P<key>epoch|step|iter|iteration|batch)\s*(?:\((?P<mode>\w+)\))?\s*:?\s*\[\s*(?P<at>\d+)(?:\s*/\s*\d+)?\s*\]",
+    re.IGNORECASE,
+)
+OF_STEPS = re.compile(  # "1/10 epoch"
+    r"(?<![\w./])(?P<at>\d+)\s*/\s*\d+\s+(?P<key>epoch|step|iter|iteration|batch)\b(?!\s*[:=[(\d])", re.IGNORECASE
+)
+IN_BRACKETS = re.compile(rf"(?<=[a-z_)])\s*[:=]?\s*\[\s*(?P<value>{NUMBER})\s*\]", re.IGNORECASE)  # "G loss [0.5]"
+VALUE_ALONE = re.compile(  # "epoch 3: 2.5"
+    rf"\s*(?P<key>epoch|step|iter|iteration)\s*[:=#]?\s*(?P<at>\d+)\s*[:,]\s*(?P<value>{NUMBER})\s*\Z", re.IGNORECASE
+)
+PER = {"per", "each", "a", "an"}  # before the name of a step: "time per iter: 0.3"
+AT_STEP = re.compile(  # "Loss at step 100: 2.5"
+    rf"(?<![\w./-])(?P<key>{WORD}(?: {WORD})?) (?:at|after) (?P<step>epoch|step|iteration|iter|batch) (?P<at>\d+)\s*"
+    rf"[:=]\s*(?={NUMBER})",
+    re.IGNORECASE,
+)
+LEADING = re.compile(r"^\s*(\d+)\s*:?\s+(?=\[\s*[a-z][\w ]{0,80}[:=])", re.IGNORECASE)  # "7 [D loss: 0.5] [G loss: 2]"
+NET_OUTPUT = re.compile(r"\bTrain net output #\d+: ")  # Caffe's
+BAR = re.compile(r"\|\s*(?P<at>\d+(?:\.\d+)?)(?P<unit>[kMG]?)/[\d.]+[kMG]? \[")  # tqdm's
+UNITS = {"": 1, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9}  # of steps such as 12k
+THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+")
+OBJECT = re.compile(r"\{.*\}")
+BARE = re.compile(r"(?<=[:\s])(-?(?:nan|inf))(?=\s*[,}])")
+EVALUATION_LINES = ("saving dict", "testing net")
+
+
+def read_line(line: str, first_epoch: int = 0) -> tuple[Row, tuple[str, bool]]:
+    """Return the numbers of one line by their keys, the text beside them, and whether it has a sign of pairs."""
+    row, told = _numbers(line, first_epoch)
+    return row, (f"{told} =" if "=" in line else told, SIGN.search(line) is not None)
+
+
+def _numbers(line: str, first_epoch: int) -> tuple[Row, str]:
+    """Return the numbers of one line by their keys, and the text beside them."""
+    if darknet := DARKNET.match(line):
+        return {key: float(value) for key, value in darknet.groupdict().items()}, ""
+    if alone := VALUE_ALONE.match(line):
+        return {alone["key"]: float(alone["at"]), "value": float(alone["value"])}, ""
+    logged = read_object(line)
+    if logged is not None:
+        return logged, _plain_text(OBJECT.sub("", line))
+    line = WRAPPED.sub(r"\1", line) if "(" in line else line
+    line = RUN_ON.sub(r"\1 ", NET_OUTPUT.sub("train output ", LEVEL.sub(" ", DATE.sub(" ", STAMP.sub(" ", line)))))
+    line = LEADING.sub(r"step \1 | ", AT_STEP.sub(r" \g<step> \g<at> | \g<key>: ", line))
+    row: Row = {}
+    if within := IN_EPOCH.search(line):
+        row = {
+            "epoch": float(within["epoch"]),
+            "step": (float(within["epoch"]) - first_epoch) * float(within["of"]) + float(within["at"]),
+        }
+        line = f"{line[: within.start()]} {within['mode'] or ''} | {line[within.end() :]}"
+    elif bar := BAR.search(line):
+        row = {"step": float(bar["at"]) * UNITS[bar["unit"].lower()]}
+        line = f"{line[: bar.start()]} | {line[bar.end() :]}"
+    line = BRACKET.sub(r" \g<mode> | \g<key> \g<at> | ", OF_STEPS.sub(r" | \g<key> \g<at> | ", line))
+    line = IN_BRACKETS.sub(r": \g<value>", line) if "[" in line else line
+    rest = [_pairs(part, row) for part in BETWEEN.split(line)]
+    told = " ".join(word for word in " ".join(rest).split() if "/" not in word and not word.endswith(".py"))
+    kind = words(told) & OF_EVALUATION
+    if any(words(key) & {"train", "training"} for key in row):
+        return row, _plain_text(told)
+    if kind or any(mark in told.lower() for mark in EVALUATION_LINES):
+        before = min(kind, default="eval")
+        row = {key if normal(key) in ALL_STEPS else f"{before}/{key}": value for key, value in row.items()}
+    return row, _plain_text(told)
+
+
+def _plain_text(told: str) -> str:
+    """Return the words of a text."""
+    return " ".join(re.findall("[a-z_]+", told.lower()))
+
+
+def _pairs(part: str, row: Row) -> str:
+    """Add the pairs of a part of a line to the row, and return the text beside them."""
+    rest, end = [], 0
+    for pair in PAIR.finditer(part):
+        rest.append(part[end : pair.start()])
+        end = pair.end()
+        key = pair["key"].strip("()-. ")
+        *others, last = key.split()
+        if others and others[-1].lower() in PER:
+            continue
+        if others and normal(last) in ALL_STEPS:  # "validation loss at iteration 400" names a step, no loss
+            rest.append(" ".join(others))
+            key = last
+        row.setdefault(key, _value(pair, is_step=normal(key) in ALL_STEPS))
+    rest.append(part[end:])
+    return " ".join(rest)
+
+
+def _value(pair: "re.Match[str]", *, is_step: bool) -> float | str:
+    """Return the number of a pair, or what is written where a comma may be a decimal one."""
+    written = pair["value"] + pair["more"]
+    if pair["value"][:2].lower() == "0x":
+        return written  # no number, and not the number 0
+    if is_step and (not pair["more"] or THOUSANDS.fullmatch(written)):
+        return float(written.replace(",", "")) * UNITS[(pair["unit"] or "").lower()]
+    return written if pair["more"] else float(written)
+
+
+def read_object(line: str) -> Row | None:
+    """Return the numbers of an object in a line, written as JSON or as Python; None if there is none."""
+    found = OBJECT.search(line)
+    if found is None or ":" not in found[0]:
+        return None
+    text = WRAPPED.sub(r"\1", found[0])
+    try:
+        logged = json.loads(text)
+    except (ValueError, RecursionError):
+        try:
+            logged = ast.literal_eval(BARE.sub(r"'\1'", text))
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+            return None
+    if not isinstance(logged, dict):
+        return None
+    return {key: value for key, value in _flat(logged).items() if number(value) is not None}
+
+
+def _flat(logged: Row) -> Row:
+    """Return an object with the values of objects in it, and of a list of steps the last: the step within an epoch."""
+    flat: Row = {}
+    for name, value in logged.items():
+        key = str(name)
+        if isinstance(value, dict):
+            flat |= {f"{key}/{below}": inner for below, inner in value.items()}
+        else:
+            flat[key] = value[-1] if isinstance(value, list) and value and normal(key) in ALL_STEPS else value
+    return flat
