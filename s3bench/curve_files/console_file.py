@@ -4,8 +4,9 @@ import re
 from functools import partial
 
 from s3bench.curve_files.alike import read_alike
-from s3bench.curve_files.console_line import BAR, IN_EPOCH, read_line, read_object
+from s3bench.curve_files.console_line import BAR, IN_EPOCH, LEADING_NUMBER, OF_GLUED, read_line, read_object
 from s3bench.curve_files.console_rows import Rows
+from s3bench.curve_files.names import OF_EVALUATION, normal, words
 from s3bench.curve_files.table import Table, from_rows
 from s3bench.errors import UserError
 
@@ -14,6 +15,8 @@ ALIKE = 20  # lines that a cut one is compared with
 BLANKS = re.compile(" {50,}")  # which the other patterns would try in every split
 FIRST_LINES = 10_000  # which show whether epochs are counted from 1
 PROGRESS = re.compile(r"^\s*(?P<at>\d+)/(?P<of>\d+|unknown)\s+(?:\[|━)", re.IGNORECASE)  # Keras'
+TIMES = re.compile(r"^.*?(?:it/s|s/it),?\s*")  # what a bar says before its values
+ENDLESS = re.compile(r"(?<=\d)(?=(?:step|epoch|iter|iteration)\b\s*[:=]?\s*\d)", re.IGNORECASE)
 LONG_OBJECT = re.compile(r"\{[^{}]{0,5000}\n[^{}]{0,5000}\}")  # over several lines
 
 
@@ -33,7 +36,12 @@ def read_console(text: str) -> Table | None:
     is_cut = not text.endswith(("\n", "\r"))
     del text
     read = partial(read_line, first_epoch=_first_epoch(lines))
-    forms, columns = read_alike([line for at, line in enumerate(lines) if not is_bar.get(at)], read)
+    shown = [line for at, line in enumerate(lines) if not is_bar.get(at)]
+    forms, columns = read_alike(shown, read)
+    glued = {at for at, form in enumerate(forms) if form.label[0] == OF_GLUED}
+    if glued and not is_bar:
+        shown = [part for at, line in enumerate(shown) for part in (ENDLESS.split(line) if at in glued else [line])]
+        forms, columns = read_alike(shown, read)
     whole_bars = _places_of_whole_bars(is_bar)
     count, bars = len(lines), sum(is_bar.values()) + replaced
     del lines
@@ -45,8 +53,26 @@ def read_console(text: str) -> Table | None:
     if rows.at and is_cut and _is_cut(rows.keys, last):
         rows.drop_last()
         notes.append("an unfinished last line, left out")
+    notes += [f"lines that no end of a line parted, parted: {len(glued)}"] * bool(glued)
+    notes += [f"lines below the heading of an evaluation, left out: {rows.evaluations}"] * bool(rows.evaluations)
     notes += rows.drop_repeats()
-    return rows.table(notes)
+    table = rows.table(notes)
+    return None if table is None else _with_leading_numbers(table)
+
+
+def _with_leading_numbers(table: Table) -> Table:
+    """Return the table with the numbers that lines begin with as steps, or as processes, where they come again."""
+    if LEADING_NUMBER not in table.names:
+        return table
+    values = table.cells[LEADING_NUMBER][~table.empty[LEADING_NUMBER]].tolist()
+    name = "process" if len(set(values)) < len(values) else "step"
+    if name in map(normal, table.names) or (name == "process" and len(set(values)) == 1):
+        table.cells, table.empty = (cells.drop(columns=LEADING_NUMBER) for cells in (table.cells, table.empty))
+        return table
+    named = {LEADING_NUMBER: name}
+    table.cells, table.empty = table.cells.rename(columns=named), table.empty.rename(columns=named)
+    table.absent = None if table.absent is None else table.absent.rename(columns=named)
+    return table
 
 
 def _without_replaced_bars(lines: list[str]) -> tuple[list[str], int]:
@@ -54,15 +80,24 @@ def _without_replaced_bars(lines: list[str]) -> tuple[list[str], int]:
 
     A bar that moves on is shown with the loss of the step before, and then again with its own.
     """
-    kept: list[str] = []
-    before = None
-    for line in lines:
+    kept: dict[int, str] = {}
+    shown: dict[str, tuple[str, str, int]] = {}  # by what stands before each bar: its place, its values, its line
+    is_interrupted = False  # by a validation's bar, below which the training's moves on
+    for at, line in enumerate(lines):
+        kept[at] = line
         bar = BAR.search(line) if "|" in line else None
-        if bar is not None and bar[0] == before:
-            kept.pop()
-        kept.append(line)
-        before = bar[0] if bar is not None else None
-    return kept, len(lines) - len(kept)
+        if bar is None:
+            shown, is_interrupted = {}, False
+            continue
+        name, values = line[: bar.start()].rsplit(":", 1)[0].strip(), TIMES.sub("", line[bar.end() :])
+        place, before, above = shown.get(name, ("", "", -1))
+        if place == bar[0]:
+            kept.pop(above, None)
+        elif is_interrupted and values == before:
+            kept.pop(at)
+        is_interrupted = bool(words(name) & OF_EVALUATION) or (is_interrupted and values == before)
+        shown[name] = (bar[0], values, at)
+    return list(kept.values()), len(lines) - len(kept)
 
 
 def _first_epoch(lines: list[str]) -> int:

@@ -12,9 +12,9 @@ from s3bench.curve_files.text import WRAPPED
 Row = dict[str, Any]
 FIELD = 80  # words of a key have fewer characters
 NUMBER = r"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|nan\b|inf\b|infinity\b)"
-WORD = rf"[a-z_][\w./()-]{{0,{FIELD}}}"
+WORD = rf"[a-z_][\w./()'-]{{0,{FIELD}}}"
 PAIR = re.compile(
-    rf"(?<![\w./-])(?P<key>{WORD}(?: [a-z_(][\w./()-]{{0,{FIELD}}}){{0,4}}?)(?:\s*[:=]\s*|\s+)"
+    rf"(?<![\w./-])(?P<key>{WORD}(?: [a-z_(][\w./()'-]{{0,{FIELD}}}){{0,4}}?)(?:\s*[:=]\s*|\s+)"
     rf"(?P<value>0x[\da-f]+\b|{NUMBER})(?P<more>(?:,\d+)*(?:\.\d+)?)(?P<unit>[kmb]\b)?(?![\d.]*\d|:\d|-\d)",
     re.IGNORECASE,
 )
@@ -42,6 +42,29 @@ BRACKET = re.compile(  # "Epoch [1/10]", "Iter(train) [ 50/800]"
     r"\b(?P<key>epoch|step|iter|iteration|batch)\s*(?:\((?P<mode>\w+)\))?\s*:?\s*\[\s*(?P<at>\d+)(?:\s*/\s*\d+)?\s*\]",
     re.IGNORECASE,
 )
+SOURCE = re.compile(r"\[?[\w./<>-]*\.py:\d+\]?")  # what a logger says of itself
+PROCESS = re.compile(  # torchrun's, mpirun's, Ray's, icefall's
+    r"^\s*(?:\[(?:rank|default)?\s*(?P<rank>\d+)\]:|\[\d+,(?P<mpi>\d+)\]<std(?:out|err)>:|"
+    r"\(\w+ pid=(?P<pid>\d+)[^)]*\) )"
+    r"|\[?[\w./<>-]*\.py:\d+\]?\s*\((?P<of>\d+)/\d+\)",
+    re.IGNORECASE,
+)
+NUMBERED = re.compile(r"^\s*(\d+):\s+(?!nan|inf)(?=[a-z{(])", re.IGNORECASE)  # srun -l's rank, or a step: "0: loss 2.5"
+LEADING_NUMBER = "leading number"
+BOOSTING = re.compile(r"^\[(\d+)\]\t")  # XGBoost's and LightGBM's
+SIDE = re.compile(  # "train: loss 2.5 acc 0.3 | val: loss 2.7"
+    r"\b(?P<side>train|training|val|valid|validation|test|testing|eval|evaluation|dev)\s*:\s+(?=[a-z_])", re.IGNORECASE
+)
+AFTER_STEPS = re.compile(  # "Average loss after 10 steps: 2.5"
+    rf"(?<![\w./-])(?P<key>{WORD}(?: {WORD})?) (?:at|after) (?P<at>\d+) (?P<step>epoch|step|iteration|iter|batch)"
+    rf"(?:e?s)?\s*[:=]\s*(?={NUMBER})",
+    re.IGNORECASE,
+)
+GLUED = re.compile(r"\b(step|epoch|iter|iteration)\b.*\d\1\b\s*[:=]?\s*\d", re.IGNORECASE)  # two lines without an end
+OF_GLUED = "glued"
+MSVC = re.compile(r"1\.#(QNAN|SNAN|IND|INF)\w*")  # what is no number, as C writes it on Windows
+FORTRAN = re.compile(r"(?<=[\d.])[dD](?=[-+]\d{2,3}\b)")
+UNDERSCORE = re.compile(r"(?<=\d)_(?=\d{3}(?!\d))")
 OF_STEPS = re.compile(  # "1/10 epoch"
     r"(?<![\w./])(?P<at>\d+)\s*/\s*\d+\s+(?P<key>epoch|step|iter|iteration|batch)\b(?!\s*[:=[(\d])", re.IGNORECASE
 )
@@ -67,8 +90,24 @@ EVALUATION_LINES = ("saving dict", "testing net")
 
 def read_line(line: str, first_epoch: int = 0) -> tuple[Row, tuple[str, bool]]:
     """Return the numbers of one line by their keys, the text beside them, and whether it has a sign of pairs."""
+    if GLUED.search(line):
+        return {}, (OF_GLUED, False)
+    line = MSVC.sub(lambda found: "inf" if found[1] == "INF" else "nan", line) if "1.#" in line else line
+    line, process = _without_process(line)
     row, told = _numbers(line, first_epoch)
+    row = process | row if row else row
     return row, (f"{told} =" if "=" in line else told, SIGN.search(line) is not None)
+
+
+def _without_process(line: str) -> tuple[str, Row]:
+    """Return a line without what says which process printed it, and that as a row."""
+    if numbered := NUMBERED.match(line):
+        return line[numbered.end() :], {LEADING_NUMBER: float(numbered[1])}
+    found = PROCESS.search(line)
+    if found is None:
+        return line, {}
+    (which,) = filter(None, found.groups())
+    return line[: found.start()] + " " + line[found.end() :], {"process": float(which)}
 
 
 def _numbers(line: str, first_epoch: int) -> tuple[Row, str]:
@@ -81,8 +120,11 @@ def _numbers(line: str, first_epoch: int) -> tuple[Row, str]:
     if logged is not None:
         return logged, _plain_text(OBJECT.sub("", line))
     line = WRAPPED.sub(r"\1", line) if "(" in line else line
+    line = SOURCE.sub(" ", line) if ".py:" in line else line
+    line = UNDERSCORE.sub("", FORTRAN.sub("e", BOOSTING.sub(r"step \1 | ", line)))
     line = RUN_ON.sub(r"\1 ", NET_OUTPUT.sub("train output ", LEVEL.sub(" ", DATE.sub(" ", STAMP.sub(" ", line)))))
-    line = LEADING.sub(r"step \1 | ", AT_STEP.sub(r" \g<step> \g<at> | \g<key>: ", line))
+    line = AFTER_STEPS.sub(r" \g<step> \g<at> | \g<key>: ", AT_STEP.sub(r" \g<step> \g<at> | \g<key>: ", line))
+    line = LEADING.sub(r"step \1 | ", line)
     row: Row = {}
     if within := IN_EPOCH.search(line):
         row = {
@@ -95,6 +137,9 @@ def _numbers(line: str, first_epoch: int) -> tuple[Row, str]:
         line = f"{line[: bar.start()]} | {line[bar.end() :]}"
     line = BRACKET.sub(r" \g<mode> | \g<key> \g<at> | ", OF_STEPS.sub(r" | \g<key> \g<at> | ", line))
     line = IN_BRACKETS.sub(r": \g<value>", line) if "[" in line else line
+    sides = list(SIDE.finditer(line))
+    if len({side["side"].lower() for side in sides}) > 1:
+        return row | _of_sides(line, sides), ""
     rest = [_pairs(part, row) for part in BETWEEN.split(line)]
     told = " ".join(word for word in " ".join(rest).split() if "/" not in word and not word.endswith(".py"))
     kind = words(told) & OF_EVALUATION
@@ -104,6 +149,20 @@ def _numbers(line: str, first_epoch: int) -> tuple[Row, str]:
         before = min(kind, default="eval")
         row = {key if normal(key) in ALL_STEPS else f"{before}/{key}": value for key, value in row.items()}
     return row, _plain_text(told)
+
+
+def _of_sides(line: str, sides: "list[re.Match[str]]") -> Row:
+    """Return the pairs of a line that has those of the training and of a validation, each after its name."""
+    row: Row = {}
+    for part in BETWEEN.split(line[: sides[0].start()]):
+        _pairs(part, row)
+    ends = [*(side.start() for side in sides[1:]), len(line)]
+    for side, end in zip(sides, ends, strict=True):
+        own: Row = {}
+        for part in BETWEEN.split(line[side.end() : end]):
+            _pairs(part, own)
+        row |= {key if normal(key) in ALL_STEPS else f"{side['side']}/{key}": value for key, value in own.items()}
+    return row
 
 
 def _plain_text(told: str) -> str:
@@ -136,7 +195,7 @@ def _value(pair: "re.Match[str]", *, is_step: bool) -> float | str:
         return written  # no number, and not the number 0
     if is_step and (not pair["more"] or THOUSANDS.fullmatch(written)):
         return float(written.replace(",", "")) * UNITS[(pair["unit"] or "").lower()]
-    return written if pair["more"] else float(written)
+    return written if pair["more"] else float(written) * UNITS[(pair["unit"] or "").lower()]
 
 
 def read_object(line: str) -> Row | None:

@@ -9,11 +9,17 @@ import numpy.typing as npt
 import pandas as pd
 
 from s3bench.curve_files.alike import Column, Form
-from s3bench.curve_files.names import ALL_STEPS, WITHIN_EPOCH, normal
+from s3bench.curve_files.names import ALL_STEPS, OF_EVALUATION, WITHIN_EPOCH, normal, words
 from s3bench.curve_files.repeats import repeats
 from s3bench.curve_files.table import Table
 
 MOST_STRAYS = 1 / 3  # of the lines with a key: more are no strays
+
+
+def _is_of_evaluation(form: Form) -> bool:
+    """Return whether a line without numbers is the heading of an evaluation."""
+    found = words(form.label[0])
+    return bool(found & OF_EVALUATION) and not found & {"train", "training"}
 
 
 @dataclass(eq=False)
@@ -32,18 +38,26 @@ class Rows:
         keys: each row's keys, those of the steps above first.
         weak: how many lines have neither a step above nor a sign of pairs.
         replaced: how many lines of progress bars another one replaced.
+        evaluations: how many lines below the heading of an evaluation were left out.
     """
 
     def __init__(self, forms: list[Form], columns: dict[str, Column], bars: set[int]) -> None:
         self._forms, self._columns = forms, columns
         self.at: list[int] = []
         self.keys: list[tuple[str, ...]] = []
-        self.weak = self.replaced = 0
+        self.weak = self.replaced = self.evaluations = 0
         self._known: dict[tuple[str, ...], _Above] = {}
-        above, is_bar = self._above(()), False
+        above, is_bar, is_evaluation = self._above(()), False, False
+        headings = {form for form in set(forms) if not form.keys and _is_of_evaluation(form)}
+        usual = Counter(form for form in forms if form.keys).most_common(1)
         for line, form in enumerate(forms):
             if not form.keys:
+                is_evaluation |= form in headings
                 continue
+            if is_evaluation and form is not usual[0][0] and not any(normal(key) in ALL_STEPS for key in form.keys):
+                self.evaluations += 1
+                continue
+            is_evaluation = False
             if bars:
                 if line in bars and is_bar:  # the epoch's last line again, now with its validation
                     self.drop_last()
@@ -130,6 +144,8 @@ class Rows:
             steps: Counter[frozenset[str]] = Counter()
             for form in by_key[name]:
                 steps[own[form]] += counts[form]
+            if not steps:  # only lines that are left out have it
+                continue
             (usual, _), *_ = steps.most_common(1)
             odd = {form for form in by_key[name] if own[form] != usual and not own[form] & usual}
             count, total = sum(counts[form] for form in odd), steps.total()

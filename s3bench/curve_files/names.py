@@ -9,10 +9,23 @@ from s3bench.errors import UserError, unknown
 # The words beside "loss" in a column's name: those of a training loss, of another loss, and of what is no loss at all
 OF_TRAINING = {"train", "training", "trainer", "step", "batch", "iter", "current"}
 OF_EVALUATION = {"val", "valid", "validation", "validating", "eval", "evaluation", "evaluating", "test", "testing"}
-OF_EVALUATION |= {"dev", "heldout", "holdout"}
+OF_EVALUATION |= {"dev", "cv", "heldout", "holdout"}
 OF_OTHERS = OF_EVALUATION | {"best", "min", "max", "std", "var", "scale", "scaler", "weight", "weights", "coef"}
 OF_OTHERS |= {"tokens", "token", "count", "counts", "num", "number", "samples", "mask", "time", "ratio", "norm", "grad"}
-OF_MEANS = {"avg", "average", "averaged", "mean", "ema", "smooth", "smoothed", "running", "moving", "rolling", "median"}
+OF_MEANS = {
+    "avg",
+    "avr",
+    "average",
+    "averaged",
+    "mean",
+    "ema",
+    "smooth",
+    "smoothed",
+    "running",
+    "moving",
+    "rolling",
+    "median",
+}
 OF_SUMS = {"total", "sum", "overall", "combined"}
 OF_SIDES = {"aux", "auxiliary", "z", "balance", "balancing", "router", "reg", "regularization"}
 STEP_NAMES: tuple[str, ...] = (
@@ -26,7 +39,7 @@ STEP_NAMES: tuple[str, ...] = (
 )
 STEP_NAMES += ("training_step", "train_steps", "optimizer_step", "optim_step", "total_timesteps", "num_timesteps")
 STEP_NAMES += ("timesteps", "timestep", "iteration", "iterations", "iter", "iters", "itr", "it", "current_iteration")
-STEP_NAMES += ("current_iter", "iter_num", "n_iter", "step_num", "update", "updates", "n_updates")
+STEP_NAMES += ("current_iter", "training_iteration", "iter_num", "n_iter", "step_num", "update", "updates", "n_updates")
 WANDB_STEP = "_step"  # counts the calls of log, which a trainer's own steps are better than
 EPOCH_NAMES = ("epoch", "epochs", "epoch_num", "current_epoch", "ep")
 WITHIN_EPOCH = ("batch", "batch_idx", "batch_index", "minibatch", "batch_num", "batches")
@@ -90,6 +103,7 @@ def likely_losses(names: Iterable[str]) -> list[str]:
     main = [name for name, found in values.items() if not found & OF_SIDES]
     means = [name for name, found in losses.items() if "epoch" not in found]
     found = (["loss"] if "loss" in exact else exact or plain) + sums
+    found += [name for name in values if _is_per_token(name)] if found == sums else []
     found = found or main or list(values) or means or list(losses)
     return found or _downloaded(names)
 
@@ -97,7 +111,12 @@ def likely_losses(names: Iterable[str]) -> list[str]:
 def losses_among(names: Iterable[str]) -> list[str]:
     """Return the columns that are losses of a training, or terms or means of one."""
     names = [name for name in names if not name.startswith("_") and "loss" in words(name)]
-    return [name for name in names if not words(name) & OF_OTHERS or _is_metered(name, names)]
+    return [name for name in names if not words(name) & OF_OTHERS or _is_metered(name, names) or _is_per_token(name)]
+
+
+def _is_per_token(name: str) -> bool:
+    """Return whether a loss is one per token, which beside a sum is the loss that others compare."""
+    return "per" in words(name) and not words(name) & OF_EVALUATION
 
 
 def _is_metered(name: str, names: list[str]) -> bool:

@@ -15,6 +15,7 @@ from s3bench.curve_files.names import (
     WITHIN_EPOCH,
     normal,
     steps_among,
+    words,
 )
 from s3bench.curve_files.runs import Order, Rows, Steps, parts, resumed
 from s3bench.curve_files.table import Table, number, numbers
@@ -22,6 +23,7 @@ from s3bench.errors import UserError, unknown
 
 LARGEST_STEP = 2**53  # up to here, every whole number is a float
 SAME = 0.01  # of a loss: two processes that log one step differ by less
+FEWEST_GROUPS = 5  # of rows that show how many rows each has
 ROUND = 1000  # "1K": steps from here on may be rounded to multiples of it
 RISING = 0.5  # of the rows: a first column without a name that rises as often counts something
 
@@ -60,7 +62,7 @@ def place(file: str, table: Table, column: str, loss: Steps, named: str | None, 
     """
     name = _find_step(file, table, column, named)
     if name is None:
-        return _by_epoch(file, table, len(loss), resume) if named is None else _as_told(file, table, column)
+        return _by_epoch(file, table, column, loss, resume) if named is None else _as_told(file, table, column)
     steps = numbers(file, table.cells[name], table.empty[name])
     hint = f"--step NAME takes another column than {name!r}, --step {NO_STEPS} counts rows"
     _check_whole(file, table, name, steps, hint)
@@ -73,6 +75,8 @@ def place(file: str, table: Table, column: str, loss: Steps, named: str | None, 
         order = Order(name, within, hint, is_counted=True)
     is_one = resume is not None or not set(map(normal, parts(table))) - set(PROCESS_NAMES)
     rows, notes = _merged(order.values, loss) if is_one else (np.arange(len(steps)), [])
+    if order.back(rows)[-1:].all() and (rest := _without_repeated_last(order.values, loss, rows)) is not None:
+        rows, notes = rest, [*notes, "a last row that says an earlier one again, left out"]
     if order.is_counted:
         notes = [f"rows are counted, for {name!r} begins again in every epoch", *notes]
     if order.back(rows).any():
@@ -101,16 +105,42 @@ def _as_told(file: str, table: Table, column: str) -> Placed:
     return _counted(np.arange(len(table.cells)), *notes)
 
 
-def _by_epoch(file: str, table: Table, count: int, resume: str | None) -> Placed:
-    """Return the rows counted, where epochs go back those of one run."""
-    rows = np.arange(count)
+def _by_epoch(file: str, table: Table, column: str, loss: Steps, resume: str | None) -> Placed:
+    """Return the rows counted, where epochs go back those of one run, and where all come twice one of each.
+
+    Raises:
+        UserError: they are those of several processes, or of several runs.
+    """
+    for name in parts(table):
+        if normal(name) in PROCESS_NAMES:
+            values = sorted(set(table.cells[name].tolist()), key=str)
+            choice = ", ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values[:20])
+            raise UserError(f"{file}: rows of several processes; choose one with --where {name}=VALUE: {choice}")
+    rows = np.arange(len(loss))
+    others = [name for name in table.names if name != column]
+    same = table.cells.duplicated().to_numpy() & (np.diff(loss, prepend=np.nan) == 0) if others else np.zeros(0, bool)
+    if 2 * same.sum() >= len(loss) > 2:
+        return _counted(rows[~same], f"rows that repeat the row above, merged: {same.sum()} of {len(rows)}")
     for name in steps_among(table.names, EPOCH_NAMES):
         epochs = _plain(table, name)
         if epochs is not None and (np.diff(epochs) < 0).any():
             order = Order(name, epochs, f"--step {NO_STEPS} counts all rows", may_repeat=True)
             kept, said = resumed(file, table, order, rows, resume)
             return _counted(kept, said)
-    return _counted(rows)
+    return _counted(rows, *_in_groups(table))
+
+
+def _in_groups(table: Table) -> list[str]:
+    """Return a note where as many rows each have one epoch and one learning rate, which move on from group to group."""
+    rates = [name for name in table.names if words(name) & {"lr", "rate"}]
+    values = [_plain(table, name) for name in (*steps_among(table.names, EPOCH_NAMES)[:1], *rates[:1])]
+    if len(values) < 2 or any(column is None for column in values):
+        return []
+    moves = np.any([np.diff(column) != 0 for column in values if column is not None], axis=0)
+    counts = np.diff(np.flatnonzero(np.concatenate([[True], moves, [True]])))
+    if len(counts) < FEWEST_GROUPS or counts[0] < 2 or (counts != counts[0]).any():
+        return []
+    return [f"each epoch and learning rate has {counts[0]} rows, which may be those of {counts[0]} processes"]
 
 
 def _in_epochs(table: Table, name: str, steps: Steps) -> Steps | None:
@@ -216,6 +246,13 @@ def _merged(steps: Steps, loss: Steps) -> tuple[Rows, list[str]]:
         same[at + 1] = _agree(loss[at : at + 2])
     rows = np.flatnonzero(~same)
     return rows, [f"rows that repeat a step's loss, merged: {int(same.sum())} of {len(steps)}"] * bool(same.any())
+
+
+def _without_repeated_last(steps: Steps, loss: Steps, rows: Rows) -> Rows | None:
+    """Return the rows without the last, where it says an earlier step and its loss again: the best one; else None."""
+    *earlier, last = rows.tolist()
+    again = (steps[earlier] == steps[last]) & (loss[earlier] == loss[last])
+    return rows[:-1] if again.any() else None
 
 
 def _groups(count: int, first: Rows) -> list[slice]:
