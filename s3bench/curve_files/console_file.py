@@ -55,6 +55,7 @@ def read_console(text: str) -> Table | None:
         notes.append("an unfinished last line, left out")
     notes += [f"lines that no end of a line parted, parted: {len(glued)}"] * bool(glued)
     notes += [f"lines below the heading of an evaluation, left out: {rows.evaluations}"] * bool(rows.evaluations)
+    notes += [f"lines that say the best one again, left out: {rows.summaries}"] * bool(rows.summaries)
     notes += rows.drop_repeats()
     table = rows.table(notes)
     return None if table is None else _with_leading_numbers(table)
@@ -87,7 +88,7 @@ def _without_replaced_bars(lines: list[str]) -> tuple[list[str], int]:
         kept[at] = line
         bar = BAR.search(line) if "|" in line else None
         if bar is None:
-            shown, is_interrupted = {}, False
+            shown, is_interrupted = (shown, True) if "it/s" in line else ({}, False)
             continue
         name, values = line[: bar.start()].rsplit(":", 1)[0].strip(), TIMES.sub("", line[bar.end() :])
         place, before, above = shown.get(name, ("", "", -1))

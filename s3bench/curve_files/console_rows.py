@@ -39,20 +39,27 @@ class Rows:
         weak: how many lines have neither a step above nor a sign of pairs.
         replaced: how many lines of progress bars another one replaced.
         evaluations: how many lines below the heading of an evaluation were left out.
+        summaries: how many lines below a line of words on the best one were left out.
     """
 
     def __init__(self, forms: list[Form], columns: dict[str, Column], bars: set[int]) -> None:
         self._forms, self._columns = forms, columns
         self.at: list[int] = []
         self.keys: list[tuple[str, ...]] = []
-        self.weak = self.replaced = self.evaluations = 0
+        self.weak = self.replaced = self.evaluations = self.summaries = 0
         self._known: dict[tuple[str, ...], _Above] = {}
         above, is_bar, is_evaluation = self._above(()), False, False
         headings = {form for form in set(forms) if not form.keys and _is_of_evaluation(form)}
+        of_best = {form for form in set(forms) if not form.keys and "best" in words(form.label[0])}
+        is_best = False
         usual = Counter(form for form in forms if form.keys).most_common(1)
         for line, form in enumerate(forms):
             if not form.keys:
                 is_evaluation |= form in headings
+                is_best = form in of_best  # "Early stopping, best iteration is:"
+                continue
+            if is_best:
+                self.summaries, is_best = self.summaries + 1, False
                 continue
             if is_evaluation and form is not usual[0][0] and not any(normal(key) in ALL_STEPS for key in form.keys):
                 self.evaluations += 1

@@ -14,9 +14,9 @@ import pandas as pd
 
 from s3bench.curve_files.drawn_table import undrawn
 from s3bench.curve_files.names import words
-from s3bench.curve_files.table import EMPTY_CELLS, Table, number
+from s3bench.curve_files.table import EMPTY_CELLS, Table, from_rows, number
 from s3bench.curve_files.text import beginnings
-from s3bench.curve_files.untidy import shape, tidied, without_longer_rows
+from s3bench.curve_files.untidy import by_their_names, shape, tidied, without_longer_rows
 from s3bench.errors import UserError, one_line
 
 SEPARATORS = ("\t", ";", "|", ",", " ")  # of two that fit, the first; " " is any number of blanks
@@ -61,6 +61,8 @@ def read_table(file: str, text: str, *, is_csv: bool) -> Table | None:
     form = _form(lines[:SAMPLE], comments) or (_Form(",", None, has_decimal_comma=False) if is_csv else None)
     if form is None:
         return None
+    if form.names is None and form.separator != " " and (named := by_their_names(body, form.separator)) is not None:
+        return from_rows("CSV", named[0], notes + beside + untidy + named[1])
     try:
         return _read(file, body, form, notes + beside + untidy)
     except pd.errors.ParserError as error:

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from s3bench.curve_files.names import listed, words
 from s3bench.curve_files.text import beginnings, tells_losses
+from s3bench.curve_files.untidy import NOT_LOGGED
 from s3bench.errors import UserError
 
 DRAWN = r"-+=:|\u2500-\u257f"  # and the characters that Unicode has for drawing boxes
@@ -16,7 +17,6 @@ CROSSING = re.compile(r"[|+│┃\u252c-\u254b\u2550-\u256c]| ")  # between two 
 CORNER = re.compile("[+\u250c-\u254b\u2552-\u256c]")  # where a column begins in a rule, with a title between two
 LETTER = re.compile("[A-Za-z]")
 ABOVE = 4  # lines up to the names of which one may have titles
-NOT_LOGGED = "No log"  # in a model card of Hugging Face, until there is a loss
 
 
 def undrawn(file: str, text: str) -> tuple[str, list[str]]:

@@ -1,15 +1,19 @@
 """Reads JSON: lines, objects below each other, a trainer's state, lists of rows or of cells, TensorBoard's download."""
 
+import ast
 import json
 import re
 from typing import Any
 
-from s3bench.curve_files.names import OF_EVALUATION, OF_TRAINING, listed, words
+from s3bench.curve_files.names import OF_EVALUATION, OF_TRAINING, listed, losses_among, words
 from s3bench.curve_files.table import Table, from_rows
 from s3bench.errors import UserError, one_line
 
 Row = dict[str, Any]
 DECODER = json.JSONDecoder(parse_constant=str)  # NaN stays text: it is not an empty cell
+HISTORY = re.compile(r"^\{'\w+': \[.*\]\}[ \t]*$", re.MULTILINE)
+TEXTS = ("log", "message", "msg", "textpayload", "line")  # of Docker's and cloud's lines
+MOST_BROKEN = 0.05  # of the lines: a run that was killed leaves one
 DEEPEST = 20  # levels of a document
 BETWEEN = re.compile(r"[\s,]*")  # what separates objects; a record separator (RFC 7464) is a blank, too
 BEGINS = re.compile(r"^\{", re.MULTILINE)
@@ -70,7 +74,8 @@ def _of_lines(file: str, text: str) -> Table:
     rows = _at_once(text[:ended]) if ended > 0 else []
     lines = text[ended + 1 :].split("\n") if rows else text.split("\n")
     last = len(rows) + len(lines)
-    notes = []
+    notes: list[str] = []
+    broken: list[str] = []
     for number, line in enumerate(lines, start=len(rows) + 1):
         try:
             if line.strip():
@@ -79,7 +84,10 @@ def _of_lines(file: str, text: str) -> Table:
             if number == last and isinstance(error, ValueError):
                 notes.append("an unfinished last line, left out")
                 continue
-            raise UserError(f"{file}, line {number} is not JSON ({one_line(error)})") from error
+            broken.append(f"line {number} is not JSON ({one_line(error)})")
+    if len(broken) > MOST_BROKEN * last:
+        raise UserError(f"{file}, {broken[0]}")
+    notes += [f"lines that are not JSON, left out: {len(broken)} of {last}"] * bool(broken)
     if not all(isinstance(row, dict) for row in rows):
         raise UserError(f'{file} is not JSON lines: each line must be an object, such as {{"step": 1, "loss": 2.5}}')
     return from_rows("JSON lines", _flat(_whole(rows, "\\u" in text)), notes)
@@ -198,3 +206,25 @@ def _whole(cell: Any, has_halves: bool) -> Any:
     if isinstance(cell, dict):
         return {_whole(name, has_halves): _whole(one, has_halves) for name, one in cell.items()}
     return cell
+
+
+def read_history(text: str) -> Table | None:
+    """Read the dict of lists that a program printed in a line of its own, as Keras' history; None if there is none."""
+    found = HISTORY.search(text) if "{'" in text else None
+    if found is None:
+        return None
+    try:
+        history = ast.literal_eval(found[0].strip())
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        return None
+    return _of_document("", history) if isinstance(history, dict) and history else None
+
+
+def texts_in(table: Table) -> str | None:
+    """Return what the lines of a container's log hold as text, where no column is a loss; None if there is no text."""
+    if losses_among(table.names):
+        return None
+    for name in table.names:
+        if name.lower() in TEXTS and all(isinstance(cell, str) for cell in table.cells[name]):
+            return "\n".join(cell.rstrip("\n") for cell in table.cells[name]) + "\n"
+    return None

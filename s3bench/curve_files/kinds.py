@@ -13,7 +13,7 @@ from s3bench.curve_files import tensorboard_file, wandb_file
 from s3bench.curve_files.boxes import read_boxes
 from s3bench.curve_files.console_file import read_console, read_pattern
 from s3bench.curve_files.delimited import read_table
-from s3bench.curve_files.json_file import read_json
+from s3bench.curve_files.json_file import read_history, read_json, texts_in
 from s3bench.curve_files.table import Table, from_rows
 from s3bench.curve_files.text import GZ, LONGEST_HOLE, decoded, is_text, unpacked, without_holes
 from s3bench.errors import UserError, one_line
@@ -119,7 +119,9 @@ def _of_bytes(name: str, data: bytes, pattern: str | None, suffix: str = "") -> 
 def _of_text(name: str, text: str, pattern: str | None, *, is_csv: bool) -> Table:
     if pattern is not None:
         return read_pattern(name, text, pattern)
-    table = read_json(name, text) or read_boxes(text)
+    table = read_json(name, text) or read_history(text) or read_boxes(text)
+    if table is not None and (told := texts_in(table)) is not None:
+        return _of_text(name, told, None, is_csv=False)
     table = table or read_table(name, text, is_csv=False) or read_console(text)
     table = table or (read_table(name, text, is_csv=True) if is_csv and text.strip() else None)
     if table is not None:

@@ -45,7 +45,7 @@ EPOCH_NAMES = ("epoch", "epochs", "epoch_num", "current_epoch", "ep")
 WITHIN_EPOCH = ("batch", "batch_idx", "batch_index", "minibatch", "batch_num", "batches")
 ALL_STEPS = {*STEP_NAMES, *EPOCH_NAMES, *WITHIN_EPOCH}
 NO_STEPS = "none"
-KIND_NAMES = ("split", "mode", "phase", "kind", "stage", "event", "type", "row_type", "job_type")
+KIND_NAMES = ("split", "mode", "phase", "kind", "stage", "event", "type", "row_type", "job_type", "subset")
 RUN_NAMES: tuple[str, ...] = (
     "run",
     "run_id",

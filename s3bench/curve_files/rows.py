@@ -27,6 +27,8 @@ from s3bench.errors import UserError, unknown
 
 Mask = npt.NDArray[np.bool_]
 RANGE = "rows=FIRST-LAST"  # instead of NAME=VALUE
+TRAINING_FLAGS = ("is_train", "is_training", "training")  # columns of yes and no
+YES = ("true", "1", "yes")
 MOST_KINDS = 20  # values of a column that may tell kinds of rows apart
 
 
@@ -87,15 +89,18 @@ def _of_kind(file: str, table: Table, column: str, name: str) -> Table:
     cells = table.cells[name]
     has_flag = bool(words(name) & OF_EVALUATION) and not words(name) - OF_EVALUATION - {"is", "in"}
     is_named = normal(name) in KIND_NAMES
-    if cells.dtype.kind == "f" or (cells.dtype.kind in "iu" and not (has_flag and "is" in words(name))):
+    is_training = normal(name) in TRAINING_FLAGS
+    if cells.dtype.kind == "f" or (cells.dtype.kind in "iu" and not (is_named or is_training or has_flag)):
+        return table
+    if cells.dtype.kind in "iu" and has_flag and "is" not in words(name):
         return table
     filled = ~(table.empty[column] | table.empty[name]).to_numpy(dtype=np.bool_)
     kinds = list(dict.fromkeys(_as_text(cells[filled]).tolist())) if filled.any() else []
     if not 1 < len(kinds) <= MOST_KINDS:
         return table
     evaluations = {kind for kind in kinds if words(kind) & OF_EVALUATION}
-    if has_flag:
-        evaluations = {kind for kind in kinds if kind.lower() in ("true", "1", "yes")}
+    if has_flag or is_training:
+        evaluations = {kind for kind in kinds if (kind.lower() in YES) == has_flag}
     left = [kind for kind in kinds if kind not in evaluations]
     trained = [kind for kind in left if words(kind) & OF_TRAINING]
     left = trained if len(trained) == 1 and (is_named or evaluations) else left

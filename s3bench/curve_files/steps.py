@@ -23,6 +23,7 @@ from s3bench.errors import UserError, unknown
 
 LARGEST_STEP = 2**53  # up to here, every whole number is a float
 SAME = 0.01  # of a loss: two processes that log one step differ by less
+DISORDER = 5  # of so many rows more than one goes back: no runs one below another
 FEWEST_GROUPS = 5  # of rows that show how many rows each has
 ROUND = 1000  # "1K": steps from here on may be rounded to multiples of it
 RISING = 0.5  # of the rows: a first column without a name that rises as often counts something
@@ -68,6 +69,8 @@ def place(file: str, table: Table, column: str, loss: Steps, named: str | None, 
     _check_whole(file, table, name, steps, hint)
     if (np.diff(steps) > 0).all():
         return _kept(name, steps, np.arange(len(steps)), [])
+    if resume is None and _are_in_disorder(steps):
+        return _kept(name, steps, np.argsort(steps), [f"rows are not in the order of {name!r}, and were sorted by it"])
     if named is None and _are_rounded(steps):
         return _counted(np.arange(len(steps)), f"rows are counted, for {name!r} is rounded to thousands")
     order = Order(name, steps, hint)
@@ -131,10 +134,10 @@ def _by_epoch(file: str, table: Table, column: str, loss: Steps, resume: str | N
 
 
 def _in_groups(table: Table) -> list[str]:
-    """Return a note where as many rows each have one epoch and one learning rate, which move on from group to group."""
+    """Return a note where as many rows each have one fraction of an epoch and one learning rate, as of processes."""
     rates = [name for name in table.names if words(name) & {"lr", "rate"}]
     values = [_plain(table, name) for name in (*steps_among(table.names, EPOCH_NAMES)[:1], *rates[:1])]
-    if len(values) < 2 or any(column is None for column in values):
+    if len(values) < 2 or values[0] is None or values[1] is None or (values[0] == np.floor(values[0])).all():
         return []
     moves = np.any([np.diff(column) != 0 for column in values if column is not None], axis=0)
     counts = np.diff(np.flatnonzero(np.concatenate([[True], moves, [True]])))
@@ -153,6 +156,12 @@ def _in_epochs(table: Table, name: str, steps: Steps) -> Steps | None:
         _, within = np.unique(np.stack([epochs, steps]), axis=1, return_inverse=True)
         return within.reshape(-1).astype(np.float64)
     return None
+
+
+def _are_in_disorder(steps: Steps) -> bool:
+    """Return whether each row has a step of its own, but many go back: a table that is sorted otherwise, or not."""
+    back = int((np.diff(steps) < 0).sum())
+    return back * DISORDER > len(steps) > DISORDER and len(np.unique(steps)) == len(steps)
 
 
 def _are_rounded(steps: Steps) -> bool:

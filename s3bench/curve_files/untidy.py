@@ -11,6 +11,12 @@ HEAD = 20_000  # characters that show what a text is
 LONG_ROW = 20  # numbers at least in a row that is a curve
 MOST_ROWS = 10  # such rows in a text, each of at least ten times as many numbers
 MOST_LONGER = 0.05  # of the rows may have more cells than there are names
+TITLE = re.compile(r"\s*(\[\s*\d+/\d+ .*\])[ \t]*\n\s*(?=Step\t)")  # above a table of the Trainer in a notebook
+NOT_LOGGED = "No log"  # in a table of Hugging Face's Trainer, until there is a loss
+LIST = re.compile(
+    r"^[ \t]*(?:(?P<name>[A-Za-z_][\w .]*?)[ \t]*[:=][ \t]*)?\[(?P<cells>[^\[\]]*)\][ \t]*$", re.MULTILINE
+)
+LEAST_LIST = 10  # numbers in a list that is a curve
 SEPARATORS = (",", ";", "\t", None)  # None is any number of blanks
 
 
@@ -18,7 +24,12 @@ def tidied(text: str) -> tuple[str, list[str]]:
     """Return the text as a plain table, and notes on what was changed; the text itself where it is one, or none."""
     if WRAPPED.search(text, 0, HEAD):
         text = WRAPPED.sub(r"\1", text)
-    return _in_columns(text) or _without_headings(text) or (text, [])
+    if title := TITLE.match(text):
+        rows = text[title.end() :].split("\n")
+        logged = [row for row in rows if NOT_LOGGED not in row]
+        notes = [f"rows with {NOT_LOGGED!r}, left out: {len(rows) - len(logged)}"] * (len(logged) < len(rows))
+        return "\n".join(logged), [f"the line {title[1]!r}, left out", *notes]
+    return _of_lists(text) or _in_columns(text) or _without_headings(text) or _with_even_rows(text) or (text, [])
 
 
 def shape(line: str) -> str:
@@ -38,6 +49,72 @@ def without_longer_rows(text: str, width: int, separator: str) -> tuple[str, lis
 
 def _cells(line: str, separator: str) -> int:
     return len(next(csv.reader([line.strip(" ")], delimiter=separator, skipinitialspace=True), []))
+
+
+def by_their_names(text: str, separator: str) -> tuple[list[dict[str, str]], list[str]] | None:
+    """Return the rows of a table whose names change on the way, as after a resume, and a note; None if they do not."""
+    head = text.lstrip().split("\n", 1)[0]
+    names = [name.strip() for name in head.split(separator)]
+    again = [name for name in names if name and text.find(name + separator, text.index(head) + len(head)) > 0]
+    if not any(f"\n{name}{separator}" in text for name in again):  # which takes longer
+        return None
+    _, *lines = (line for line in text.split("\n") if line.strip())
+    rows, changes, start = list[dict[str, str]](), 0, names[0] + separator
+    for line in lines:
+        cells = [cell.strip() for cell in line.split(separator)]
+        if line.startswith(start) and not any(number(cell) is not None for cell in cells):
+            changes += cells != names
+            names = cells
+        elif len(cells) <= len(names):
+            rows.append({name: cell for name, cell in zip(names, cells, strict=False) if cell not in EMPTY_CELLS})
+        else:
+            return None
+    return (
+        (rows, [f"the names change on the way ({changes} times): each row is read by those above"]) if changes else None
+    )
+
+
+def _of_lists(text: str) -> tuple[str, list[str]] | None:
+    """Return lists of numbers, each under its name, as columns: "losses = [2.5, 2.4]"; None if there are none.
+
+    One list alone needs no name. A name that comes again is that of a line of a console.
+    """
+    if "[" not in text[:HEAD] or text.count("[") > MOST_ROWS:
+        return None
+    lists = list(LIST.finditer(text))
+    found = {at["name"] or "": at["cells"].replace(",", " ").split() for at in lists}
+    is_curve = all(len(cells) >= LEAST_LIST and _are_numbers(cells) for cells in found.values())
+    beside = [line for line in LIST.sub("", text).split("\n") if line.strip()]
+    if not found or not is_curve or len(found) < len(lists) or ("" in found and (beside or len(found) > 1)):
+        return None
+    count = max(map(len, found.values()))
+    rows = zip(*([*cells, *[""] * (count - len(cells))] for cells in found.values()), strict=True)
+    names = ["\t".join(found)] * ("" not in found)
+    notes = [f"lists of numbers, taken as columns: {len(found)}"]
+    notes += [f"other lines, left out: {len(beside)}"] * bool(beside)
+    return "\n".join([*names, *map("\t".join, rows)]) + "\n", notes
+
+
+def _with_even_rows(text: str) -> tuple[str, list[str]] | None:
+    """Return a table whose names are one fewer than its cells: of an index before them, or of an empty cell at the end.
+
+    So pandas and R print tables, and so some write a comma at the end of each row. None if all rows are even.
+    """
+    lines = [line for line in text[:HEAD].split("\n") if line.strip()][: MOST_ROWS + 1]
+    if len(lines) < 3:
+        return None
+    first, *others = lines
+    commas = first.count(",") + 1
+    if commas > 1 and all(line.rstrip().endswith(",") and line.count(",") == commas for line in others):
+        return re.sub(r",[ \t]*$", "", text, flags=re.MULTILINE), []
+    names, rows = first.split(), [line.split() for line in others]
+    if len(names) < 2 or any(len(row) != len(names) + 1 for row in rows) or _are_numbers(names[:1]):
+        return None
+    index = [number(row[0].strip('"')) for row in rows]
+    if any(one is None for one in index) or "," in first:
+        return None
+    start = text.index(first)
+    return text[:start] + "index " + text[start:].lstrip(), []
 
 
 def _in_columns(text: str) -> tuple[str, list[str]] | None:
