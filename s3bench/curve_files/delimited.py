@@ -16,7 +16,7 @@ from s3bench.curve_files.drawn_table import undrawn
 from s3bench.curve_files.names import words
 from s3bench.curve_files.table import EMPTY_CELLS, Table, from_rows, number
 from s3bench.curve_files.text import beginnings
-from s3bench.curve_files.untidy import by_their_names, shape, tidied, without_longer_rows
+from s3bench.curve_files.untidy import by_their_names, shape, split, tidied, without_longer_rows
 from s3bench.errors import UserError, one_line
 
 SEPARATORS = ("\t", ";", "|", ",", " ")  # of two that fit, the first; " " is any number of blanks
@@ -63,15 +63,19 @@ def read_table(file: str, text: str, *, is_csv: bool) -> Table | None:
         return None
     if form.names is None and form.separator != " " and (named := by_their_names(body, form.separator)) is not None:
         return from_rows("CSV", named[0], notes + beside + untidy + named[1])
+    notes = notes + beside + untidy
     try:
-        return _read(file, body, form, notes + beside + untidy)
-    except pd.errors.ParserError as error:
-        plain = without_longer_rows(body, _width(body, form), form.separator)
-        if plain is None or not plain[1]:
-            raise UserError(f"{file} cannot be read as CSV ({one_line(error)})") from error
-        return _read(file, plain[0], form, notes + beside + untidy + plain[1])
+        return _read(file, body, form, notes)
     except (ValueError, csv.Error, pd.errors.ParserWarning) as error:  # what pandas and csv raise
-        raise UserError(f"{file} cannot be read as CSV ({one_line(error)})") from error
+        names = form.names or split(body.lstrip().split("\n", 1)[0], form.separator)
+        plain = without_longer_rows(body, len(names), form.separator)
+        said = f"{file} cannot be read as CSV ({one_line(error)})"
+    if plain is None:
+        raise UserError(said)
+    try:
+        return _read(file, plain[0], form, notes + plain[1])
+    except (ValueError, csv.Error, pd.errors.ParserWarning) as error:
+        raise UserError(said) from error
 
 
 def _without_comments(text: str) -> tuple[str, list[str], list[str]]:
@@ -83,16 +87,6 @@ def _without_comments(text: str) -> tuple[str, list[str], list[str]]:
     first = next((at for at, line in enumerate(lines) if line.strip() and not line.startswith("#")), len(lines))
     comments = [line[1:].strip() for line in lines[:first] if line.startswith("#")]
     return "\n".join(others), [f"comment lines, left out: {len(lines) - len(others)}"], comments
-
-
-def _split(line: str, separator: str) -> list[str]:
-    if separator == " ":
-        return line.split()
-    try:
-        cells = next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
-    except csv.Error:
-        return [line]
-    return [cell.strip() for cell in cells]
 
 
 def _is_number(cell: str) -> bool:
@@ -113,7 +107,7 @@ def _form(lines: list[str], comments: list[str]) -> _Form | None:
         separator = ";"  # a single column
     else:
         return None
-    rows = [_split(line, separator) for line in lines]
+    rows = [split(line, separator) for line in lines]
     cells = [cell for row in rows for cell in row]
     with_comma = list(filter(DECIMAL_COMMA.fullmatch, cells))
     comma = bool(with_comma) and not any(map(DECIMAL_POINT.fullmatch, cells))
@@ -121,7 +115,7 @@ def _form(lines: list[str], comments: list[str]) -> _Form | None:
     if not all(map(_is_value, rows[0])) or not any(map(_is_number, rows[0])) or not any(rows[0]):
         return _Form(separator, None, has_decimal_comma=comma)
     width = len(rows[0])
-    above = [_split(comment, separator) for comment in comments]  # numpy.savetxt writes names so
+    above = [split(comment, separator) for comment in comments]  # numpy.savetxt writes names so
     above = [names for names in above if len(names) == width and not any(map(_is_number, names))]
     if above:
         return _Form(separator, max(reversed(above), key=_is_named), has_decimal_comma=comma)
@@ -132,7 +126,7 @@ def _form(lines: list[str], comments: list[str]) -> _Form | None:
 
 def _share(lines: list[str], separator: str) -> float:
     """Return which share of the rows has as many cells as the first; 0 if this separator makes no table of them."""
-    rows = [_split(line, separator) for line in lines]
+    rows = [split(line, separator) for line in lines]
     if not rows or len(rows[0]) < 2:
         return 0.0
     first, width = rows[0], len(rows[0])
@@ -191,11 +185,6 @@ def _read(file: str, body: str, form: _Form, notes: list[str]) -> Table:
         blank = int(places.max(initial=-1)) + 1 - len(places) - repeated
         notes += [f"blank lines, left out: {blank}"] * bool(blank)
     return Table(form.kind, cells, cells.isna(), None, notes)
-
-
-def _width(body: str, form: _Form) -> int:
-    """Return how many columns have a name."""
-    return len(form.names or next(filter(None, _rows(body, form.separator)), []))
 
 
 def _rows(body: str, separator: str) -> Iterator[list[str]]:

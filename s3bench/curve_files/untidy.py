@@ -37,18 +37,28 @@ def shape(line: str) -> str:
     return re.sub(r"\d[\d.]*", "0", line)
 
 
+def split(line: str, separator: str) -> list[str]:
+    """Return the cells of a line; a blank stands for any number of them."""
+    if separator == " ":
+        return line.split()
+    try:
+        cells = next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
+    except csv.Error:
+        return [line]
+    return [cell.strip() for cell in cells]
+
+
 def without_longer_rows(text: str, width: int, separator: str) -> tuple[str, list[str]] | None:
-    """Return a table without the rows that have more cells than there are names, and a note; None if these are many."""
+    """Return a table without its few rows that have more cells than there are names, and a note.
+
+    None if there are none, or more than a few.
+    """
     lines = text.split("\n")
-    kept = [line for line in lines if line.count(separator) < width or _cells(line, separator) <= width]
+    kept = [line for line in lines if line.count(separator) < width or len(split(line, separator)) <= width]
     left = len(lines) - len(kept)
-    if left > MOST_LONGER * len(lines):
+    if not 0 < left <= MOST_LONGER * len(lines):
         return None
-    return "\n".join(kept), [f"rows with more cells than there are names, left out: {left}"] * bool(left)
-
-
-def _cells(line: str, separator: str) -> int:
-    return len(next(csv.reader([line.strip(" ")], delimiter=separator, skipinitialspace=True), []))
+    return "\n".join(kept), [f"rows with more cells than there are names, left out: {left}"]
 
 
 def by_their_names(text: str, separator: str) -> tuple[list[dict[str, str]], list[str]] | None:
