@@ -7,6 +7,8 @@ from s3bench.curve_files.table import Table, from_rows, number
 from s3bench.curve_files.text import tells_losses
 
 LINE = re.compile(r"^[|│](?P<indent>\s*)(?P<key>[a-z_][^|│]*?)\s*[|│]\s*(?P<value>[^|│]*?)\s*[|│]\s*$", re.I | re.M)
+MOST_BLANKS = 200  # in a row: more would be tried in every split
+BLANKS = re.compile(rf" {{{MOST_BLANKS},}}")
 INDENT = 2  # blanks at least before a name within a section
 
 
@@ -15,6 +17,7 @@ def read_boxes(text: str) -> Table | None:
 
     Below a line such as `| train/ | |`, a name that is indented belongs to this section: it becomes train/loss.
     """
+    text = BLANKS.sub(" " * INDENT, text) if " " * MOST_BLANKS in text else text
     if not ("|" in text or "│" in text) or LINE.search(text) is None:
         return None
     rows: list[dict[str, float]] = [{}]

@@ -1,6 +1,7 @@
 """Reads what a training printed: a row for each line with numbers by keys, or for each match of a pattern."""
 
 import re
+from collections import Counter
 from functools import partial
 
 from s3bench.curve_files.alike import read_alike
@@ -16,6 +17,7 @@ BLANKS = re.compile(" {50,}")  # which the other patterns would try in every spl
 FIRST_LINES = 10_000  # which show whether epochs are counted from 1
 PROGRESS = re.compile(r"^\s*(?P<at>\d+)/(?P<of>\d+|unknown)\s+(?:\[|━)", re.IGNORECASE)  # Keras'
 TIMES = re.compile(r"^.*?(?:it/s|s/it),?\s*")  # what a bar says before its values
+MOST_RANKS = 64
 ENDLESS = re.compile(r"(?<=\d)(?=(?:step|epoch|iter|iteration)\b\s*[:=]?\s*\d)", re.IGNORECASE)
 LONG_OBJECT = re.compile(r"\{[^{}]{0,5000}\n[^{}]{0,5000}\}")  # over several lines
 
@@ -53,7 +55,8 @@ def read_console(text: str) -> Table | None:
     if rows.at and is_cut and _is_cut(rows.keys, last):
         rows.drop_last()
         notes.append("an unfinished last line, left out")
-    notes += [f"lines that no end of a line parted, parted: {len(glued)}"] * bool(glued)
+    what = "left out" if is_bar else "parted"
+    notes += [f"lines that no end of a line parted, {what}: {len(glued)}"] * bool(glued)
     notes += [f"lines below the heading of an evaluation, left out: {rows.evaluations}"] * bool(rows.evaluations)
     notes += [f"lines that say the best one again, left out: {rows.summaries}"] * bool(rows.summaries)
     notes += rows.drop_repeats()
@@ -66,8 +69,10 @@ def _with_leading_numbers(table: Table) -> Table:
     if LEADING_NUMBER not in table.names:
         return table
     values = table.cells[LEADING_NUMBER][~table.empty[LEADING_NUMBER]].tolist()
-    name = "process" if len(set(values)) < len(values) else "step"
-    if name in map(normal, table.names) or (name == "process" and len(set(values)) == 1):
+    counts = Counter(values)
+    is_rank = 1 < len(counts) <= MOST_RANKS and set(counts) == set(range(len(counts))) and values != sorted(values)
+    name = "process" if is_rank else "step"
+    if name in map(normal, table.names) or (name == "step" and len(counts) < len(values)):
         table.cells, table.empty = (cells.drop(columns=LEADING_NUMBER) for cells in (table.cells, table.empty))
         return table
     named = {LEADING_NUMBER: name}
@@ -83,6 +88,7 @@ def _without_replaced_bars(lines: list[str]) -> tuple[list[str], int]:
     """
     kept: dict[int, str] = {}
     shown: dict[str, tuple[str, str, int]] = {}  # by what stands before each bar: its place, its values, its line
+    moving = {_bar_name(line, bar) for line in lines if "|" in line and (bar := BAR.search(line)) and not _is_full(bar)}
     is_interrupted = False  # by a validation's bar, below which the training's moves on
     for at, line in enumerate(lines):
         kept[at] = line
@@ -90,15 +96,29 @@ def _without_replaced_bars(lines: list[str]) -> tuple[list[str], int]:
         if bar is None:
             shown, is_interrupted = (shown, True) if "it/s" in line else ({}, False)
             continue
-        name, values = line[: bar.start()].rsplit(":", 1)[0].strip(), TIMES.sub("", line[bar.end() :])
+        name, values = _bar_name(line, bar), TIMES.sub("", line[bar.end() :])
+        if not float(bar["at"]):  # what it shows is of the epoch before
+            kept.pop(at)
+            continue
         place, before, above = shown.get(name, ("", "", -1))
-        if place == bar[0]:
+        if place == bar[0] and name in moving:
             kept.pop(above, None)
         elif is_interrupted and values == before:
             kept.pop(at)
         is_interrupted = bool(words(name) & OF_EVALUATION) or (is_interrupted and values == before)
         shown[name] = (bar[0], values, at)
     return list(kept.values()), len(lines) - len(kept)
+
+
+def _bar_name(line: str, bar: "re.Match[str]") -> str:
+    """Return what stands before a bar and its share."""
+    return line[: bar.start()].rsplit(":", 1)[0].strip() if ":" in line[: bar.start()] else ""
+
+
+def _is_full(bar: "re.Match[str]") -> bool:
+    """Return whether a bar is at its end; of bars that are never seen elsewhere each is one of its own."""
+    at, of = bar[0].strip("|[ ").split("/")
+    return at == of
 
 
 def _first_epoch(lines: list[str]) -> int:

@@ -43,13 +43,14 @@ BRACKET = re.compile(  # "Epoch [1/10]", "Iter(train) [ 50/800]"
     re.IGNORECASE,
 )
 SOURCE = re.compile(r"\[?[\w./<>-]*\.py:\d+\]?")  # what a logger says of itself
-PROCESS = re.compile(  # torchrun's, mpirun's, Ray's, icefall's
-    r"^\s*(?:\[(?:rank|default)?\s*(?P<rank>\d+)\]:|\[\d+,(?P<mpi>\d+)\]<std(?:out|err)>:|"
-    r"\(\w+ pid=(?P<pid>\d+)[^)]*\) )"
-    r"|\[?[\w./<>-]*\.py:\d+\]?\s*\((?P<of>\d+)/\d+\)",
+PROCESS = re.compile(  # torchrun's, mpirun's, Ray's
+    r"^\s*(?:\[(?:rank|default)(?P<rank>\d+)\]:|\[\d+,(?P<mpi>\d+)\]<std(?:out|err)>:|\(\w+ pid=(?P<pid>\d+)[^)]*\) )",
     re.IGNORECASE,
 )
-NUMBERED = re.compile(r"^\s*(\d+):\s+(?!nan|inf)(?=[a-z{(])", re.IGNORECASE)  # srun -l's rank, or a step: "0: loss 2.5"
+NUMBERED = re.compile(  # a rank or a step: "0: loss 2.5", "[0]: loss 2.5", "train.py:876] (0/4)"
+    r"^\s*(?:\[(?P<first>\d+)\]:|(?P<plain>\d+):)\s+(?!nan|inf)(?=[a-z{(])|\.py:\d+\]?\s*\((?P<of>\d+)/\d+\)",
+    re.IGNORECASE,
+)
 LEADING_NUMBER = "leading number"
 BOOSTING = re.compile(r"^\[(\d+)\]\t")  # XGBoost's and LightGBM's
 SIDE = re.compile(  # "train: loss 2.5 acc 0.3 | val: loss 2.7"
@@ -60,7 +61,9 @@ AFTER_STEPS = re.compile(  # "Average loss after 10 steps: 2.5"
     rf"(?:e?s)?\s*[:=]\s*(?={NUMBER})",
     re.IGNORECASE,
 )
-GLUED = re.compile(r"\b(step|epoch|iter|iteration)\b.*\d\1\b\s*[:=]?\s*\d", re.IGNORECASE)  # two lines without an end
+GLUED = re.compile(
+    r"\b(step|epoch|iter|iteration)\b.{1,200}\d\1\b\s*[:=]?\s*\d", re.IGNORECASE
+)  # two lines without an end
 OF_GLUED = "glued"
 MSVC = re.compile(r"1\.#(QNAN|SNAN|IND|INF)\w*")  # what is no number, as C writes it on Windows
 FORTRAN = re.compile(r"(?<=[\d.])[dD](?=[-+]\d{2,3}\b)")
@@ -68,7 +71,9 @@ UNDERSCORE = re.compile(r"(?<=\d)_(?=\d{3}(?!\d))")
 OF_STEPS = re.compile(  # "1/10 epoch"
     r"(?<![\w./])(?P<at>\d+)\s*/\s*\d+\s+(?P<key>epoch|step|iter|iteration|batch)\b(?!\s*[:=[(\d])", re.IGNORECASE
 )
-IN_BRACKETS = re.compile(rf"(?<=[a-z_)])\s*[:=]?\s*\[\s*(?P<value>{NUMBER})\s*\]", re.IGNORECASE)  # "G loss [0.5]"
+IN_BRACKETS = re.compile(
+    rf"(?<=[a-z_)])\s*[:=]?\s*\[\s*(?P<value>{NUMBER})\s*\](?!\s*[-+:=.\d])", re.IGNORECASE
+)  # "G loss [0.5]"
 VALUE_ALONE = re.compile(  # "epoch 3: 2.5"
     rf"\s*(?P<key>epoch|step|iter|iteration)\s*[:=#]?\s*(?P<at>\d+)\s*[:,]\s*(?P<value>{NUMBER})\s*\Z", re.IGNORECASE
 )
@@ -101,13 +106,12 @@ def read_line(line: str, first_epoch: int = 0) -> tuple[Row, tuple[str, bool]]:
 
 def _without_process(line: str) -> tuple[str, Row]:
     """Return a line without what says which process printed it, and that as a row."""
-    if numbered := NUMBERED.match(line):
-        return line[numbered.end() :], {LEADING_NUMBER: float(numbered[1])}
-    found = PROCESS.search(line)
-    if found is None:
-        return line, {}
-    (which,) = filter(None, found.groups())
-    return line[: found.start()] + " " + line[found.end() :], {"process": float(which)}
+    for pattern, key in ((NUMBERED, LEADING_NUMBER), (PROCESS, "process")):
+        if found := pattern.search(line):
+            (which,) = filter(None, found.groups())
+            begin = line.rfind("[", 0, found.start()) if found.start() else 0  # with the name of the source's file
+            return f"{line[: max(0, begin)]} {line[found.end() :]}", {key: float(which)}
+    return line, {}
 
 
 def _numbers(line: str, first_epoch: int) -> tuple[Row, str]:
@@ -115,7 +119,7 @@ def _numbers(line: str, first_epoch: int) -> tuple[Row, str]:
     if darknet := DARKNET.match(line):
         return {key: float(value) for key, value in darknet.groupdict().items()}, ""
     if alone := VALUE_ALONE.match(line):
-        return {alone["key"]: float(alone["at"]), "value": float(alone["value"])}, ""
+        return {"step": float(alone["at"]), "value": float(alone["value"])}, ""
     logged = read_object(line)
     if logged is not None:
         return logged, _plain_text(OBJECT.sub("", line))
@@ -161,7 +165,8 @@ def _of_sides(line: str, sides: "list[re.Match[str]]") -> Row:
         own: Row = {}
         for part in BETWEEN.split(line[side.end() : end]):
             _pairs(part, own)
-        row |= {key if normal(key) in ALL_STEPS else f"{side['side']}/{key}": value for key, value in own.items()}
+        for key, value in own.items():
+            row.setdefault(key if normal(key) in ALL_STEPS else f"{side['side']}/{key}", value)
     return row
 
 
@@ -195,7 +200,7 @@ def _value(pair: "re.Match[str]", *, is_step: bool) -> float | str:
         return written  # no number, and not the number 0
     if is_step and (not pair["more"] or THOUSANDS.fullmatch(written)):
         return float(written.replace(",", "")) * UNITS[(pair["unit"] or "").lower()]
-    return written if pair["more"] else float(written) * UNITS[(pair["unit"] or "").lower()]
+    return written if pair["more"] else float(written) * (UNITS["k"] if pair["unit"] == "K" else 1)
 
 
 def read_object(line: str) -> Row | None:

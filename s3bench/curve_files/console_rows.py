@@ -50,20 +50,23 @@ class Rows:
         self._known: dict[tuple[str, ...], _Above] = {}
         above, is_bar, is_evaluation = self._above(()), False, False
         headings = {form for form in set(forms) if not form.keys and _is_of_evaluation(form)}
-        of_best = {form for form in set(forms) if not form.keys and "best" in words(form.label[0])}
-        is_best = False
+        of_training = {form for form in set(forms) if not form.keys and words(form.label[0]) & {"train", "training"}}
+        of_best = {form for form in set(forms) if not form.keys and form.label[0].endswith("best iteration is")}
+        is_best = is_begun = False
         usual = Counter(form for form in forms if form.keys).most_common(1)
         for line, form in enumerate(forms):
             if not form.keys:
-                is_evaluation |= form in headings
-                is_best = form in of_best  # "Early stopping, best iteration is:"
+                is_evaluation = (is_evaluation or (form in headings and is_begun)) and form not in of_training
+                is_best = form in of_best  # LightGBM's
                 continue
             if is_best:
                 self.summaries, is_best = self.summaries + 1, False
                 continue
-            if is_evaluation and form is not usual[0][0] and not any(normal(key) in ALL_STEPS for key in form.keys):
+            has_own = any(normal(key) in ALL_STEPS for key in form.keys)
+            if is_evaluation and not has_own and (of_training or form is not usual[0][0]):
                 self.evaluations += 1
                 continue
+            is_begun = True
             is_evaluation = False
             if bars:
                 if line in bars and is_bar:  # the epoch's last line again, now with its validation

@@ -11,6 +11,7 @@ from s3bench.errors import UserError, one_line
 
 Row = dict[str, Any]
 DECODER = json.JSONDecoder(parse_constant=str)  # NaN stays text: it is not an empty cell
+BARE = re.compile(r"(?<=[:\[,])(\s*-?)(nan|inf(?:inity)?)(?=\s*[,}\]])", re.IGNORECASE)
 HISTORY = re.compile(r"^\{'\w+': \[.*\]\}[ \t]*$", re.MULTILINE)
 TEXTS = ("log", "message", "msg", "textpayload", "line")  # of Docker's and cloud's lines
 MOST_BROKEN = 0.05  # of the lines: a run that was killed leaves one
@@ -79,7 +80,7 @@ def _of_lines(file: str, text: str) -> Table:
     for number, line in enumerate(lines, start=len(rows) + 1):
         try:
             if line.strip():
-                rows.append(DECODER.decode(line.strip()))
+                rows += _of_line(line.strip())
         except (ValueError, RecursionError) as error:
             if number == last and isinstance(error, ValueError):
                 notes.append("an unfinished last line, left out")
@@ -91,6 +92,20 @@ def _of_lines(file: str, text: str) -> Table:
     if not all(isinstance(row, dict) for row in rows):
         raise UserError(f'{file} is not JSON lines: each line must be an object, such as {{"step": 1, "loss": 2.5}}')
     return from_rows("JSON lines", _flat(_whole(rows, "\\u" in text)), notes)
+
+
+def _of_line(line: str) -> list[Row]:
+    """Return the objects of a line: one, several that no end of a line parted, or one with nan, which JSON lacks."""
+    try:
+        return [DECODER.decode(line)]
+    except ValueError:
+        rows, at = [], 0
+        line = BARE.sub(lambda found: found[1] + {"n": "NaN", "i": "Infinity"}[found[2][0].lower()], line)
+        while at < len(line):
+            row, end = DECODER.raw_decode(line, at)
+            rows.append(row)
+            at = _past_blanks(line, end)
+        return rows
 
 
 def _at_once(text: str) -> list[Row]:
@@ -209,22 +224,24 @@ def _whole(cell: Any, has_halves: bool) -> Any:
 
 
 def read_history(text: str) -> Table | None:
-    """Read the dict of lists that a program printed in a line of its own, as Keras' history; None if there is none."""
-    found = HISTORY.search(text) if "{'" in text else None
-    if found is None:
+    """Read the dict of lists that a program printed in a line of its own, as Keras' history; None if there isn't one.
+
+    Several may be of several runs.
+    """
+    found = HISTORY.findall(text) if "{'" in text else []
+    if len(found) != 1:
         return None
     try:
         history = ast.literal_eval(found[0].strip())
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         return None
-    return _of_document("", history) if isinstance(history, dict) and history else None
+    return _of_document("", history) if isinstance(history, dict) and losses_among(map(str, history)) else None
 
 
-def texts_in(table: Table) -> str | None:
-    """Return what the lines of a container's log hold as text, where no column is a loss; None if there is no text."""
-    if losses_among(table.names):
-        return None
+def texts_in(table: Table) -> tuple[str, str] | None:
+    """Return the column with what a container or a cloud logged as text, and the text; None if there is none."""
     for name in table.names:
-        if name.lower() in TEXTS and all(isinstance(cell, str) for cell in table.cells[name]):
-            return "\n".join(cell.rstrip("\n") for cell in table.cells[name]) + "\n"
+        cells = [cell for cell in table.cells[name] if isinstance(cell, str)]
+        if name.lower() in TEXTS and 2 * len(cells) >= len(table.cells):
+            return name, "\n".join(cell.rstrip("\n") for cell in cells) + "\n"
     return None

@@ -14,8 +14,10 @@ from s3bench.curve_files.boxes import read_boxes
 from s3bench.curve_files.console_file import read_console, read_pattern
 from s3bench.curve_files.delimited import read_table
 from s3bench.curve_files.json_file import read_history, read_json, texts_in
+from s3bench.curve_files.names import losses_among
 from s3bench.curve_files.table import Table, from_rows
 from s3bench.curve_files.text import GZ, LONGEST_HOLE, decoded, is_text, unpacked, without_holes
+from s3bench.curve_files.untidy import of_lists
 from s3bench.errors import UserError, one_line
 
 FORMATS = "a table (CSV, any separator), Parquet, JSON, a console's lines with 'loss: 2.5' or 'loss=2.5', a wandb run, "
@@ -119,16 +121,36 @@ def _of_bytes(name: str, data: bytes, pattern: str | None, suffix: str = "") -> 
 def _of_text(name: str, text: str, pattern: str | None, *, is_csv: bool) -> Table:
     if pattern is not None:
         return read_pattern(name, text, pattern)
-    table = read_json(name, text) or read_history(text) or read_boxes(text)
-    if table is not None and (told := texts_in(table)) is not None:
-        return _of_text(name, told, None, is_csv=False)
+    table = read_json(name, text) or read_boxes(text)
+    if table is not None and not _has_losses(table) and (told := texts_in(table)) is not None:
+        inner = read_console(told[1])
+        if inner is not None and _has_losses(inner):
+            inner.notes.insert(0, f"the text in {told[0]!r} of each line is read")
+            return inner
     table = table or read_table(name, text, is_csv=False) or read_console(text)
+    if table is None or not _has_losses(table):
+        table = _of_what_was_printed(name, text) or table
     table = table or (read_table(name, text, is_csv=True) if is_csv and text.strip() else None)
     if table is not None:
         return table
     if not text.strip():
         raise UserError(f"{name} has no rows; it needs one row per step")
     raise UserError(f"{name} is none of these: {FORMATS}; --pattern REGEX reads other lines")
+
+
+def _has_losses(table: Table) -> bool:
+    """Return whether a column that is named like a loss has more than one value."""
+    return any(int((~table.empty[name]).sum()) > 1 for name in losses_among(table.names))
+
+
+def _of_what_was_printed(name: str, text: str) -> Table | None:
+    """Return the lists of numbers that a program printed; None if there are none."""
+    if (lists := of_lists(text)) is None:
+        return read_history(text)
+    table = read_table(name, lists[0], is_csv=True)
+    if table is not None:
+        table.notes += lists[1]
+    return table
 
 
 def _of_folder(folder: Path) -> list[Path]:

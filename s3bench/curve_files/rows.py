@@ -90,9 +90,10 @@ def _of_kind(file: str, table: Table, column: str, name: str) -> Table:
     has_flag = bool(words(name) & OF_EVALUATION) and not words(name) - OF_EVALUATION - {"is", "in"}
     is_named = normal(name) in KIND_NAMES
     is_training = normal(name) in TRAINING_FLAGS
-    if cells.dtype.kind == "f" or (cells.dtype.kind in "iu" and not (is_named or is_training or has_flag)):
+    if cells.dtype.kind == "f":
         return table
-    if cells.dtype.kind in "iu" and has_flag and "is" not in words(name):
+    is_flag = is_training or normal(name) == "split" or (has_flag and "is" in words(name))
+    if cells.dtype.kind in "iu" and not (is_flag and set(cells.unique().tolist()) == {0, 1}):
         return table
     filled = ~(table.empty[column] | table.empty[name]).to_numpy(dtype=np.bool_)
     kinds = list(dict.fromkeys(_as_text(cells[filled]).tolist())) if filled.any() else []

@@ -63,13 +63,13 @@ def place(file: str, table: Table, column: str, loss: Steps, named: str | None, 
     """
     name = _find_step(file, table, column, named)
     if name is None:
-        return _by_epoch(file, table, column, loss, resume) if named is None else _as_told(file, table, column)
+        return _by_epoch(file, table, loss, resume) if named is None else _as_told(file, table, column)
     steps = numbers(file, table.cells[name], table.empty[name])
     hint = f"--step NAME takes another column than {name!r}, --step {NO_STEPS} counts rows"
     _check_whole(file, table, name, steps, hint)
     if (np.diff(steps) > 0).all():
         return _kept(name, steps, np.arange(len(steps)), [])
-    if resume is None and _are_in_disorder(steps):
+    if resume is None and not parts(table) and _are_in_disorder(steps):
         return _kept(name, steps, np.argsort(steps), [f"rows are not in the order of {name!r}, and were sorted by it"])
     if named is None and _are_rounded(steps):
         return _counted(np.arange(len(steps)), f"rows are counted, for {name!r} is rounded to thousands")
@@ -108,7 +108,7 @@ def _as_told(file: str, table: Table, column: str) -> Placed:
     return _counted(np.arange(len(table.cells)), *notes)
 
 
-def _by_epoch(file: str, table: Table, column: str, loss: Steps, resume: str | None) -> Placed:
+def _by_epoch(file: str, table: Table, loss: Steps, resume: str | None) -> Placed:
     """Return the rows counted, where epochs go back those of one run, and where all come twice one of each.
 
     Raises:
@@ -118,12 +118,13 @@ def _by_epoch(file: str, table: Table, column: str, loss: Steps, resume: str | N
         if normal(name) in PROCESS_NAMES:
             values = sorted(set(table.cells[name].tolist()), key=str)
             choice = ", ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values[:20])
-            raise UserError(f"{file}: rows of several processes; choose one with --where {name}=VALUE: {choice}")
+            hint = f"--step {NO_STEPS} counts all rows"
+            raise UserError(
+                f"{file}: rows of several processes; choose one with --where {name}=VALUE: {choice}; or {hint}"
+            )
     rows = np.arange(len(loss))
-    others = [name for name in table.names if name != column]
-    same = table.cells.duplicated().to_numpy() & (np.diff(loss, prepend=np.nan) == 0) if others else np.zeros(0, bool)
-    if 2 * same.sum() >= len(loss) > 2:
-        return _counted(rows[~same], f"rows that repeat the row above, merged: {same.sum()} of {len(rows)}")
+    if (first := _first_of_each(table)) is not None:
+        return _counted(rows[first], f"rows that repeat the row above, merged: {len(rows) - len(first)} of {len(rows)}")
     for name in steps_among(table.names, EPOCH_NAMES):
         epochs = _plain(table, name)
         if epochs is not None and (np.diff(epochs) < 0).any():
@@ -131,6 +132,17 @@ def _by_epoch(file: str, table: Table, column: str, loss: Steps, resume: str | N
             kept, said = resumed(file, table, order, rows, resume)
             return _counted(kept, said)
     return _counted(rows, *_in_groups(table))
+
+
+def _first_of_each(table: Table) -> Rows | None:
+    """Return the first of as many equal rows each, with more than a loss in them; None if they are not so."""
+    if len(table.names) < 2:
+        return None
+    cells = table.cells
+    same = (cells.eq(cells.shift()) | (cells.isna() & cells.shift().isna())).all(axis=1).to_numpy(dtype=np.bool_)
+    first = np.flatnonzero(~same)
+    counts = np.diff(np.append(first, len(same)))
+    return first if len(first) >= FEWEST_GROUPS and counts[0] > 1 and (counts == counts[0]).all() else None
 
 
 def _in_groups(table: Table) -> list[str]:

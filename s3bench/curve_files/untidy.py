@@ -4,6 +4,7 @@ import csv
 import re
 from collections.abc import Sequence
 
+from s3bench.curve_files.names import ALL_STEPS, losses_among, normal
 from s3bench.curve_files.table import EMPTY_CELLS, number
 from s3bench.curve_files.text import WRAPPED
 
@@ -11,8 +12,12 @@ HEAD = 20_000  # characters that show what a text is
 LONG_ROW = 20  # numbers at least in a row that is a curve
 MOST_ROWS = 10  # such rows in a text, each of at least ten times as many numbers
 MOST_LONGER = 0.05  # of the rows may have more cells than there are names
-TITLE = re.compile(r"\s*(\[\s*\d+/\d+ .*\])[ \t]*\n\s*(?=Step\t)")  # above a table of the Trainer in a notebook
+TITLE = re.compile(
+    r"\s*(\[\s*\d+/\d+ .*\])[ \t]*\n\s*(?=(?:Step|Epoch)\t)"
+)  # above a table of the Trainer in a notebook
 NOT_LOGGED = "No log"  # in a table of Hugging Face's Trainer, until there is a loss
+HEADING = re.compile(r"(?P<name>[A-Za-z]+)\s*[:#]?\s*\d+\s*:?")
+LEAST_BELOW = 5  # numbers below each heading, in the mean
 LIST = re.compile(
     r"^[ \t]*(?:(?P<name>[A-Za-z_][\w .]*?)[ \t]*[:=][ \t]*)?\[(?P<cells>[^\[\]]*)\][ \t]*$", re.MULTILINE
 )
@@ -29,7 +34,7 @@ def tidied(text: str) -> tuple[str, list[str]]:
         logged = [row for row in rows if NOT_LOGGED not in row]
         notes = [f"rows with {NOT_LOGGED!r}, left out: {len(rows) - len(logged)}"] * (len(logged) < len(rows))
         return "\n".join(logged), [f"the line {title[1]!r}, left out", *notes]
-    return _of_lists(text) or _in_columns(text) or _without_headings(text) or _with_even_rows(text) or (text, [])
+    return _in_columns(text) or _without_headings(text) or _with_even_rows(text) or (text, [])
 
 
 def shape(line: str) -> str:
@@ -56,12 +61,13 @@ def without_longer_rows(text: str, width: int, separator: str) -> tuple[str, lis
     lines = text.split("\n")
     kept = [line for line in lines if line.count(separator) < width or len(split(line, separator)) <= width]
     left = len(lines) - len(kept)
-    if not 0 < left <= MOST_LONGER * len(lines):
-        return None
+    longer = [line for line in lines if line.count(separator) >= width and len(split(line, separator)) > width]
+    if not 0 < left <= MOST_LONGER * len(lines) or any(_are_numbers(split(line, separator)) for line in longer):
+        return None  # numbers alone may be a row, with a comma in one of them
     return "\n".join(kept), [f"rows with more cells than there are names, left out: {left}"]
 
 
-def by_their_names(text: str, separator: str) -> tuple[list[dict[str, str]], list[str]] | None:
+def by_their_names(text: str, separator: str) -> tuple[list[dict[str, str | None]], list[str]] | None:
     """Return the rows of a table whose names change on the way, as after a resume, and a note; None if they do not."""
     head = text.lstrip().split("\n", 1)[0]
     names = [name.strip() for name in head.split(separator)]
@@ -69,14 +75,17 @@ def by_their_names(text: str, separator: str) -> tuple[list[dict[str, str]], lis
     if not any(f"\n{name}{separator}" in text for name in again):  # which takes longer
         return None
     _, *lines = (line for line in text.split("\n") if line.strip())
-    rows, changes, start = list[dict[str, str]](), 0, names[0] + separator
+    rows, changes, start = list[dict[str, str | None]](), 0, names[0] + separator
     for line in lines:
         cells = [cell.strip() for cell in line.split(separator)]
         if line.startswith(start) and not any(number(cell) is not None for cell in cells):
             changes += cells != names
             names = cells
         elif len(cells) <= len(names):
-            rows.append({name: cell for name, cell in zip(names, cells, strict=False) if cell not in EMPTY_CELLS})
+            cells += [""] * (len(names) - len(cells))
+            rows.append(
+                {name: cell if cell not in EMPTY_CELLS else None for name, cell in zip(names, cells, strict=True)}
+            )
         else:
             return None
     return (
@@ -84,8 +93,8 @@ def by_their_names(text: str, separator: str) -> tuple[list[dict[str, str]], lis
     )
 
 
-def _of_lists(text: str) -> tuple[str, list[str]] | None:
-    """Return lists of numbers, each under its name, as columns: "losses = [2.5, 2.4]"; None if there are none.
+def of_lists(text: str) -> tuple[str, list[str]] | None:
+    """Return lists of as many numbers each as columns: "losses = [2.5, 2.4]"; None if there are none, or no losses.
 
     One list alone needs no name. A name that comes again is that of a line of a console.
     """
@@ -97,8 +106,9 @@ def _of_lists(text: str) -> tuple[str, list[str]] | None:
     beside = [line for line in LIST.sub("", text).split("\n") if line.strip()]
     if not found or not is_curve or len(found) < len(lists) or ("" in found and (beside or len(found) > 1)):
         return None
-    count = max(map(len, found.values()))
-    rows = zip(*([*cells, *[""] * (count - len(cells))] for cells in found.values()), strict=True)
+    if len(set(map(len, found.values()))) > 1 or not ("" in found or losses_among(found)):
+        return None
+    rows = zip(*found.values(), strict=True)
     names = ["\t".join(found)] * ("" not in found)
     notes = [f"lists of numbers, taken as columns: {len(found)}"]
     notes += [f"other lines, left out: {len(beside)}"] * bool(beside)
@@ -146,21 +156,22 @@ def _in_columns(text: str) -> tuple[str, list[str]] | None:
 
 
 def _without_headings(text: str) -> tuple[str, list[str]] | None:
-    """Return numbers, one a line, without the headings between them, such as "epoch 1", "epoch 2".
+    """Return numbers, one a line, without headings of steps or epochs between them, such as "epoch 1", "epoch 2".
 
-    None if the text is anything else: other words between numbers may begin another curve.
+    None if the text is anything else: other words may begin another curve, and a few numbers below each heading may be
+    a loss and an accuracy.
     """
-    first = text.lstrip().split("\n", 1)[0].strip()
-    like = shape(first)
-    head = [line.strip() for line in text[:HEAD].split("\n") if line.strip()][:-1]
-    if "0" not in like or _are_numbers([first]) or not _are_numbers([line for line in head if shape(line) != like]):
+    lines = [line.strip() for line in text[:HEAD].split("\n") if line.strip()][:-1]
+    heading = HEADING.fullmatch(lines[0]) if lines else None
+    if heading is None or normal(heading["name"]) not in ALL_STEPS or not _are_numbers(lines[1:2]):
         return None
     lines = [line.strip() for line in text.split("\n") if line.strip()]
-    values = [line for line in lines if shape(line) != like]
-    headings = len(lines) - len(values)
-    if not values or headings < 2 or not _are_numbers(values):  # one is the column's name
+    places = [at for at, line in enumerate(lines) if HEADING.fullmatch(line)]
+    numbers = [float(re.sub(r"\D", "", lines[at])) for at in places]
+    values = [line for line in lines if not HEADING.fullmatch(line)]
+    if len(values) < LEAST_BELOW * len(places) or numbers != sorted(set(numbers)) or not _are_numbers(values):
         return None
-    return "\n".join(values) + "\n", [f"headings such as {first!r}, left out: {headings}"]
+    return "\n".join(values) + "\n", [f"headings such as {lines[0]!r}, left out: {len(places)}"]
 
 
 def _are_numbers(cells: Sequence[str]) -> bool:

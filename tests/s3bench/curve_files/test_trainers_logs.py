@@ -90,7 +90,7 @@ def test_rows_of_several_processes_are_told_apart(tmp_path, prefix, line):
     text = "".join(prefix.format(rank) + line.format(loss + rank) + "\n" for loss in LOSSES for rank in (0, 1))
     with pytest.raises(UserError, match="rows of several processes; choose one with --where process=VALUE") as error:
         curve_of(tmp_path, text)
-    first = str(error.value).rsplit(": ", 1)[1].split(", ")[0]
+    first = str(error.value).split("VALUE: ")[1].split(", ")[0]
     assert curve_of(tmp_path, text, where=f"process={first}").loss.tolist() == LOSSES
 
 
