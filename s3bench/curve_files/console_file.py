@@ -5,7 +5,7 @@ from collections import Counter
 from functools import partial
 
 from s3bench.curve_files.alike import read_alike
-from s3bench.curve_files.console_line import BAR, IN_EPOCH, LEADING_NUMBER, OF_GLUED, read_line, read_object
+from s3bench.curve_files.console_line import BAR, IN_EPOCH, LEADING_NUMBER, OF_GLUED, OF_SECOND, read_line, read_object
 from s3bench.curve_files.console_rows import Rows
 from s3bench.curve_files.names import OF_EVALUATION, normal, words
 from s3bench.curve_files.table import Table, from_rows
@@ -55,6 +55,8 @@ def read_console(text: str) -> Table | None:
     if rows.at and is_cut and _is_cut(rows.keys, last):
         rows.drop_last()
         notes.append("an unfinished last line, left out")
+    again = sum(OF_SECOND in form.label[0] for form in forms)
+    notes += [f"lines with a loss of one name twice, of which the first counts: {again}"] * bool(again)
     what = "left out" if is_bar else "parted"
     notes += [f"lines that no end of a line parted, {what}: {len(glued)}"] * bool(glued)
     notes += [f"lines below the heading of an evaluation, left out: {rows.evaluations}"] * bool(rows.evaluations)
@@ -89,6 +91,7 @@ def _without_replaced_bars(lines: list[str]) -> tuple[list[str], int]:
     kept: dict[int, str] = {}
     shown: dict[str, tuple[str, str, int]] = {}  # by what stands before each bar: its place, its values, its line
     moving = {_bar_name(line, bar) for line in lines if "|" in line and (bar := BAR.search(line)) and not _is_full(bar)}
+    last = ""
     is_interrupted = False  # by a validation's bar, below which the training's moves on
     for at, line in enumerate(lines):
         kept[at] = line
@@ -97,9 +100,10 @@ def _without_replaced_bars(lines: list[str]) -> tuple[list[str], int]:
             shown, is_interrupted = (shown, True) if "it/s" in line else ({}, False)
             continue
         name, values = _bar_name(line, bar), TIMES.sub("", line[bar.end() :])
-        if not float(bar["at"]):  # what it shows is of the epoch before
+        if not float(bar["at"]) and values and values == last:  # it shows what the epoch before did
             kept.pop(at)
             continue
+        last = values
         place, before, above = shown.get(name, ("", "", -1))
         if place == bar[0] and name in moving:
             kept.pop(above, None)

@@ -65,6 +65,7 @@ GLUED = re.compile(
     r"\b(step|epoch|iter|iteration)\b.{1,200}\d\1\b\s*[:=]?\s*\d", re.IGNORECASE
 )  # two lines without an end
 OF_GLUED = "glued"
+OF_SECOND = "second_loss"  # told of a line where a loss has two values
 MSVC = re.compile(r"1\.#(QNAN|SNAN|IND|INF)\w*")  # what is no number, as C writes it on Windows
 FORTRAN = re.compile(r"(?<=[\d.])[dD](?=[-+]\d{2,3}\b)")
 UNDERSCORE = re.compile(r"(?<=\d)_(?=\d{3}(?!\d))")
@@ -188,6 +189,8 @@ def _pairs(part: str, row: Row) -> str:
         if others and normal(last) in ALL_STEPS:  # "validation loss at iteration 400" names a step, no loss
             rest.append(" ".join(others))
             key = last
+        if key in row and "loss" in words(key):
+            rest.append(OF_SECOND)
         row.setdefault(key, _value(pair, is_step=normal(key) in ALL_STEPS))
     rest.append(part[end:])
     return " ".join(rest)

@@ -90,10 +90,8 @@ def _of_kind(file: str, table: Table, column: str, name: str) -> Table:
     has_flag = bool(words(name) & OF_EVALUATION) and not words(name) - OF_EVALUATION - {"is", "in"}
     is_named = normal(name) in KIND_NAMES
     is_training = normal(name) in TRAINING_FLAGS
-    if cells.dtype.kind == "f":
-        return table
     is_flag = is_training or normal(name) == "split" or (has_flag and "is" in words(name))
-    if cells.dtype.kind in "iu" and not (is_flag and set(cells.unique().tolist()) == {0, 1}):
+    if cells.dtype.kind in "iuf" and not (is_flag and set(cells.dropna().unique().tolist()) == {0, 1}):
         return table
     filled = ~(table.empty[column] | table.empty[name]).to_numpy(dtype=np.bool_)
     kinds = list(dict.fromkeys(_as_text(cells[filled]).tolist())) if filled.any() else []

@@ -205,7 +205,7 @@ def _find_step(file: str, table: Table, column: str, named: str | None) -> str |
         return named
     own = [name for name in steps_among(table.names) if table.empty[name].mean() <= 0.5]
     whole = [name for name in own if not table.empty[name].any()]
-    moving = [name for name in whole if _moves(table.cells[name])] or whole
+    moving = [name for name in whole if _moves(table.cells[name])]
     weak = [name for known in (EPOCH_NAMES, WITHIN_EPOCH) for name in steps_among(table.names, known)]
     rising = [name for name in [*moving, *weak] if _rises(table, name)]
     if rising and (rising[0] in own or not moving):
@@ -214,7 +214,8 @@ def _find_step(file: str, table: Table, column: str, named: str | None) -> str |
         return moving[0]
     if WANDB_STEP in table.names and not (own and table.empty[WANDB_STEP].any()):
         return WANDB_STEP
-    return own[0] if own else _first_number(table, column)
+    lacking = [name for name in own if name not in whole]  # which is refused
+    return lacking[0] if lacking else _first_number(table, column)
 
 
 def _first_number(table: Table, column: str) -> str | None:

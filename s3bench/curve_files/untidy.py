@@ -3,6 +3,8 @@
 import csv
 import re
 from collections.abc import Sequence
+from functools import partial
+from itertools import zip_longest
 
 from s3bench.curve_files.names import ALL_STEPS, losses_among, normal
 from s3bench.curve_files.table import EMPTY_CELLS, number
@@ -34,7 +36,13 @@ def tidied(text: str) -> tuple[str, list[str]]:
         logged = [row for row in rows if NOT_LOGGED not in row]
         notes = [f"rows with {NOT_LOGGED!r}, left out: {len(rows) - len(logged)}"] * (len(logged) < len(rows))
         return "\n".join(logged), [f"the line {title[1]!r}, left out", *notes]
-    return _in_columns(text) or _without_headings(text) or _with_even_rows(text) or (text, [])
+    return (
+        of_lists(text, alone=True)
+        or _in_columns(text)
+        or _without_headings(text)
+        or _with_even_rows(text)
+        or (text, [])
+    )
 
 
 def shape(line: str) -> str:
@@ -93,10 +101,15 @@ def by_their_names(text: str, separator: str) -> tuple[list[dict[str, str | None
     )
 
 
-def of_lists(text: str) -> tuple[str, list[str]] | None:
-    """Return lists of as many numbers each as columns: "losses = [2.5, 2.4]"; None if there are none, or no losses.
+def of_lists(text: str, *, alone: bool = False) -> tuple[str, list[str]] | None:
+    """Return lists of numbers as columns: "losses = [2.5, 2.4]"; None if there are none, or no losses among them.
 
-    One list alone needs no name. A name that comes again is that of a line of a console.
+    One list alone needs no name. A name that comes again is that of a line of a console; and where lists of steps are
+    not as long as the others, it does not show which step is whose.
+
+    Args:
+        text: the lines.
+        alone: whether there must be no other lines.
     """
     if "[" not in text[:HEAD] or text.count("[") > MOST_ROWS:
         return None
@@ -106,9 +119,10 @@ def of_lists(text: str) -> tuple[str, list[str]] | None:
     beside = [line for line in LIST.sub("", text).split("\n") if line.strip()]
     if not found or not is_curve or len(found) < len(lists) or ("" in found and (beside or len(found) > 1)):
         return None
-    if len(set(map(len, found.values()))) > 1 or not ("" in found or losses_among(found)):
+    is_uneven = len(set(map(len, found.values()))) > 1 and any(normal(name) in ALL_STEPS for name in found)
+    if is_uneven or (alone and beside) or not ("" in found or losses_among(found)):
         return None
-    rows = zip(*found.values(), strict=True)
+    rows = zip_longest(*found.values(), fillvalue="")
     names = ["\t".join(found)] * ("" not in found)
     notes = [f"lists of numbers, taken as columns: {len(found)}"]
     notes += [f"other lines, left out: {len(beside)}"] * bool(beside)

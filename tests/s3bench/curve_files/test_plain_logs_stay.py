@@ -1,0 +1,117 @@
+"""Plain logs that look like a special form: what is read of them is what they say, or it is refused."""
+
+import numpy as np
+import pytest
+
+from s3bench.curve_files.reader import read_curve
+from s3bench.errors import UserError
+
+LOSSES = [9.05, 8.11, 9.42, 6.83, 6.19, 5.74, 5.32, 4.88]
+NUMBERS = "[" + ", ".join(f"{at}.5" for at in range(12)) + "]"
+
+
+def curve_of(tmp_path, text, name="log", **reading):
+    (tmp_path / name).write_text(text, encoding="utf-8", newline="")
+    return read_curve(tmp_path / name, **reading)
+
+
+def said(curve):
+    return "; ".join(curve.notes)
+
+
+def lines(form, losses=LOSSES):
+    return "".join(form.format(at=10 * at, loss=loss) for at, loss in enumerate(losses))
+
+
+PLAIN = {
+    "words on the best": lines("step {at} loss {loss}\nNew best model saved\n"),
+    "an option named best": "save_best_only True\n" + lines("step {at} loss {loss}\n"),
+    "a list at the end": lines("step {at} loss {loss}\n") + f"last losses: {NUMBERS}\n",
+    "a list of sizes": f"layer_dims: {NUMBERS}\n" + lines("step {at} loss {loss}\n"),
+    "a dict of lists at the end": lines("step {at} loss {loss}\n") + "{'loss': " + NUMBERS + "}\n",
+    "the evaluation's name on top": "Evaluation every epoch\n"
+    + lines("step {at} loss {loss} lr 0.1\n", LOSSES[:4])
+    + "".join(f"step {40 + 10 * at} loss {loss} lr 0.1 mem 3\n" for at, loss in enumerate(LOSSES[4:])),
+    "a number that lines begin with": lines("{at}: loss {loss}\n"),
+    "a place in a source file": lines("[train.py:{at}] step {at} loss {loss}\n"),
+    "a run of stages": "step,stage,loss\n"
+    + lines("{at},1,{loss}\n", LOSSES[:4])
+    + "".join(f"{40 + 10 * at},2,{loss}\n" for at, loss in enumerate(LOSSES[4:])),
+    "messages beside numbers": "".join(
+        f'{{"message": "train", "step": {10 * at}, "loss": {loss}}}\n' for at, loss in enumerate(LOSSES)
+    ),
+    "bars that are all at their end": "".join(
+        f"Epoch {10 * at}: 100%|##| 500/500 [00:09<00:00, 50.0it/s, loss={loss}]\n" for at, loss in enumerate(LOSSES)
+    ),
+    "the best of a side": lines("step {at} train: loss {loss} | val: loss 2.7 | best train: loss 1.1\n"),
+}
+
+
+@pytest.mark.parametrize("form", PLAIN)
+def test_every_row_of_a_plain_log_counts(tmp_path, form):
+    curve = curve_of(tmp_path, PLAIN[form])
+    assert curve.loss.tolist() == LOSSES
+    assert curve.steps.tolist() == list(range(0, 80, 10))
+
+
+def test_unnamed_bars_that_are_all_at_their_end_are_counted(tmp_path):
+    curve = curve_of(tmp_path, lines(" 100%|##| 500/500 [00:09<00:00, 50.0it/s, loss={loss}]\n"))
+    assert (curve.loss.tolist(), curve.step_column) == (LOSSES, None)
+
+
+@pytest.mark.parametrize("form", ["loss [{at}]: {loss}\n", "step {at} train_loss [5] {loss}\n"])
+def test_a_number_in_brackets_before_the_value_is_not_the_value(tmp_path, form):
+    with pytest.raises(UserError, match="--pattern REGEX"):
+        curve_of(tmp_path, lines(form))
+
+
+def test_losses_that_are_not_finite_in_broken_json_are_kept(tmp_path):
+    text = "".join(f'{{"step": {at}, "loss": {2.5 if at < 390 else "nan"}}}\n' for at in range(400))
+    assert np.isnan(curve_of(tmp_path, text).loss).sum() == 10
+    glued = "".join(f'{{"step": {at}, "loss": 2.5}}' + "\n" * (at != 7) for at in range(100))
+    assert len(curve_of(tmp_path, glued).loss) == 100
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "run 1\n" + "2.5\n" * 20 + "run 2\n" + "3.5\n" * 20,
+        "".join(f"Epoch {at}\n3.{at}6\n0.5{at}\n" for at in range(9)),
+        "".join(f"Epoch {at}: 2.{at}\nEpoch {at}: 0.4{at}\n" for at in range(9)),
+        "{'loss': " + NUMBERS + "}\n{'loss': " + NUMBERS.replace(".5", ".7") + "}\n",
+        f"steps = {NUMBERS}\nlosses = [{', '.join(['2.5'] * 30)}]\n",
+        "step,loss\n" + "".join(f"{at},2.5\n" for at in range(60)) + "70,1,234.5\n",
+    ],
+)
+def test_what_may_be_two_curves_is_refused(tmp_path, text):
+    with pytest.raises(UserError):
+        curve_of(tmp_path, text)
+
+
+def test_a_plateau_is_not_one_row(tmp_path):
+    text = "acc,loss\n" + "".join(f"0.{at},{3 - at / 10}\n" for at in range(9)) + "0.1,0.6931\n" * 30
+    assert len(curve_of(tmp_path, text).loss) == 39
+
+
+def test_rows_of_several_seeds_are_not_sorted_together(tmp_path):
+    text = "seed,step,loss\n" + "".join(
+        f"{seed},{100 * seed + at},2.{at}{seed}\n" for at in range(9) for seed in (0, 1)
+    )
+    with pytest.raises(UserError, match="choose one with --where seed=VALUE"):
+        curve_of(tmp_path, text)
+
+
+def test_empty_cells_below_changed_names_are_losses_that_are_not_finite(tmp_path):
+    text = "step,loss\n" + lines("{at},{loss}\n") + "step,loss,lr\n80,2.3,1\n90,,1\n100,,1\n"
+    assert np.isnan(curve_of(tmp_path, text).loss).tolist() == [False] * 9 + [True] * 2
+
+
+def test_sections_of_one_form_are_told_apart_by_their_headings(tmp_path):
+    curve = curve_of(tmp_path, lines("Training:\nloss: {loss}\nValidation:\nloss: 2.9\n"))
+    assert curve.loss.tolist() == LOSSES
+    assert "lines below the heading of an evaluation, left out: 8" in said(curve)
+
+
+def test_a_loss_that_a_line_has_twice_is_said(tmp_path):
+    text = lines("loss: {loss} step: {at}\n").replace("step: 20\n", "step: 20")
+    assert "lines with a loss of one name twice, of which the first counts: 1" in said(curve_of(tmp_path, text))
