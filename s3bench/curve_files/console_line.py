@@ -61,9 +61,9 @@ AFTER_STEPS = re.compile(  # "Average loss after 10 steps: 2.5"
     rf"(?:e?s)?\s*[:=]\s*(?={NUMBER})",
     re.IGNORECASE,
 )
-GLUED = re.compile(
+GLUED = re.compile(  # two lines without an end between
     r"\b(step|epoch|iter|iteration)\b.{1,200}\d\1\b\s*[:=]?\s*\d", re.IGNORECASE
-)  # two lines without an end
+)
 OF_GLUED = "glued"
 OF_SECOND = "second_loss"  # told of a line where a loss has two values
 MSVC = re.compile(r"1\.#(QNAN|SNAN|IND|INF)\w*")  # what is no number, as C writes it on Windows
@@ -72,9 +72,9 @@ UNDERSCORE = re.compile(r"(?<=\d)_(?=\d{3}(?!\d))")
 OF_STEPS = re.compile(  # "1/10 epoch"
     r"(?<![\w./])(?P<at>\d+)\s*/\s*\d+\s+(?P<key>epoch|step|iter|iteration|batch)\b(?!\s*[:=[(\d])", re.IGNORECASE
 )
-IN_BRACKETS = re.compile(
+IN_BRACKETS = re.compile(  # "G loss [0.5]", but not "loss[0]: 0.5"
     rf"(?<=[a-z_)])\s*[:=]?\s*\[\s*(?P<value>{NUMBER})\s*\](?!\s*[-+:=.\d])", re.IGNORECASE
-)  # "G loss [0.5]"
+)
 VALUE_ALONE = re.compile(  # "epoch 3: 2.5"
     rf"\s*(?P<key>epoch|step|iter|iteration)\s*[:=#]?\s*(?P<at>\d+)\s*[:,]\s*(?P<value>{NUMBER})\s*\Z", re.IGNORECASE
 )

@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,38 @@ from s3bench.curve_files.table import Table
 MOST_STRAYS = 1 / 3  # of the lines with a key: more are no strays
 
 
-def _is_of_evaluation(form: Form) -> bool:
-    """Return whether a line without numbers is the heading of an evaluation."""
-    found = words(form.label[0])
-    return bool(found & OF_EVALUATION) and not found & {"train", "training"}
+def _below_headings(forms: list[Form]) -> tuple[set[int], set[int]]:
+    """Return the lines without a step of their own below headings of evaluations, and LightGBM's of the best iteration.
+
+    An evaluation ends with a line of the form that most have, or, where headings of the training stand between those of
+    evaluations, with the next of these. One that comes before any line of the training is none.
+    """
+    plain = {form: words(form.label[0]) for form in set(forms) if not form.keys}
+    of_training = {form for form, found in plain.items() if found & {"train", "training"}}
+    of_evaluation = {form for form, found in plain.items() if found & OF_EVALUATION} - of_training
+    of_best = {form for form in plain if form.label[0].endswith("best iteration is")}
+    turns = [form in of_evaluation for form in forms if form in of_evaluation or form in of_training]
+    has_sections = turns.count(False) > 1 and (True, True) not in pairwise(turns)
+    counts = Counter(form for form in forms if form.keys)
+    usual = max(counts, key=counts.__getitem__, default=None)
+    evaluations, summaries = set(), set()
+    is_evaluation = is_best = is_begun = False
+    for line, form in enumerate(forms):
+        if not form.keys:
+            is_evaluation = is_begun and (form in of_evaluation or (is_evaluation and form not in of_training))
+            is_best = form in of_best
+        elif is_best:
+            summaries.add(line)
+            is_best = False
+        elif is_evaluation and not _has_step(form) and (has_sections or form is not usual):
+            evaluations.add(line)
+        else:
+            is_begun, is_evaluation = True, False
+    return evaluations, summaries
+
+
+def _has_step(form: Form) -> bool:
+    return any(normal(key) in ALL_STEPS for key in form.keys)
 
 
 @dataclass(eq=False)
@@ -46,28 +75,14 @@ class Rows:
         self._forms, self._columns = forms, columns
         self.at: list[int] = []
         self.keys: list[tuple[str, ...]] = []
-        self.weak = self.replaced = self.evaluations = self.summaries = 0
+        self.weak = self.replaced = 0
         self._known: dict[tuple[str, ...], _Above] = {}
-        above, is_bar, is_evaluation = self._above(()), False, False
-        headings = {form for form in set(forms) if not form.keys and _is_of_evaluation(form)}
-        of_training = {form for form in set(forms) if not form.keys and words(form.label[0]) & {"train", "training"}}
-        of_best = {form for form in set(forms) if not form.keys and form.label[0].endswith("best iteration is")}
-        is_best = is_begun = False
-        usual = Counter(form for form in forms if form.keys).most_common(1)
+        above, is_bar = self._above(()), False
+        evaluations, summaries = _below_headings(forms)
+        self.evaluations, self.summaries = len(evaluations), len(summaries)
         for line, form in enumerate(forms):
-            if not form.keys:
-                is_evaluation = (is_evaluation or (form in headings and is_begun)) and form not in of_training
-                is_best = form in of_best  # LightGBM's
+            if not form.keys or line in evaluations or line in summaries:
                 continue
-            if is_best:
-                self.summaries, is_best = self.summaries + 1, False
-                continue
-            has_own = any(normal(key) in ALL_STEPS for key in form.keys)
-            if is_evaluation and not has_own and (of_training or form is not usual[0][0]):
-                self.evaluations += 1
-                continue
-            is_begun = True
-            is_evaluation = False
             if bars:
                 if line in bars and is_bar:  # the epoch's last line again, now with its validation
                     self.drop_last()

@@ -14,9 +14,7 @@ HEAD = 20_000  # characters that show what a text is
 LONG_ROW = 20  # numbers at least in a row that is a curve
 MOST_ROWS = 10  # such rows in a text, each of at least ten times as many numbers
 MOST_LONGER = 0.05  # of the rows may have more cells than there are names
-TITLE = re.compile(
-    r"\s*(\[\s*\d+/\d+ .*\])[ \t]*\n\s*(?=(?:Step|Epoch)\t)"
-)  # above a table of the Trainer in a notebook
+TITLE = re.compile(r"\s*(\[\s*\d+/\d+ .*\])[ \t]*\n\s*(?=(?:Step|Epoch)\t)")  # of a table in a notebook
 NOT_LOGGED = "No log"  # in a table of Hugging Face's Trainer, until there is a loss
 HEADING = re.compile(r"(?P<name>[A-Za-z]+)\s*[:#]?\s*\d+\s*:?")
 LEAST_BELOW = 5  # numbers below each heading, in the mean
@@ -36,13 +34,8 @@ def tidied(text: str) -> tuple[str, list[str]]:
         logged = [row for row in rows if NOT_LOGGED not in row]
         notes = [f"rows with {NOT_LOGGED!r}, left out: {len(rows) - len(logged)}"] * (len(logged) < len(rows))
         return "\n".join(logged), [f"the line {title[1]!r}, left out", *notes]
-    return (
-        of_lists(text, alone=True)
-        or _in_columns(text)
-        or _without_headings(text)
-        or _with_even_rows(text)
-        or (text, [])
-    )
+    forms = (partial(of_lists, alone=True), _in_columns, _without_headings, _with_even_rows)
+    return next(filter(None, (form(text) for form in forms)), (text, []))
 
 
 def shape(line: str) -> str:
@@ -90,15 +83,12 @@ def by_their_names(text: str, separator: str) -> tuple[list[dict[str, str | None
             changes += cells != names
             names = cells
         elif len(cells) <= len(names):
-            cells += [""] * (len(names) - len(cells))
-            rows.append(
-                {name: cell if cell not in EMPTY_CELLS else None for name, cell in zip(names, cells, strict=True)}
-            )
+            filled = [None if cell in EMPTY_CELLS else cell for cell in cells]
+            rows.append(dict.fromkeys(names) | dict(zip(names, filled, strict=False)))
         else:
             return None
-    return (
-        (rows, [f"the names change on the way ({changes} times): each row is read by those above"]) if changes else None
-    )
+    note = f"the names change on the way ({changes} times): each row is read by those above"
+    return (rows, [note]) if changes else None
 
 
 def of_lists(text: str, *, alone: bool = False) -> tuple[str, list[str]] | None:

@@ -112,6 +112,14 @@ def test_sections_of_one_form_are_told_apart_by_their_headings(tmp_path):
     assert "lines below the heading of an evaluation, left out: 8" in said(curve)
 
 
+def test_the_training_goes_on_below_an_evaluation_without_a_heading_of_its_own(tmp_path):
+    text = (
+        "Start training\n" + lines("loss: {loss}\n") + "Running evaluation\neval loss: 2.9\n" + lines("loss: {loss}\n")
+    )
+    text += "Running evaluation\neval loss: 2.8\n"
+    assert curve_of(tmp_path, text).loss.tolist() == LOSSES * 2
+
+
 def test_a_loss_that_a_line_has_twice_is_said(tmp_path):
     text = lines("loss: {loss} step: {at}\n").replace("step: 20\n", "step: 20")
     assert "lines with a loss of one name twice, of which the first counts: 1" in said(curve_of(tmp_path, text))
