@@ -235,13 +235,19 @@ def read_history(text: str) -> Table | None:
         history = ast.literal_eval(found[0].strip())
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         return None
-    return _of_document("", history) if isinstance(history, dict) and losses_among(map(str, history)) else None
+    if not isinstance(history, dict) or not losses_among(map(str, history)):
+        return None
+    table = _of_document("", history)
+    others = sum(map(bool, map(str.strip, text.split("\n")))) - 1
+    table.notes += [f"other lines, left out: {others}"] * bool(others)
+    return table
 
 
 def texts_in(table: Table) -> tuple[str, str] | None:
-    """Return the column with what a container or a cloud logged as text, and the text; None if there is none."""
+    """Return what a container or a cloud logged as text, and a note on it; None if there is none."""
     for name in table.names:
         cells = [cell for cell in table.cells[name] if isinstance(cell, str)]
         if name.lower() in TEXTS and 2 * len(cells) >= len(table.cells):
-            return name, "\n".join(cell.rstrip("\n") for cell in cells) + "\n"
+            note = f"the text in {name!r} is read, of {len(cells)} of {len(table.cells)} lines"
+            return "\n".join(cell.rstrip("\n") for cell in cells) + "\n", note
     return None

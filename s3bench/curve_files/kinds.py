@@ -123,9 +123,9 @@ def _of_text(name: str, text: str, pattern: str | None, *, is_csv: bool) -> Tabl
         return read_pattern(name, text, pattern)
     table = read_json(name, text) or read_boxes(text)
     if table is not None and not _has_losses(table) and (told := texts_in(table)) is not None:
-        inner = read_console(told[1])
+        inner = read_console(told[0])
         if inner is not None and _has_losses(inner):
-            inner.notes.insert(0, f"the text in {told[0]!r} of each line is read")
+            inner.notes.insert(0, told[1])
             return inner
     table = table or read_table(name, text, is_csv=False) or read_console(text)
     if table is None or not _has_losses(table):

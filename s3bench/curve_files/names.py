@@ -12,20 +12,8 @@ OF_EVALUATION = {"val", "valid", "validation", "validating", "eval", "evaluation
 OF_EVALUATION |= {"dev", "cv", "heldout", "holdout"}
 OF_OTHERS = OF_EVALUATION | {"best", "min", "max", "std", "var", "scale", "scaler", "weight", "weights", "coef"}
 OF_OTHERS |= {"tokens", "token", "count", "counts", "num", "number", "samples", "mask", "time", "ratio", "norm", "grad"}
-OF_MEANS = {
-    "avg",
-    "avr",
-    "average",
-    "averaged",
-    "mean",
-    "ema",
-    "smooth",
-    "smoothed",
-    "running",
-    "moving",
-    "rolling",
-    "median",
-}
+OF_MEANS = {"avg", "avr", "average", "averaged", "mean", "ema", "smooth", "smoothed", "running", "moving", "rolling"}
+OF_MEANS |= {"median"}
 OF_SUMS = {"total", "sum", "overall", "combined"}
 OF_SIDES = {"aux", "auxiliary", "z", "balance", "balancing", "router", "reg", "regularization"}
 STEP_NAMES: tuple[str, ...] = (

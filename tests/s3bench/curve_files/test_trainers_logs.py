@@ -137,7 +137,9 @@ def test_lists_are_columns_of_their_names(tmp_path):
     text = f"train_losses = {losses}\nval_losses = {losses[::-1]}\n"
     curve = curve_of(tmp_path, text)
     assert (curve.column, curve.loss.tolist()) == ("train_losses", losses)
-    assert curve_of(tmp_path, f"done\n{{'loss': {losses}, 'accuracy': {losses}}}\n").loss.tolist() == losses
+    history = curve_of(tmp_path, f"done\n{{'loss': {losses}, 'accuracy': {losses}}}\n")
+    assert history.loss.tolist() == losses
+    assert "other lines, left out: 1" in said(history)
     plain = "[" + "\n ".join(" ".join(map(str, losses[at : at + 8])) for at in (0, 8, 16)) + "]"
     assert curve_of(tmp_path, plain).loss.tolist() == losses
 
