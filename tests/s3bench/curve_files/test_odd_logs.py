@@ -6,18 +6,9 @@ import re
 import numpy as np
 import pytest
 
-from s3bench.curve_files.reader import read_curve
 from s3bench.curve_files.text import without_holes
 from s3bench.errors import UserError
-
-
-def curve_of(tmp_path, text, name="log", **reading):
-    (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
-    return read_curve(tmp_path / name, **reading)
-
-
-def said(curve):
-    return "; ".join(curve.notes)
+from tests.s3bench.curve_files.logs import curve_of, said
 
 
 def session(epochs, day=1):

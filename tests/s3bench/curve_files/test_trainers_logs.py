@@ -4,19 +4,10 @@ import json
 
 import pytest
 
-from s3bench.curve_files.reader import read_curve
 from s3bench.errors import UserError
+from tests.s3bench.curve_files.logs import curve_of, said
 
 LOSSES = [9.05, 8.11, 7.42, 6.83, 6.19, 5.74, 5.32, 4.88]
-
-
-def curve_of(tmp_path, text, name="log", **reading):
-    (tmp_path / name).write_text(text, encoding="utf-8", newline="")
-    return read_curve(tmp_path / name, **reading)
-
-
-def said(curve):
-    return "; ".join(curve.notes)
 
 
 def lines(form, losses=LOSSES):
