@@ -64,18 +64,18 @@ def test_losses_that_are_not_finite_in_broken_json_are_kept(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "refusal"),
     [
-        "run 1\n" + "2.5\n" * 20 + "run 2\n" + "3.5\n" * 20,
-        "".join(f"Epoch {at}\n3.{at}6\n0.5{at}\n" for at in range(9)),
-        "".join(f"Epoch {at}: 2.{at}\nEpoch {at}: 0.4{at}\n" for at in range(9)),
-        "{'loss': " + NUMBERS + "}\n{'loss': " + NUMBERS.replace(".5", ".7") + "}\n",
-        f"steps = {NUMBERS}\nlosses = [{', '.join(['2.5'] * 30)}]\n",
-        "step,loss\n" + "".join(f"{at},2.5\n" for at in range(60)) + "70,1,234.5\n",
+        ("run 1\n" + "2.5\n" * 20 + "run 2\n" + "3.5\n" * 20, "choose one with --column: run 1"),
+        ("".join(f"Epoch {at}\n3.{at}6\n0.5{at}\n" for at in range(9)), "choose one with --column: Epoch 0"),
+        ("".join(f"Epoch {at}: 2.{at}\nEpoch {at}: 0.4{at}\n" for at in range(9)), "step 0 appears twice"),
+        ("{'loss': " + NUMBERS + "}\n{'loss': " + NUMBERS.replace(".5", ".7") + "}\n", "none of these"),
+        (f"steps = {NUMBERS}\nlosses = [{', '.join(['2.5'] * 30)}]\n", "none of these"),
+        ("step,loss\n" + "".join(f"{at},2.5\n" for at in range(60)) + "70,1,234.5\n", "Expected 2 fields in line 62"),
     ],
 )
-def test_what_may_be_two_curves_is_refused(tmp_path, text):
-    with pytest.raises(UserError):
+def test_what_may_be_two_curves_is_refused(tmp_path, text, refusal):
+    with pytest.raises(UserError, match=refusal):
         curve_of(tmp_path, text)
 
 
