@@ -28,7 +28,7 @@ from s3bench.errors import UserError, unknown
 Mask = npt.NDArray[np.bool_]
 RANGE = "rows=FIRST-LAST"  # instead of NAME=VALUE
 TRAINING_FLAGS = ("is_train", "is_training", "training")  # columns of yes and no
-YES = ("true", "1", "yes")
+YES, NO = ("true", "1", "yes"), ("false", "0", "no")
 MOST_KINDS = 20  # values of a column that may tell kinds of rows apart
 
 
@@ -98,6 +98,7 @@ def _of_kind(file: str, table: Table, column: str, name: str) -> Table:
     if not 1 < len(kinds) <= MOST_KINDS:
         return table
     evaluations = {kind for kind in kinds if words(kind) & OF_EVALUATION}
+    is_training = is_training and {kind.lower() for kind in kinds} <= {*YES, *NO}
     if has_flag or is_training:
         evaluations = {kind for kind in kinds if (kind.lower() in YES) == has_flag}
     left = [kind for kind in kinds if kind not in evaluations]

@@ -28,6 +28,9 @@ PLAIN = {
     "a run of stages": "step,stage,loss\n"
     + lines("{at},1,{loss}\n", LOSSES[:4])
     + "".join(f"{40 + 10 * at},2,{loss}\n" for at, loss in enumerate(LOSSES[4:])),
+    "words on the training": "step,training,loss\n"
+    + lines("{at},warm,{loss}\n", LOSSES[:4])
+    + "".join(f"{40 + 10 * at},cold,{loss}\n" for at, loss in enumerate(LOSSES[4:])),
     "messages beside numbers": "".join(
         f'{{"message": "train", "step": {10 * at}, "loss": {loss}}}\n' for at, loss in enumerate(LOSSES)
     ),
