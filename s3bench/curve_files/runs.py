@@ -1,6 +1,7 @@
 """Tells rows of a run that was resumed from those of several runs, and keeps one of what a resume repeats."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -92,7 +93,7 @@ def _refuse_several_runs(file: str, table: Table, order: Order, rows: Rows) -> N
     else:
         choice = ""
     if names := parts(table):
-        values = list(dict.fromkeys(_written(cell) for cell in table.cells[names[0]].tolist()))
+        values = list(dict.fromkeys(_values(table, names[0])))
         choice = f"choose one with --where {names[0]}=VALUE: {listed(values)}"
     raise UserError(f"{file}, {what}, as in several runs; {'; or '.join(filter(None, [choice, order.hint]))}")
 
@@ -115,12 +116,32 @@ def parts(table: Table) -> list[str]:
     return [
         name
         for name in table.names
-        if normal(name) in RUN_NAMES + PROCESS_NAMES and 1 < _kinds(table, name) <= MOST_RUNS
+        if normal(name) in RUN_NAMES + PROCESS_NAMES and 1 < len(set(_values(table, name))) <= MOST_RUNS
     ]
 
 
-def _kinds(table: Table, name: str) -> int:
-    return len(set(map(str, table.cells[name].tolist())))
+def joined(file: str, table: Table, *, rises: bool, hint: str) -> list[str]:
+    """Return a note where the rows, in their order, are said to be of several runs, one after the other.
+
+    Raises:
+        UserError: they take turns, or no steps say that one run continues another.
+    """
+    for name in parts(table):
+        values = _values(table, name)
+        runs = list(dict.fromkeys(values))
+        if normal(name) in PROCESS_NAMES or 2 * len(runs) > len(values):
+            continue
+        changes = sum(value != before for before, value in pairwise(values))
+        if rises and changes < len(runs):
+            return [f"{name!r} has {len(runs)} values, taken as one run, as the steps rise through all of them"]
+        choice = f"choose one with --where {name}=VALUE: {listed(runs)}"
+        raise UserError(f"{file}: column {name!r} names several runs; {choice}; or {hint}")
+    return []
+
+
+def _values(table: Table, name: str) -> list[str]:
+    """Return a column's cells as they are written, but for empty ones."""
+    return list(map(_written, table.cells[name][~table.empty[name]].tolist()))
 
 
 def _written(cell: object) -> str:

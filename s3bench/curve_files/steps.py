@@ -17,7 +17,7 @@ from s3bench.curve_files.names import (
     steps_among,
     words,
 )
-from s3bench.curve_files.runs import Order, Rows, Steps, parts, resumed
+from s3bench.curve_files.runs import RESUMES, Order, Rows, Steps, joined, parts, resumed
 from s3bench.curve_files.table import Table, number, numbers
 from s3bench.errors import UserError, unknown
 
@@ -68,7 +68,8 @@ def place(file: str, table: Table, column: str, loss: Steps, named: str | None, 
     hint = f"--step NAME takes another column than {name!r}, --step {NO_STEPS} counts rows"
     _check_whole(file, table, name, steps, hint)
     if (np.diff(steps) > 0).all():
-        return _kept(name, steps, np.arange(len(steps)), [])
+        hint = f"--resume {RESUMES[0]} takes all as one"
+        return _kept(name, steps, np.arange(len(steps)), [] if resume else joined(file, table, rises=True, hint=hint))
     if resume is None and not parts(table) and _are_in_disorder(steps):
         return _kept(name, steps, np.argsort(steps), [f"rows are not in the order of {name!r}, and were sorted by it"])
     if named is None and _are_rounded(steps):
@@ -131,6 +132,8 @@ def _by_epoch(file: str, table: Table, loss: Steps, resume: str | None) -> Place
             order = Order(name, epochs, f"--step {NO_STEPS} counts all rows", may_repeat=True)
             kept, said = resumed(file, table, order, rows, resume)
             return _counted(kept, said)
+    if resume is None:
+        joined(file, table, rises=False, hint=f"--step {NO_STEPS} counts all rows")
     return _counted(rows, *_in_groups(table))
 
 

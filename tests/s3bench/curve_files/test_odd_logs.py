@@ -239,3 +239,34 @@ def test_a_number_before_brackets_is_the_step(tmp_path):
     assert (curve.step_column, curve.steps.tolist()) == ("step", list(range(40)))
     with pytest.raises(UserError, match="several runs; choose one with --where rows=FIRST-LAST: 1-40, 41-80"):
         curve_of(tmp_path, run + run.replace("D loss: 1", "D loss: 3"), column="D loss")
+
+
+def of_runs(names, steps=None):
+    """Rows of 40 losses, each under the name of its run."""
+    rows = [f"{name},{4 - i / 20}" if steps is None else f"{name},{4 - i / 20},{i}" for i, name in enumerate(names)]
+    return "\n".join(["run,loss" + ",step" * (steps is not None), *rows])
+
+
+def test_runs_that_a_column_names_are_told_apart_where_no_step_goes_back(tmp_path):
+    with pytest.raises(
+        UserError, match="'run' names several runs; choose one with --where run=VALUE: a, b; or --step"
+    ) as error:
+        curve_of(tmp_path, of_runs("a" * 20 + "b" * 20))
+    assert "\n" not in str(error.value)
+    assert curve_of(tmp_path, of_runs("a" * 20 + "b" * 20), where="run=b").loss[0] == 3
+    assert len(curve_of(tmp_path, of_runs("a" * 20 + "b" * 20), step="none").loss) == 40
+    with pytest.raises(UserError, match="or --resume keep-last takes all as one"):
+        curve_of(tmp_path, of_runs("ab" * 20, steps=True))
+    assert len(curve_of(tmp_path, of_runs("ab" * 20, steps=True), resume="keep-last").loss) == 40
+
+
+def test_runs_that_continue_each_others_steps_are_one_and_said(tmp_path):
+    curve = curve_of(tmp_path, of_runs("a" * 20 + "b" * 20, steps=True))
+    assert curve.steps.tolist() == list(range(40))
+    assert "'run' has 2 values, taken as one run, as the steps rise through all of them" in said(curve)
+
+
+def test_a_name_of_each_row_and_a_run_named_once_are_no_several_runs(tmp_path):
+    assert curve_of(tmp_path, "name,loss\n" + "".join(f"epoch_{i},{4 - i}\n" for i in range(4))).notes == ()
+    named_once = "run,loss\na,4\n,3\n,2\n"
+    assert curve_of(tmp_path, named_once).loss.tolist() == [4, 3, 2]
