@@ -59,8 +59,7 @@ def read_console(text: str) -> Table | None:
     notes += [f"lines with a loss of one name twice, of which the first counts: {again}"] * bool(again)
     what = "left out" if is_bar else "parted"
     notes += [f"lines that no end of a line parted, {what}: {len(glued)}"] * bool(glued)
-    notes += [f"lines below the heading of an evaluation, left out: {rows.evaluations}"] * bool(rows.evaluations)
-    notes += [f"lines that say the best one again, left out: {rows.summaries}"] * bool(rows.summaries)
+    notes += rows.headings.notes()
     notes += rows.drop_repeats()
     table = rows.table(notes)
     return None if table is None else _with_leading_numbers(table)

@@ -106,6 +106,34 @@ def test_sections_of_one_form_are_told_apart_by_their_headings(tmp_path):
     assert "lines below the heading of an evaluation, left out: 8" in said(curve)
 
 
+HEADINGS = ["Validation:", "=== Validation ===", "Running evaluation", "Validation at epoch {at}", "[Eval] epoch {at}"]
+HEADINGS += ["Epoch {at} validation", "Performing validation on 100 images", "Validating...", "***** Testing *****"]
+
+
+@pytest.mark.parametrize("heading", HEADINGS)
+@pytest.mark.parametrize("training", ["--- train ---", "Training epoch {at}"])
+def test_headings_that_take_turns_tell_sections_of_one_form_apart(tmp_path, heading, training):
+    curve = curve_of(tmp_path, lines(f"{training}\nloss: {{loss}} lr: 0.1\n{heading}\nloss: 2.9 lr: 0.1\n"))
+    assert curve.loss.tolist() == LOSSES
+
+
+@pytest.mark.parametrize("heading", HEADINGS)
+def test_losses_of_one_form_below_a_heading_of_an_evaluation_are_said(tmp_path, heading):
+    curve = curve_of(tmp_path, lines(f"loss: {{loss}} lr: 0.1\n{heading}\nloss: 2.9 lr: 0.1\n"))
+    assert len(curve.loss) == 2 * len(LOSSES)
+    assert "below which losses may be an evaluation's: 8" in said(curve)
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["Running evaluation\nval loss: 2.9", "Validation accuracy: 0.93", "Validation done", "val loss improved, saving"],
+)
+def test_nothing_is_said_of_an_evaluation_that_has_lines_of_its_own(tmp_path, words):
+    curve = curve_of(tmp_path, lines(f"loss: {{loss}} lr: 0.1\n{words}\n"))
+    assert curve.loss.tolist() == LOSSES
+    assert "may be an evaluation's" not in said(curve)
+
+
 def test_the_training_goes_on_below_an_evaluation_without_a_heading_of_its_own(tmp_path):
     text = (
         "Start training\n" + lines("loss: {loss}\n") + "Running evaluation\neval loss: 2.9\n" + lines("loss: {loss}\n")
