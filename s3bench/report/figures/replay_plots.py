@@ -20,8 +20,9 @@ OUTCOME_COLOURS = dict(zip(OUTCOMES, ("#009E73", "#56B4E9", "#E69F00", "#D55E00"
 GREY, LIGHT = "#777777", "#B0B0B0"
 COLUMNS = 4  # panels in a row
 WIDTH, TOP, PANEL, EXTRA = 9.6, 2.3, 1.35, 0.5  # inches: of the figure; heights of its rows, and of its labels
-BAR, BARS_WIDTH, TITLE = 0.27, 4.6, 0.75  # inches: height of a bar, width of a panel of bars; of title and axis
-TEXT_WIDTH = 1.7  # inches beside a panel of bars
+BAR, BARS_WIDTH, TITLE = 0.27, 4.6, 0.9  # inches: height of a bar, least width of a panel of bars; of title and axis
+TEXT_WIDTH, LETTER = 1.7, 0.075  # inches: beside a panel of bars; width of a character of its title
+TITLE_PAD = 16  # points from a panel of bars to its title, above the line of what heads the numbers beside it
 GAP = 0.5  # of a bar, between the arms that show what no change does and the others
 ROOM = 0.2  # of the axis of updates, added above them for the legend
 LONGEST = 34  # characters of an arm's name
@@ -161,11 +162,12 @@ def outcomes(panels: Mapping[str, Sequence[Bar]]) -> Figure:
     """Draw a bar per arm of how many spikes vanished, became smaller, came later or persisted; a panel per title."""
     heights = [TITLE + BAR * len(bars) for bars in panels.values()]
     labels = CHARACTER * max(len(_label(bar)) for bars in panels.values() for bar in bars)
-    figure = Figure(figsize=(labels + BARS_WIDTH + TEXT_WIDTH, 0.4 + sum(heights)))
+    width = max(BARS_WIDTH + TEXT_WIDTH, LETTER * max(map(len, panels)))
+    figure = Figure(figsize=(labels + width, 0.4 + sum(heights)))
     grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)
     for axes, (title, bars) in zip(grid.flat, panels.items(), strict=True):
         _draw_bars(axes, bars)
-        axes.set_title(plain(title), loc="left")
+        axes.set_title(plain(title), loc="left", pad=TITLE_PAD)
     handles = [Patch(color=colour, label=name) for name, colour in OUTCOME_COLOURS.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(OUTCOMES))
     return figure
