@@ -5,6 +5,7 @@ Other rooms import from here, or the submodules identity, lease and targets.
 
 from s3bench.record.cleaning import remove as remove
 from s3bench.record.cleaning import superseded as superseded
+from s3bench.record.config_file import has_ramp as has_ramp
 from s3bench.record.config_file import load_config as load_config
 from s3bench.record.files import DIVERGED as DIVERGED
 from s3bench.record.files import FAILED as FAILED

@@ -67,6 +67,18 @@ def load_config(folder: Path) -> dict[str, Any]:
     return dict(config)
 
 
+def has_ramp(folder: Path) -> bool:
+    """Return whether a run is a ramp, by the text of its config.yaml: in a small part of the time of load_config.
+
+    Raises:
+        UserError: config.yaml cannot be read.
+    """
+    try:
+        return f"_target_: {identity.RAMP}\n" in read_text(folder / CONFIG, LARGEST)
+    except (ValueError, OSError) as error:
+        raise damaged_record(folder, CONFIG, error) from error
+
+
 def _check(folder: Path, config: dict[str, Any]) -> None:
     """Raise an error unless a config has the parts that its readers rely on."""
     for place, kinds in (NODES | {node: kinds for node, kinds in OPTIONAL.items() if config.get(node)}).items():

@@ -100,6 +100,7 @@ def snapshot(results_dir: str | Path) -> dict[str, Any]:
         "results": str(results_dir),
         "runs": len(rows),
         "states": _states(rows),
+        "diverged_ramps": _diverged_ramps(rows),
         "steps": sum(row["steps"] for row in rows),
         "horizon": sum(row["horizon"] for row in rows),
         "seconds_left": _seconds_left(rows, len(running)),
@@ -121,6 +122,7 @@ def _group(rows: Sequence[Row], running: Sequence[dict[str, Any]]) -> dict[str, 
         "task": rows[0]["task"],
         "optimizer": rows[0]["optimizer"],
         "states": _states(rows),
+        "diverged_ramps": _diverged_ramps(rows),
         "steps": sum(row["steps"] for row in rows),
         "horizon": sum(row["horizon"] for row in rows),
         "steps_per_second": _speed(rows),
@@ -134,10 +136,15 @@ def _states(rows: Sequence[Row]) -> dict[str, int]:
     return {state: counts[state] for state in record.STATES}
 
 
+def _diverged_ramps(rows: Sequence[Row]) -> int:
+    """Return how many of the diverged runs are ramps, which are made to diverge."""
+    return sum(row["is_diverged_ramp"] for row in rows)
+
+
 def _with_running(rows: Sequence[Row], damaged: list[UserError]) -> tuple[list[Row], list[dict[str, Any]]]:
     """Return the rows of intact records, and the part of a snapshot about each that is running.
 
-    Raises UserError if the records are arms of replays.
+    The rows then say whether the run is a ramp that diverged. Raises UserError if the records are arms of replays.
     """
     intact, running = list[Row](), []
     for row in rows:
@@ -146,6 +153,7 @@ def _with_running(rows: Sequence[Row], damaged: list[UserError]) -> tuple[list[R
             config = record.load_config(row["folder"]) if is_running or not intact else {}
             if is_running:
                 running.append(_running({**row, "config": config}))
+            row["is_diverged_ramp"] = row["state"] == record.DIVERGED and record.has_ramp(row["folder"])
         except UserError as error:
             damaged.append(error)
             continue
@@ -196,10 +204,16 @@ def table_rows(status: Mapping[str, Any]) -> list[list[str]]:
     table = [["task", "optimizer", *record.STATES, "steps", "steps/s", "spikes"]]
     for group in status["groups"]:
         speed = group["steps_per_second"]
-        names, counts = [group["task"], group["optimizer"]], [str(count or "") for count in group["states"].values()]
+        names, counts = [group["task"], group["optimizer"]], [_counted(group, state) for state in record.STATES]
         steps = f"{group['steps']:,}/{group['horizon']:,}"
         table.append([*names, *counts, steps, "" if speed is None else f"{speed:,.3g}", str(group["spikes"] or "")])
     return table
+
+
+def _counted(group: Mapping[str, Any], state: str) -> str:
+    """Return how many runs of a group are in a state, and how many of the diverged are ramps; "" for none."""
+    ramps = group["diverged_ramps"] if state == record.DIVERGED else 0
+    return str(group["states"][state] or "") + (f" ({ramps} ramp{'s' * (ramps > 1)})" if ramps else "")
 
 
 def _table(status: Mapping[str, Any]) -> Table:
@@ -215,6 +229,8 @@ def lines(status: Mapping[str, Any], most: int | None = None) -> list[str]:
     running, failed = status["running"], status["failed"]
     totals = ", ".join(f"{count} {state}" for state, count in status["states"].items() if count)
     said = [f"{status['runs']} runs: {totals}"]
+    if ramps := status["diverged_ramps"]:
+        said.append(f"of those that diverged, ramps: {ramps}; a ramp's learning rate grows until its loss leaves")
     for run in running[:most]:
         spikes = f"; spikes so far: {run['spikes']}, the last from step {run['last_spike']:,}" if run["spikes"] else ""
         said.append(f"running: {run['run_id']}, step {run['steps']:,} of {run['horizon']:,}{spikes}")

@@ -16,7 +16,7 @@ from s3bench.run.config.compose import run_config
 from s3bench.run.config.grid import run_configs
 from s3bench.run.config.schema import as_dict
 from s3bench.run.sweep import dry_run
-from tests.records import summary
+from tests.records import make, make_ramp, summary
 
 
 def test_a_run_under_way_shows_its_step_and_its_spikes_so_far(tmp_path, capsys):
@@ -85,6 +85,22 @@ def test_a_snapshot_holds_how_far_a_sweep_is(tmp_path):
     assert (adamw["optimizer"], adamw["spikes"], adamw["states"]["running"]) == ("adamw", 1, 1)
     assert (s3["optimizer"], s3["spikes"], s3["steps_per_second"]) == ("s3", 3, 160 / 8)
     assert standing["seconds_left"] > 0
+
+
+def test_ramps_that_diverged_as_they_should_are_told_from_other_diverged_runs(tmp_path, capsys):
+    make_ramp(tmp_path, "adamw", 0, 300, state="diverged")
+    make_ramp(tmp_path, "adamw", 1, 300)
+    make(tmp_path, "adamw", state="diverged")
+    make(tmp_path, "s3", state="diverged")
+    standing = snapshot(tmp_path)
+    assert standing["diverged_ramps"] == 1
+    groups = {group["optimizer"]: group for group in standing["groups"]}
+    assert (groups["adamw"]["states"]["diverged"], groups["adamw"]["diverged_ramps"]) == (2, 1)
+    assert (groups["s3"]["states"]["diverged"], groups["s3"]["diverged_ramps"]) == (1, 0)
+    show(tmp_path)
+    out = capsys.readouterr().out
+    assert "2 (1 ramp)" in out
+    assert "of those that diverged, ramps: 1;" in out
 
 
 def test_status_reads_the_first_line_of_a_config_or_all_of_it_if_that_is_damaged(tmp_path, monkeypatch):
