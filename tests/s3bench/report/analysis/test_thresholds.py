@@ -189,6 +189,8 @@ def test_a_folder_of_nothing_but_ramps_has_a_whole_report(tmp_path):
         make_ramp(tmp_path, "s3", seed, None if seed else 320)
     page, saved = written(tmp_path)
     assert "0 runs; 4 ramps." in page
+    assert 'No curves: all runs are <a href="#ramps">ramps</a>.' in page
+    assert "No run has a result." not in page
     assert "schedule=ramp horizon=600 optimizer=adamw,s3 lr_multiplier=3000 seed=0,1" in page
     assert len(saved["ramps"]) == 4
     figures = sorted(file.name for file in (tmp_path / "report" / "figures").iterdir())
