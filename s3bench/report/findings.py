@@ -330,7 +330,7 @@ def _undecided(tables: Tables) -> Iterator[tuple[str, Row, str]]:
             yield (
                 "the learning rate at which ramps leave",
                 row | {"baseline": row["reference"]},
-                _count(row["pairs"], "pair"),
+                _count(int(row["pairs"]), "pair"),  # floats, as the reference's row has none
             )
 
 

@@ -162,6 +162,15 @@ def test_who_was_not_told_apart_says_on_how_many_pairs():
     ]
 
 
+def test_ramps_that_are_not_told_apart_have_a_whole_number_of_pairs(tmp_path):
+    for seed, (s3, adamw) in enumerate([(300, 310), (310, 300)]):
+        make_ramp(tmp_path, "s3", seed, s3)
+        make_ramp(tmp_path, "adamw", seed, adamw)
+    assert dict(findings(tables(tmp_path)))["Who was not told apart?"] == [
+        "On quadratic, not told apart from adamw: by the learning rate at which ramps leave s3 (2 pairs)."
+    ]
+
+
 def test_the_tables_of_records_have_what_the_sentences_need(tmp_path):
     for seed in (0, 1):
         make(tmp_path, "s3", 1, seed, 0.01, spikes=[60])
