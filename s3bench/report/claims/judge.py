@@ -70,13 +70,14 @@ class Verdict:
 
 
 def _finding(claim: Registered, name: str, graded: Graded) -> dict[str, Any]:
+    is_judged = name not in claim.control and not claim.is_trend(claim.comparisons()[name])
     return {
         "what": name,
         "kind": next(kind for kind in KINDS if name in getattr(claim, kind)),
         "n": graded.n,
         "effect": shown(claim, graded.mean),
         "interval": [shown(claim, graded.low), shown(claim, graded.high)],
-        "sentence": graded.numbers() if name in claim.control else graded.sentence(),
+        "sentence": graded.sentence() if is_judged else graded.numbers(),
     }
 
 

@@ -134,10 +134,14 @@ class Registered:
         found = dict.fromkeys(text for one in comparisons.values() for text in _flat(self._runs(one)))
         return [text for text in found if not RATE.fullmatch(text)]
 
+    def is_trend(self, comparison: Expressions) -> bool:
+        """Return whether a comparison is a list of those of steps, whose trend the claim's limits do not judge."""
+        return self.measure == "steps" and not isinstance(comparison[0], str)
+
     def _runs(self, comparison: Expressions) -> Expressions:
         """Return a comparison without what is only tuned, or replayed."""
         if self.measure == "steps":
-            if not isinstance(comparison[0], str):  # several comparisons: a trend
+            if self.is_trend(comparison):
                 return [self._runs(one) for one in comparison]
             return comparison[:2]
         return comparison[:1] if self.shares else comparison

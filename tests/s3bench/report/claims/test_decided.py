@@ -23,7 +23,7 @@ from s3bench.report.claims.decided import (
     standing,
 )
 from s3bench.report.claims.grades import CONTRADICTED, EQUAL, SUPPORTED, UNDECIDED
-from s3bench.report.claims.judge import judge
+from s3bench.report.claims.judge import Verdict, judge
 from s3bench.report.claims.measures import (
     Cell,
     NoMeasure,
@@ -305,3 +305,31 @@ def test_secondary_runs_are_added_to_their_block(tmp_path):
     decisions.append(tmp_path, decisions.MORE, **common, **other)
     (whole,) = blocks_of(mine, decisions.read(tmp_path))
     assert block_values(mine, whole, tmp_path)["the other way round"] == (pytest.approx(math.log(4)),)
+
+
+STEPS = """statement: S3 needs half the steps
+effect: the steps of S3 over those in which AdamW ends as low
+measure: steps
+limits: {claimed: 0.55, none: 1.0}
+scales:
+  laptop: {tasks: [quadratic]}
+arms: {s3: [optimizer=s3], adamw: [optimizer=adamw], twice: [optimizer=adamw, horizon=2T]}
+primary: {T: [s3, adamw, [adamw, twice]]}
+secondary:
+  the trend: [[s3, adamw, [adamw, twice]], [s3, adamw, [adamw, twice]]]
+"""
+
+
+@pytest.mark.usefixtures("claim")
+def test_a_trend_is_not_judged_by_the_limits_of_what_it_is_the_trend_of(tmp_path):
+    (tmp_path / "configs" / "claim" / "mine.yaml").write_text(STEPS, encoding="utf-8")
+    halved = load_claims(["mine"])[0]
+    rates = {"quadratic": {"adamw": {"log_loss": math.log(0.2)}, "twice": {"log_loss": math.log(0.1)}}}
+    blocks = [
+        add_block(tmp_path, halved, seed, {"s3": 0.1, "adamw": 0.19 + seed / 2e4}, rates=rates, has_more=True)
+        for seed in range(200, 212)
+    ]
+    verdict = Verdict(claim=halved, grade="", sentence="", standing=standing(halved, blocks, tmp_path))
+    said = {one["what"]: one["sentence"] for one in verdict.as_dict()["findings"]}
+    assert said["T"].startswith("supported: ")
+    assert re.fullmatch(r"1 \[[\d.]+, [\d.]+\] after 12 blocks", said["the trend"])
