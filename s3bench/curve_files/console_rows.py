@@ -55,7 +55,7 @@ def _below_headings(forms: list[Form]) -> _Headings:
     of_best = {form for form in headings if form.label[0].endswith("best iteration is")}
     turns = [form in of_evaluation for form in forms if form in of_evaluation or form in of_training]
     has_sections = turns.count(False) > 1 and (True, True) not in pairwise(turns)
-    counts = Counter(form for form in forms if not _is_heading(form))
+    counts = Counter(form for form in forms if form not in headings)
     usual = max(counts, key=counts.__getitem__, default=None)
     found = _Headings(set(), set(), [])
     is_best = is_begun = False
