@@ -191,8 +191,8 @@ class Rows:
             is_there = has[name][left]
             cells[name] = self._columns[name].series(np.where(is_there, self._places(name)[lines], -1))
             absent[name] = ~is_there
-        table = pd.DataFrame(cells)
-        return Table("console", table, table.isna(), pd.DataFrame(absent), notes, strays)
+        empty = pd.DataFrame(absent)  # a nan is written, too
+        return Table("console", pd.DataFrame(cells), empty, empty, notes, strays)
 
     def _without_strays(self, has: dict[str, npt.NDArray[np.bool_]]) -> dict[str, str]:
         """Take from each key the few lines that share no step with the many; return notes on them by their keys.

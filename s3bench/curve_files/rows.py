@@ -202,8 +202,9 @@ def _logged(empty: pd.DataFrame, column: str, steps: Collection[str]) -> Mask:
 
     A row with a loss does. A row whose loss is empty does, too, as a non-finite loss (pandas writes NaN like this),
     unless it is a row of something else, such as a validation: it has a value where no row with a loss has one, or
-    lacks one where all rows with a loss have one. Empty losses do not belong, either, where only every n-th row has a
-    loss. If the only other column is the step, every row belongs.
+    lacks one where all rows with a loss have one. Rows at the end that have nothing but a step belong, too, if there
+    are several. Empty losses do not belong, either, where only every n-th row has a loss. If the only other column is
+    the step, every row belongs.
     """
     missing = empty[column].to_numpy(dtype=np.bool_)
     if not missing.any() or missing.all():
@@ -212,6 +213,8 @@ def _logged(empty: pd.DataFrame, column: str, steps: Collection[str]) -> Mask:
     has_loss = filled[~missing]
     never, always = ~has_loss.any(axis=0), has_loss.all(axis=0)
     alike = np.asarray(~filled[:, never].any(axis=1) & filled[:, always].all(axis=1))
+    bare_at_end = np.cumsum((~missing | filled.any(axis=1))[::-1])[::-1] == 0
+    alike |= bare_at_end & (bare_at_end.sum() > 1)
     with_values = np.flatnonzero(~missing[alike])
     every_nth = filled.shape[1] and len(with_values) > 1 and np.median(np.diff(with_values)) > 1
     return ~missing if every_nth else alike

@@ -145,3 +145,31 @@ def test_the_training_goes_on_below_an_evaluation_without_a_heading_of_its_own(t
 def test_a_loss_that_a_line_has_twice_is_said(tmp_path):
     text = lines("loss: {loss} step: {at}\n").replace("step: 20\n", "step: 20")
     assert "lines with a loss of one name twice, of which the first counts: 1" in said(curve_of(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "step {at} loss {loss} grad_norm {norm}\n",
+        "iteration {at}/100 | lm loss: {loss} | grad norm: {norm} |\n",
+        "Epoch {at} - loss: {loss} - val_loss: {norm}\n",
+        "step: {at}  loss: {loss}  grad_norm: {norm}  tps: 1,000\n",
+    ],
+)
+@pytest.mark.parametrize("nans", [range(20, 40), [17]])
+def test_a_written_nan_is_a_loss_whatever_else_of_its_line_is_nan(tmp_path, form, nans):
+    text = "".join(
+        form.format(at=at, loss="nan" if at in nans else 3 - at / 50, norm="nan" if at in nans else 0.5)
+        for at in range(40)
+    )
+    curve = curve_of(tmp_path, text)
+    assert np.flatnonzero(np.isnan(curve.loss)).tolist() == list(nans)
+    assert curve.notes == ()
+
+
+def test_rows_at_the_end_that_have_nothing_but_a_step_are_losses_that_are_not_finite(tmp_path):
+    text = "step,loss,grad\n" + lines("{at},{loss},0.5\n")
+    curve = curve_of(tmp_path, text + "80,,\n90,,\n")
+    assert np.isnan(curve.loss).tolist() == [False] * 8 + [True] * 2
+    assert "empty cells of 'loss' taken as non-finite losses: 2" in said(curve)
+    assert len(curve_of(tmp_path, text + "80,,\n").loss) == 8
