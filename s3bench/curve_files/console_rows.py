@@ -2,7 +2,6 @@
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,87 +9,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from s3bench.curve_files.alike import Column, Form
-from s3bench.curve_files.names import ALL_STEPS, OF_EVALUATION, WITHIN_EPOCH, normal, words
+from s3bench.curve_files.headings import below_headings
+from s3bench.curve_files.names import ALL_STEPS, WITHIN_EPOCH, normal
 from s3bench.curve_files.repeats import repeats
 from s3bench.curve_files.table import Table
 
 MOST_STRAYS = 1 / 3  # of the lines with a key: more are no strays
-BEFORE_COUNTS = (" on", " over", " using")  # ends of what is no key, but followed by how many
-OF_ENDS = {"done", "finished", "finish", "complete", "completed", "end", "ended", "improved", "saved", "saving", "took"}
-
-
-@dataclass
-class _Headings:
-    """What headings say of the lines below them.
-
-    Attributes:
-        evaluations: the lines of evaluations.
-        summaries: LightGBM's lines of the best iteration.
-        doubtful: the headings of evaluations below which a line like the training's follows, as many as there are.
-    """
-
-    evaluations: set[int]
-    summaries: set[int]
-    doubtful: list[str]
-
-    def notes(self) -> list[str]:
-        """Return a sentence on each kind of lines that are there."""
-        told = {
-            "lines below the heading of an evaluation, left out": self.evaluations,
-            "lines that say the best one again, left out": self.summaries,
-            f"lines such as {''.join(self.doubtful[:1])!r}, below which losses may be an evaluation's": self.doubtful,
-        }
-        return [f"{what}: {len(lines)}" for what, lines in told.items() if lines]
-
-
-def _below_headings(forms: list[Form]) -> _Headings:
-    """Return what headings say of the lines without a step of their own.
-
-    An evaluation ends with a line of the form that most have, or, where headings of the training stand between those of
-    evaluations, with the next of these. One that comes before any line of the training is none.
-    """
-    headings = {form: words(" ".join([form.label[0], *form.keys])) for form in set(forms) if _is_heading(form)}
-    of_training = {form for form, found in headings.items() if found & {"train", "training"}}
-    of_evaluation = {form for form, found in headings.items() if found & OF_EVALUATION} - of_training
-    of_best = {form for form in headings if form.label[0].endswith("best iteration is")}
-    turns = [form in of_evaluation for form in forms if form in of_evaluation or form in of_training]
-    has_sections = turns.count(False) > 1 and (True, True) not in pairwise(turns)
-    counts = Counter(form for form in forms if form not in headings)
-    usual = max(counts, key=counts.__getitem__, default=None)
-    found = _Headings(set(), set(), [])
-    is_best = is_begun = False
-    heading: Form | None = None  # of the evaluation that a line belongs to
-    before = None  # the last line with numbers, above the heading
-    for line, form in enumerate(forms):
-        if form in of_evaluation or form in of_training or not form.keys:
-            heading = form if is_begun and form in of_evaluation else None if form in of_training else heading
-            is_best = form in of_best
-        elif is_best:
-            found.summaries.add(line)
-            is_best = False
-        elif heading is not None and not _has_step(form) and (has_sections or form is not usual):
-            found.evaluations.add(line)
-            before = form
-        else:
-            if heading is not None and form is usual is before and not (_has_step(form) or _ends(heading)):
-                found.doubtful.append(" ".join([heading.label[0].rstrip(" ="), *heading.keys]))
-            is_begun, heading, before = True, None, form
-    return found
-
-
-def _is_heading(form: Form) -> bool:
-    """Return whether a line has no numbers but those of steps, or of what comes: "validation on 100 images"."""
-    known = (normal(key) in ALL_STEPS or key.lower().endswith(BEFORE_COUNTS) for key in form.keys)
-    return all(known) and not any("loss" in words(key) for key in form.keys)
-
-
-def _ends(heading: Form) -> bool:
-    """Return whether a line tells of an evaluation that is over."""
-    return bool(words(heading.label[0]) & OF_ENDS)
-
-
-def _has_step(form: Form) -> bool:
-    return any(normal(key) in ALL_STEPS for key in form.keys)
 
 
 @dataclass(eq=False)
@@ -119,7 +43,7 @@ class Rows:
         self.weak = self.replaced = 0
         self._known: dict[tuple[str, ...], _Above] = {}
         above, is_bar = self._above(()), False
-        headings = _below_headings(forms)
+        headings = below_headings(forms, columns)
         self.headings, left_out = headings, headings.evaluations | headings.summaries
         for line, form in enumerate(forms):
             if not form.keys or line in left_out:

@@ -1,0 +1,152 @@
+"""Tells by the headings in a console which lines are an evaluation's."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from s3bench.curve_files.alike import Column, Form
+from s3bench.curve_files.names import ALL_STEPS, OF_EVALUATION, normal, words
+from s3bench.curve_files.table import number
+
+BEFORE_COUNTS = (" on", " over", " using")  # ends of what is no key, but followed by how many
+OF_ENDS = {"done", "finished", "finish", "complete", "completed", "end", "ended", "improved", "saved", "saving", "took"}
+FEWEST = 2  # evaluations whose steps begin again that tell that they are some
+
+Steps = tuple[float, ...]
+
+
+@dataclass
+class Below:
+    """What headings say of the lines below them.
+
+    Attributes:
+        evaluations: the lines of evaluations.
+        summaries: LightGBM's lines of the best iteration.
+        doubtful: the headings of evaluations below which a line like the training's follows, as many as there are.
+    """
+
+    evaluations: set[int] = field(default_factory=set)
+    summaries: set[int] = field(default_factory=set)
+    doubtful: list[str] = field(default_factory=list)
+
+    def notes(self) -> list[str]:
+        """Return a sentence on each kind of lines that are there."""
+        told = {
+            "lines below the heading of an evaluation, left out": self.evaluations,
+            "lines that say the best one again, left out": self.summaries,
+            f"lines such as {''.join(self.doubtful[:1])!r}, below which losses may be an evaluation's": self.doubtful,
+        }
+        return [f"{what}: {len(lines)}" for what, lines in told.items() if lines]
+
+
+def below_headings(forms: list[Form], columns: Mapping[str, Column]) -> Below:
+    """Return what headings say of the lines of a console.
+
+    An evaluation that has lines of its own form ends with one of the form that most have. Where its lines have that
+    form, too, it ends with a heading of the training, if these stand between those of evaluations, or, as its steps are
+    not beyond the training's, with a heading of a step, a step beyond, or steps that begin again. One that comes before
+    any line of the training is none.
+
+    Args:
+        forms: of each line.
+        columns: the values of the keys by lines.
+    """
+    headings = {form: words(" ".join([form.label[0], *form.keys])) for form in set(forms) if _is_heading(form)}
+    of_training = {form for form, found in headings.items() if found & {"train", "training"}}
+    of_evaluation = {form for form, found in headings.items() if found & OF_EVALUATION} - of_training
+    of_best = {form for form in headings if form.label[0].endswith("best iteration is")}
+    turns = [form in of_evaluation for form in forms if form in of_evaluation or form in of_training]
+    has_sections = turns.count(False) > 1 and (True, True) not in pairwise(turns)
+    counts = Counter(form for form in forms if form not in headings)
+    usual = max(counts, key=counts.__getitem__, default=None)
+    below, again = Below(), _Again(columns)
+    is_best = is_begun = False
+    heading: Form | None = None  # of the evaluation that a line belongs to
+    before = None  # the last line with numbers, above the heading
+    for line, form in enumerate(forms):
+        if form in of_evaluation or form in of_training or not form.keys:
+            if form in of_evaluation:
+                again.begin(form)
+            heading = form if is_begun and form in of_evaluation else None if form in of_training else heading
+            is_best = form in of_best
+        elif is_best:
+            below.summaries.add(line)
+            is_best = False
+        elif heading is not None and not _steps_of(form) and (has_sections or form is not usual):
+            below.evaluations.add(line)
+            before = form
+        elif heading is None or form in headings or form is not before or not again.has(line, form):
+            if heading is not None and form is usual is before and not (_steps_of(form) or _ends(heading)):
+                below.doubtful.append(_said(heading))
+            again.end(line, form)
+            is_begun, heading, before = True, None, form
+    told, doubtful = again.found()
+    below.evaluations |= told
+    below.doubtful += doubtful
+    return below
+
+
+class _Again:
+    """Follows lines with steps of one form, below headings of evaluations and not: those whose steps begin again."""
+
+    def __init__(self, columns: Mapping[str, Column]) -> None:
+        self._columns = columns
+        self._reached: Steps = ()  # by the training
+        self._sections: list[tuple[Form, list[int]]] = []
+        self._last: Steps = ()  # of this evaluation
+        self._is_open = False
+        self._is_whole = True  # whether each evaluation had an end before the next one
+
+    def begin(self, heading: Form) -> None:
+        """Begin an evaluation."""
+        self._is_whole &= not (self._is_open and self._last)
+        self._sections.append((heading, []))
+        self._last, self._is_open = (), True
+
+    def has(self, line: int, form: Form) -> bool:
+        """Return whether a line belongs to the evaluation: its steps are not beyond the training's, and go on."""
+        steps = self._of(line, form)
+        if not steps or steps > self._reached or steps < self._last:
+            return False
+        self._last = steps
+        self._sections[-1][1].append(line)
+        return True
+
+    def end(self, line: int, form: Form) -> None:
+        """End an evaluation, if there is one, with a line of the training."""
+        self._is_open = False
+        if steps := self._of(line, form):
+            self._reached = steps
+
+    def _of(self, line: int, form: Form) -> Steps:
+        """Return a line's own steps; none where one is no number."""
+        steps = [number(self._columns[key].value(line)) for key in _steps_of(form)]
+        known = tuple(step for step in steps if step is not None)
+        return known if len(known) == len(steps) else ()
+
+    def found(self) -> tuple[set[int], list[str]]:
+        """Return the lines of evaluations, and the headings of those that are in doubt."""
+        own = [(heading, lines) for heading, lines in self._sections if lines]
+        if self._is_whole and len(own) >= FEWEST:
+            return {line for _, lines in own for line in lines}, []
+        return set(), [_said(heading) for heading, _ in own]
+
+
+def _is_heading(form: Form) -> bool:
+    """Return whether a line has no numbers but those of steps, or of what comes: "validation on 100 images"."""
+    known = (normal(key) in ALL_STEPS or key.lower().endswith(BEFORE_COUNTS) for key in form.keys)
+    return all(known) and not any("loss" in words(key) for key in form.keys)
+
+
+def _ends(heading: Form) -> bool:
+    """Return whether a line tells of an evaluation that is over."""
+    return bool(words(heading.label[0]) & OF_ENDS)
+
+
+def _said(heading: Form) -> str:
+    return " ".join([heading.label[0].rstrip(" ="), *heading.keys])
+
+
+def _steps_of(form: Form) -> list[str]:
+    return [key for key in form.keys if normal(key) in ALL_STEPS]
