@@ -76,7 +76,7 @@ def below_headings(forms: list[Form], columns: Mapping[str, Column]) -> Below:
         elif heading is not None and not _steps_of(form) and (has_sections or form is not usual):
             below.evaluations.add(line)
             before = form
-        elif heading is None or form in headings or form is not before or not again.has(line, form):
+        elif heading is None or form in headings or not _are_alike(form, before) or not again.has(line, form):
             if heading is not None and form is usual is before and not (_steps_of(form) or _ends(heading)):
                 below.doubtful.append(_said(heading))
             again.end(line, form)
@@ -146,6 +146,14 @@ def _ends(heading: Form) -> bool:
 
 def _said(heading: Form) -> str:
     return " ".join([heading.label[0].rstrip(" ="), *heading.keys])
+
+
+def _are_alike(form: Form, other: Form | None) -> bool:
+    """Return whether lines have one form, or the same steps and a loss of the same name."""
+    if other is None or form is other:
+        return other is not None
+    losses = {key for key in form.keys if "loss" in words(key)}
+    return _steps_of(form) == _steps_of(other) and not losses.isdisjoint(other.keys)
 
 
 def _steps_of(form: Form) -> list[str]:

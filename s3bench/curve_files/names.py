@@ -9,7 +9,7 @@ from s3bench.errors import UserError, unknown
 # The words beside "loss" in a column's name: those of a training loss, of another loss, and of what is no loss at all
 OF_TRAINING = {"train", "training", "trainer", "step", "batch", "iter", "current"}
 OF_EVALUATION = {"val", "valid", "validation", "validating", "eval", "evaluation", "evaluating", "test", "testing"}
-OF_EVALUATION |= {"dev", "cv", "heldout", "holdout"}
+OF_EVALUATION |= {"dev", "cv", "heldout", "holdout", "evaluate", "validate", "infer", "inference"}
 OF_OTHERS = OF_EVALUATION | {"best", "min", "max", "std", "var", "scale", "scaler", "weight", "weights", "coef"}
 OF_OTHERS |= {"tokens", "token", "count", "counts", "num", "number", "samples", "mask", "time", "ratio", "norm", "grad"}
 OF_MEANS = {"avg", "avr", "average", "averaged", "mean", "ema", "smooth", "smoothed", "running", "moving", "rolling"}
@@ -47,7 +47,8 @@ RUN_NAMES: tuple[str, ...] = (
     "optimizer",
     "method",
 )
-RUN_NAMES += ("algo", "algorithm", "config", "job", "job_id", "fold")
+RUN_NAMES += ("algo", "algorithm", "config", "job", "job_id", "fold", "client", "agent", "env", "task", "dataset")
+RUN_NAMES += ("domain", "head", "replicate")
 PROCESS_NAMES = ("rank", "worker", "process", "process_index")  # of one run, which may log the same
 CACHED = 10_000  # names that need not be taken apart again: a console has them in every line
 SHOWN = 30  # columns that a message lists

@@ -24,6 +24,7 @@ from s3bench.errors import UserError, unknown
 LARGEST_STEP = 2**53  # up to here, every whole number is a float
 SAME = 0.01  # of a loss: two processes that log one step differ by less
 DISORDER = 5  # of so many rows more than one goes back: no runs one below another
+MOST_TURNS = 4  # rows of an epoch that may be those of as many curves
 FEWEST_GROUPS = 5  # of rows that show how many rows each has
 ROUND = 1000  # "1K": steps from here on may be rounded to multiples of it
 RISING = 0.5  # of the rows: a first column without a name that rises as often counts something
@@ -134,7 +135,7 @@ def _by_epoch(file: str, table: Table, loss: Steps, resume: str | None) -> Place
             return _counted(kept, said)
     if resume is None:
         joined(file, table, rises=False, hint=f"--step {NO_STEPS} counts all rows")
-    return _counted(rows, *_in_groups(table))
+    return _counted(rows, *(_in_groups(table) or _in_turns(file, table)))
 
 
 def _first_of_each(table: Table) -> Rows | None:
@@ -159,6 +160,30 @@ def _in_groups(table: Table) -> list[str]:
     if len(counts) < FEWEST_GROUPS or counts[0] < 2 or (counts != counts[0]).any():
         return []
     return [f"each epoch and learning rate has {counts[0]} rows, which may be those of {counts[0]} processes"]
+
+
+def _in_turns(file: str, table: Table) -> list[str]:
+    """Return a note where each epoch has as many rows, a few, as if several curves took turns.
+
+    Raises:
+        UserError: a column of words tells which row is whose.
+    """
+    for name in steps_among(table.names, EPOCH_NAMES):
+        epochs = _plain(table, name)
+        if epochs is None or any(_moves(table.cells[one]) for one in steps_among(table.names, WITHIN_EPOCH)):
+            continue
+        counts = np.diff(np.flatnonzero(np.concatenate([[True], np.diff(epochs) != 0, [True]])))
+        count = int(counts[0])
+        if len(counts) < FEWEST_GROUPS or not 1 < count <= MOST_TURNS or (counts != count).any():
+            continue
+        for one in table.names:
+            cells = list(map(str, table.cells[one].tolist()))
+            first = cells[:count]
+            if table.cells[one].dtype.kind not in "iuf" and len(set(first)) == count and cells == first * len(counts):
+                choice = f"choose one with --where {one}=VALUE: {', '.join(first)}"
+                raise UserError(f"{file}: each {name} has {count} rows, told apart by column {one!r}; {choice}")
+        return [f"each {name!r} has {count} rows, which may be those of {count} curves"]
+    return []
 
 
 def _in_epochs(table: Table, name: str, steps: Steps) -> Steps | None:

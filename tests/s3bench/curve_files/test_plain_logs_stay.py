@@ -173,3 +173,44 @@ def test_rows_at_the_end_that_have_nothing_but_a_step_are_losses_that_are_not_fi
     assert np.isnan(curve.loss).tolist() == [False] * 8 + [True] * 2
     assert "empty cells of 'loss' taken as non-finite losses: 2" in said(curve)
     assert len(curve_of(tmp_path, text + "80,,\n").loss) == 8
+
+
+TRAINED = "".join(f"batch {at}/8 loss {loss} lr 0.1\n" for at, loss in enumerate(LOSSES, 1))
+EVALUATED = "Validation\n" + "".join(f"batch {at}/3 loss 9.{at}\n" for at in range(1, 4))
+
+
+def test_an_evaluation_whose_steps_begin_again_is_left_out(tmp_path):
+    curve = curve_of(tmp_path, "".join(f"Epoch {at}/3\n{TRAINED}{EVALUATED}" for at in range(1, 4)))
+    assert curve.loss.tolist() == LOSSES * 3
+    assert "lines below the heading of an evaluation, left out: 9" in said(curve)
+    epochs = "".join(f"epoch {at} loss {loss}\nEvaluating...\nepoch {at} loss 2.9\n" for at, loss in enumerate(LOSSES))
+    assert curve_of(tmp_path, epochs).loss.tolist() == LOSSES
+    assert curve_of(tmp_path, epochs).steps.tolist() == list(range(8))
+
+
+def test_a_training_that_begins_its_steps_again_below_an_evaluation_that_says_nothing_is_kept(tmp_path):
+    silent = "".join(f"Epoch {at}/3\n{TRAINED}Validating...\n" for at in range(1, 4))
+    assert curve_of(tmp_path, silent).loss.tolist() == LOSSES * 3
+    counters = "".join(
+        lines("step {at} loss {loss}\n", [loss - at for loss in LOSSES]) + "Validating...\n" for at in (0, 1)
+    )
+    with pytest.raises(UserError, match="step 0 comes after 70, as in several runs"):  # and no line ends an evaluation
+        curve_of(tmp_path, counters)
+    global_steps = lines("step {at} loss {loss}\nValidating...\n")
+    assert curve_of(tmp_path, global_steps).loss.tolist() == LOSSES
+
+
+def test_curves_that_take_turns_in_each_epoch_are_said_or_refused(tmp_path):
+    pairs = lines("[teacher] epoch {at} loss {loss}\n[pupil] epoch {at} loss 2.9\n")
+    assert "each 'epoch' has 2 rows, which may be those of 2 curves" in said(curve_of(tmp_path, pairs))
+    rows = "epoch,what,loss\n" + "".join(f"{at},t,{loss}\n{at},v,2.9\n" for at, loss in enumerate(LOSSES))
+    with pytest.raises(
+        UserError, match="each epoch has 2 rows, told apart by column 'what'; choose one with --where what=VALUE: t, v"
+    ):
+        curve_of(tmp_path, rows)
+    assert curve_of(tmp_path, rows, where="what=t").loss.tolist() == LOSSES
+    batches = "epoch,batch,loss\n" + "".join(f"{at},0,{loss}\n{at},100,2.9\n" for at, loss in enumerate(LOSSES))
+    assert curve_of(tmp_path, batches).notes == ()
+    clients = "".join(f"round {at} client {who} loss {loss}\n" for at, loss in enumerate(LOSSES) for who in (1, 2))
+    with pytest.raises(UserError, match="'client' names several runs"):
+        curve_of(tmp_path, clients)
