@@ -14,7 +14,13 @@ from s3bench.curve_files.names import ALL_STEPS, WITHIN_EPOCH, normal
 from s3bench.curve_files.repeats import repeats
 from s3bench.curve_files.table import Table
 
+RUN_HEADINGS = ("run", "seed", "fold", "trial", "experiment", "exp", "replicate", "repeat", "client")
 MOST_STRAYS = 1 / 3  # of the lines with a key: more are no strays
+
+
+def _is_of_run(form: Form) -> bool:
+    """Return whether a line has nothing but the number of a run."""
+    return bool(form.keys) and all(normal(key) in RUN_HEADINGS for key in form.keys)
 
 
 @dataclass(eq=False)
@@ -43,6 +49,8 @@ class Rows:
         self.weak = self.replaced = 0
         self._known: dict[tuple[str, ...], _Above] = {}
         above, is_bar = self._above(()), False
+        run: tuple[str, ...] = ()  # what the last heading of a run names: "seed: 3"
+        of_run = {form for form in set(forms) if _is_of_run(form)}
         headings = below_headings(forms, columns)
         self.headings, left_out = headings, headings.evaluations | headings.summaries
         for line, form in enumerate(forms):
@@ -53,7 +61,11 @@ class Rows:
                     self.drop_last()
                     self.replaced += 1
                 is_bar = line in bars
+            if form in of_run:
+                run = form.keys
+                continue
             above, keys, is_weak = above.below.get(form) or self._below(above, form)
+            keys = run + keys if run else keys
             self.weak += is_weak
             self.at.append(line)
             self.keys.append(keys)

@@ -45,6 +45,19 @@ def read_json(file: str, text: str) -> Table | None:
     return _of_lines(file, text)
 
 
+def outputs_in(text: str) -> str | None:
+    """Return what the cells of a Jupyter notebook printed; None if the text is no notebook."""
+    if '"nbformat"' not in text or '"cells"' not in text:
+        return None
+    try:
+        cells = json.loads(text)["cells"]
+        outputs = [output for cell in cells for output in cell.get("outputs", [])]
+        printed = [output.get("text", output.get("data", {}).get("text/plain", "")) for output in outputs]
+        return "\n".join(one if isinstance(one, str) else "".join(one) for one in printed)
+    except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
+        return None
+
+
 def _of_objects(text: str) -> Table | None:
     """Return the rows of objects that are written over several lines each, or without lines between them."""
     rows: list[Row] = []

@@ -13,7 +13,7 @@ from s3bench.curve_files import tensorboard_file, wandb_file
 from s3bench.curve_files.boxes import read_boxes
 from s3bench.curve_files.console_file import read_console, read_pattern
 from s3bench.curve_files.delimited import read_table
-from s3bench.curve_files.json_file import read_history, read_json, texts_in
+from s3bench.curve_files.json_file import outputs_in, read_history, read_json, texts_in
 from s3bench.curve_files.names import losses_among
 from s3bench.curve_files.table import Table, from_rows
 from s3bench.curve_files.text import GZ, LONGEST_HOLE, decoded, is_text, unpacked, without_holes
@@ -121,12 +121,18 @@ def _of_bytes(name: str, data: bytes, pattern: str | None, suffix: str = "") -> 
 def _of_text(name: str, text: str, pattern: str | None, *, is_csv: bool) -> Table:
     if pattern is not None:
         return read_pattern(name, text, pattern)
+    if (printed := outputs_in(text)) is not None:
+        if not printed.strip():
+            raise UserError(f"{name} is a notebook whose cells have printed nothing")
+        inner = _of_text(name, printed, None, is_csv=False)
+        inner.notes.insert(0, "a notebook: what its cells printed")
+        return inner
     table = read_json(name, text) or read_boxes(text)
     if table is not None and not _has_losses(table) and (told := texts_in(table)) is not None:
-        inner = read_console(told[0])
-        if inner is not None and _has_losses(inner):
-            inner.notes.insert(0, told[1])
-            return inner
+        beside = read_console(told[0])
+        if beside is not None and _has_losses(beside):
+            beside.notes.insert(0, told[1])
+            return beside
     table = table or read_table(name, text, is_csv=False) or read_console(text)
     if table is None or not _has_losses(table):
         table = _of_what_was_printed(name, text) or table

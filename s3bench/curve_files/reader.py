@@ -149,7 +149,7 @@ def _curve(
     found, note = _find_loss(said, table, column)
     table.notes += [table.strays[found]] if found in table.strays else []
     table = rows.of_training(said, table, found) if where is None or rows.is_range(where) else table
-    table = rows.with_loss(said, table, found)
+    table = rows.with_loss(said, rows.without_footer(table), found)
     loss = numbers(said, table.cells[found], table.empty[found])
     placed = place(said, table, found, loss, step, resume)
     if len(placed.rows) < 2:

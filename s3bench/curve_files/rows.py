@@ -22,13 +22,14 @@ from s3bench.curve_files.names import (
     steps_among,
     words,
 )
-from s3bench.curve_files.table import Table
+from s3bench.curve_files.table import Table, number
 from s3bench.errors import UserError, unknown
 
 Mask = npt.NDArray[np.bool_]
 RANGE = "rows=FIRST-LAST"  # instead of NAME=VALUE
 TRAINING_FLAGS = ("is_train", "is_training", "training")  # columns of yes and no
 YES, NO = ("true", "1", "yes"), ("false", "0", "no")
+MOST_FOOTER = 3  # rows at a table's end that are no rows of it
 MOST_KINDS = 20  # values of a column that may tell kinds of rows apart
 
 
@@ -175,6 +176,25 @@ def with_loss(file: str, table: Table, column: str) -> Table:
     table = table.where(logged)
     if len(table.cells) < 2:
         raise UserError(f"{file} has one row with a loss; a curve needs at least two")
+    return table
+
+
+def without_footer(table: Table) -> Table:
+    """Return the table without a few rows at its end that have no number where all others have their step.
+
+    So "mean,1.23", which a spreadsheet has below, is no row of the loss.
+    """
+    for name in [*steps_among(table.names), *steps_among(table.names, EPOCH_NAMES)]:
+        cells = table.cells[name]
+        has_step = [number(cell) == number(cell) is not None for cell in cells.iloc[-MOST_FOOTER - 1 :].tolist()]
+        count = len(has_step) - 1 - max((at for at, has in enumerate(has_step) if has), default=-1)
+        if 0 < count <= MOST_FOOTER < len(cells) and pd.to_numeric(cells[:-count], errors="coerce").notna().all():
+            shown = table.cells.iloc[-count].tolist()
+            first = next((str(cell) for cell in shown if isinstance(cell, str) and number(cell) is None), "")
+            such = f", such as {first!r}" * bool(first)
+            kept = table.where(np.arange(len(cells)) < len(cells) - count)
+            kept.notes.append(f"rows at the end without a step{such}, left out: {count}")
+            return kept
     return table
 
 

@@ -20,8 +20,8 @@ BOMS = (
 )
 COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # and what else moves a terminal's cursor
 WRAPPED = re.compile(
-    r"\b(?:tensor|array|(?:np|numpy)\.\w+)\(([^,()]{1,99})(?:,[^()]{0,999})?\)"
-)  # "tensor(2.5, grad_fn=...)"
+    r"\b(?:(?:tf\.)?[Tt]ensor|[Aa]rray|(?:np|numpy|jnp)\.\w+)\(([^,()]{1,99})(?:,(?:[^()]|\(\d{0,9},?\)){0,999})?\)"
+)  # "tensor(2.5, grad_fn=...)", "tf.Tensor(2.5, shape=(), ...)"
 LOSS = re.compile(r"loss\W{1,9}(?:\d|nan\b|inf\b)", re.IGNORECASE)
 AT_ONCE = 1 << 24  # characters that are looked at together
 CONTROLS = re.compile("[\x00-\x07\x0e-\x1a\ufffd]")  # those that no text has, and what is no character

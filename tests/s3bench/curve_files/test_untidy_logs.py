@@ -1,5 +1,7 @@
 """Logs of public repositories that are nearly a table or a console's pairs: each is read right, and said how."""
 
+import json
+
 import pytest
 
 from s3bench.errors import UserError
@@ -140,3 +142,39 @@ def test_a_step_that_few_rows_have_is_not_theirs(tmp_path):
     text = text.replace("Batch [50]", "Update[340]: Batch [50]")
     curve = curve_of(tmp_path, text)
     assert (len(curve.loss), curve.step_column) == (7, "Batch")
+
+
+def test_a_notebook_is_read_by_what_its_cells_printed(tmp_path):
+    stream = {"output_type": "stream", "name": "stdout", "text": [f"step {at} loss 2.{at}\n" for at in range(5)]}
+    shown = {"output_type": "execute_result", "data": {"text/plain": "'step 5 loss 2.5'"}}
+    cell = {"cell_type": "code", "source": ["loss = 9.9"], "outputs": [stream, shown]}
+    notebook = {"cells": [{"cell_type": "markdown", "source": ["# loss 8.8"]}, cell], "nbformat": 4}
+    curve = curve_of(tmp_path, json.dumps(notebook))
+    assert curve.loss.tolist() == [2.0, 2.1, 2.2, 2.3, 2.4, 2.5]
+    assert "a notebook: what its cells printed" in said(curve)
+    with pytest.raises(UserError, match="a notebook whose cells have printed nothing"):
+        curve_of(tmp_path, json.dumps(notebook | {"cells": []}))
+
+
+@pytest.mark.parametrize("footer", ["mean,1.23\n", ",1.23\n", "\nAverage,1.23\nMax,2.3\n"])
+@pytest.mark.parametrize("name", ["step", "epoch"])
+def test_what_stands_below_a_table_is_no_row_of_it(tmp_path, name, footer):
+    rows = f"{name},loss\n" + "".join(f"{at},2.{at}\n" for at in range(9))
+    curve = curve_of(tmp_path, rows + footer)
+    assert (len(curve.loss), curve.step_column) == (9, name)
+    assert "rows at the end without a step" in said(curve)
+
+
+def test_runs_below_headings_that_name_them_are_refused(tmp_path):
+    runs = "".join(f"Seed: {seed}\n" + "".join(f"loss: {seed}.{at}\n" for at in range(9)) for seed in (1, 2))
+    with pytest.raises(UserError, match="'Seed' names several runs; choose one with --where Seed=VALUE: 1, 2"):
+        curve_of(tmp_path, runs)
+    assert curve_of(tmp_path, runs, where="Seed=2").loss[0] == 2.0
+
+
+@pytest.mark.parametrize(
+    "value", ["tf.Tensor({}, shape=(), dtype=float32)", "Array({}, dtype=float32, weak_type=True)", "jnp.float32({})"]
+)
+def test_a_number_in_a_tensor_is_read(tmp_path, value):
+    text = "".join(f"step {at} loss: {value.format(f'2.{at}')}\n" for at in range(5))
+    assert curve_of(tmp_path, text).loss.tolist() == [2.0, 2.1, 2.2, 2.3, 2.4]
