@@ -5,7 +5,7 @@ import json
 import re
 from typing import Any
 
-from s3bench.curve_files.names import ALL_STEPS, OF_EVALUATION, normal, words
+from s3bench.curve_files.names import AFTER, ALL_STEPS, OF_EVALUATION, normal, words
 from s3bench.curve_files.table import number
 from s3bench.curve_files.text import WRAPPED
 
@@ -78,6 +78,7 @@ IN_BRACKETS = re.compile(  # "G loss [0.5]", but not "loss[0]: 0.5"
 VALUE_ALONE = re.compile(  # "epoch 3: 2.5"
     rf"\s*(?P<key>epoch|step|iter|iteration)\s*[:=#]?\s*(?P<at>\d+)\s*[:,]\s*(?P<value>{NUMBER})\s*\Z", re.IGNORECASE
 )
+ARROW = re.compile(rf"\s*(?:[-=]+>|[\u2192\u21d2\u27a1\u27f6])\s*({NUMBER})", re.IGNORECASE)  # of "10.0 -> 9.0"
 PER = {"per", "each", "a", "an"}  # before the name of a step: "time per iter: 0.3"
 AT_STEP = re.compile(  # "Loss at step 100: 2.5"
     rf"(?<![\w./-])(?P<key>{WORD}(?: {WORD})?) (?:at|after) (?P<step>epoch|step|iteration|iter|batch) (?P<at>\d+)\s*"
@@ -192,6 +193,9 @@ def _pairs(part: str, row: Row) -> str:
         if key in row and "loss" in words(key):
             rest.append(OF_SECOND)
         row.setdefault(key, _value(pair, is_step=normal(key) in ALL_STEPS))
+        if after := ARROW.match(part, end):
+            row.setdefault(key + AFTER, float(after[1]))
+            end = after.end()
     rest.append(part[end:])
     return " ".join(rest)
 

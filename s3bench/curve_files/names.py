@@ -32,6 +32,7 @@ WANDB_STEP = "_step"  # counts the calls of log, which a trainer's own steps are
 EPOCH_NAMES = ("epoch", "epochs", "epoch_num", "current_epoch", "ep")
 WITHIN_EPOCH = ("batch", "batch_idx", "batch_index", "minibatch", "batch_num", "batches")
 ALL_STEPS = {*STEP_NAMES, *EPOCH_NAMES, *WITHIN_EPOCH}
+AFTER = " ->"  # ends the name of a second value, as in "loss: 10.0 -> 9.0"
 NO_STEPS = "none"
 KIND_NAMES = ("split", "mode", "phase", "kind", "stage", "event", "type", "row_type", "job_type", "subset")
 RUN_NAMES: tuple[str, ...] = (

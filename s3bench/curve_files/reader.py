@@ -158,10 +158,20 @@ def _curve(
         column=found,
         steps=placed.steps,
         loss=loss[placed.rows],
-        notes=(*table.notes, *note, *placed.notes),
+        notes=(*table.notes, *note, *placed.notes, *_first_of_two(table, found, placed.column)),
         step_column=placed.column,
         kind=table.kind,
     )
+
+
+def _first_of_two(table: Table, loss: str, step: str | None) -> list[str]:
+    """Return notes where a line has two values with an arrow between, as in "loss: 10.0 -> 9.0"."""
+    options = {"--column": loss, "--step": step or ""}
+    return [
+        f"{name!r} is what stands before an arrow, {option} {name + names.AFTER!r} what follows it"
+        for option, name in options.items()
+        if name + names.AFTER in table.names
+    ]
 
 
 def _find_loss(file: str, table: Table, named: str | None) -> tuple[str, list[str]]:
@@ -184,7 +194,7 @@ def _find_loss(file: str, table: Table, named: str | None) -> tuple[str, list[st
         (column,) = sums
         notes = [f"{column!r} is the sum of {names.listed([name for name in found if name != column])}"]
     else:
-        others = [name for name in losses if name != column]
+        others = [name for name in losses if name not in (column, column + names.AFTER)]
         sides = [name for name in others if names.words(name) & names.OF_SIDES and not names.is_whole(column)]
         notes = [f"without the side terms {names.listed(sides)}"] * bool(sides)
         others = [name for name in others if name not in sides]

@@ -270,3 +270,26 @@ def test_a_name_of_each_row_and_a_run_named_once_are_no_several_runs(tmp_path):
     assert curve_of(tmp_path, "name,loss\n" + "".join(f"epoch_{i},{4 - i}\n" for i in range(4))).notes == ()
     named_once = "run,loss\na,4\n,3\n,2\n"
     assert curve_of(tmp_path, named_once).loss.tolist() == [4, 3, 2]
+
+
+@pytest.mark.parametrize("arrow", [" -> ", "->", " --> ", " => ", " ==> ", " → "])
+def test_of_two_values_with_an_arrow_between_the_taken_one_is_said(tmp_path, arrow):
+    text = "".join(f"step {at} loss: 1{at}.0{arrow}{at}.5 lr 0.1\n" for at in range(1, 6))
+    curve = curve_of(tmp_path, text)
+    assert curve.loss.tolist() == [11, 12, 13, 14, 15]
+    assert "'loss' is what stands before an arrow, --column 'loss ->' what follows it" in said(curve)
+    assert curve_of(tmp_path, text, column="loss ->").loss.tolist() == [1.5, 2.5, 3.5, 4.5, 5.5]
+
+
+def test_a_step_before_an_arrow_is_said_and_an_arrow_of_another_column_is_not(tmp_path):
+    text = "".join(f"step {at} -> {at + 10} loss 2.{at} lr: 0.1 -> 0.01\n" for at in range(1, 6))
+    curve = curve_of(tmp_path, text)
+    assert curve.steps.tolist() == [1, 2, 3, 4, 5]
+    assert said(curve) == "'step' is what stands before an arrow, --step 'step ->' what follows it"
+    assert curve_of(tmp_path, text, step="step ->").steps.tolist() == [11, 12, 13, 14, 15]
+
+
+def test_a_loss_of_another_name_with_an_arrow_is_refused_with_both_sides(tmp_path):
+    text = "".join(f"step {at} train_loss: 1{at}.0 -> {at}.5\n" for at in range(1, 6))
+    with pytest.raises(UserError, match="choose one with --column: train_loss, train_loss ->"):
+        curve_of(tmp_path, text)
