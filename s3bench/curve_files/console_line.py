@@ -6,15 +6,16 @@ import re
 from typing import Any
 
 from s3bench.curve_files.names import AFTER, ALL_STEPS, OF_EVALUATION, normal, words
+from s3bench.curve_files.slots import Within
 from s3bench.curve_files.table import number
 from s3bench.curve_files.text import WRAPPED
 
 Row = dict[str, Any]
 FIELD = 80  # words of a key have fewer characters
 NUMBER = r"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|nan\b|inf\b|infinity\b)"
-WORD = rf"[a-z_][\w./()'-]{{0,{FIELD}}}"
+WORD = rf"[a-z_][\w./()'-]{{0,{FIELD}}}+"  # possessive: what follows a word is no part of one
 PAIR = re.compile(
-    rf"(?<![\w./-])(?P<key>{WORD}(?: [a-z_(][\w./()'-]{{0,{FIELD}}}){{0,4}}?)(?:\s*[:=]\s*|\s+)"
+    rf"(?<![\w./-])(?P<key>{WORD}(?: [a-z_(][\w./()'-]{{0,{FIELD}}}+){{0,4}}?)(?:\s*[:=]\s*|\s+)"
     rf"(?P<value>0x[\da-f]+\b|{NUMBER})(?P<more>(?:,\d+)*(?:\.\d+)?)(?P<unit>[kmb]\b)?(?![\d.]*\d|:\d|-\d)",
     re.IGNORECASE,
 )
@@ -26,6 +27,7 @@ DATE = re.compile(r"\b(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]* 
 RUN_ON = re.compile(
     rf"(?<![\w.-])({NUMBER})(?=[a-z_]{{3,}}\s*[:=])", re.IGNORECASE
 )  # into the next key: "idx: 0loss: 2"
+RUNS_ON = re.compile(r"[\d.][a-z_]{3,}\s*[:=]", re.IGNORECASE)  # where it may do so, found faster
 SIGN = re.compile(rf"\{{|[:=]\s*['\"]?{NUMBER}", re.IGNORECASE)
 LEVEL = re.compile(r"\b(?:DEBUG|INFO|WARNING|WARN|ERROR)\b(?::\w+:)?")
 IN_EPOCH = re.compile(
@@ -85,8 +87,20 @@ AT_STEP = re.compile(  # "Loss at step 100: 2.5"
     rf"[:=]\s*(?={NUMBER})",
     re.IGNORECASE,
 )
+AT = re.compile(r" (?:at|after) ", re.IGNORECASE)
 LEADING = re.compile(r"^\s*(\d+)\s*:?\s+(?=\[\s*[a-z][\w ]{0,80}[:=])", re.IGNORECASE)  # "7 [D loss: 0.5] [G loss: 2]"
 NET_OUTPUT = re.compile(r"\bTrain net output #\d+: ")  # Caffe's
+REWRITES = (  # what a line must have for it, and what is written instead
+    ("(", WRAPPED, r"\1"),
+    (".py:", SOURCE, " "),
+    ("]\t", BOOSTING, r"step \1 | "),
+    ("", FORTRAN, "e"),
+    ("_", UNDERSCORE, ""),
+    (":", STAMP, " "),
+    (":", DATE, " "),
+    ("", LEVEL, " "),
+    ("#", NET_OUTPUT, "train output "),
+)
 BAR = re.compile(r"\|\s*(?P<at>\d+(?:\.\d+)?)(?P<unit>[kMG]?)/[\d.]+[kMG]? \[")  # tqdm's
 UNITS = {"": 1, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9}  # of steps such as 12k
 THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+")
@@ -122,27 +136,23 @@ def _numbers(line: str, first_epoch: int) -> tuple[Row, str]:
         return {key: float(value) for key, value in darknet.groupdict().items()}, ""
     if alone := VALUE_ALONE.match(line):
         return {"step": float(alone["at"]), "value": float(alone["value"])}, ""
-    logged = read_object(line)
+    logged = read_object(line) if "{" in line else None
     if logged is not None:
         return logged, _plain_text(OBJECT.sub("", line))
-    line = WRAPPED.sub(r"\1", line) if "(" in line else line
-    line = SOURCE.sub(" ", line) if ".py:" in line else line
-    line = UNDERSCORE.sub("", FORTRAN.sub("e", BOOSTING.sub(r"step \1 | ", line)))
-    line = RUN_ON.sub(r"\1 ", NET_OUTPUT.sub("train output ", LEVEL.sub(" ", DATE.sub(" ", STAMP.sub(" ", line)))))
-    line = AFTER_STEPS.sub(r" \g<step> \g<at> | \g<key>: ", AT_STEP.sub(r" \g<step> \g<at> | \g<key>: ", line))
-    line = LEADING.sub(r"step \1 | ", line)
+    line = _rewritten(line)
     row: Row = {}
-    if within := IN_EPOCH.search(line):
+    if "/" in line and (within := IN_EPOCH.search(line)):
         row = {
             "epoch": float(within["epoch"]),
-            "step": (float(within["epoch"]) - first_epoch) * float(within["of"]) + float(within["at"]),
+            "step": Within(float(within["epoch"]), float(first_epoch), float(within["of"]), float(within["at"])),
         }
         line = f"{line[: within.start()]} {within['mode'] or ''} | {line[within.end() :]}"
-    elif bar := BAR.search(line):
+    elif "|" in line and (bar := BAR.search(line)):
         row = {"step": float(bar["at"]) * UNITS[bar["unit"].lower()]}
         line = f"{line[: bar.start()]} | {line[bar.end() :]}"
-    line = BRACKET.sub(r" \g<mode> | \g<key> \g<at> | ", OF_STEPS.sub(r" | \g<key> \g<at> | ", line))
-    line = IN_BRACKETS.sub(r": \g<value>", line) if "[" in line else line
+    line = OF_STEPS.sub(r" | \g<key> \g<at> | ", line) if "/" in line else line
+    if "[" in line:
+        line = IN_BRACKETS.sub(r": \g<value>", BRACKET.sub(r" \g<mode> | \g<key> \g<at> | ", line))
     sides = list(SIDE.finditer(line))
     if len({side["side"].lower() for side in sides}) > 1:
         return row | _of_sides(line, sides), ""
@@ -155,6 +165,17 @@ def _numbers(line: str, first_epoch: int) -> tuple[Row, str]:
         before = min(kind, default="eval")
         row = {key if normal(key) in ALL_STEPS else f"{before}/{key}": value for key, value in row.items()}
     return row, _plain_text(told)
+
+
+def _rewritten(line: str) -> str:
+    """Return a line without what a logger says of itself, its numbers and steps in plain forms."""
+    for sign, pattern, plain in REWRITES:
+        if sign in line:
+            line = pattern.sub(plain, line)
+    line = RUN_ON.sub(r"\1 ", line) if RUNS_ON.search(line) else line
+    if AT.search(line):
+        line = AFTER_STEPS.sub(r" \g<step> \g<at> | \g<key>: ", AT_STEP.sub(r" \g<step> \g<at> | \g<key>: ", line))
+    return LEADING.sub(r"step \1 | ", line)
 
 
 def _of_sides(line: str, sides: "list[re.Match[str]]") -> Row:

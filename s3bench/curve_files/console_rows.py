@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from s3bench.curve_files.alike import Column, Form
+from s3bench.curve_files.alike import Form
+from s3bench.curve_files.column import Column
 from s3bench.curve_files.headings import below_headings
 from s3bench.curve_files.names import ALL_STEPS, WITHIN_EPOCH, normal
 from s3bench.curve_files.repeats import repeats

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from s3bench.curve_files.alike import Column, Form
+from s3bench.curve_files.alike import Form
+from s3bench.curve_files.column import Column
 from s3bench.curve_files.names import ALL_STEPS, OF_EVALUATION, normal, words
 from s3bench.curve_files.table import number
 

@@ -51,6 +51,7 @@ RUN_NAMES: tuple[str, ...] = (
 RUN_NAMES += ("algo", "algorithm", "config", "job", "job_id", "fold", "client", "agent", "env", "task", "dataset")
 RUN_NAMES += ("domain", "head", "replicate")
 PROCESS_NAMES = ("rank", "worker", "process", "process_index")  # of one run, which may log the same
+BEFORE_LOSS = re.compile(r"(?<=.)(?=loss(?:es)?$)")
 CACHED = 10_000  # names that need not be taken apart again: a console has them in every line
 SHOWN = 30  # columns that a message lists
 
@@ -136,7 +137,7 @@ def words(name: str) -> frozenset[str]:
     """Return the words of a column's name, in lower case; for a wandb export's "run - key", those of the key."""
     key = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name.rsplit(" - ", 1)[-1])
     found = re.findall(r"[a-z]+", key.lower())
-    parts = frozenset(part for word in found for part in re.split(r"(?<=.)(?=loss(?:es)?$)", word))
+    parts = frozenset(part for word in found for part in (BEFORE_LOSS.split(word) if "loss" in word else [word]))
     return parts - {"losses"} | {"loss"} if "losses" in parts else parts
 
 

@@ -116,7 +116,7 @@ def parts(table: Table) -> list[str]:
     return [
         name
         for name in table.names
-        if normal(name) in RUN_NAMES + PROCESS_NAMES and 1 < len(set(_values(table, name))) <= MOST_RUNS
+        if normal(name) in RUN_NAMES + PROCESS_NAMES and 1 < _kinds(table, name) <= MOST_RUNS
     ]
 
 
@@ -137,6 +137,11 @@ def joined(file: str, table: Table, *, rises: bool, hint: str) -> list[str]:
         choice = f"choose one with --where {name}=VALUE: {listed(runs)}"
         raise UserError(f"{file}: column {name!r} names several runs; {choice}; or {hint}")
     return []
+
+
+def _kinds(table: Table, name: str) -> int:
+    cells = table.cells[name]
+    return cells[~table.empty[name]].nunique() if cells.dtype.kind in "iuf" else len(set(_values(table, name)))
 
 
 def _values(table: Table, name: str) -> list[str]:

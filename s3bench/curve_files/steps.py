@@ -286,14 +286,14 @@ def _merged(steps: Steps, loss: Steps) -> tuple[Rows, list[str]]:
     Where all rows of a step agree, they are sorted; otherwise only neighbours are merged.
     """
     order = np.argsort(steps, kind="stable")
-    _, first = np.unique(steps[order], return_index=True)
-    groups = _groups(len(steps), first)
-    if 2 * len(groups) >= len(first) and all(_agree(loss[order[part]]) for part in groups):
+    _, first, counts = np.unique(steps[order], return_index=True, return_counts=True)
+    if 2 * np.sum(counts > 1) >= len(first) and _agree(loss[order], first).all():
         rows = order[first]
         return rows, [f"rows that repeat a step's loss, merged: {len(steps) - len(rows)} of {len(steps)}"]
+    again = 1 + np.flatnonzero(np.diff(steps) == 0)
+    pairs = np.stack([loss[again - 1], loss[again]], axis=1).ravel()
     same = np.zeros(len(steps), dtype=np.bool_)
-    for at in np.flatnonzero(np.diff(steps) == 0):
-        same[at + 1] = _agree(loss[at : at + 2])
+    same[again] = _agree(pairs, np.arange(0, len(pairs), 2))
     rows = np.flatnonzero(~same)
     return rows, [f"rows that repeat a step's loss, merged: {int(same.sum())} of {len(steps)}"] * bool(same.any())
 
@@ -305,14 +305,17 @@ def _without_repeated_last(steps: Steps, loss: Steps, rows: Rows) -> Rows | None
     return rows[:-1] if again.any() else None
 
 
-def _groups(count: int, first: Rows) -> list[slice]:
-    ends = [*first[1:].tolist(), count]
-    return [slice(begin, end) for begin, end in zip(first.tolist(), ends, strict=True) if end > begin + 1]
+def _agree(losses: Steps, first: Rows) -> npt.NDArray[np.bool_]:
+    """Return of which groups the losses are one, but for what two processes' rounding makes of it, shape (groups,).
 
-
-def _agree(losses: Steps) -> bool:
-    """Return whether losses are one, but for what two processes' rounding makes of it."""
-    finite = losses[np.isfinite(losses)]
-    if len(finite) < len(losses):
-        return len(finite) == 0
-    return bool(np.ptp(finite) <= SAME * np.abs(finite).max())
+    Losses that are not finite agree with such ones alone.
+    """
+    if not len(first):
+        return np.zeros(0, dtype=np.bool_)
+    finite = np.isfinite(losses)
+    lowest = np.minimum.reduceat(np.where(finite, losses, np.inf), first)
+    highest = np.maximum.reduceat(np.where(finite, losses, -np.inf), first)
+    is_finite, is_any = (ufunc.reduceat(finite, first) for ufunc in (np.logical_and, np.logical_or))
+    with np.errstate(invalid="ignore"):  # of no finite ones
+        is_close = highest - lowest <= SAME * np.maximum(np.abs(lowest), np.abs(highest))
+    return np.asarray(np.where(is_finite, is_close, ~is_any))
