@@ -66,10 +66,14 @@ AFTER_STEPS = re.compile(  # "Average loss after 10 steps: 2.5"
 GLUED = re.compile(  # two lines without an end between
     r"\b(step|epoch|iter|iteration)\b.{1,200}\d\1\b\s*[:=]?\s*\d", re.IGNORECASE
 )
+FULL_WIDTH = str.maketrans("：，；（）＝［］｜", ":,;()=[]|")  # as in Chinese and Japanese
 OF_GLUED = "glued"
 OF_SECOND = "second_loss"  # told of a line where a loss has two values
 MSVC = re.compile(r"1\.#(QNAN|SNAN|IND|INF)\w*")  # what is no number, as C writes it on Windows
 FORTRAN = re.compile(r"(?<=[\d.])[dD](?=[-+]\d{2,3}\b)")
+LONG_EXPONENT = re.compile(r"(\d\.\d+)([-+]\d{3})\b")  # Fortran's, which leaves out the letter
+POWER_OF_TEN = re.compile(r"\s*[x×*]\s*10\^\(?([-+]?\d{1,3})\)?")
+INFINITY = re.compile("∞")
 UNDERSCORE = re.compile(r"(?<=\d)_(?=\d{3}(?!\d))")
 OF_STEPS = re.compile(  # "1/10 epoch"
     r"(?<![\w./])(?P<at>\d+)\s*/\s*\d+\s+(?P<key>epoch|step|iter|iteration|batch)\b(?!\s*[:=[(\d])", re.IGNORECASE
@@ -95,6 +99,9 @@ REWRITES = (  # what a line must have for it, and what is written instead
     (".py:", SOURCE, " "),
     ("]\t", BOOSTING, r"step \1 | "),
     ("", FORTRAN, "e"),
+    (".", LONG_EXPONENT, r"\1e\2"),
+    ("10^", POWER_OF_TEN, r"e\1"),
+    ("∞", INFINITY, "inf"),
     ("_", UNDERSCORE, ""),
     (":", STAMP, " "),
     (":", DATE, " "),
@@ -106,11 +113,18 @@ UNITS = {"": 1, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9}  # of steps such as 12k
 THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+")
 OBJECT = re.compile(r"\{.*\}")
 BARE = re.compile(r"(?<=[:\s])(-?(?:nan|inf))(?=\s*[,}])")
+OF_HOW_MANY = re.compile(r"\d+\s*/\s*\d+")  # "[1/4]", which is no path
+ABROAD = re.compile(  # words on an evaluation in other languages
+    r"验证|驗證|测试|測試|检验|検証|評価|テスト|검증|평가|валидац|проверк|\bтест|\bvalidierung|\bvalidaci|\bvalidaç|\bvalidazione"
+    r"|\bévaluation|\bteste?\b|\bprueba",
+    re.IGNORECASE,
+)
 EVALUATION_LINES = ("saving dict", "testing net")
 
 
 def read_line(line: str, first_epoch: int = 0) -> tuple[Row, tuple[str, bool]]:
     """Return the numbers of one line by their keys, the text beside them, and whether it has a sign of pairs."""
+    line = line if line.isascii() else line.translate(FULL_WIDTH)
     if GLUED.search(line):
         return {}, (OF_GLUED, False)
     line = MSVC.sub(lambda found: "inf" if found[1] == "INF" else "nan", line) if "1.#" in line else line
@@ -138,7 +152,7 @@ def _numbers(line: str, first_epoch: int) -> tuple[Row, str]:
         return {"step": float(alone["at"]), "value": float(alone["value"])}, ""
     logged = read_object(line) if "{" in line else None
     if logged is not None:
-        return logged, _plain_text(OBJECT.sub("", line))
+        return _named(logged, OBJECT.sub("", line))
     line = _rewritten(line)
     row: Row = {}
     if "/" in line and (within := IN_EPOCH.search(line)):
@@ -157,11 +171,21 @@ def _numbers(line: str, first_epoch: int) -> tuple[Row, str]:
     if len({side["side"].lower() for side in sides}) > 1:
         return row | _of_sides(line, sides), ""
     rest = [_pairs(part, row) for part in BETWEEN.split(line)]
-    told = " ".join(word for word in " ".join(rest).split() if "/" not in word and not word.endswith(".py"))
+    return _named(row, " ".join(rest))
+
+
+def _named(row: Row, beside: str) -> tuple[Row, str]:
+    """Return the pairs of a line, with the name of an evaluation before them if it is about one, and its words.
+
+    Args:
+        row: the pairs.
+        beside: the text beside them.
+    """
+    parts = OF_HOW_MANY.sub(" ", beside).split()
+    told = " ".join(word for word in parts if "/" not in word and not word.endswith(".py"))
     kind = words(told) & OF_EVALUATION
-    if any(words(key) & {"train", "training"} for key in row):
-        return row, _plain_text(told)
-    if kind or any(mark in told.lower() for mark in EVALUATION_LINES):
+    is_evaluation = bool(kind or ABROAD.search(told) or any(mark in told.lower() for mark in EVALUATION_LINES))
+    if is_evaluation and not any(words(key) & {"train", "training"} for key in row):
         before = min(kind, default="eval")
         row = {key if normal(key) in ALL_STEPS else f"{before}/{key}": value for key, value in row.items()}
     return row, _plain_text(told)
@@ -195,7 +219,7 @@ def _of_sides(line: str, sides: "list[re.Match[str]]") -> Row:
 
 def _plain_text(told: str) -> str:
     """Return the words of a text."""
-    return " ".join(re.findall("[a-z_]+", told.lower()))
+    return " ".join(re.findall(r"[^\W\d]+", told.lower()))
 
 
 def _pairs(part: str, row: Row) -> str:
@@ -206,14 +230,14 @@ def _pairs(part: str, row: Row) -> str:
         end = pair.end()
         key = pair["key"].strip("()-. ")
         *others, last = key.split()
-        if others and others[-1].lower() in PER:
+        if others and others[-1].lower() in PER and normal(last) in ALL_STEPS:
             continue
         if others and normal(last) in ALL_STEPS:  # "validation loss at iteration 400" names a step, no loss
             rest.append(" ".join(others))
             key = last
         if key in row and "loss" in words(key):
             rest.append(OF_SECOND)
-        row.setdefault(key, _value(pair, is_step=normal(key) in ALL_STEPS))
+        row.setdefault(key, _value(pair, key))
         if after := ARROW.match(part, end):
             row.setdefault(key + AFTER, float(after[1]))
             end = after.end()
@@ -221,14 +245,16 @@ def _pairs(part: str, row: Row) -> str:
     return " ".join(rest)
 
 
-def _value(pair: "re.Match[str]", *, is_step: bool) -> float | str:
-    """Return the number of a pair, or what is written where a comma may be a decimal one."""
-    written = pair["value"] + pair["more"]
+def _value(pair: "re.Match[str]", key: str) -> float | str:
+    """Return the number of a pair, or what is written where it is open which number that is."""
+    written, unit = pair["value"] + pair["more"], (pair["unit"] or "").lower()
     if pair["value"][:2].lower() == "0x":
         return written  # no number, and not the number 0
-    if is_step and (not pair["more"] or THOUSANDS.fullmatch(written)):
-        return float(written.replace(",", "")) * UNITS[(pair["unit"] or "").lower()]
-    return written if pair["more"] else float(written) * (UNITS["k"] if pair["unit"] == "K" else 1)
+    if normal(key) in ALL_STEPS and (not pair["more"] or THOUSANDS.fullmatch(written)):
+        return float(written.replace(",", "")) * UNITS[unit]
+    if pair["more"] or (unit not in ("", "k") and "loss" in words(key)):
+        return written + (pair["unit"] or "")  # a decimal comma, or thousands; thousandths, or millions
+    return float(written) * (UNITS["k"] if unit == "k" else 1)
 
 
 def read_object(line: str) -> Row | None:
