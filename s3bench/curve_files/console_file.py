@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from functools import partial
 
-from s3bench.curve_files.alike import read_alike
+from s3bench.curve_files.alike import Form, read_alike
 from s3bench.curve_files.console_line import BAR, IN_EPOCH, LEADING_NUMBER, OF_GLUED, OF_SECOND, read_line, read_object
 from s3bench.curve_files.console_rows import Rows
 from s3bench.curve_files.names import OF_EVALUATION, normal, words
@@ -60,9 +60,17 @@ def read_console(text: str) -> Table | None:
     what = "left out" if is_bar else "parted"
     notes += [f"lines that no end of a line parted, {what}: {len(glued)}"] * bool(glued)
     notes += rows.headings.notes()
+    silent = {form for form in set(forms) if _names_a_loss_alone(form)}
+    without = sum(form in silent for form in forms) if silent else 0
+    notes += [f"lines that name a loss but no number of it: {without}"] * bool(without)
     notes += rows.drop_repeats()
     table = rows.table(notes)
     return None if table is None else _with_leading_numbers(table)
+
+
+def _names_a_loss_alone(form: Form) -> bool:
+    """Return whether a line has a loss's name and no number of any: "loss is nan, stopping", "loss ****"."""
+    return "loss" in words(form.label[0]) and not any("loss" in words(key) for key in form.keys)
 
 
 def _with_leading_numbers(table: Table) -> Table:

@@ -1,5 +1,6 @@
 """Makes rows of a console's lines: a line without a step has that of the lines above."""
 
+import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +12,9 @@ import pandas as pd
 from s3bench.curve_files.alike import Form
 from s3bench.curve_files.column import Column
 from s3bench.curve_files.headings import below_headings
-from s3bench.curve_files.names import ALL_STEPS, WITHIN_EPOCH, normal
+from s3bench.curve_files.names import ALL_STEPS, WITHIN_EPOCH, normal, words
 from s3bench.curve_files.repeats import repeats
-from s3bench.curve_files.table import Table
+from s3bench.curve_files.table import Table, number
 
 RUN_HEADINGS = ("run", "seed", "fold", "trial", "experiment", "exp", "replicate", "repeat", "client")
 MOST_STRAYS = 1 / 3  # of the lines with a key: more are no strays
@@ -103,6 +104,13 @@ class Rows:
         self.keys = [keys for keys, is_kept in zip(self.keys, kept, strict=True) if is_kept]
         return notes
 
+    def _not_finite(self, key: str) -> str:
+        """Return a note on a loss that one line has, such as "Loss is nan, stopping"; "" where it is a number."""
+        (place,) = (at for at, keys in zip(self.at, self.keys, strict=True) if key in keys)
+        value = number(self._columns[key].value(int(self._places(key)[place])))
+        is_told = "loss" in words(key) and value is not None and not math.isfinite(value)
+        return f"{key!r} is {value} in one line, which is not taken" if is_told else ""
+
     def _places(self, key: str) -> npt.NDArray[np.int64]:
         """Return the line that each line has its value of a key from: itself, or the last above it."""
         has_key = {form: key in form.keys for form in set(self._forms)}
@@ -116,6 +124,7 @@ class Rows:
         for keys, count in by_keys.items():
             common.update(dict.fromkeys(keys, count))
         names = [key for key in dict.fromkeys(key for keys in by_keys for key in keys) if common[key] > 1]
+        notes += [note for key, count in common.items() if count == 1 and (note := self._not_finite(key))]
         known = {keys: at for at, keys in enumerate(by_keys)}
         which = np.fromiter(map(known.__getitem__, self.keys), dtype=np.int64, count=len(self.keys))
         has = {name: np.array([name in keys for keys in by_keys], dtype=np.bool_)[which] for name in names}

@@ -214,3 +214,62 @@ def test_curves_that_take_turns_in_each_epoch_are_said_or_refused(tmp_path):
     clients = "".join(f"round {at} client {who} loss {loss}\n" for at, loss in enumerate(LOSSES) for who in (1, 2))
     with pytest.raises(UserError, match="'client' names several runs"):
         curve_of(tmp_path, clients)
+
+
+EVALUATED_LINES = {
+    "a word beside an object": "TRAIN: {{'epoch': {at}, 'loss': {loss}}}\nEVAL: {{'epoch': {at}, 'loss': 2.9}}\n",
+    "a tag in brackets": "[Train][{at}][9/9] Loss {loss}\n[Valid][{at}][1/4] Loss 2.9\n",
+    "a Chinese word": "[训练] epoch {at} loss {loss}\n[验证] epoch {at} loss 2.9\n",
+    "a Spanish word": "Entrenamiento: epoch {at} loss {loss}\nValidación: epoch {at} loss 2.9\n",
+    "a French word": "epoch {at} apprentissage : loss {loss}\nepoch {at} évaluation : loss 2.9\n",
+}
+
+
+@pytest.mark.parametrize("form", EVALUATED_LINES)
+def test_lines_of_an_evaluation_are_told_by_what_stands_beside_them(tmp_path, form):
+    assert curve_of(tmp_path, lines(EVALUATED_LINES[form])).loss.tolist() == LOSSES
+
+
+@pytest.mark.parametrize(
+    ("written", "loss"),
+    [
+        ("12.3k", 12300),
+        ("12.3K", 12300),
+        ("0.1700000+103", 0.17e103),
+        ("2.9 x 10^-3", 2.9e-3),
+        ("∞", np.inf),
+        ("-inf", -np.inf),
+    ],
+)
+def test_a_loss_counts_with_its_unit_and_its_exponent(tmp_path, written, loss):
+    text = lines("step {at} loss {loss} lr 0.1\n")
+    assert curve_of(tmp_path, f"{text}step 80 loss {written} lr 0.1\n").loss[-1] == pytest.approx(loss)
+
+
+def test_a_loss_in_thousandths_or_millions_is_refused(tmp_path):
+    with pytest.raises(UserError, match="row 9: '2964m' is not a number"):
+        curve_of(tmp_path, lines("step {at} loss {loss}\n") + "step 80 loss 2964m\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "note"),
+    [
+        ("step 80 loss ******** lr 0.1", "lines that name a loss but no number of it: 1"),
+        ("step 80 lr 0.1 loss overflow", "lines that name a loss but no number of it: 1"),
+        ("Loss is nan, stopping training", "'Loss is' is nan in one line, which is not taken"),
+    ],
+)
+def test_a_line_whose_loss_is_no_number_is_said(tmp_path, line, note):
+    curve = curve_of(tmp_path, lines("step {at} loss {loss} lr 0.1\n") + line + "\n")
+    assert (len(curve.loss), note in said(curve)) == (8, True)
+
+
+def test_two_players_losses_are_both_named(tmp_path):
+    with pytest.raises(UserError, match="choose one with --column: Gen A loss, Gen B loss"):
+        curve_of(tmp_path, lines("epoch {at}: Gen A loss: {loss}, Gen B loss: 2.9\n"))
+    assert curve_of(tmp_path, lines("step {at} loss {loss} time per iter: 0.3\n")).loss.tolist() == LOSSES
+
+
+def test_signs_in_full_width_are_signs(tmp_path):
+    curve = curve_of(tmp_path, lines("训练次数：{at}，step：{at}，Loss：{loss}\n"))
+    assert (curve.loss.tolist(), curve.steps.tolist()) == (LOSSES, list(range(0, 80, 10)))
