@@ -86,12 +86,12 @@ VALUE_ALONE = re.compile(  # "epoch 3: 2.5"
 )
 ARROW = re.compile(rf"\s*(?:[-=]+>|[\u2192\u21d2\u27a1\u27f6])\s*({NUMBER})", re.IGNORECASE)  # of "10.0 -> 9.0"
 PER = {"per", "each", "a", "an"}  # before the name of a step: "time per iter: 0.3"
-AT_STEP = re.compile(  # "Loss at step 100: 2.5"
-    rf"(?<![\w./-])(?P<key>{WORD}(?: {WORD})?) (?:at|after) (?P<step>epoch|step|iteration|iter|batch) (?P<at>\d+)\s*"
-    rf"[:=]\s*(?={NUMBER})",
+AT_STEP = re.compile(  # "Loss at step 100: 2.5", "Training loss (for one batch) at step 100: 2.5"
+    rf"(?<![\w./-])(?P<key>{WORD}(?: {WORD})?)(?: \([a-z ]{{1,40}}\))? (?:at|after|on|in|for) "
+    rf"(?P<step>epoch|step|iteration|iter|batch) (?P<at>\d+)\s*[:=]\s*(?={NUMBER})",
     re.IGNORECASE,
 )
-AT = re.compile(r" (?:at|after) ", re.IGNORECASE)
+AT = re.compile(r" (?:at|after|on|in|for) ", re.IGNORECASE)
 LEADING = re.compile(r"^\s*(\d+)\s*:?\s+(?=\[\s*[a-z][\w ]{0,80}[:=])", re.IGNORECASE)  # "7 [D loss: 0.5] [G loss: 2]"
 NET_OUTPUT = re.compile(r"\bTrain net output #\d+: ")  # Caffe's
 REWRITES = (  # what a line must have for it, and what is written instead

@@ -273,3 +273,16 @@ def test_two_players_losses_are_both_named(tmp_path):
 def test_signs_in_full_width_are_signs(tmp_path):
     curve = curve_of(tmp_path, lines("训练次数：{at}，step：{at}，Loss：{loss}\n"))
     assert (curve.loss.tolist(), curve.steps.tolist()) == (LOSSES, list(range(0, 80, 10)))
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "Training loss (for one batch) at step {at}: {loss}\nSeen so far: 64 samples\n",
+        "Train loss on epoch {at}: {loss}\n",
+        "Loss for iteration {at}: {loss}\n",
+    ],
+)
+def test_a_step_in_the_name_of_a_loss_is_its_step(tmp_path, form):
+    curve = curve_of(tmp_path, lines(form))
+    assert (curve.loss.tolist(), curve.steps.tolist()) == (LOSSES, list(range(0, 80, 10)))
