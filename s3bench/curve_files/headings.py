@@ -57,6 +57,8 @@ def below_headings(forms: list[Form], columns: Mapping[str, Column]) -> Below:
     of_training = {form for form, found in headings.items() if found & {"train", "training"}}
     of_evaluation = {form for form, found in headings.items() if found & OF_EVALUATION} - of_training
     of_best = {form for form in headings if form.label[0].endswith("best iteration is")}
+    if not of_evaluation and not of_best:
+        return Below()
     turns = [form in of_evaluation for form in forms if form in of_evaluation or form in of_training]
     has_sections = turns.count(False) > 1 and (True, True) not in pairwise(turns)
     counts = Counter(form for form in forms if form not in headings)
@@ -93,7 +95,7 @@ class _Again:
 
     def __init__(self, columns: Mapping[str, Column]) -> None:
         self._columns = columns
-        self._reached: Steps = ()  # by the training
+        self._trained: tuple[int, Form] | None = None  # the last line of the training
         self._sections: list[tuple[Form, list[int]]] = []
         self._last: Steps = ()  # of this evaluation
         self._is_open = False
@@ -108,7 +110,8 @@ class _Again:
     def has(self, line: int, form: Form) -> bool:
         """Return whether a line belongs to the evaluation: its steps are not beyond the training's, and go on."""
         steps = self._of(line, form)
-        if not steps or steps > self._reached or steps < self._last:
+        reached = () if self._trained is None else self._of(*self._trained)
+        if not steps or steps > reached or steps < self._last:
             return False
         self._last = steps
         self._sections[-1][1].append(line)
@@ -116,9 +119,7 @@ class _Again:
 
     def end(self, line: int, form: Form) -> None:
         """End an evaluation, if there is one, with a line of the training."""
-        self._is_open = False
-        if steps := self._of(line, form):
-            self._reached = steps
+        self._is_open, self._trained = False, (line, form)
 
     def _of(self, line: int, form: Form) -> Steps:
         """Return a line's own steps; none where one is no number."""
