@@ -22,11 +22,11 @@ ABOVE = 4  # lines up to the names of which one may have titles
 def undrawn(file: str, text: str) -> tuple[str, list[str]]:
     """Return the rows of the table in a text, their cells separated by |, and notes; the text itself if it has none.
 
-    The names of its columns stand above a rule of dashes. Where tables have no loss, but lines beside them have, it is
-    a console's text, and nothing is returned of it.
+    The names of its columns stand above a rule of dashes; tables that have the same names are one. Where tables have no
+    loss, but lines beside them have, it is a console's text, and nothing is returned of it.
 
     Raises:
-        UserError: the text has several tables.
+        UserError: the text has several tables, with other names.
     """
     if not any(map(BEGINS_RULE.match, beginnings(text))):
         return text, []
@@ -47,16 +47,16 @@ def undrawn(file: str, text: str) -> tuple[str, list[str]]:
     if tables and not with_loss and tells_losses(lines):
         return "", []
     tables = with_loss or tables
-    if len(tables) > 1:
-        names = [_cells(lines[at - 1]).replace("|", " ") for at in tables]
-        raise UserError(f"{file} has several tables; put one into a file of its own: {listed(names)}")
     if not tables:
         return text, []
-    ((at, rows),) = tables.items()
-    head = _names(lines[:at])
-    whole = [row for row in rows if _cells(row).count("|") == head.count("|")]
+    heads = list(dict.fromkeys(_names(lines[:at]) for at in tables))
+    if len(heads) > 1:
+        names = [head.replace("|", " ") for head in heads]
+        raise UserError(f"{file} has several tables; put one into a file of its own: {listed(names)}")
+    (head,) = heads
+    whole = [row for rows in tables.values() for row in rows if _cells(row).count("|") == head.count("|")]
     logged = [row for row in whole if NOT_LOGGED not in row]
-    beside = drawn.count(False) - len(whole) - 1
+    beside = drawn.count(False) - len(whole) - len(tables)
     notes = [f"lines beside the table, left out: {beside}"] * bool(beside)
     notes += [f"rows with {NOT_LOGGED!r}, left out: {len(whole) - len(logged)}"] * (len(logged) < len(whole))
     end = "\n" * text.endswith("\n")  # its absence shows that the last line may be cut

@@ -151,6 +151,8 @@ def _of_document(file: str, document: Any) -> Table:
         if isinstance(document.get("log_history"), list):
             rows = [row for row in document["log_history"] if isinstance(row, dict)]
             return from_rows("trainer_state.json", _flat(rows))
+        if len(document) > 1 and all(key.isdecimal() and isinstance(row, dict) for key, row in document.items()):
+            return from_rows("JSON", _flat([{"step": int(key)} | row for key, row in document.items()]))
         lists = _lists(document)
         tables = {name: rows for name, rows in lists.items() if any(isinstance(row, dict) for row in rows)}
         if tables:

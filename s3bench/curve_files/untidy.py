@@ -142,7 +142,7 @@ def _with_even_rows(text: str) -> tuple[str, list[str]] | None:
 
 
 def _in_columns(text: str) -> tuple[str, list[str]] | None:
-    """Return a few long rows of numbers as columns: each is a curve. None if there are none."""
+    """Return a few long rows of numbers as columns, each a curve; names may begin all. None if there are none."""
     if text.count("\n", 0, HEAD) > MOST_ROWS:
         return None
     lines = [line.strip() for line in text.split("\n") if line.strip()]
@@ -151,8 +151,10 @@ def _in_columns(text: str) -> tuple[str, list[str]] | None:
     for separator in SEPARATORS:
         rows = [[cell.strip() for cell in line.strip(separator or " ").split(separator)] for line in lines]
         lengths = set(map(len, rows))
-        if len(lengths) == 1 and max(LONG_ROW, 10 * len(rows)) <= min(lengths) and all(map(_are_numbers, rows)):
-            count = min(lengths)
+        is_long = len(lengths) == 1 and max(LONG_ROW, 10 * len(rows)) <= min(lengths)
+        has_names = is_long and len(rows) > 1 and all(number(row[0]) is None and row[0] for row in rows)
+        if is_long and all(_are_numbers(row[has_names:]) for row in rows):
+            count = min(lengths) - has_names
             note = f"a row of {count:,} numbers" if len(rows) == 1 else f"{len(rows)} rows of {count:,} numbers"
             body = "\n".join(map("\t".join, zip(*rows, strict=True))) + "\n"
             return body, [f"{note}, taken as a column each" if len(rows) > 1 else f"{note}, taken as a column"]

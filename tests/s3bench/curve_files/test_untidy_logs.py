@@ -178,3 +178,24 @@ def test_runs_below_headings_that_name_them_are_refused(tmp_path):
 def test_a_number_in_a_tensor_is_read(tmp_path, value):
     text = "".join(f"step {at} loss: {value.format(f'2.{at}')}\n" for at in range(5))
     assert curve_of(tmp_path, text).loss.tolist() == [2.0, 2.1, 2.2, 2.3, 2.4]
+
+
+def test_tables_of_the_same_names_are_one(tmp_path):
+    head = "+-------+------+\n| Epoch | Loss |\n+-------+------+\n"
+    curve = curve_of(tmp_path, "".join(f"{head}| {at:5} | 2.{at}0 |\n+-------+------+\n" for at in range(5)))
+    assert (curve.loss.tolist(), curve.steps.tolist()) == ([2.0, 2.1, 2.2, 2.3, 2.4], list(range(5)))
+    tables = "".join(head.replace("Loss", loss) + "| 1 | 2.5 |\n+---+---+\n" for loss in ("D loss", "G loss"))
+    with pytest.raises(UserError, match=r"has several tables; .*: Epoch D loss, Epoch G loss"):
+        curve_of(tmp_path, tables)
+
+
+def test_rows_that_begin_with_their_names_are_columns(tmp_path):
+    rows = {"epoch": range(1, 61), "train_loss": [3 - at / 50 for at in range(60)], "val_loss": [2.5] * 60}
+    curve = curve_of(tmp_path, "".join(f"{name},{','.join(map(str, cells))}\n" for name, cells in rows.items()))
+    assert (curve.column, curve.steps[-1], curve.loss[-1]) == ("train_loss", 60, pytest.approx(1.82))
+    assert "3 rows of 60 numbers, taken as a column each" in said(curve)
+
+
+def test_rows_by_their_numbers_are_rows_of_these_steps(tmp_path):
+    curve = curve_of(tmp_path, json.dumps({str(at): {"train_loss": 2.5 - at / 10, "val_loss": 3} for at in range(4)}))
+    assert (curve.steps.tolist(), curve.loss.tolist()) == ([0, 1, 2, 3], [2.5, 2.4, 2.3, 2.2])
