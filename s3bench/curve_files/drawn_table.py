@@ -54,7 +54,9 @@ def undrawn(file: str, text: str) -> tuple[str, list[str]]:
         names = [head.replace("|", " ") for head in heads]
         raise UserError(f"{file} has several tables; put one into a file of its own: {listed(names)}")
     (head,) = heads
-    whole = [row for rows in tables.values() for row in rows if _cells(row).count("|") == head.count("|")]
+    ends = [*(at - 1 for at in list(tables)[1:]), len(lines)]
+    rows = [row for at, end in zip(tables, ends, strict=True) for row in _rows(lines[:end], drawn, at)]
+    whole = [row for row in rows if _cells(row).count("|") == head.count("|")]
     logged = [row for row in whole if NOT_LOGGED not in row]
     beside = drawn.count(False) - len(whole) - len(tables)
     notes = [f"lines beside the table, left out: {beside}"] * bool(beside)
