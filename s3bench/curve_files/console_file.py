@@ -13,6 +13,8 @@ from s3bench.errors import UserError
 
 LONGEST = 5_000  # characters of a line that are looked at
 ALIKE = 20  # lines that a cut one is compared with
+BACK = re.compile(r"\x08{2,}")  # to the line's beginning
+BACK_TO_COUNT = re.compile(r"\x08{2,}(?= *\d+/\d+ *(?:[\r\n]|\Z))")  # into the bar, to write "3/20" there
 BLANKS = re.compile(" {50,}")  # which the other patterns would try in every split
 FIRST_LINES = 10_000  # which show whether epochs are counted from 1
 PROGRESS = re.compile(r"^\s*(?P<at>\d+)/(?P<of>\d+|unknown)\s+(?:\[|━)", re.IGNORECASE)  # Keras'
@@ -30,7 +32,9 @@ def read_console(text: str) -> Table | None:
     """
     text = BLANKS.sub(" ", text) if " " * 50 in text else text
     text = LONG_OBJECT.sub(_on_one_line, text) if "{" in text else text
-    lines = text.replace("\r", "\n").split("\n") if "\b" not in text else re.split(r"[\n\r]|\x08{2,}", text)
+    if "\b" in text:
+        text = BACK.sub("\n", BACK_TO_COUNT.sub(" ", text))
+    lines = text.replace("\r", "\n").split("\n")
     lines = [line.replace("\b", "")[:LONGEST] for line in lines if line.strip()]
     lines, replaced = _without_replaced_bars(lines) if "it/s" in text or "s/it" in text else (lines, 0)
     is_bar = {at: bar["at"] != bar["of"] for at, line in enumerate(lines) if (bar := PROGRESS.match(line))}

@@ -75,6 +75,9 @@ LONG_EXPONENT = re.compile(r"(\d\.\d+)([-+]\d{3})\b")  # Fortran's, which leaves
 POWER_OF_TEN = re.compile(r"\s*[x×*]\s*10\^\(?([-+]?\d{1,3})\)?")
 INFINITY = re.compile("∞")
 UNDERSCORE = re.compile(r"(?<=\d)_(?=\d{3}(?!\d))")
+AT_END = re.compile(r"(?<=[)\]>|%])\s*(?P<at>\d+)/\d+\s*\Z")  # "... | Acc: 41.0% (40/128) 3/20"
+AT_START = re.compile(r"^\s*\((?P<at>\d+)/\d+\)\s")  # "(3/20) Data: 0.01s | ..."
+DURATION = re.compile(r"(?:ms|us|µs|s|sec|min|h)\b")
 OF_STEPS = re.compile(  # "1/10 epoch"
     r"(?<![\w./])(?P<at>\d+)\s*/\s*\d+\s+(?P<key>epoch|step|iter|iteration|batch)\b(?!\s*[:=[(\d])", re.IGNORECASE
 )
@@ -164,7 +167,10 @@ def _numbers(line: str, first_epoch: int) -> tuple[Row, str]:
     elif "|" in line and (bar := BAR.search(line)):
         row = {"step": float(bar["at"]) * UNITS[bar["unit"].lower()]}
         line = f"{line[: bar.start()]} | {line[bar.end() :]}"
-    line = OF_STEPS.sub(r" | \g<key> \g<at> | ", line) if "/" in line else line
+    if "/" in line:
+        line = AT_START.sub(
+            r"batch \g<at> | ", AT_END.sub(r" | batch \g<at>", OF_STEPS.sub(r" | \g<key> \g<at> | ", line))
+        )
     if "[" in line:
         line = IN_BRACKETS.sub(r": \g<value>", BRACKET.sub(r" \g<mode> | \g<key> \g<at> | ", line))
     sides = list(SIDE.finditer(line))
@@ -235,6 +241,8 @@ def _pairs(part: str, row: Row) -> str:
         if others and normal(last) in ALL_STEPS:  # "validation loss at iteration 400" names a step, no loss
             rest.append(" ".join(others))
             key = last
+        if normal(key) in ALL_STEPS and (unit := DURATION.match(part, end)):  # "Batch: 0.1s" is no step
+            key = f"{key} {unit[0]}"
         if key in row and "loss" in words(key):
             rest.append(OF_SECOND)
         row.setdefault(key, _value(pair, key))

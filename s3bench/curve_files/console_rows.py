@@ -14,7 +14,7 @@ from s3bench.curve_files.column import Column
 from s3bench.curve_files.headings import below_headings
 from s3bench.curve_files.names import ALL_STEPS, WITHIN_EPOCH, normal, words
 from s3bench.curve_files.repeats import repeats
-from s3bench.curve_files.table import Table, number
+from s3bench.curve_files.table import Table, check_size, number
 
 RUN_HEADINGS = ("run", "seed", "fold", "trial", "experiment", "exp", "replicate", "repeat", "client")
 MOST_STRAYS = 1 / 3  # of the lines with a key: more are no strays
@@ -106,9 +106,11 @@ class Rows:
 
     def _not_finite(self, key: str) -> str:
         """Return a note on a loss that one line has, such as "Loss is nan, stopping"; "" where it is a number."""
+        if "loss" not in words(key):
+            return ""
         (place,) = (at for at, keys in zip(self.at, self.keys, strict=True) if key in keys)
         value = number(self._columns[key].value(int(self._places(key)[place])))
-        is_told = "loss" in words(key) and value is not None and not math.isfinite(value)
+        is_told = value is not None and not math.isfinite(value)
         return f"{key!r} is {value} in one line, which is not taken" if is_told else ""
 
     def _places(self, key: str) -> npt.NDArray[np.int64]:
@@ -127,6 +129,7 @@ class Rows:
         notes += [note for key, count in common.items() if count == 1 and (note := self._not_finite(key))]
         known = {keys: at for at, keys in enumerate(by_keys)}
         which = np.fromiter(map(known.__getitem__, self.keys), dtype=np.int64, count=len(self.keys))
+        check_size("console", len(self.at), len(names), sum(common[name] for name in names))
         has = {name: np.array([name in keys for keys in by_keys], dtype=np.bool_)[which] for name in names}
         if not has:
             return None

@@ -170,8 +170,10 @@ def _in_turns(file: str, table: Table) -> list[str]:
     """
     for name in steps_among(table.names, EPOCH_NAMES):
         epochs = _plain(table, name)
-        if epochs is None or any(_moves(table.cells[one]) for one in steps_among(table.names, WITHIN_EPOCH)):
+        if epochs is None:
             continue
+        if within := [one for one in steps_among(table.names, WITHIN_EPOCH) if _moves(table.cells[one])]:
+            return _begun_again(table, within[0], name, epochs)
         counts = np.diff(np.flatnonzero(np.concatenate([[True], np.diff(epochs) != 0, [True]])))
         count = int(counts[0])
         if len(counts) < FEWEST_GROUPS or not 1 < count <= MOST_TURNS or (counts != count).any():
@@ -184,6 +186,14 @@ def _in_turns(file: str, table: Table) -> list[str]:
                 raise UserError(f"{file}: each {name} has {count} rows, told apart by column {one!r}; {choice}")
         return [f"each {name!r} has {count} rows, which may be those of {count} curves"]
     return []
+
+
+def _begun_again(table: Table, name: str, epoch: str, epochs: Steps) -> list[str]:
+    """Return a note where a counter begins again within an epoch."""
+    values = _plain(table, name)
+    again = 0 if values is None else int(((np.diff(values) < 0) & (np.diff(epochs) == 0)).sum())
+    times = f"{again} time{'s' * (again > 1)}"
+    return [f"{name!r} begins again {times} within one {epoch!r}: rows may be an evaluation's"] * bool(again)
 
 
 def _in_epochs(table: Table, name: str, steps: Steps) -> Steps | None:

@@ -15,6 +15,8 @@ from s3bench.errors import UserError
 
 EMPTY_CELLS = ["", "NA", "N/A", "<NA>", "null", "None"]
 BEGINS = re.compile(r"[-+]?\d+\.?\d*(?:e[-+]?\d+)?\s+\S", re.IGNORECASE)  # a cell that only begins with a number
+MOST_CELLS = 50_000_000  # of a table most of whose cells are empty
+MOST_EMPTY = 10  # cells for each that is filled
 SHOWN = 40  # characters of a wrong cell that a message quotes
 
 
@@ -57,12 +59,20 @@ class Table:
         return ~self.absent[column].to_numpy(dtype=np.bool_)
 
 
+def check_size(kind: str, rows: int, names: int, filled: int) -> None:
+    """Raise UserError where there are more cells than memory is for, and most of them are empty."""
+    if rows * names > max(MOST_CELLS, MOST_EMPTY * filled):
+        what = f"{kind}: {rows} rows with {names} names, of which few are in a row, are more than {MOST_CELLS:,} cells"
+        raise UserError(f"{what}; --pattern REGEX reads only what it names")
+
+
 def from_rows(kind: str, rows: list[dict[str, Any]], notes: Iterable[str] = ()) -> Table:
     """Return the table of rows that may each have other columns."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     if names and all(len(row) == len(names) for row in rows):
         cells = pd.DataFrame({name: pd.Series([row[name] for row in rows]) for name in names})
         return Table(kind, cells, cells.isna(), None, list(notes))
+    check_size(kind, len(rows), len(names), sum(map(len, rows)))
     missing = object()
     lists = {name: [row.get(name, missing) for row in rows] for name in names}
     absent = pd.DataFrame({name: [cell is missing for cell in cells] for name, cells in lists.items()})

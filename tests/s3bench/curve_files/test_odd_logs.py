@@ -2,6 +2,7 @@
 
 import json
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -293,3 +294,28 @@ def test_a_loss_of_another_name_with_an_arrow_is_refused_with_both_sides(tmp_pat
     text = "".join(f"step {at} train_loss: 1{at}.0 -> {at}.5\n" for at in range(1, 6))
     with pytest.raises(UserError, match="choose one with --column: train_loss, train_loss ->"):
         curve_of(tmp_path, text)
+
+
+def named(number):
+    """Return a name of letters alone, so that no two differ in digits."""
+    return "k" + "".join("abcdefghij"[int(digit)] for digit in str(number))
+
+
+def test_names_that_each_line_has_anew_take_little_memory(tmp_path):
+    text = "".join(
+        f"step: {at} loss: {2 + 1 / (at + 1):.4f} {' '.join(f'{named(at * 5 + one)}: {at}.5' for one in range(5))}\n"
+        for at in range(4000)
+    )
+    tracemalloc.start()
+    assert len(curve_of(tmp_path, text).loss) == 4000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 300 * len(text)
+
+
+@pytest.mark.parametrize("ending", ["log", "jsonl"])
+def test_more_empty_cells_than_memory_is_for_are_refused_with_a_way(tmp_path, ending):
+    rows = ({"step": at, "loss": 2.5} | {named(at // 2 * 5 + one): at + 0.5 for one in range(5)} for at in range(6000))
+    lines = (json.dumps(row) if ending == "jsonl" else " ".join(f"{k}: {v}" for k, v in row.items()) for row in rows)
+    with pytest.raises(UserError, match=r"rows with 15002 names, of which few .*; --pattern"):
+        curve_of(tmp_path, "\n".join(lines) + "\n", f"log.{ending}")

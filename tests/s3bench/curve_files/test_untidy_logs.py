@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from s3bench.errors import UserError
@@ -199,3 +200,42 @@ def test_rows_that_begin_with_their_names_are_columns(tmp_path):
 def test_rows_by_their_numbers_are_rows_of_these_steps(tmp_path):
     curve = curve_of(tmp_path, json.dumps({str(at): {"train_loss": 2.5 - at / 10, "val_loss": 3} for at in range(4)}))
     assert (curve.steps.tolist(), curve.loss.tolist()) == ([0, 1, 2, 3], [2.5, 2.4, 2.3, 2.2])
+
+
+def bars(epochs, batches, evaluated=0):
+    """Return what a bar of a popular CIFAR-10 script prints: a line, and its count moved back into the bar."""
+    lines = []
+    for epoch in range(epochs):
+        lines.append(f"\nEpoch: {epoch}\n")
+        for count in (batches, evaluated):
+            for batch in range(count):
+                loss = 2.3 - 0.01 * (epoch * batches + batch) + (count == evaluated)
+                line = f" [==>....]  Step: 12ms | Tot: {batch}s40ms | Loss: {loss:.3f} | Acc: 41.000% (40/128)"
+                lines.append(f"{line}{' ' * 20}{chr(8) * 30} {batch + 1}/{count} " + "\r\n"[batch == count - 1])
+    return "".join(lines)
+
+
+def test_a_bar_that_moves_its_count_back_has_a_row_for_each_line(tmp_path):
+    curve = curve_of(tmp_path, bars(6, 20))
+    np.testing.assert_allclose(curve.loss, 2.3 - 0.01 * np.arange(120), atol=6e-4)
+
+
+def test_a_bar_whose_count_begins_again_within_an_epoch_is_said(tmp_path):
+    assert "'batch' begins again 6 times within one 'Epoch'" in said(curve_of(tmp_path, bars(6, 20, evaluated=5)))
+
+
+def test_a_bar_that_is_drawn_anew_from_its_beginning_is_one_row_an_epoch(tmp_path):
+    text = ""
+    for epoch in range(8):
+        text += f"Epoch {epoch + 1}/8\n"
+        for batch in range(20):
+            text += chr(8) * (40 * bool(batch)) + f"{batch + 1:2d}/20 [{'=' * batch}>] - ETA: 5s - loss: {9 - epoch}.25"
+        text += "\n"
+    np.testing.assert_allclose(curve_of(tmp_path, text).loss, 9.25 - np.arange(8))
+
+
+def test_a_duration_named_like_a_step_is_no_step(tmp_path):
+    text = "".join(f"Data: 0.01s | Batch: 0.{at % 3}00s | Loss: {9 - 0.1 * at:.3f}\n" for at in range(30))
+    curve = curve_of(tmp_path, text)
+    assert curve.step_column is None
+    np.testing.assert_allclose(curve.loss, 9 - 0.1 * np.arange(30), atol=1e-9)
