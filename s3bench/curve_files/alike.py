@@ -24,6 +24,7 @@ LONGEST_SIDE = 12  # digits before or after a point of lines with other digits
 DIGITS = re.compile(rb"\d+")
 EXPONENT = re.compile(rb"[eE][-+]?\Z")
 MINUS = re.compile(rb"(?<=[ \t=(\[])-?\Z|(?<=.:)-?\Z")  # which digits.loose_shapes leaves out
+ODD_POWER = re.compile(rb"\d\^|\d[dD][-+]?\d|\.\d+[-+]\d+(?![\d:])")  # "10^3", and those that Fortran writes
 HEXADECIMAL = re.compile(rb"0[xX]")
 STRING = re.compile(rb'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'')
 NOT_DECIMAL = re.compile(rb"0[xXoObBjJ_]|_0")  # in an object of Python
@@ -131,7 +132,7 @@ class _Model:
         is_power = [EXPONENT.search(text) is not None for text in before]
         longest = [2 if one else MOST_IN_LINE for one in is_power]  # more may be infinite in one line only
         shape, is_object = line.translate(SHAPE), b"{" in line
-        is_odd = HEXADECIMAL.search(shape) or (is_object and NOT_DECIMAL.search(shape))
+        is_odd = HEXADECIMAL.search(shape) or ODD_POWER.search(line) or (is_object and NOT_DECIMAL.search(shape))
         start = line.find(b"{") if is_object else len(line)
         plain = b"." * start + STRING.sub(lambda text: b"." * len(text[0]), line[start:])
         self.whole_numbers = [

@@ -7,11 +7,12 @@ from functools import partial
 from s3bench.curve_files.alike import Form, read_alike
 from s3bench.curve_files.console_line import BAR, IN_EPOCH, LEADING_NUMBER, OF_GLUED, OF_SECOND, read_line, read_object
 from s3bench.curve_files.console_rows import Rows
-from s3bench.curve_files.names import OF_EVALUATION, normal, words
+from s3bench.curve_files.names import ALL_STEPS, OF_EVALUATION, evaluation_in, normal, words
 from s3bench.curve_files.table import Table, from_rows
 from s3bench.errors import UserError
 
 LONGEST = 5_000  # characters of a line that are looked at
+MOST_ALIKE = 0.9  # of the lines: a word that more have tells no kinds of lines apart
 ALIKE = 20  # lines that a cut one is compared with
 BACK = re.compile(r"\x08{2,}")  # to the line's beginning
 BACK_TO_COUNT = re.compile(r"\x08{2,}(?= *\d+/\d+ *(?:[\r\n]|\Z))")  # into the bar, to write "3/20" there
@@ -33,7 +34,7 @@ def read_console(text: str) -> Table | None:
     text = BLANKS.sub(" ", text) if " " * 50 in text else text
     text = LONG_OBJECT.sub(_on_one_line, text) if "{" in text else text
     if "\b" in text:
-        text = BACK.sub("\n", BACK_TO_COUNT.sub(" ", text))
+        text = BACK.sub("\n", BACK_TO_COUNT.sub(" | batch ", text))
     lines = text.replace("\r", "\n").split("\n")
     lines = [line.replace("\b", "")[:LONGEST] for line in lines if line.strip()]
     lines, replaced = _without_replaced_bars(lines) if "it/s" in text or "s/it" in text else (lines, 0)
@@ -48,6 +49,9 @@ def read_console(text: str) -> Table | None:
     if glued and not is_bar:
         shown = [part for at, line in enumerate(shown) for part in (ENDLESS.split(line) if at in glued else [line])]
         forms, columns = read_alike(shown, read)
+    kinds = _kinds_of_all(forms)
+    if kinds:
+        forms, columns = read_alike(shown, partial(read, has_kinds=False))
     whole_bars = _places_of_whole_bars(is_bar)
     count, bars = len(lines), sum(is_bar.values()) + replaced
     del lines
@@ -61,6 +65,7 @@ def read_console(text: str) -> Table | None:
         notes.append("an unfinished last line, left out")
     again = sum(OF_SECOND in form.label[0] for form in forms)
     notes += [f"lines with a loss of one name twice, of which the first counts: {again}"] * bool(again)
+    notes += [f"all losses have {kinds!r} beside them, so they may be an evaluation's"] * bool(kinds)
     what = "left out" if is_bar else "parted"
     notes += [f"lines that no end of a line parted, {what}: {len(glued)}"] * bool(glued)
     notes += rows.headings.notes()
@@ -72,9 +77,29 @@ def read_console(text: str) -> Table | None:
     return None if table is None else _with_leading_numbers(table)
 
 
+def _kinds_of_all(forms: list[Form]) -> str:
+    """Return the word that makes an evaluation's of nearly all lines with numbers; "" if there are others.
+
+    It may be part of a name, as of a host's, and tells nothing.
+    """
+    kept = Counter(form for form in forms if any(normal(key) not in ALL_STEPS for key in form.keys))
+    losses = {form: [key for key in form.keys if "loss" in words(key)] for form in kept}
+    kinds = {key.split("/")[0] for form in losses for key in losses[form]}
+    if (
+        len(kinds) != 1
+        or not kinds <= {*OF_EVALUATION}
+        or not all("/" in key for keys in losses.values() for key in keys)
+    ):
+        return ""
+    count = sum(kept[form] for form, keys in losses.items() if keys)
+    return kinds.pop() if count > MOST_ALIKE * kept.total() else ""
+
+
 def _names_a_loss_alone(form: Form) -> bool:
-    """Return whether a line has a loss's name and no number of any: "loss is nan, stopping", "loss ****"."""
-    return "loss" in words(form.label[0]) and not any("loss" in words(key) for key in form.keys)
+    """Return whether a line with a step has a loss's name and no number of any: "step 10 loss ****"."""
+    told, has_step = form.label[0], any(normal(key) in ALL_STEPS for key in form.keys)
+    is_silent = "loss" in words(told) and not any("loss" in words(key) for key in form.keys)
+    return is_silent and has_step and not evaluation_in(told)
 
 
 def _with_leading_numbers(table: Table) -> Table:

@@ -5,7 +5,7 @@ import json
 import re
 from typing import Any
 
-from s3bench.curve_files.names import AFTER, ALL_STEPS, OF_EVALUATION, normal, words
+from s3bench.curve_files.names import AFTER, ALL_STEPS, evaluation_in, normal, words
 from s3bench.curve_files.slots import Within
 from s3bench.curve_files.table import number
 from s3bench.curve_files.text import WRAPPED
@@ -75,14 +75,13 @@ LONG_EXPONENT = re.compile(r"(\d\.\d+)([-+]\d{3})\b")  # Fortran's, which leaves
 POWER_OF_TEN = re.compile(r"\s*[x×*]\s*10\^\(?([-+]?\d{1,3})\)?")
 INFINITY = re.compile("∞")
 UNDERSCORE = re.compile(r"(?<=\d)_(?=\d{3}(?!\d))")
-AT_END = re.compile(r"(?<=[)\]>|%])\s*(?P<at>\d+)/\d+\s*\Z")  # "... | Acc: 41.0% (40/128) 3/20"
 AT_START = re.compile(r"^\s*\((?P<at>\d+)/\d+\)\s")  # "(3/20) Data: 0.01s | ..."
 DURATION = re.compile(r"(?:ms|us|µs|s|sec|min|h)\b")
 OF_STEPS = re.compile(  # "1/10 epoch"
     r"(?<![\w./])(?P<at>\d+)\s*/\s*\d+\s+(?P<key>epoch|step|iter|iteration|batch)\b(?!\s*[:=[(\d])", re.IGNORECASE
 )
-IN_BRACKETS = re.compile(  # "G loss [0.5]", but not "loss[0]: 0.5"
-    rf"(?<=[a-z_)])\s*[:=]?\s*\[\s*(?P<value>{NUMBER})\s*\](?!\s*[-+:=.\d])", re.IGNORECASE
+IN_BRACKETS = re.compile(  # "G loss [0.5]", but neither "loss[0]: 0.5" nor "Loss [12], 0.5"
+    rf"(?<=[a-z_)])\s*[:=]?\s*\[\s*(?!\d+\s*\])(?P<value>{NUMBER})\s*\](?!\s*[-+:=.\d])", re.IGNORECASE
 )
 VALUE_ALONE = re.compile(  # "epoch 3: 2.5"
     rf"\s*(?P<key>epoch|step|iter|iteration)\s*[:=#]?\s*(?P<at>\d+)\s*[:,]\s*(?P<value>{NUMBER})\s*\Z", re.IGNORECASE
@@ -97,6 +96,7 @@ AT_STEP = re.compile(  # "Loss at step 100: 2.5", "Training loss (for one batch)
 AT = re.compile(r" (?:at|after|on|in|for) ", re.IGNORECASE)
 LEADING = re.compile(r"^\s*(\d+)\s*:?\s+(?=\[\s*[a-z][\w ]{0,80}[:=])", re.IGNORECASE)  # "7 [D loss: 0.5] [G loss: 2]"
 NET_OUTPUT = re.compile(r"\bTrain net output #\d+: ")  # Caffe's
+NUMBER_SIGN = re.compile(r"(?<=[a-z] )#(?=\d)", re.IGNORECASE)  # "Run #1"
 REWRITES = (  # what a line must have for it, and what is written instead
     ("(", WRAPPED, r"\1"),
     (".py:", SOURCE, " "),
@@ -110,6 +110,7 @@ REWRITES = (  # what a line must have for it, and what is written instead
     (":", DATE, " "),
     ("", LEVEL, " "),
     ("#", NET_OUTPUT, "train output "),
+    ("#", NUMBER_SIGN, ""),
 )
 BAR = re.compile(r"\|\s*(?P<at>\d+(?:\.\d+)?)(?P<unit>[kMG]?)/[\d.]+[kMG]? \[")  # tqdm's
 UNITS = {"": 1, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9}  # of steps such as 12k
@@ -117,22 +118,23 @@ THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+")
 OBJECT = re.compile(r"\{.*\}")
 BARE = re.compile(r"(?<=[:\s])(-?(?:nan|inf))(?=\s*[,}])")
 OF_HOW_MANY = re.compile(r"\d+\s*/\s*\d+")  # "[1/4]", which is no path
-ABROAD = re.compile(  # words on an evaluation in other languages
-    r"验证|驗證|测试|測試|检验|検証|評価|テスト|검증|평가|валидац|проверк|\bтест|\bvalidierung|\bvalidaci|\bvalidaç|\bvalidazione"
-    r"|\bévaluation|\bteste?\b|\bprueba",
-    re.IGNORECASE,
-)
 EVALUATION_LINES = ("saving dict", "testing net")
 
 
-def read_line(line: str, first_epoch: int = 0) -> tuple[Row, tuple[str, bool]]:
-    """Return the numbers of one line by their keys, the text beside them, and whether it has a sign of pairs."""
+def read_line(line: str, first_epoch: int = 0, *, has_kinds: bool = True) -> tuple[Row, tuple[str, bool]]:
+    """Return the numbers of one line by their keys, the text beside them, and whether it has a sign of pairs.
+
+    Args:
+        line: without its end.
+        first_epoch: the number that epochs begin with.
+        has_kinds: whether a word such as "eval" beside the pairs tells that they are an evaluation's.
+    """
     line = line if line.isascii() else line.translate(FULL_WIDTH)
     if GLUED.search(line):
         return {}, (OF_GLUED, False)
     line = MSVC.sub(lambda found: "inf" if found[1] == "INF" else "nan", line) if "1.#" in line else line
     line, process = _without_process(line)
-    row, told = _numbers(line, first_epoch)
+    row, told = _numbers(line, first_epoch, has_kinds=has_kinds)
     row = process | row if row else row
     return row, (f"{told} =" if "=" in line else told, SIGN.search(line) is not None)
 
@@ -147,7 +149,7 @@ def _without_process(line: str) -> tuple[str, Row]:
     return line, {}
 
 
-def _numbers(line: str, first_epoch: int) -> tuple[Row, str]:
+def _numbers(line: str, first_epoch: int, *, has_kinds: bool) -> tuple[Row, str]:
     """Return the numbers of one line by their keys, and the text beside them."""
     if darknet := DARKNET.match(line):
         return {key: float(value) for key, value in darknet.groupdict().items()}, ""
@@ -155,7 +157,7 @@ def _numbers(line: str, first_epoch: int) -> tuple[Row, str]:
         return {"step": float(alone["at"]), "value": float(alone["value"])}, ""
     logged = read_object(line) if "{" in line else None
     if logged is not None:
-        return _named(logged, OBJECT.sub("", line))
+        return _named(logged, _rewritten(OBJECT.sub("", line)), has_kinds=has_kinds)
     line = _rewritten(line)
     row: Row = {}
     if "/" in line and (within := IN_EPOCH.search(line)):
@@ -168,32 +170,29 @@ def _numbers(line: str, first_epoch: int) -> tuple[Row, str]:
         row = {"step": float(bar["at"]) * UNITS[bar["unit"].lower()]}
         line = f"{line[: bar.start()]} | {line[bar.end() :]}"
     if "/" in line:
-        line = AT_START.sub(
-            r"batch \g<at> | ", AT_END.sub(r" | batch \g<at>", OF_STEPS.sub(r" | \g<key> \g<at> | ", line))
-        )
+        line = AT_START.sub(r"batch \g<at> | ", OF_STEPS.sub(r" | \g<key> \g<at> | ", line))
     if "[" in line:
         line = IN_BRACKETS.sub(r": \g<value>", BRACKET.sub(r" \g<mode> | \g<key> \g<at> | ", line))
     sides = list(SIDE.finditer(line))
     if len({side["side"].lower() for side in sides}) > 1:
         return row | _of_sides(line, sides), ""
     rest = [_pairs(part, row) for part in BETWEEN.split(line)]
-    return _named(row, " ".join(rest))
+    return _named(row, " ".join(rest), has_kinds=has_kinds)
 
 
-def _named(row: Row, beside: str) -> tuple[Row, str]:
+def _named(row: Row, beside: str, *, has_kinds: bool) -> tuple[Row, str]:
     """Return the pairs of a line, with the name of an evaluation before them if it is about one, and its words.
 
     Args:
         row: the pairs.
         beside: the text beside them.
+        has_kinds: whether it tells of evaluations.
     """
     parts = OF_HOW_MANY.sub(" ", beside).split()
     told = " ".join(word for word in parts if "/" not in word and not word.endswith(".py"))
-    kind = words(told) & OF_EVALUATION
-    is_evaluation = bool(kind or ABROAD.search(told) or any(mark in told.lower() for mark in EVALUATION_LINES))
-    if is_evaluation and not any(words(key) & {"train", "training"} for key in row):
-        before = min(kind, default="eval")
-        row = {key if normal(key) in ALL_STEPS else f"{before}/{key}": value for key, value in row.items()}
+    kind = evaluation_in(told) or ("eval" if any(mark in told.lower() for mark in EVALUATION_LINES) else "")
+    if kind and has_kinds and not any(words(key) & {"train", "training"} for key in row):
+        row = {key if normal(key) in ALL_STEPS else f"{kind}/{key}": value for key, value in row.items()}
     return row, _plain_text(told)
 
 

@@ -53,6 +53,7 @@ class Rows:
         above, is_bar = self._above(()), False
         run: tuple[str, ...] = ()  # what the last heading of a run names: "seed: 3"
         of_run = {form for form in set(forms) if _is_of_run(form)}
+        of_run = {form for form in of_run if self._has_whole_numbers(forms.index(form))}
         headings = below_headings(forms, columns)
         self.headings, left_out = headings, headings.evaluations | headings.summaries
         for line, form in enumerate(forms):
@@ -71,6 +72,10 @@ class Rows:
             self.weak += is_weak
             self.at.append(line)
             self.keys.append(keys)
+
+    def _has_whole_numbers(self, line: int) -> bool:
+        values = (number(self._columns[key].value(line)) for key in self._forms[line].keys)
+        return all(value is not None and value.is_integer() for value in values)
 
     def _above(self, keys: tuple[str, ...]) -> _Above:
         return self._known.setdefault(keys, _Above(keys, {}))

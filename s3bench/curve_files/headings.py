@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from s3bench.curve_files.alike import Form
 from s3bench.curve_files.column import Column
-from s3bench.curve_files.names import ALL_STEPS, OF_EVALUATION, normal, words
+from s3bench.curve_files.names import ALL_STEPS, evaluation_in, normal, words
 from s3bench.curve_files.table import number
 
 BEFORE_COUNTS = (" on", " over", " using")  # ends of what is no key, but followed by how many
@@ -55,7 +55,7 @@ def below_headings(forms: list[Form], columns: Mapping[str, Column]) -> Below:
     """
     headings = {form: words(" ".join([form.label[0], *form.keys])) for form in set(forms) if _is_heading(form)}
     of_training = {form for form, found in headings.items() if found & {"train", "training"}}
-    of_evaluation = {form for form, found in headings.items() if found & OF_EVALUATION} - of_training
+    of_evaluation = {form for form in headings if evaluation_in(" ".join([form.label[0], *form.keys]))} - of_training
     of_best = {form for form in headings if form.label[0].endswith("best iteration is")}
     if not of_evaluation and not of_best:
         return Below()
@@ -63,7 +63,7 @@ def below_headings(forms: list[Form], columns: Mapping[str, Column]) -> Below:
     has_sections = turns.count(False) > 1 and (True, True) not in pairwise(turns)
     counts = Counter(form for form in forms if form not in headings)
     usual = max(counts, key=counts.__getitem__, default=None)
-    below, again = Below(), _Again(columns)
+    below, again, own = Below(), _Again(columns), _Own()
     is_best = is_begun = False
     heading: Form | None = None  # of the evaluation that a line belongs to
     before = None  # the last line with numbers, above the heading
@@ -71,23 +71,61 @@ def below_headings(forms: list[Form], columns: Mapping[str, Column]) -> Below:
         if form in of_evaluation or form in of_training or not form.keys:
             if form in of_evaluation:
                 again.begin(form)
+                own.begin(form)
             heading = form if is_begun and form in of_evaluation else None if form in of_training else heading
             is_best = form in of_best
         elif is_best:
             below.summaries.add(line)
             is_best = False
         elif heading is not None and not _steps_of(form) and (has_sections or form is not usual):
-            below.evaluations.add(line)
-            before = form
+            own.add(line)
+            before = before if again.has_begun() else form
         elif heading is None or form in headings or not _are_alike(form, before) or not again.has(line, form):
             if heading is not None and form is usual is before and not (_steps_of(form) or _ends(heading)):
                 below.doubtful.append(_said(heading))
             again.end(line, form)
+            own.end(is_usual=form is usual)
             is_begun, heading, before = True, None, form
-    told, doubtful = again.found()
-    below.evaluations |= told
-    below.doubtful += doubtful
+    for told, doubtful in (again.found(), own.found(has_sections=has_sections)):
+        below.evaluations |= told
+        below.doubtful += doubtful
     return below
+
+
+class _Own:
+    """Follows lines of other forms than most have, below headings of evaluations.
+
+    What goes on to the next heading, and is longer than any that a line of the training ended, is in doubt: the
+    training's lines may have changed.
+    """
+
+    def __init__(self) -> None:
+        self._sections: list[tuple[Form, list[int]]] = []
+        self._longest = 1  # of those that a line of the training ended
+        self._is_open = False
+
+    def begin(self, heading: Form) -> None:
+        """Begin an evaluation."""
+        self._sections.append((heading, []))
+        self._is_open = True
+
+    def add(self, line: int) -> None:
+        """Add a line to the evaluation."""
+        self._sections[-1][1].append(line)
+
+    def end(self, *, is_usual: bool) -> None:
+        """End the evaluation, if there is one."""
+        if self._is_open and is_usual:
+            self._longest = max(self._longest, len(self._sections[-1][1]))
+            self._is_open = False
+
+    def found(self, *, has_sections: bool) -> tuple[set[int], list[str]]:
+        """Return the lines of evaluations, and the headings of those that are in doubt."""
+        told = [(heading, lines) for heading, lines in self._sections if has_sections or len(lines) <= self._longest]
+        doubtful = [
+            _said(heading) for heading, lines in self._sections if not has_sections and len(lines) > self._longest
+        ]
+        return {line for _, lines in told for line in lines}, doubtful
 
 
 class _Again:
@@ -99,7 +137,8 @@ class _Again:
         self._sections: list[tuple[Form, list[int]]] = []
         self._last: Steps = ()  # of this evaluation
         self._is_open = False
-        self._is_whole = True  # whether each evaluation had an end before the next one
+        self._is_whole = True  # whether each evaluation had an end before the next one, and steps of its own
+        self._repeats = False  # whether lines of the training, too, have the steps of those above
 
     def begin(self, heading: Form) -> None:
         """Begin an evaluation."""
@@ -107,18 +146,25 @@ class _Again:
         self._sections.append((heading, []))
         self._last, self._is_open = (), True
 
+    def has_begun(self) -> bool:
+        """Return whether the evaluation has lines."""
+        return bool(self._last)
+
     def has(self, line: int, form: Form) -> bool:
         """Return whether a line belongs to the evaluation: its steps are not beyond the training's, and go on."""
         steps = self._of(line, form)
         reached = () if self._trained is None else self._of(*self._trained)
         if not steps or steps > reached or steps < self._last:
             return False
+        self._is_whole &= not (self._repeats and steps == reached)
         self._last = steps
         self._sections[-1][1].append(line)
         return True
 
     def end(self, line: int, form: Form) -> None:
         """End an evaluation, if there is one, with a line of the training."""
+        if self._trained is not None and not self._is_open and (steps := self._of(line, form)):
+            self._repeats |= steps == self._of(*self._trained)
         self._is_open, self._trained = False, (line, form)
 
     def _of(self, line: int, form: Form) -> Steps:

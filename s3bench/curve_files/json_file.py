@@ -5,7 +5,7 @@ import json
 import re
 from typing import Any
 
-from s3bench.curve_files.names import OF_EVALUATION, OF_TRAINING, listed, losses_among, words
+from s3bench.curve_files.names import OF_EVALUATION, OF_TRAINING, listed, losses_among, steps_among, words
 from s3bench.curve_files.table import Table, from_rows
 from s3bench.errors import UserError, one_line
 
@@ -152,7 +152,9 @@ def _of_document(file: str, document: Any) -> Table:
             rows = [row for row in document["log_history"] if isinstance(row, dict)]
             return from_rows("trainer_state.json", _flat(rows))
         if len(document) > 1 and all(key.isdecimal() and isinstance(row, dict) for key, row in document.items()):
-            return from_rows("JSON", _flat([{"step": int(key)} | row for key, row in document.items()]))
+            rows = _flat(list(document.values()))
+            if not any(isinstance(cell, list) for row in rows for cell in row.values()):
+                return _by_key(list(document), rows)
         lists = _lists(document)
         tables = {name: rows for name, rows in lists.items() if any(isinstance(row, dict) for row in rows)}
         if tables:
@@ -164,6 +166,14 @@ def _of_document(file: str, document: Any) -> Table:
             return from_rows("JSON history", [_row_at(columns, at) for at in range(longest)])
         return from_rows("JSON lines", _flat([document]))
     raise UserError(f"{file} is JSON, but neither a list of rows nor one of lists")
+
+
+def _by_key(keys: list[str], rows: list[dict[str, Any]]) -> Table:
+    """Return the rows of an object by their keys, which are the steps unless the rows have steps of their own."""
+    if steps_among(name for row in rows for name in row):
+        return from_rows("JSON", rows)
+    rows = [{"step": int(key)} | row for key, row in zip(keys, rows, strict=True)]
+    return from_rows("JSON", rows, ["steps are the keys of the objects"])
 
 
 def _of_one_list(file: str, lists: dict[str, list[Any]]) -> Table:

@@ -49,8 +49,15 @@ RUN_NAMES: tuple[str, ...] = (
     "method",
 )
 RUN_NAMES += ("algo", "algorithm", "config", "job", "job_id", "fold", "client", "agent", "env", "task", "dataset")
-RUN_NAMES += ("domain", "head", "replicate")
+RUN_NAMES += ("domain", "head", "replicate", "repeat")
+OF_PARTS = {"task", "dataset", "domain", "head", "env", "agent", "model", "optimizer", "name", "config", "method"}
 PROCESS_NAMES = ("rank", "worker", "process", "process_index")  # of one run, which may log the same
+ABROAD = re.compile(  # a word on an evaluation in another language
+    r"(?:.*[^未])?(?:验证|驗證|测试|測試|检验|検証|評価|テスト|검증|평가)(?:集|中|结果|結果)?|валидаци[яи]|проверка|тест|validierung"
+    r"|validaci[oó]n|validaç[aã]o|validazione|évaluation|teste|prueba",
+    re.IGNORECASE,
+)
+OF_A_NAME = re.compile(r"_|\.py|-\w*\d|\w@\w")  # no word of a sentence: "test_sft", "[dev-node-3]"
 BEFORE_LOSS = re.compile(r"(?<=.)(?=loss(?:es)?$)")
 CACHED = 10_000  # names that need not be taken apart again: a console has them in every line
 SHOWN = 30  # columns that a message lists
@@ -139,6 +146,15 @@ def words(name: str) -> frozenset[str]:
     found = re.findall(r"[a-z]+", key.lower())
     parts = frozenset(part for word in found for part in (BEFORE_LOSS.split(word) if "loss" in word else [word]))
     return parts - {"losses"} | {"loss"} if "losses" in parts else parts
+
+
+@lru_cache(maxsize=CACHED)
+def evaluation_in(text: str) -> str:
+    """Return the word on an evaluation that a text has, "eval" for one of another language, or ""."""
+    parts = [part for part in text.split() if not OF_A_NAME.search(part)]
+    if found := words(" ".join(parts)) & OF_EVALUATION:
+        return min(found)
+    return "eval" if any(ABROAD.fullmatch(part.strip("[](){}<>【】:;,.!=*-#|")) for part in parts) else ""
 
 
 @lru_cache(maxsize=CACHED)

@@ -184,9 +184,11 @@ def without_footer(table: Table) -> Table:
 
     So "mean,1.23", which a spreadsheet has below, is no row of the loss.
     """
-    for name in [*steps_among(table.names), *steps_among(table.names, EPOCH_NAMES)]:
+    names = [*steps_among(table.names), *steps_among(table.names, EPOCH_NAMES)]
+    last = table.cells[names].iloc[-MOST_FOOTER - 1 :].to_numpy(dtype=object).tolist()
+    has_step = [any(number(cell) == number(cell) is not None for cell in row) for row in last]
+    for name in names:
         cells = table.cells[name]
-        has_step = [number(cell) == number(cell) is not None for cell in cells.iloc[-MOST_FOOTER - 1 :].tolist()]
         count = len(has_step) - 1 - max((at for at, has in enumerate(has_step) if has), default=-1)
         if 0 < count <= MOST_FOOTER < len(cells) and pd.to_numeric(cells[:-count], errors="coerce").notna().all():
             shown = table.cells.iloc[-count].tolist()

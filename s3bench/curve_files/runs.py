@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from s3bench.curve_files.names import PROCESS_NAMES, RUN_NAMES, listed, normal
+from s3bench.curve_files.names import OF_PARTS, PROCESS_NAMES, RUN_NAMES, listed, normal
 from s3bench.curve_files.rows import RANGE
 from s3bench.curve_files.table import Table
 from s3bench.errors import UserError
@@ -112,11 +112,13 @@ def _what(order: Order) -> str:
 
 
 def parts(table: Table) -> list[str]:
-    """Return the columns that name runs, several of them."""
+    """Return the columns that name runs, several of them: by words or whole numbers, as losses do not."""
     return [
         name
         for name in table.names
-        if normal(name) in RUN_NAMES + PROCESS_NAMES and 1 < _kinds(table, name) <= MOST_RUNS
+        if normal(name) in RUN_NAMES + PROCESS_NAMES
+        and _are_names(table, name)
+        and 1 < _kinds(table, name) <= MOST_RUNS
     ]
 
 
@@ -132,11 +134,16 @@ def joined(file: str, table: Table, *, rises: bool, hint: str) -> list[str]:
         if normal(name) in PROCESS_NAMES or 2 * len(runs) > len(values):
             continue
         changes = sum(value != before for before, value in pairwise(values))
-        if rises and changes < len(runs):
+        if rises and (changes < len(runs) or normal(name) in OF_PARTS):
             return [f"{name!r} has {len(runs)} values, taken as one run, as the steps rise through all of them"]
         choice = f"choose one with --where {name}=VALUE: {listed(runs)}"
         raise UserError(f"{file}: column {name!r} names several runs; {choice}; or {hint}")
     return []
+
+
+def _are_names(table: Table, name: str) -> bool:
+    cells = table.cells[name][~table.empty[name]]
+    return cells.dtype.kind != "f" or bool((cells == np.floor(cells)).all())
 
 
 def _kinds(table: Table, name: str) -> int:

@@ -181,7 +181,7 @@ def _in_turns(file: str, table: Table) -> list[str]:
         for one in table.names:
             cells = list(map(str, table.cells[one].tolist()))
             first = cells[:count]
-            if table.cells[one].dtype.kind not in "iuf" and len(set(first)) == count and cells == first * len(counts):
+            if all(map(str.isalpha, first)) and len(set(first)) == count and cells == first * len(counts):
                 choice = f"choose one with --where {one}=VALUE: {', '.join(first)}"
                 raise UserError(f"{file}: each {name} has {count} rows, told apart by column {one!r}; {choice}")
         return [f"each {name!r} has {count} rows, which may be those of {count} curves"]

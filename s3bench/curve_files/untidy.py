@@ -134,8 +134,9 @@ def _with_even_rows(text: str) -> tuple[str, list[str]] | None:
     names, rows = first.split(), [line.split() for line in others]
     if len(names) < 2 or any(len(row) != len(names) + 1 for row in rows) or _are_numbers(names[:1]):
         return None
-    index = [number(row[0].strip('"')) for row in rows]
-    if any(one is None for one in index) or "," in first:
+    written = [number(row[0].strip('"')) for row in rows]
+    index = [one for one in written if one is not None and one.is_integer()]
+    if len(index) < len(rows) or index != sorted(set(index)) or "," in first:
         return None
     start = text.index(first)
     return text[:start] + "index " + text[start:].lstrip(), []

@@ -1,5 +1,7 @@
 """Plain logs that look like a special form: what is read of them is what they say, or it is refused."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -286,3 +288,94 @@ def test_signs_in_full_width_are_signs(tmp_path):
 def test_a_step_in_the_name_of_a_loss_is_its_step(tmp_path, form):
     curve = curve_of(tmp_path, lines(form))
     assert (curve.loss.tolist(), curve.steps.tolist()) == (LOSSES, list(range(0, 80, 10)))
+
+
+MEANT = {  # what each has of a special form
+    "how many were right of how many": "step {at} loss {loss} acc 40.0% {at}/1000\n",
+    "a file of the name": "INFO eval_utils.py:120] {{'step': {at}, 'loss': {loss}}}\n",
+    "a logger of the name": "INFO:test_sft:{{'step': {at}, 'loss': {loss}}}\n",
+    "a host of the name": "[dev-node-3] step {at} loss {loss}\n",
+    "a column without a value": "step {at} loss {loss} val_loss None\n",
+    "a project in another language": "[测试实验] step {at} loss {loss}\n",
+    "a term that is called like a run": "step {at} loss {loss} domain 0.{at}1 exp 0.2{at}\n",
+    "an index before the value": "step {at} loss: {loss} queue [12] free [3]\n",
+}
+
+
+@pytest.mark.parametrize("form", MEANT.values(), ids=MEANT)
+def test_what_only_looks_like_a_special_form_is_plain(tmp_path, form):
+    curve = curve_of(tmp_path, lines(form))
+    assert (curve.steps.tolist(), curve.loss.tolist()) == ([10 * at for at in range(8)], LOSSES)
+
+
+@pytest.mark.parametrize("form", ["test [{at}] loss {loss}\n", "Testing: loss {loss} acc 0.{at}\n"])
+def test_a_log_of_nothing_but_an_evaluation_is_read_and_said(tmp_path, form):
+    curve = curve_of(tmp_path, lines(form))
+    assert curve.loss.tolist() == LOSSES
+    assert "beside them, so they may be an evaluation's" in said(curve)
+
+
+def test_right_ones_of_all_are_no_steps(tmp_path):
+    curve = curve_of(tmp_path, lines("loss: {loss} | acc: 40.0% {at}/1000\n"))
+    assert (curve.step_column, curve.loss.tolist()) == (None, LOSSES)
+
+
+@pytest.mark.parametrize("sign", ["×", "*", " * "])
+def test_powers_of_ten_count_wherever_they_begin(tmp_path, sign):
+    curve = curve_of(tmp_path, "".join(f"step {at} loss 9.5{sign}10^{at % 3}\n" for at in range(60)))
+    np.testing.assert_allclose(curve.loss, [9.5 * 10 ** (at % 3) for at in range(60)])
+
+
+def test_cells_without_a_name_are_no_index_unless_they_count(tmp_path):
+    with pytest.raises(UserError):
+        curve_of(tmp_path, "train_loss val_loss time\n" + lines("{loss} 2.6 12.{at} s\n"))
+    curve = curve_of(tmp_path, "loss time\n" + lines("{at} {loss} 12.5\n"))
+    assert curve.loss.tolist() == LOSSES
+
+
+def test_objects_by_keys_have_their_own_steps_or_it_is_said(tmp_path):
+    rows = {str(at): {"global_step": 100 * at, "loss": loss} for at, loss in enumerate(LOSSES)}
+    assert curve_of(tmp_path, json.dumps(rows), "a.json").steps.tolist() == [100 * at for at in range(8)]
+    seeds = {str(seed): {"loss": loss} for seed, loss in zip([0, 1, 42, 1337], LOSSES, strict=False)}
+    assert "steps are the keys of the objects" in said(curve_of(tmp_path, json.dumps(seeds), "b.json"))
+
+
+def test_rows_at_the_end_with_a_step_are_no_footer(tmp_path):
+    text = "step,epoch,loss\n" + lines("{at},2,{loss}\n") + "80,,7.5\n90,,99.0\n"
+    assert curve_of(tmp_path, text).loss.tolist() == [*LOSSES, 7.5, 99.0]
+
+
+def test_tasks_that_take_turns_in_one_run_are_one_curve_and_said(tmp_path):
+    rows = (f"{at},{'mnli' if at % 3 else 'sst2'},{loss}\n" for at, loss in enumerate(LOSSES))
+    curve = curve_of(tmp_path, "step,task,loss\n" + "".join(rows))
+    assert curve.loss.tolist() == LOSSES
+    assert "'task' has 2 values, taken as one run" in said(curve)
+
+
+def test_headings_that_say_nothing_of_lines_that_change_lose_at_most_these(tmp_path):
+    text = "".join(f"loss {9 - at / 10:.1f}\n" for at in range(30)) + "Validating\n"
+    text += "".join(f"loss {6 - at / 10:.1f} grad_norm 0.{at}\n" + "Validating\n" * (at % 7 == 6) for at in range(20))
+    curve = curve_of(tmp_path, text)
+    assert len(curve.loss) == 50
+    assert "lines such as 'validating', below which losses may be an evaluation's: 3" in said(curve)
+
+
+def test_lines_with_the_same_step_below_a_heading_are_kept_where_the_training_has_such(tmp_path):
+    text = "".join(
+        f"epoch {epoch} loss {9 - epoch}.5\nepoch {epoch} loss {9 - epoch}.4\nSaving validation samples\n"
+        f"epoch {epoch} loss {9 - epoch}.3\nepoch {epoch} loss {9 - epoch}.2\n"
+        for epoch in range(1, 7)
+    )
+    curve = curve_of(tmp_path, text)
+    assert len(curve.loss) == 24
+    assert "below which losses may be an evaluation's" in said(curve)
+
+
+@pytest.mark.parametrize("heading", ["Validación", "验证", "Validierung"])
+def test_a_heading_in_another_language_is_one(tmp_path, heading):
+    text = "".join(
+        f"Epoch {at}\nloss {loss} lr 0.1\n{heading}\nloss 2.9 acc 0.{at}\n" for at, loss in enumerate(LOSSES)
+    )
+    curve = curve_of(tmp_path, text)
+    assert curve.loss.tolist() == LOSSES
+    assert "lines below the heading of an evaluation, left out: 8" in said(curve)
