@@ -127,6 +127,7 @@ def _without_replaced_bars(lines: list[str]) -> tuple[list[str], int]:
     kept: dict[int, str] = {}
     shown: dict[str, tuple[str, str, int]] = {}  # by what stands before each bar: its place, its values, its line
     moving = {_bar_name(line, bar) for line in lines if "|" in line and (bar := BAR.search(line)) and not _is_full(bar)}
+    ahead: set[str] = set()  # bars that show a step's values before they count it
     last = ""
     is_interrupted = False  # by a validation's bar, below which the training's moves on
     for at, line in enumerate(lines):
@@ -136,11 +137,16 @@ def _without_replaced_bars(lines: list[str]) -> tuple[list[str], int]:
             shown, is_interrupted = (shown, True) if "it/s" in line else ({}, False)
             continue
         name, values = _bar_name(line, bar), TIMES.sub("", line[bar.end() :])
+        if not float(bar["at"]) and values:
+            ahead.add(name)
         if not float(bar["at"]) and values and values == last:  # it shows what the epoch before did
             kept.pop(at)
             continue
         last = values
         place, before, above = shown.get(name, ("", "", -1))
+        if name in ahead and values == before and _is_full(bar):  # it shows the last step's values again
+            kept.pop(at)
+            continue
         if place == bar[0] and name in moving:
             kept.pop(above, None)
         elif is_interrupted and values == before:

@@ -113,6 +113,7 @@ REWRITES = (  # what a line must have for it, and what is written instead
     ("#", NUMBER_SIGN, ""),
 )
 BAR = re.compile(r"\|\s*(?P<at>\d+(?:\.\d+)?)(?P<unit>[kMG]?)/[\d.]+[kMG]? \[")  # tqdm's
+SHARE = re.compile(r"\d+%\|.*")  # before it: "validating:  5%|##  "
 UNITS = {"": 1, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9}  # of steps such as 12k
 THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+")
 OBJECT = re.compile(r"\{.*\}")
@@ -168,7 +169,7 @@ def _numbers(line: str, first_epoch: int, *, has_kinds: bool) -> tuple[Row, str]
         line = f"{line[: within.start()]} {within['mode'] or ''} | {line[within.end() :]}"
     elif "|" in line and (bar := BAR.search(line)):
         row = {"step": float(bar["at"]) * UNITS[bar["unit"].lower()]}
-        line = f"{line[: bar.start()]} | {line[bar.end() :]}"
+        line = f"{SHARE.sub('', line[: bar.start()])} | {line[bar.end() :]}"
     if "/" in line:
         line = AT_START.sub(r"batch \g<at> | ", OF_STEPS.sub(r" | \g<key> \g<at> | ", line))
     if "[" in line:

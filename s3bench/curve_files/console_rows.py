@@ -12,7 +12,7 @@ import pandas as pd
 from s3bench.curve_files.alike import Form
 from s3bench.curve_files.column import Column
 from s3bench.curve_files.headings import below_headings
-from s3bench.curve_files.names import ALL_STEPS, WITHIN_EPOCH, normal, words
+from s3bench.curve_files.names import ALL_STEPS, EPOCH_NAMES, WITHIN_EPOCH, normal, words
 from s3bench.curve_files.repeats import repeats
 from s3bench.curve_files.table import Table, check_size, number
 
@@ -84,8 +84,10 @@ class Rows:
         own = tuple(key for key in form.keys if normal(key) in ALL_STEPS)
         after = above
         if own:
-            goes_on = bool(set(map(normal, own)) & set(WITHIN_EPOCH))
-            after = self._above(tuple(dict.fromkeys(above.keys + own)) if goes_on else own)
+            names = set(map(normal, own))
+            goes_on = bool(names & set(WITHIN_EPOCH))
+            epochs = () if names & set(EPOCH_NAMES) else tuple(key for key in above.keys if normal(key) in EPOCH_NAMES)
+            after = self._above(tuple(dict.fromkeys((above.keys if goes_on else epochs) + own)))
         keys = tuple(dict.fromkeys(after.keys + form.keys))
         above.below[form] = found = (after, keys, not after.keys and not form.label[1])
         return found
