@@ -36,7 +36,8 @@ def read_console(text: str) -> Table | None:
     if "\b" in text:
         text = BACK.sub("\n", BACK_TO_COUNT.sub(" | batch ", text))
     lines = text.replace("\r", "\n").split("\n")
-    lines = [line.replace("\b", "")[:LONGEST] for line in lines if line.strip()]
+    lines = [line.replace("\b", "") for line in lines if line.strip()]
+    lines, notes = _without_long_lines(lines) if max(map(len, lines), default=0) > LONGEST else (lines, [])
     lines, replaced = _without_replaced_bars(lines) if "it/s" in text or "s/it" in text else (lines, 0)
     is_bar = {at: bar["at"] != bar["of"] for at, line in enumerate(lines) if (bar := PROGRESS.match(line))}
     last = lines[-1] if lines else ""
@@ -59,7 +60,7 @@ def read_console(text: str) -> Table | None:
     if rows.weak == len(rows.at) and 2 * rows.weak <= count:
         return None  # prose with a number here and there
     bars += rows.replaced
-    notes = [f"lines of a progress bar before its last, left out: {bars}"] * bool(bars)
+    notes += [f"lines of a progress bar before its last, left out: {bars}"] * bool(bars)
     if rows.at and is_cut and _is_cut(rows.keys, last):
         rows.drop_last()
         notes.append("an unfinished last line, left out")
@@ -69,12 +70,24 @@ def read_console(text: str) -> Table | None:
     what = "left out" if is_bar else "parted"
     notes += [f"lines that no end of a line parted, {what}: {len(glued)}"] * bool(glued)
     notes += rows.headings.notes()
+    notes += [f"lines that say the same of an evaluation, left out: {rows.others}"] * bool(rows.others)
     silent = {form for form in set(forms) if _names_a_loss_alone(form)}
     without = sum(form in silent for form in forms) if silent else 0
     notes += [f"lines that name a loss but no number of it: {without}"] * bool(without)
     notes += rows.drop_repeats()
     table = rows.table(notes)
     return None if table is None else _with_leading_numbers(table)
+
+
+def _without_long_lines(lines: list[str]) -> tuple[list[str], list[str]]:
+    """Return the lines without what is too long to be looked at, parted where several are in one, and notes on it."""
+    parts = [ENDLESS.split(line) if len(line) > LONGEST else [line] for line in lines]
+    parted = sum(len(of_line) > 1 for of_line in parts)
+    lines = [line for of_line in parts for line in of_line]
+    cut = sum(len(line) > LONGEST and "loss" in line[LONGEST:].lower() for line in lines)
+    notes = [f"lines that no end of a line parted, parted: {parted}"] * bool(parted)
+    notes += [f"lines of which only {LONGEST:,} characters were looked at: {cut}"] * bool(cut)
+    return [line[:LONGEST] for line in lines], notes
 
 
 def _kinds_of_all(forms: list[Form]) -> str:

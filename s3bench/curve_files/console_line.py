@@ -84,17 +84,21 @@ IN_BRACKETS = re.compile(  # "G loss [0.5]", but neither "loss[0]: 0.5" nor "Los
     rf"(?<=[a-z_)])\s*[:=]?\s*\[\s*(?!\d+\s*\])(?P<value>{NUMBER})\s*\](?!\s*[-+:=.\d])", re.IGNORECASE
 )
 VALUE_ALONE = re.compile(  # "epoch 3: 2.5"
-    rf"\s*(?P<key>epoch|step|iter|iteration)\s*[:=#]?\s*(?P<at>\d+)\s*[:,]\s*(?P<value>{NUMBER})\s*\Z", re.IGNORECASE
+    rf"\s*(?P<key>epoch|step|iter|iteration)\s*[:=#]?\s*(?P<at>\d+)(?:\s*[:,]\s*|\t)(?P<value>{NUMBER})\s*\Z",
+    re.IGNORECASE,
 )
 ARROW = re.compile(rf"\s*(?:[-=]+>|[\u2192\u21d2\u27a1\u27f6])\s*({NUMBER})", re.IGNORECASE)  # of "10.0 -> 9.0"
 PER = {"per", "each", "a", "an"}  # before the name of a step: "time per iter: 0.3"
-AT_STEP = re.compile(  # "Loss at step 100: 2.5", "Training loss (for one batch) at step 100: 2.5"
+AT_STEP = re.compile(  # "Loss at step 100: 2.5", "Training loss (for one batch) at step 1 is 2"
     rf"(?<![\w./-])(?P<key>{WORD}(?: {WORD})?)(?: \([a-z ]{{1,40}}\))? (?:at|after|on|in|for) "
-    rf"(?P<step>epoch|step|iteration|iter|batch) (?P<at>\d+)\s*[:=]\s*(?={NUMBER})",
+    r"(?P<step>epoch|step|iteration|iter|batch) (?P<at>\d+)(?: and (?P<inner>step|iteration|iter|batch) (?P<of>\d+))?"
+    rf"(?:\s*[:=]\s*| is )(?={NUMBER})",
     re.IGNORECASE,
 )
 AT = re.compile(r" (?:at|after|on|in|for) ", re.IGNORECASE)
-LEADING = re.compile(r"^\s*(\d+)\s*:?\s+(?=\[\s*[a-z][\w ]{0,80}[:=])", re.IGNORECASE)  # "7 [D loss: 0.5] [G loss: 2]"
+LEADING = re.compile(  # "7 [D loss: 0.5] [G loss: 2]", "7 train 2.5"
+    rf"^\s*(\d+)\s*:?\s+(?=\[\s*[a-z][\w ]{{0,80}}[:=]|[a-z_]+\s+{NUMBER}\s*\Z)", re.IGNORECASE
+)
 NET_OUTPUT = re.compile(r"\bTrain net output #\d+: ")  # Caffe's
 NUMBER_SIGN = re.compile(r"(?<=[a-z] )#(?=\d)", re.IGNORECASE)  # "Run #1"
 REWRITES = (  # what a line must have for it, and what is written instead
@@ -204,8 +208,14 @@ def _rewritten(line: str) -> str:
             line = pattern.sub(plain, line)
     line = RUN_ON.sub(r"\1 ", line) if RUNS_ON.search(line) else line
     if AT.search(line):
-        line = AFTER_STEPS.sub(r" \g<step> \g<at> | \g<key>: ", AT_STEP.sub(r" \g<step> \g<at> | \g<key>: ", line))
+        line = AFTER_STEPS.sub(r" \g<step> \g<at> | \g<key>: ", AT_STEP.sub(_step_first, line))
     return LEADING.sub(r"step \1 | ", line)
+
+
+def _step_first(found: "re.Match[str]") -> str:
+    """Return "step 100 | Loss: " of "Loss at step 100: "."""
+    inner = f"{found['inner']} {found['of']} | " if found["inner"] else ""
+    return f" {found['step']} {found['at']} | {inner}{found['key']}: "
 
 
 def _of_sides(line: str, sides: "list[re.Match[str]]") -> Row:

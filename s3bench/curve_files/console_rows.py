@@ -12,7 +12,7 @@ import pandas as pd
 from s3bench.curve_files.alike import Form
 from s3bench.curve_files.column import Column
 from s3bench.curve_files.headings import below_headings
-from s3bench.curve_files.names import ALL_STEPS, EPOCH_NAMES, WITHIN_EPOCH, normal, words
+from s3bench.curve_files.names import ALL_STEPS, EPOCH_NAMES, OF_EVALUATION, STEP_NAMES, WITHIN_EPOCH, normal, words
 from s3bench.curve_files.repeats import repeats
 from s3bench.curve_files.table import Table, check_size, number
 
@@ -23,6 +23,25 @@ MOST_STRAYS = 1 / 3  # of the lines with a key: more are no strays
 def _is_of_run(form: Form) -> bool:
     """Return whether a line has nothing but the number of a run."""
     return bool(form.keys) and all(normal(key) in RUN_HEADINGS for key in form.keys)
+
+
+def _of_evaluation(forms: set[Form]) -> set[Form]:
+    """Return the forms that say of an evaluation what others say of the training, their losses by the same name.
+
+    So "epoch 1 test acc 0.8 loss 2.6" is beside "epoch 1 train acc 0.9 loss 2.5".
+    """
+    kinds = {
+        form: words(" ".join(form.keys)) & (OF_EVALUATION | {"train", "training"})
+        for form in forms
+        if any("loss" in words(key) and not words(key) & OF_EVALUATION for key in form.keys)
+    }
+
+    def plain(form: Form) -> tuple[frozenset[str], ...]:
+        return tuple(words(key) - kinds[form] for key in form.keys)
+
+    trained = {plain(form) for form, found in kinds.items() if found and not found & OF_EVALUATION}
+    evaluations = {form for form, found in kinds.items() if found and found <= OF_EVALUATION}
+    return {form for form in evaluations if plain(form) in trained}
 
 
 @dataclass(eq=False)
@@ -41,6 +60,7 @@ class Rows:
         keys: each row's keys, those of the steps above first.
         weak: how many lines have neither a step above nor a sign of pairs.
         replaced: how many lines of progress bars another one replaced.
+        others: how many lines say of an evaluation what others say of the training.
         headings: what headings say of the lines below them, of which those of evaluations and summaries are left out.
     """
 
@@ -56,8 +76,10 @@ class Rows:
         of_run = {form for form in of_run if self._has_whole_numbers(forms.index(form))}
         headings = below_headings(forms, columns)
         self.headings, left_out = headings, headings.evaluations | headings.summaries
+        of_evaluation = _of_evaluation(set(forms))
+        self.others = sum(form in of_evaluation for form in forms) if of_evaluation else 0
         for line, form in enumerate(forms):
-            if not form.keys or line in left_out:
+            if not form.keys or line in left_out or form in of_evaluation:
                 continue
             if bars:
                 if line in bars and is_bar:  # the epoch's last line again, now with its validation
@@ -85,9 +107,9 @@ class Rows:
         after = above
         if own:
             names = set(map(normal, own))
-            goes_on = bool(names & set(WITHIN_EPOCH))
-            epochs = () if names & set(EPOCH_NAMES) else tuple(key for key in above.keys if normal(key) in EPOCH_NAMES)
-            after = self._above(tuple(dict.fromkeys((above.keys if goes_on else epochs) + own)))
+            kept = set() if names & set(EPOCH_NAMES) else set(EPOCH_NAMES)
+            kept |= {*STEP_NAMES, *WITHIN_EPOCH} if names & set(WITHIN_EPOCH) else set()
+            after = self._above(tuple(dict.fromkeys([*(key for key in above.keys if normal(key) in kept), *own])))
         keys = tuple(dict.fromkeys(after.keys + form.keys))
         above.below[form] = found = (after, keys, not after.keys and not form.label[1])
         return found

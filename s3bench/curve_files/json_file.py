@@ -7,6 +7,7 @@ from typing import Any
 
 from s3bench.curve_files.names import OF_EVALUATION, OF_TRAINING, listed, losses_among, steps_among, words
 from s3bench.curve_files.table import Table, from_rows
+from s3bench.curve_files.text import COLOURS
 from s3bench.errors import UserError, one_line
 
 Row = dict[str, Any]
@@ -53,7 +54,7 @@ def outputs_in(text: str) -> str | None:
         cells = json.loads(text)["cells"]
         outputs = [output for cell in cells for output in cell.get("outputs", [])]
         printed = [output.get("text", output.get("data", {}).get("text/plain", "")) for output in outputs]
-        return "\n".join(one if isinstance(one, str) else "".join(one) for one in printed)
+        return COLOURS.sub("", "\n".join(one if isinstance(one, str) else "".join(one) for one in printed))
     except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
         return None
 

@@ -15,6 +15,7 @@ from s3bench.curve_files.table import Table, numbers
 from s3bench.errors import UserError, unknown
 from s3bench.spikes import Spike
 
+OF_SUMMARY = "train_runtime"  # which Hugging Face's trainer writes at the end
 MUCH_FULLER = 10  # times the values: a column with so few may be the mean of each epoch
 SUM_WITHIN = 0.005  # of a loss: what its terms' sum may be off by, as they are rounded
 
@@ -151,6 +152,8 @@ def _curve(
     table = rows.of_training(said, table, found) if where is None or rows.is_range(where) else table
     table = rows.with_loss(said, rows.without_footer(table), found)
     loss = numbers(said, table.cells[found], table.empty[found])
+    if OF_SUMMARY in table.names and not table.empty[OF_SUMMARY].any():
+        table.notes.append(f"each row sums up a training, as {OF_SUMMARY!r} in it says")
     placed = place(said, table, found, loss, step, resume)
     if len(placed.rows) < 2:
         raise UserError(f"{said} has one step with a loss; a curve needs at least two")
@@ -183,7 +186,8 @@ def _find_loss(file: str, table: Table, named: str | None) -> tuple[str, list[st
         UserError: the columns do not tell which is the loss.
     """
     hint = "; --pattern REGEX reads other lines" if table.kind == "console" else ""
-    column, found = names.find_loss(file, named, table.names, hint)
+    named_so = None if names.likely_losses(table.names) else _unnamed(table)
+    column, found = names.find_loss(file, named or named_so, table.names, hint)
     losses = names.losses_among(table.names)
     if len(found) > 1:
         sums = [name for name in found if _is_sum(table, name, [other for other in found if other != name])]
@@ -202,10 +206,30 @@ def _find_loss(file: str, table: Table, named: str | None) -> tuple[str, list[st
             choice = f"choose one with --column: {names.listed([column, *fuller])}"
             raise UserError(f"{file}: {column!r} has a tenth of the values of others, or fewer; {choice}")
         notes += [f"not taken, though named like losses: {names.listed(others)}"] * bool(others)
+    of_file = names.words(Path(file).stem)
+    if named is None and "loss" not in names.words(column) and ("loss" not in of_file or of_file & names.OF_EVALUATION):
+        notes.append(f"nothing but its place says that column {column!r} is a loss")
     if named is None and names.is_mean(column):
         what = "an epoch" if "epoch" in names.words(column) else "several steps"
         notes.append(f"{column!r} is named like a mean over {what}, which hides short spikes")
     return column, notes * (named is None)
+
+
+def _unnamed(table: Table) -> str | None:
+    """Return the column of numbers that is a loss by its place: beside a counter, or beside that of an evaluation.
+
+    So it is in "0,2.5", and in {"train": [2.5], "val": [2.7]}.
+    """
+    if table.names == ["1", "2"]:
+        cells = table.cells["1"]
+        counts = cells.dtype.kind in "iu" and bool((np.diff(cells.to_numpy()) > 0).all())
+        return "2" if counts and table.cells["2"].dtype.kind in "iuf" else None
+    trained = [name for name in table.names if names.words(name) in ({"train"}, {"training"})]
+    is_beside = any(names.words(name) & names.OF_EVALUATION for name in table.names)
+    if len(trained) != 1 or not is_beside or table.cells[trained[0]].dtype.kind != "f":
+        return None
+    values = table.cells[trained[0]].dropna()
+    return None if (values == np.floor(values)).all() else trained[0]
 
 
 def _is_much_fuller(table: Table, name: str, column: str) -> bool:

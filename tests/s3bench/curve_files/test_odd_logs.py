@@ -319,3 +319,88 @@ def test_more_empty_cells_than_memory_is_for_are_refused_with_a_way(tmp_path, en
     lines = (json.dumps(row) if ending == "jsonl" else " ".join(f"{k}: {v}" for k, v in row.items()) for row in rows)
     with pytest.raises(UserError, match=r"rows with 15002 names, of which few .*; --pattern"):
         curve_of(tmp_path, "\n".join(lines) + "\n", f"log.{ending}")
+
+
+def test_an_epochs_heading_holds_for_the_steps_below_it(tmp_path):
+    text = "".join(
+        f"Epoch {epoch}/6\n"
+        + "".join(f"step {step}/40 - loss: {9 - epoch - step / 100:.2f}\n" for step in (10, 20, 30))
+        for epoch in range(1, 7)
+    )
+    curve = curve_of(tmp_path, text)
+    assert (curve.loss.tolist()[:3], len(curve.loss), curve.step_column) == ([7.9, 7.8, 7.7], 18, None)
+    assert "rows are counted, for 'step' begins again in every epoch" in said(curve)
+
+
+def test_runs_whose_epochs_begin_again_above_the_means_are_refused(tmp_path):
+    one = "".join(f"Epoch: 000{at}\niter:0020 grad: 0.5\nthis epoch:\nloss= {9 - at}.5\n" for at in range(1, 9))
+    with pytest.raises(UserError, match="Epoch 1 comes after 8, as in several runs"):
+        curve_of(tmp_path, one * 2)
+
+
+@pytest.mark.parametrize(
+    ("form", "column"),
+    [
+        ("{at} train {loss}\n{at} val 9.5\n", "train"),
+        ("epoch{at}\t{loss}\n", "value"),
+        ("Loss at epoch 0 and iteration {at} is {loss}\nNCE Loss at epoch 0 and iteration {at} is 1.5\n", "Loss"),
+        ("Training iter #{at}: Batch Loss = {loss}, Accuracy = 0.9\n", "Batch Loss"),
+    ],
+)
+def test_more_lines_with_a_step_and_a_loss(tmp_path, form, column):
+    text = "".join(form.format(at=at, loss=f"{9 - at / 10:.1f}") for at in range(1, 12))
+    curve = curve_of(tmp_path, text)
+    assert (curve.column, curve.steps.tolist()) == (column, list(range(1, 12)))
+    np.testing.assert_allclose(curve.loss, 9 - np.arange(1, 12) / 10)
+
+
+def test_the_training_beside_the_validation_is_the_loss_and_said(tmp_path):
+    curve = curve_of(tmp_path, json.dumps({"train": [2.5, 2.25, 2.0], "val": [2.75, 2.5, 2.5]}), "a.json")
+    assert (curve.column, curve.loss.tolist()) == ("train", [2.5, 2.25, 2.0])
+    assert "nothing but its place says that column 'train' is a loss" in said(curve)
+    with pytest.raises(UserError, match="no column is named like a training loss"):
+        curve_of(tmp_path, json.dumps({"train": [500, 600, 700], "val": [100, 200, 300]}), "sizes.json")
+
+
+def test_numbers_in_a_file_named_otherwise_are_said(tmp_path):
+    text = "".join(f"0.{at + 10}\n" for at in range(30))
+    assert said(curve_of(tmp_path, text, "train_loss.txt")) == ""
+    for name in ("accuracy.txt", "val_loss.txt"):
+        assert "nothing but its place says that column '1' is a loss" in said(curve_of(tmp_path, text, name))
+
+
+def test_a_long_line_is_parted_or_it_is_said_how_much_of_it_was_looked_at(tmp_path):
+    glued = "".join(f"epoch: {at}/300, train_loss: {9 - at / 100:.2f}, note: {'x' * 20} 0.5" for at in range(1, 301))
+    curve = curve_of(tmp_path, f"begin\n{glued}\n")
+    assert (len(curve.loss), curve.steps[-1]) == (300, 300)
+    assert "lines that no end of a line parted, parted: 1" in said(curve)
+    text = "".join(f"step {at} {'x ' * (3000 * (at == 7))} loss {9 - at / 10}\n" for at in range(12))
+    assert "lines of which only 5,000 characters were looked at: 1" in said(curve_of(tmp_path, text, "long.log"))
+
+
+def test_lines_that_say_of_the_test_what_others_say_of_the_training_are_left_out(tmp_path):
+    text = "".join(
+        f"Epoch: {at} | Train. Acc.: 95.0% | Loss: {9 - at / 10:.1f}\nEpoch: {at} | Test. Acc.: 90.0% | Loss: 12.5\n"
+        for at in range(1, 20)
+    )
+    curve = curve_of(tmp_path, text)
+    np.testing.assert_allclose(curve.loss, 9 - np.arange(1, 20) / 10)
+    assert "lines that say the same of an evaluation, left out: 19" in said(curve)
+
+
+def test_bars_that_show_a_step_before_they_count_it_have_a_row_for_each(tmp_path):
+    bar = "Epoch {epoch}:  {at}%|##    | {at}/20 [00:0{at}<00:09,  2.20s/it, loss:{loss}]"
+    text = "".join(
+        f"\r{bar.format(epoch=epoch, at=at, loss=9 - epoch - step / 100)}"
+        for epoch in range(3)
+        for step in range(20)
+        for at in (step, step + 1)
+    )
+    curve = curve_of(tmp_path, text)
+    np.testing.assert_allclose(curve.loss, [9 - epoch - step / 100 for epoch in range(3) for step in range(20)])
+
+
+def test_rows_that_each_sum_up_a_training_are_said(tmp_path):
+    rows = [{"train_runtime": 11.2 + at, "train_loss": 1.5 - at / 10, "epoch": 1.0} for at in range(4)]
+    curve = curve_of(tmp_path, "".join(f"{row}\n" for row in rows))
+    assert "each row sums up a training" in said(curve)
