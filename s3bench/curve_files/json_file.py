@@ -36,6 +36,8 @@ def read_json(file: str, text: str) -> Table | None:
         raise UserError(f"{file} is not JSON ({one_line(error)})") from error
     except ValueError:
         pass
+    if start.startswith("[{'") and (rows := _as_python(start)) is not None:
+        return from_rows("a list of Python's", _flat(rows))
     first = start.split("\n", 1)[0]
     try:
         DECODER.decode(first)
@@ -44,6 +46,15 @@ def read_json(file: str, text: str) -> Table | None:
     except RecursionError as error:
         raise UserError(f"{file}, line 1 is not JSON ({one_line(error)})") from error
     return _of_lines(file, text)
+
+
+def _as_python(text: str) -> list[Row] | None:
+    """Return a list of objects as Python prints it; None if the text is none."""
+    try:
+        rows = ast.literal_eval(BARE.sub(r"\1'\2'", text.strip()))
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        return None
+    return rows if isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows) else None
 
 
 def outputs_in(text: str) -> str | None:

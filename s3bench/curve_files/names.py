@@ -14,7 +14,7 @@ OF_OTHERS = OF_EVALUATION | {"best", "min", "max", "std", "var", "scale", "scale
 OF_OTHERS |= {"tokens", "token", "count", "counts", "num", "number", "samples", "mask", "time", "ratio", "norm", "grad"}
 OF_MEANS = {"avg", "avr", "average", "averaged", "mean", "ema", "smooth", "smoothed", "running", "moving", "rolling"}
 OF_MEANS |= {"median"}
-OF_SUMS = {"total", "sum", "overall", "combined"}
+OF_SUMS = {"total", "sum", "overall", "combined", "all"}
 OF_SIDES = {"aux", "auxiliary", "z", "balance", "balancing", "router", "reg", "regularization"}
 STEP_NAMES: tuple[str, ...] = (
     "step",

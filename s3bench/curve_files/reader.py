@@ -208,7 +208,7 @@ def _find_loss(file: str, table: Table, named: str | None) -> tuple[str, list[st
         notes += [f"not taken, though named like losses: {names.listed(others)}"] * bool(others)
     of_file = names.words(Path(file).stem)
     if named is None and "loss" not in names.words(column) and ("loss" not in of_file or of_file & names.OF_EVALUATION):
-        notes.append(f"nothing but its place says that column {column!r} is a loss")
+        notes.append(f"no column is named loss: {column!r} is taken for it")
     if named is None and names.is_mean(column):
         what = "an epoch" if "epoch" in names.words(column) else "several steps"
         notes.append(f"{column!r} is named like a mean over {what}, which hides short spikes")
@@ -216,9 +216,9 @@ def _find_loss(file: str, table: Table, named: str | None) -> tuple[str, list[st
 
 
 def _unnamed(table: Table) -> str | None:
-    """Return the column of numbers that is a loss by its place: beside a counter, or beside that of an evaluation.
+    """Return the column of numbers that is a loss by its place; None if there isn't one.
 
-    So it is in "0,2.5", and in {"train": [2.5], "val": [2.7]}.
+    Its place is beside a counter, as in "0,2.5", or beside an evaluation's, as in {"train": [2.5], "val": [2.7]}.
     """
     if table.names == ["1", "2"]:
         cells = table.cells["1"]

@@ -357,16 +357,25 @@ def test_more_lines_with_a_step_and_a_loss(tmp_path, form, column):
 def test_the_training_beside_the_validation_is_the_loss_and_said(tmp_path):
     curve = curve_of(tmp_path, json.dumps({"train": [2.5, 2.25, 2.0], "val": [2.75, 2.5, 2.5]}), "a.json")
     assert (curve.column, curve.loss.tolist()) == ("train", [2.5, 2.25, 2.0])
-    assert "nothing but its place says that column 'train' is a loss" in said(curve)
+    assert "no column is named loss: 'train' is taken for it" in said(curve)
     with pytest.raises(UserError, match="no column is named like a training loss"):
         curve_of(tmp_path, json.dumps({"train": [500, 600, 700], "val": [100, 200, 300]}), "sizes.json")
+
+
+def test_a_list_of_rows_as_python_prints_it_is_read(tmp_path):
+    rows = [{"eval_loss": 2.75, "epoch": 1.0, "step": 7}]
+    rows += [{"loss": 2.5 - at / 10, "epoch": 1.5, "step": 10 * at} for at in range(1, 9)]
+    rows += [{"loss": float("nan"), "epoch": 1.5, "step": 90}]
+    curve = curve_of(tmp_path, repr(rows), "history.txt")
+    assert curve.steps.tolist() == [10 * at for at in range(1, 10)]
+    np.testing.assert_allclose(curve.loss, [*(2.5 - at / 10 for at in range(1, 9)), np.nan])
 
 
 def test_numbers_in_a_file_named_otherwise_are_said(tmp_path):
     text = "".join(f"0.{at + 10}\n" for at in range(30))
     assert said(curve_of(tmp_path, text, "train_loss.txt")) == ""
     for name in ("accuracy.txt", "val_loss.txt"):
-        assert "nothing but its place says that column '1' is a loss" in said(curve_of(tmp_path, text, name))
+        assert "no column is named loss: '1' is taken for it" in said(curve_of(tmp_path, text, name))
 
 
 def test_a_long_line_is_parted_or_it_is_said_how_much_of_it_was_looked_at(tmp_path):

@@ -128,7 +128,7 @@ def test_a_table_without_names_is_read_by_numbers(tmp_path):
     assert pairs(curve_of(tmp_path, text, column="2", step="1")) == [(0, 3.5), (10, 2.5)]
     curve = curve_of(tmp_path, text)
     assert (curve.column, pairs(curve)) == ("2", [(0, 3.5), (10, 2.5)])
-    assert "nothing but its place says that column '2' is a loss" in said(curve)
+    assert "no column is named loss: '2' is taken for it" in said(curve)
     for other in ("0,3.5,1\n10,2.5,2\n", "0.5,3.5\n0.7,2.5\n"):
         with pytest.raises(UserError, match="choose one with --column: 1, 2"):
             curve_of(tmp_path, other)
