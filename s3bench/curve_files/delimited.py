@@ -112,7 +112,8 @@ def _form(lines: list[str], comments: list[str]) -> _Form | None:
     with_comma = list(filter(DECIMAL_COMMA.fullmatch, cells))
     comma = bool(with_comma) and not any(map(DECIMAL_POINT.fullmatch, cells))
     comma = comma and not (separator == "," and all(map(THOUSANDS.fullmatch, with_comma)))
-    if not all(map(_is_value, rows[0])) or not any(map(_is_number, rows[0])) or not any(rows[0]):
+    is_named = not all(map(_is_value, rows[0])) or not any(map(_is_number, rows[0])) or not any(rows[0])
+    if is_named or _has_pandas_names(rows):
         return _Form(separator, None, has_decimal_comma=comma)
     width = len(rows[0])
     above = [split(comment, separator) for comment in comments]  # numpy.savetxt writes names so
@@ -122,6 +123,12 @@ def _form(lines: list[str], comments: list[str]) -> _Form | None:
     if separator == " " and width in (2, 3) and all(MILLISECONDS.fullmatch(row[0]) for row in rows[:-1] or rows):
         return _Form(separator, ["timestamp", "value", "step"][:width], has_decimal_comma=False, kind="MLflow metric")
     return _Form(separator, [str(at + 1) for at in range(width)], has_decimal_comma=comma)
+
+
+def _has_pandas_names(rows: list[list[str]]) -> bool:
+    """Return whether the first row is what pandas names a list's column, "0", above numbers with a point."""
+    below = [row[-1] for row in rows[1:] if row]
+    return rows[0] in (["0"], ["", "0"]) and len(below) > 1 and not any(cell.lstrip("-").isdigit() for cell in below)
 
 
 def _share(lines: list[str], separator: str) -> float:

@@ -55,7 +55,7 @@ def below_headings(forms: list[Form], columns: Mapping[str, Column]) -> Below:
     """
     headings = {form: words(" ".join([form.label[0], *form.keys])) for form in set(forms) if _is_heading(form)}
     of_training = {form for form, found in headings.items() if found & {"train", "training"}}
-    of_evaluation = {form for form in headings if evaluation_in(" ".join([form.label[0], *form.keys]))} - of_training
+    of_evaluation = {form for form in headings if evaluation_in(_sentence(form))} - of_training
     of_best = {form for form in headings if form.label[0].endswith("best iteration is")}
     if not of_evaluation and not of_best:
         return Below()
@@ -185,6 +185,11 @@ def _is_heading(form: Form) -> bool:
     """Return whether a line has no numbers but those of steps, or of what comes: "validation on 100 images"."""
     known = (normal(key) in ALL_STEPS or key.lower().endswith(BEFORE_COUNTS) for key in form.keys)
     return all(known) and not any("loss" in words(key) for key in form.keys)
+
+
+def _sentence(form: Form) -> str:
+    """Return a heading's words and keys, without names such as those of functions."""
+    return " ".join([*(word for word in form.label[0].split() if "_" not in word), *form.keys])
 
 
 def _ends(heading: Form) -> bool:

@@ -1,7 +1,7 @@
 """Tells by their names which column is the loss, which are the steps, and which say what kind of row it is."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from s3bench.errors import UserError, unknown
@@ -57,7 +57,11 @@ ABROAD = re.compile(  # a word on an evaluation in another language
     r"|validaci[oó]n|validaç[aã]o|validazione|évaluation|teste|prueba",
     re.IGNORECASE,
 )
-OF_A_NAME = re.compile(r"_|\.py|-\w*\d|\w@\w")  # no word of a sentence: "test_sft", "[dev-node-3]"
+WITHOUT_VALUE = re.compile(  # "val_loss None", "val acc: -", "best_eval"
+    r"(?:\b(?:val|valid|validation|test|eval|dev)[ _.-]+)?\S*(?:loss|acc|ppl|auc)\S*\s*[:=]?\s*"
+    r"(?:None|N/?A|null|skipped|-{1,3})(?![\w/-])|\S*\bbest_\S+",
+    re.IGNORECASE,
+)
 BEFORE_LOSS = re.compile(r"(?<=.)(?=loss(?:es)?$)")
 CACHED = 10_000  # names that need not be taken apart again: a console has them in every line
 SHOWN = 30  # columns that a message lists
@@ -99,6 +103,7 @@ def likely_losses(names: Iterable[str]) -> list[str]:
     plain = [name for name, found in values.items() if not found - OF_TRAINING - {"loss"}]
     sums = [name for name, found in values.items() if found & OF_SUMS and not found - OF_TRAINING - OF_SUMS - {"loss"}]
     main = [name for name, found in values.items() if not found & OF_SIDES]
+    main += [name for name, found in losses.items() if found & OF_MEANS and main and _is_of_another(found, values)]
     means = [name for name, found in losses.items() if "epoch" not in found]
     found = (["loss"] if "loss" in exact else exact or plain) + sums
     found += [name for name in values if _is_per_token(name)] if found == sums else []
@@ -110,6 +115,12 @@ def losses_among(names: Iterable[str]) -> list[str]:
     """Return the columns that are losses of a training, or terms or means of one."""
     names = [name for name in names if not name.startswith("_") and "loss" in words(name)]
     return [name for name in names if not words(name) & OF_OTHERS or _is_metered(name, names) or _is_per_token(name)]
+
+
+def _is_of_another(found: frozenset[str], values: Mapping[str, frozenset[str]]) -> bool:
+    """Return whether a mean is that of no loss whose values are there, and of no side term."""
+    known = [value - {"val"} for value in values.values()]  # which is a meter's last value
+    return not found & (OF_SIDES | {"epoch"}) and found - OF_MEANS not in known
 
 
 def _is_per_token(name: str) -> bool:
@@ -151,10 +162,10 @@ def words(name: str) -> frozenset[str]:
 @lru_cache(maxsize=CACHED)
 def evaluation_in(text: str) -> str:
     """Return the word on an evaluation that a text has, "eval" for one of another language, or ""."""
-    parts = [part for part in text.split() if not OF_A_NAME.search(part)]
-    if found := words(" ".join(parts)) & OF_EVALUATION:
+    text = WITHOUT_VALUE.sub(" ", text)
+    if found := words(text) & OF_EVALUATION:
         return min(found)
-    return "eval" if any(ABROAD.fullmatch(part.strip("[](){}<>【】:;,.!=*-#|")) for part in parts) else ""
+    return "eval" if any(ABROAD.fullmatch(part.strip("[](){}<>【】:;,.!=*-#|")) for part in text.split()) else ""
 
 
 @lru_cache(maxsize=CACHED)

@@ -149,11 +149,10 @@ def _curve(
     table = rows.chosen(said, table, where)
     found, note = _find_loss(said, table, column)
     table.notes += [table.strays[found]] if found in table.strays else []
+    table.notes += _sums_between(table, found)
     table = rows.of_training(said, table, found) if where is None or rows.is_range(where) else table
     table = rows.with_loss(said, rows.without_footer(table), found)
     loss = numbers(said, table.cells[found], table.empty[found])
-    if OF_SUMMARY in table.names and not table.empty[OF_SUMMARY].any():
-        table.notes.append(f"each row sums up a training, as {OF_SUMMARY!r} in it says")
     placed = place(said, table, found, loss, step, resume)
     if len(placed.rows) < 2:
         raise UserError(f"{said} has one step with a loss; a curve needs at least two")
@@ -165,6 +164,18 @@ def _curve(
         step_column=placed.column,
         kind=table.kind,
     )
+
+
+def _sums_between(table: Table, loss: str) -> list[str]:
+    """Return a note where rows that sum up a whole training are the curve, or lie between its rows."""
+    if OF_SUMMARY not in table.names:
+        return []
+    sums = ~table.empty[OF_SUMMARY].to_numpy(dtype=np.bool_)
+    trained = np.flatnonzero(~table.empty[loss].to_numpy(dtype=np.bool_) & ~sums)
+    if not len(trained):
+        return [f"each row sums up a training, as {OF_SUMMARY!r} in it says"]
+    between = int(sums[trained[0] : trained[-1]].sum())
+    return [f"several trainings may be joined: sums of a whole one lie between the rows: {between}"] * bool(between)
 
 
 def _first_of_two(table: Table, loss: str, step: str | None) -> list[str]:
@@ -186,8 +197,8 @@ def _find_loss(file: str, table: Table, named: str | None) -> tuple[str, list[st
         UserError: the columns do not tell which is the loss.
     """
     hint = "; --pattern REGEX reads other lines" if table.kind == "console" else ""
-    named_so = None if names.likely_losses(table.names) else _unnamed(table)
-    column, found = names.find_loss(file, named or named_so, table.names, hint)
+    by_place = None if named or names.likely_losses(table.names) else _unnamed(table)
+    column, found = names.find_loss(file, named or by_place, table.names, hint)
     losses = names.losses_among(table.names)
     if len(found) > 1:
         sums = [name for name in found if _is_sum(table, name, [other for other in found if other != name])]
@@ -220,10 +231,11 @@ def _unnamed(table: Table) -> str | None:
 
     Its place is beside a counter, as in "0,2.5", or beside an evaluation's, as in {"train": [2.5], "val": [2.7]}.
     """
-    if table.names == ["1", "2"]:
-        cells = table.cells["1"]
+    if table.names in (["1", "2"], ["Unnamed: 0", "0"]):  # those of pandas
+        counter, column = table.names
+        cells = table.cells[counter]
         counts = cells.dtype.kind in "iu" and bool((np.diff(cells.to_numpy()) > 0).all())
-        return "2" if counts and table.cells["2"].dtype.kind in "iuf" else None
+        return column if counts and table.cells[column].dtype.kind in "iuf" else None
     trained = [name for name in table.names if names.words(name) in ({"train"}, {"training"})]
     is_beside = any(names.words(name) & names.OF_EVALUATION for name in table.names)
     if len(trained) != 1 or not is_beside or table.cells[trained[0]].dtype.kind != "f":

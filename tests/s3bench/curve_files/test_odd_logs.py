@@ -362,6 +362,35 @@ def test_the_training_beside_the_validation_is_the_loss_and_said(tmp_path):
         curve_of(tmp_path, json.dumps({"train": [500, 600, 700], "val": [100, 200, 300]}), "sizes.json")
 
 
+@pytest.mark.parametrize("text", ["0\n1.5\n1.25\n-1.0\n", ",0\n0,1.5\n1,1.25\n2,-1.0\n"])
+def test_what_pandas_calls_a_column_without_a_name_is_no_loss(tmp_path, text):
+    assert curve_of(tmp_path, text, "train_loss.csv").loss.tolist() == [1.5, 1.25, -1.0]
+
+
+def test_a_zero_above_whole_numbers_is_a_row(tmp_path):
+    assert curve_of(tmp_path, "0\n3\n2\n1\n", "train_loss.csv").loss.tolist() == [0, 3, 2, 1]
+
+
+def test_trainings_that_a_sum_parts_are_said(tmp_path):
+    one = [{"loss": 1.5 - epoch / 10, "epoch": epoch} for epoch in range(1, 11)]
+    two = [{"loss": 0.5, "epoch": 9}, {"loss": 0.25, "epoch": 11}]
+    end = {"train_runtime": 11.5, "train_loss": 1.25, "epoch": 11.0}
+    rows = [*one, end, *two, end]
+    note = "several trainings may be joined: sums of a whole one lie between the rows: 1"
+    assert note in said(curve_of(tmp_path, "".join(f"{row}\n" for row in rows)))
+
+
+def test_a_mean_of_another_loss_leaves_it_open_which_is_the_loss(tmp_path):
+    text = "".join(f"Epoch {at} Average Loss_G: 0.{at + 10}, Loss_D: 0.3\n" for at in range(12))
+    with pytest.raises(UserError, match="several columns may be the loss; choose one with --column: Loss_D, Average"):
+        curve_of(tmp_path, text)
+
+
+def test_a_name_that_tells_an_evaluation_from_the_training_does(tmp_path):
+    text = "".join(f"[train_loop] step {at} loss {9 - at}.5\n[eval_loop] step {at} loss 9.5\n" for at in range(9))
+    assert curve_of(tmp_path, text).loss.tolist() == [9.5 - at for at in range(9)]
+
+
 def test_a_list_of_rows_as_python_prints_it_is_read(tmp_path):
     rows = [{"eval_loss": 2.75, "epoch": 1.0, "step": 7}]
     rows += [{"loss": 2.5 - at / 10, "epoch": 1.5, "step": 10 * at} for at in range(1, 9)]
