@@ -188,7 +188,7 @@ def test_what_the_docs_say_of_the_quickstart_holds_however_numbers_are_rounded()
     measured = quickstart_cpus.measured()
     assert set(measured.n) == {quickstart_cpus.RUNS} == {4}
     ways = set(measured.rounding)
-    assert ways == {"machine_1", "machine_2", "machine_3", "machine_4", "aten", "mkl", "threads", "blas"}
+    assert ways == {"machine_1", "machine_2", "machine_3", "machine_4", "machine_5", "aten", "mkl", "threads", "blas"}
     for way in ways:
         rows = measured[measured.rounding == way].set_index(["optimizer", "task"])
         runs, highest = rows.runs_with_spike, rows.highest
@@ -196,7 +196,7 @@ def test_what_the_docs_say_of_the_quickstart_holds_however_numbers_are_rounded()
         assert (highest["adamw"] >= 2).all()
         assert runs["adamw_95"].sum() > 0
         assert highest["adamw_95"].max() < 1
-        assert runs["s3"].sum() <= 1
+        assert runs["s3"].sum() <= 2
         assert highest["s3"].max() < 0.6
         assert (runs["stableadamw"] == 4).all()
         assert highest["stableadamw"].min() > 1
@@ -207,9 +207,12 @@ def test_what_the_docs_say_of_the_quickstart_holds_however_numbers_are_rounded()
         low, high = rows.final_loss_min.unstack(), rows.final_loss_max.unstack()
         assert (low.loc["s3"] < high.loc["adamw"]).all()
         assert (low.loc["adamw"] < high.loc["s3"]).all()
-    third = measured[measured.rounding == "machine_3"].set_index(["task", "optimizer"]).highest["digits_deep"]
-    assert 0.53 < third["s3"] < 0.54
-    assert third["s3"] > third["adamw_95"]
+    highest = measured.set_index(["rounding", "task", "optimizer"]).highest
+    for place, of_s3 in ((("machine_3", "digits_deep"), 0.53), (("machine_5", "source_ngram"), 0.58)):
+        assert highest[place]["s3"] == pytest.approx(of_s3, abs=0.005)
+        assert highest[place]["s3"] > highest[place]["adamw_95"]
+    higher = highest.unstack("optimizer")
+    assert (higher["s3"] > higher["adamw_95"]).sum() == 2
     same = [measured[measured.rounding == way].drop(columns="rounding") for way in ("machine_2", "threads", "blas")]
     assert all(table.reset_index(drop=True).equals(same[0].reset_index(drop=True)) for table in same)
 
