@@ -3,12 +3,13 @@
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from .calls import number
 from .fused import DTYPE, SHAPE, Columns, Prepared, Row, has_compiler, prepare_fused
 from .loading import misfit, refuse_misfits
 from .recording import CompilerError
@@ -20,14 +21,23 @@ FLAGS |= {"maximize": (False, True), "capturable": (False, True)}  # the first v
 MIN_COMPILED = 2**12  # coordinates from which to compile: half a second once on a machine, then 0.2 ms less a step
 
 
+class Quotient(NamedTuple):
+    """An update: factor * above / below. To divide in the same call that moves the parameter saves a pass over it."""
+
+    above: Tensor
+    below: Tensor
+    factor: float = 1.0
+
+
 class Elementwise(Optimizer):
     """Applies a rule that treats every coordinate by itself.
 
     A subclass defines ``check`` and ``rule``. ``rule(group)`` returns:
 
-    - a function ``(grad, *state, **settings) -> update``, where all tensors have one shape; it changes the state in
-      place and depends on nothing but its arguments. Compiled rules are found again by this function, so it must be the
-      same object at each call: define it in a module;
+    - a function ``(grad, *state, **settings)`` of tensors of one shape, which returns the update (a Quotient where
+      nothing is compiled, if it likes) and changes the state in place. It depends on nothing but its arguments.
+      Compiled rules are found again by this function, so it must be the same object at each call: define it in a
+      module;
     - the names of the state tensors, which start at 0;
     - the settings, which must be hashable. Numbers among them may change at each step.
 
@@ -81,7 +91,7 @@ class Elementwise(Optimizer):
         """Raise ValueError if an argument of the rule is outside its range."""
         raise NotImplementedError
 
-    def rule(self, group: dict[str, Any]) -> tuple[Callable[..., Tensor], tuple[str, ...], dict[str, Any]]:
+    def rule(self, group: dict[str, Any]) -> tuple[Callable[..., Tensor | Quotient], tuple[str, ...], dict[str, Any]]:
         """Return the rule of a parameter group, the names of its state tensors, and the rule's settings."""
         raise NotImplementedError
 
@@ -261,7 +271,7 @@ def _apply(
     param: Tensor,
     grad: Tensor,
     *state: Tensor,
-    rule: Callable[..., Tensor],
+    rule: Callable[..., Tensor | Quotient],
     lr: float | Tensor,
     shrink: float | Tensor | None,
     maximize: bool,
@@ -282,8 +292,12 @@ def _apply(
         grad = -grad
     update = rule(grad, *new[1:], **settings)
     if shrink is not None:
-        wide.mul_(shrink)
-    if isinstance(lr, Tensor):
+        wide.mul_(shrink if isinstance(shrink, Tensor) else number(shrink, wide))
+    if isinstance(update, Quotient) and not isinstance(lr, Tensor):
+        wide.addcdiv_(update.above, update.below, value=-lr * update.factor)
+    elif isinstance(update, Quotient):
+        wide.addcdiv_(update.above * lr, update.below, value=-update.factor)
+    elif isinstance(lr, Tensor):
         wide.sub_(update * lr)  # `update` stays as it is: it may be the rule's state
     else:
         wide.sub_(update, alpha=lr)
@@ -335,7 +349,9 @@ def _run_fused(prepared: Prepared, settings: dict[str, Any], *, required: bool) 
         return [row for _, columns, _ in prepared.calls for row in zip(*columns, strict=True)]
 
 
-def _give_up(error: CompilerError, params: Sequence[Tensor], rule: Callable[..., Tensor], *, required: bool) -> None:
+def _give_up(
+    error: CompilerError, params: Sequence[Tensor], rule: Callable[..., Tensor | Quotient], *, required: bool
+) -> None:
     """Raise RuntimeError if the rule has to be compiled, otherwise warn and remember that it cannot be."""
     if required:
         raise RuntimeError(f"fused=True: the update could not be compiled: {error}. foreach=True needs no compiler")
@@ -384,7 +400,7 @@ def _gathered(rows: list[Row]) -> Iterator[Row]:
             torch.split_with_sizes_copy(one, sizes, out=column)
 
 
-def _worth_compiling(params: Sequence[Tensor], rule: Callable[..., Tensor]) -> bool:
+def _worth_compiling(params: Sequence[Tensor], rule: Callable[..., Tensor | Quotient]) -> bool:
     """Return whether the parameters are large enough and a compiler for their device seems to exist."""
     if sum(map(Tensor.numel, params)) < MIN_COMPILED:
         return False

@@ -70,9 +70,9 @@ def record(function: Callable[[], None], inputs: Mapping[str, Tensor]) -> Record
 _recording = False
 
 
-def is_recording() -> bool:
-    """Return whether a rule is being recorded, so that its operations will be compiled and do not cost a call each."""
-    return _recording
+def is_compiled() -> bool:
+    """Return whether operations are recorded or traced to be compiled, and do not run one after the other."""
+    return _recording or bool(torch.compiler.is_compiling())
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""Computes powers and roots of numbers near 1: several times faster than torch.pow, as accurate as float32."""
+"""Computes powers and roots of numbers near 1 in kernels: faster than by logarithms, as accurate as float32."""
 
 import math
 from dataclasses import dataclass
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .recording import is_recording
+from .calls import power_
+from .recording import is_compiled
 
 TOLERANCE = 3e-7  # relative; float32's unit in the last place is 1.2e-7
 DEGREES = ((1, 0), (2, 1), (2, 2), (3, 2), (3, 3), (4, 3))  # of a root's fraction, tried in this order
@@ -20,8 +21,7 @@ Coefficients = tuple[float, ...]
 class Root:
     """Computes (base + x)^exponent for x in [0, largest].
 
-    In float32 it is the exponential of a logarithm. Compiled, it is the fraction of two short polynomials if these are
-    accurate enough: a kernel computes them faster, and separate calls more slowly, as each reads and writes all of x.
+    In float32 it is the fraction of two short polynomials if these are accurate enough.
     """
 
     base: float
@@ -47,8 +47,6 @@ class Root:
             if self.base < 0.5:  # as a denominator: a product of small numerators could be 0
                 return 1.0, x.clamp_min_(torch.finfo(x.dtype).smallest_normal).pow_(-self.exponent)
             return x.pow_(self.exponent), None
-        if not _is_compiled():
-            return x.add_(self.base).log_().mul_(self.exponent).exp_(), None
         numerator, denominator = self.coefficients
         return _polynomial(x, numerator), None if denominator == (1.0,) else _polynomial(x, denominator)
 
@@ -57,8 +55,8 @@ class Root:
 class Power:
     """Computes x^exponent for x in [0, 1].
 
-    Whole and half exponents are computed by repeated squaring, others as the exponential of a logarithm. Compiled and
-    in float32, the others take a third of that time: they are
+    Whole and half exponents are computed by repeated squaring, others as the exponential of a logarithm, where x may be
+    a little above 1. Compiled and in float32, the others take a third of that time: they are
 
         X - X (1 - u) C(u), with u = sqrt(x), X = x^(whole - 1) and a polynomial C.
 
@@ -85,14 +83,14 @@ class Power:
         exponent = self.exponent
         if exponent * torch.finfo(x.dtype).eps > 2:
             return torch.zeros_like(x)  # the root of this order that it goes into is then 1 in any case
-        fast = x.dtype == torch.float32 and _is_compiled()
+        fast = x.dtype == torch.float32 and is_compiled()
         if fast and self.coefficients is not None:
             return self._by_polynomial(x, self.coefficients)
         if fast and exponent >= LARGEST:
             unit = 4.0 ** (math.frexp(exponent)[1] - 13)  # rounded to it, it needs 25 products; the root stays to 1e-7
             return _whole_power(x, int(unit * round(exponent / unit)))
         if exponent >= LARGEST or not (2 * exponent).is_integer():
-            return x.log2_().mul_(exponent).exp2_()  # takes half as long as pow; 0 gives 0
+            return power_(x, exponent)
         return _whole_power(x, int(exponent)) if exponent.is_integer() else _whole_power(x.sqrt_(), int(2 * exponent))
 
     def _by_polynomial(self, x: Tensor, coefficients: Coefficients) -> Tensor:
@@ -103,11 +101,6 @@ class Power:
         even, odd = (_polynomial(x, coefficients[first::2]) for first in (0, 1))
         u = x.sqrt()  # takes as long as the two polynomials, which do not wait for it
         return start - (start - start * u) * (even + odd * u)
-
-
-def _is_compiled() -> bool:
-    """Return whether operations will be compiled, so that their number matters, and not that of the calls."""
-    return bool(torch.compiler.is_compiling()) or is_recording()
 
 
 def _whole_power(x: Tensor, exponent: int) -> Tensor:

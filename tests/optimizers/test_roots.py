@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from optimizers import SignSGD
+from optimizers.engine.calls import power_, root_
 from optimizers.engine.recording import record
 from optimizers.engine.roots import TOLERANCE, Power, Root
 
@@ -29,6 +30,8 @@ def test_roots_are_as_exact_as_float32_in_either_form(p, beta, tolerance):
         exact = (root.base + x.double()) ** root.exponent
         positive = exact > 0
         assert ((root(x.clone()) / exact - 1)[positive].abs() < tolerance + ROUNDING).all()
+        if base == 1:
+            assert (root_(x.clone(), 1 / p) / exact - 1).abs().max() < ROUNDING
         if root.coefficients is not None:
             above, below = (evaluate(x.double(), coefficients) for coefficients in root.coefficients)
             assert (above / below / exact - 1).abs().max() < 1.1 * tolerance
@@ -51,6 +54,24 @@ def test_powers_are_within_the_tolerance_of_1_in_either_form(exponent):
         assert (found - exact).abs().max() < TOLERANCE
         assert found[-1] == 1
         assert found[1001] == 0
+
+
+@settings(deadline=None)
+@given(st.floats(1, 60), st.sampled_from([torch.float32, torch.float64]))
+def test_plain_roots_hold_from_0_to_the_largest_number(p, dtype):
+    x = torch.cat([torch.zeros(1), torch.logspace(-44, 38, 1001)]).to(dtype)
+    exact = (1 + x.double()) ** (1 / p)
+    unit = torch.finfo(dtype).eps
+    assert ((root_(x.clone(), 1 / p).double() / exact - 1).abs() < unit * (4 + 2 * exact.log2())).all()
+
+
+@settings(deadline=None)
+@given(st.floats(1, 1e6))
+def test_plain_powers_go_a_little_above_1(exponent):
+    x = (1 + torch.linspace(-0.5, 25, 1001) * math.log(2) / exponent).clamp_min(0)
+    exact = x.double() ** exponent
+    units = 4 + exponent + exact.log2().abs().clamp_max(30)
+    assert ((power_(x.clone(), exponent).double() - exact).abs() <= 1e-7 + 1.2e-7 * exact * units).all()
 
 
 @pytest.mark.parametrize(
