@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 from array import array
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -30,11 +31,11 @@ EXPRESSIONS = {
     "mul": "{} * {}",
     "div": "{} / {}",
     "neg": "-{}",
-    "abs": "std::fabs({})",
-    "sqrt": "std::sqrt({})",
-    "pow": "std::pow({}, {})",
-    "log2": "std::log2({})",
-    "exp2": "std::exp2({})",
+    "abs": "absolute({})",
+    "sqrt": "root({})",
+    "pow": "power({}, {})",
+    "log2": "logarithm({})",
+    "exp2": "exponential({})",
     "sign": "T({0} > T(0)) - T({0} < T(0))",
     "clamp": "clamp({0}, {1}, {2})",
     "clamp_min": "{1} > {0} ? {1} : {0}",
@@ -48,9 +49,20 @@ EXPRESSIONS = {
 }
 TYPES = {torch.float32: "float", torch.float64: "double", torch.bfloat16: "bfloat16", torch.float16: "_Float16"}
 
-PRELUDE = """#include <cmath>
-#include <cstdint>
-#include <cstring>
+# No header of C++: to build its library takes Zig a minute.
+PRELUDE = """#include <stdint.h>
+#include <string.h>
+
+static inline float absolute(float x) { return __builtin_fabsf(x); }
+static inline float root(float x) { return __builtin_sqrtf(x); }
+static inline float power(float x, float y) { return __builtin_powf(x, y); }
+static inline float logarithm(float x) { return __builtin_log2f(x); }
+static inline float exponential(float x) { return __builtin_exp2f(x); }
+static inline double absolute(double x) { return __builtin_fabs(x); }
+static inline double root(double x) { return __builtin_sqrt(x); }
+static inline double power(double x, double y) { return __builtin_pow(x, y); }
+static inline double logarithm(double x) { return __builtin_log2(x); }
+static inline double exponential(double x) { return __builtin_exp2(x); }
 
 template <typename T> static inline T clamp(T x, T low, T high) {  // one instruction each; NaN stays
   const T below = high < x ? high : x;
@@ -62,12 +74,12 @@ struct bfloat16 {
   operator float() const {
     const uint32_t wide = uint32_t(bits) << 16;
     float x;
-    std::memcpy(&x, &wide, 4);
+    memcpy(&x, &wide, 4);
     return x;
   }
   void operator=(float x) {  // to the nearest, ties to even
     uint32_t wide;
-    std::memcpy(&wide, &x, 4);
+    memcpy(&wide, &x, 4);
     bits = x == x ? uint16_t((wide + 0x7fff + ((wide >> 16) & 1)) >> 16) : 0x7fc0;
   }
 };
@@ -143,13 +155,16 @@ def is_available() -> bool:
 
 
 def _compiler() -> list[str] | None:
-    """Return the command in $CXX, or else that of the first known compiler on the PATH; None if there is none."""
+    """Return the command in $CXX, or else that of the first known compiler that is found; None if there is none."""
     return _find_compiler(os.environ.get("CXX", ""), os.environ.get("PATH", ""))
 
 
 @functools.lru_cache(maxsize=16)  # asked at every step
 def _find_compiler(asked: str, path: str) -> list[str] | None:
-    """Return the command that is asked for, or else that of the first known compiler on a PATH; None if it has none."""
+    """Return the command that is asked for, or that of a known compiler on a PATH, or of Zig's; None if there is none.
+
+    Its package for Python, ziglang, holds a C++ compiler.
+    """
     try:
         own = shlex.split(asked)
     except ValueError:  # a quotation mark is missing
@@ -157,7 +172,9 @@ def _find_compiler(asked: str, path: str) -> list[str] | None:
     for command in [own] if own else [["g++"], ["clang++"], ["c++"]]:
         if shutil.which(command[0], path=path):
             return command
-    return None
+    found = None if own else find_spec("ziglang")
+    zig = shutil.which("zig", path=str(Path(found.origin).parent)) if found and found.origin else None
+    return [zig, "cc"] if zig else None
 
 
 @functools.lru_cache(maxsize=256)
@@ -165,7 +182,9 @@ def _build(text: str) -> ctypes.CDLL:
     """Return the library built from a source, by this process or an earlier one; raise CompilerError if that fails."""
     compiler = _compiler()
     if compiler is None:
-        raise CompilerError("no C++ compiler is found: CXX must name one, or g++, clang++ or c++ must be on the PATH")
+        raise CompilerError(
+            "no C++ compiler is found: name one in CXX, put g++, clang++ or c++ on the PATH, or install ziglang"
+        )
     command = [*compiler, *OPTIONS, *_vector_options()]
     name = f"{hashlib.sha256(repr((command, text)).encode()).hexdigest()[:32]}.so"
     kept = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or "~/.cache/torch_extensions", "optimizers", name).expanduser()
@@ -191,11 +210,16 @@ def _keep(built: Path, kept: Path) -> None:
 
 
 def _compile(command: list[str], text: str, target: Path) -> None:
-    """Run the compiler; leave out options that it may lack: not all have OpenMP, and only GCC has -fno-thread-jumps."""
-    command = [*command, "-shared", "-fPIC", "-x", "c++", "-", "-o", str(target)]
+    """Run the compiler; leave out options that it may lack.
+
+    Not all have OpenMP or call a processor by the same name, and only GCC has -fno-thread-jumps.
+    """
+    command = [*command, "-shared", "-fPIC", "-x", "c++", "-", "-o", str(target), "-lm"]
+    untuned = [option for option in command if not option.startswith("-mtune=")]
+    tries = [[*command, "-fopenmp", NO_JUMP_THREADING], [*command, "-fopenmp"], [*command, NO_JUMP_THREADING], command]
     try:
-        for options in (["-fopenmp", NO_JUMP_THREADING], ["-fopenmp"], [NO_JUMP_THREADING], []):
-            done = subprocess.run([*command, *options], input=text, capture_output=True, text=True, check=False)
+        for given in (*tries, untuned):
+            done = subprocess.run(given, input=text, capture_output=True, text=True, check=False)
             if done.returncode == 0:
                 return
     except OSError as error:

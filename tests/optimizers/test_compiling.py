@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
@@ -83,6 +85,54 @@ print(parameter[0].item())
 def test_a_compiler_that_lacks_some_options_will_do(tmp_path):
     clang = 'case "$*" in *-fno-thread-jumps*|*-fopenmp*) echo unknown option >&2; exit 1;; esac; exec g++ "$@"'
     assert float(fused_elsewhere(tmp_path, clang)) < 0
+
+
+def without_a_compiler(code, tmp_path, *folders):
+    """Return what a program prints in a new process that finds no compiler on its PATH, but packages in folders."""
+    settings = {"PATH": str(tmp_path / "none"), "TORCH_EXTENSIONS_DIR": str(tmp_path / "cache")}
+    settings["PYTHONPATH"] = os.pathsep.join(map(str, folders))
+    here = {name: value for name, value in os.environ.items() if name != "CXX"}
+    done = subprocess.run([sys.executable, "-c", code], env=here | settings, capture_output=True, text=True, check=True)
+    assert not done.stderr
+    return done.stdout
+
+
+STEP = """
+import torch
+from optimizers import S3
+for dtype in (torch.float32, torch.float64, torch.bfloat16):
+    param = torch.nn.Parameter(torch.ones(5000, dtype=dtype))
+    param.grad = torch.linspace(-1, 1, 5000).to(dtype)
+    for _ in range(2):
+        S3([param], lr=0.1, p=2.7).step()
+    print(param.double().sum().item())
+"""
+
+
+@pytest.mark.slow
+def test_ziglang_compiles_where_no_other_compiler_is_found(tmp_path):
+    """A stand-in for it, which passes on to g++: what is called, and with what."""
+    zig = tmp_path / "ziglang" / "zig"
+    zig.parent.mkdir()
+    (zig.parent / "__init__.py").touch()
+    zig.write_text(f"""#!/bin/sh
+echo "$1" >> {tmp_path}/calls
+shift
+case "$*" in *-fno-thread-jumps*|*-fopenmp*|*-mtune=*) echo unknown option >&2; exit 1;; esac
+PATH={os.environ["PATH"]} exec g++ "$@"
+""")
+    zig.chmod(0o755)
+    compiled = without_a_compiler(STEP, tmp_path, Path.cwd(), tmp_path)
+    assert set((tmp_path / "calls").read_text().split()) == {"cc"}
+    plain = without_a_compiler(STEP, tmp_path / "other", Path.cwd())
+    assert [float(x) for x in compiled.split()] == pytest.approx([float(x) for x in plain.split()], rel=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("ziglang") is None, reason="ziglang is not installed")
+def test_ziglang_compiles(tmp_path):
+    assert len(without_a_compiler(STEP, tmp_path, Path.cwd()).split()) == 3
+    assert len(list((tmp_path / "cache" / "optimizers").iterdir())) == 3
 
 
 @pytest.mark.slow
