@@ -217,6 +217,8 @@ def _compile(command: list[str], text: str, target: Path) -> None:
     command = [*command, "-shared", "-fPIC", "-x", "c++", "-", "-o", str(target), "-lm"]
     untuned = [option for option in command if not option.startswith("-mtune=")]
     tries = [[*command, "-fopenmp", NO_JUMP_THREADING], [*command, "-fopenmp"], [*command, NO_JUMP_THREADING], command]
+    if Path(command[0]).stem == "zig":  # it accepts -fopenmp, but what that calls is missing when the kernel is loaded
+        tries = []
     try:
         for given in (*tries, untuned):
             done = subprocess.run(given, input=text, capture_output=True, text=True, check=False)

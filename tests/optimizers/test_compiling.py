@@ -116,14 +116,15 @@ def test_ziglang_compiles_where_no_other_compiler_is_found(tmp_path):
     zig.parent.mkdir()
     (zig.parent / "__init__.py").touch()
     zig.write_text(f"""#!/bin/sh
-echo "$1" >> {tmp_path}/calls
+echo "$*" >> {tmp_path}/calls
 shift
-case "$*" in *-fno-thread-jumps*|*-fopenmp*|*-mtune=*) echo unknown option >&2; exit 1;; esac
 PATH={os.environ["PATH"]} exec g++ "$@"
 """)
     zig.chmod(0o755)
     compiled = without_a_compiler(STEP, tmp_path, Path.cwd(), tmp_path)
-    assert set((tmp_path / "calls").read_text().split()) == {"cc"}
+    for call in (tmp_path / "calls").read_text().splitlines():
+        assert call.startswith("cc ")
+        assert not {"-fopenmp", "-mtune"} & {option.partition("=")[0] for option in call.split()}  # not as GCC has them
     plain = without_a_compiler(STEP, tmp_path / "other", Path.cwd())
     assert [float(x) for x in compiled.split()] == pytest.approx([float(x) for x in plain.split()], rel=1e-6)
 
