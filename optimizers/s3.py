@@ -6,10 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .engine.calls import number, root_
-from .engine.elementwise import Elementwise, Quotient, check_beta
+from .engine.calls import Quotient, number
+from .engine.elementwise import Elementwise, check_beta
 from .engine.recording import is_compiled
 from .engine.roots import Power, Root
+from .engine.sums import in_few_calls
 
 
 class S3(Elementwise):
@@ -36,9 +37,6 @@ class S3(Elementwise):
     Raises:
         ValueError: an argument is outside its range.
         RuntimeError: a gradient is sparse or a parameter complex (raised by `step`).
-
-    Example:
-        >>> optimizer = S3(model.parameters(), lr=1e-3, weight_decay=0.1)
     """
 
     def __init__(
@@ -133,7 +131,7 @@ def _rule(
 
     So a power that underflows is one that would not count, and both roots are of numbers in [β, 1 + 2β]. The norm stays
     above 2^-124: where the gradient has stopped, exp_avg falls far below that, and where there never was one it is 0.
-    What is not compiled computes them relative to the former norm instead, see _in_few_calls.
+    What is not compiled computes them relative to the former norm instead, see in_few_calls.
     """
     limits = torch.finfo(grad.dtype)
     scale, least = 2 / limits.eps, 4 * limits.smallest_normal
@@ -143,8 +141,8 @@ def _rule(
     n = _averages(exp_avg, grad, beta, nesterov=look_ahead is not None)
     new = grad.abs_().mul_(number(add, grad))  # ((1-β) |g|^p)^{1/p}
     norm.mul_(keep) if keep < 0.5 else norm.sub_(norm, alpha=1 - keep)  # (β s_{t-1})^{1/p}; the second rounds less
-    if not is_compiled():
-        return _in_few_calls(n, norm, new, norm_beta, bound, power, look_ahead)
+    if norm_beta >= 0.5 and not is_compiled():
+        return in_few_calls(n, norm, new, norm_beta, bound, power, nesterov=look_ahead is not None)
     smaller = torch.minimum(new, norm)
     norm.clamp_min_(new)  # the larger of both
     rises = new.ge_(norm)  # 1 where that is the gradient's term, else 0
@@ -152,49 +150,9 @@ def _rule(
     if look_ahead is None:
         update = n / norm.mul_(grow(share))
     else:
-        update = _divide(n, norm, *look_ahead.fraction(rises.clamp_min_(share).add_(share, alpha=norm_beta)))
+        update = look_ahead.divide(n, norm, rises.clamp_min_(share).add_(share, alpha=norm_beta))
         norm.mul_(grow(share))
     return update if bound is None else update.clamp_(-bound, bound)
-
-
-def _in_few_calls(
-    n: Tensor, norm: Tensor, new: Tensor, norm_beta: float, bound: float | None, power: Power, look_ahead: Root | None
-) -> Tensor | Quotient:
-    """Return n_t / b_t, and update the norm, for _rule; `new` is ((1-β) |g|^p)^{1/p}, and its memory is used.
-
-    Sums of powers are computed relative to the former norm:
-
-        s_t = β s_{t-1} (1 + share), with share = (1-β) |g|^p / (β s_{t-1}),
-        b_t^p = β s_{t-1} (β + (1 + β) share) = β^2 s_{t-1} (1 + (1 + 1/β) share).
-
-    A norm that is too small to count beside the gradient's term is raised first, so that share is at most 2^25 (2^54 in
-    float64), and to 2^-124 in any case. So 2^-124 is one of the terms, which counts below p = 2 where the gradients
-    have always been denormal numbers.
-    """
-    limits, p, factor = torch.finfo(n.dtype), power.exponent, 1.0
-    least = number(4 * limits.smallest_normal, n)
-    if p == 1:  # a sum needs no power
-        below = norm.add_(new).clamp_min_(least)
-        if look_ahead is not None:
-            below = new.add_(norm, alpha=norm_beta).clamp_min_(least)
-    else:
-        lowest = new * number((limits.eps / 4) ** (1 / p), new)
-        share = power(new.div_(norm.clamp_min_(lowest).clamp_min_(least)))
-        if look_ahead is None:
-            below = norm.mul_(root_(share, 1 / p))
-        elif norm_beta < 0.5:  # 1 / β may be infinite
-            n, below = _divide(n, norm, *look_ahead.fraction(share * (1 + norm_beta))), torch.ones_like(n)
-            norm.mul_(root_(share, 1 / p))
-        else:
-            below, factor = root_(share * number(1 + 1 / norm_beta, share), 1 / p).mul_(norm), norm_beta ** (-1 / p)
-            norm.mul_(root_(share, 1 / p))
-    return Quotient(n, below, factor) if bound is None else (n / below).mul_(factor).clamp_(-bound, bound)
-
-
-def _divide(n: Tensor, norm: Tensor, above: Tensor | float, below: Tensor | float | None) -> Tensor:
-    """Return n / (norm * above / below), in the place of n."""
-    b = above.mul_(norm) if isinstance(above, Tensor) else norm * above
-    return (n if below is None else n.mul_(below)).div_(b)
 
 
 def _averages(m: Tensor, grad: Tensor, beta: float, *, nesterov: bool) -> Tensor:

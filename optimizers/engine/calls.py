@@ -2,12 +2,21 @@
 
 import functools
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
 from .recording import is_compiled
+
+
+class Quotient(NamedTuple):
+    """An update: factor * above / below. To divide in the same call that moves the parameter saves a pass over it."""
+
+    above: Tensor
+    below: Tensor
+    factor: float = 1.0
 
 
 def number(value: float, like: Tensor) -> float | Tensor:

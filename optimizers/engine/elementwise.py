@@ -1,32 +1,22 @@
 """Applies a rule written for one tensor to all parameters, as it is or compiled: the base class of S3 and SignSGD."""
 
 import warnings
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from .calls import number
+from .calls import Quotient, number
 from .fused import DTYPE, SHAPE, Columns, Prepared, Row, has_compiler, prepare_fused
 from .loading import misfit, refuse_misfits
+from .pieces import pieces
 from .recording import CompilerError
 
-PIECE_CPU = 2**17  # coordinates per call of the plain rule on a CPU: its temporaries fit into the cache
-PIECE_GPU = 2**22  # the same on other devices, where a launch costs more
 FLAGS: dict[str, tuple[bool | None, ...]] = {"foreach": (None, True, False), "fused": (None, True, False)}
 FLAGS |= {"maximize": (False, True), "capturable": (False, True)}  # the first value is the default
 MIN_COMPILED = 2**12  # coordinates from which to compile: half a second once on a machine, then 0.2 ms less a step
-
-
-class Quotient(NamedTuple):
-    """An update: factor * above / below. To divide in the same call that moves the parameter saves a pass over it."""
-
-    above: Tensor
-    below: Tensor
-    factor: float = 1.0
 
 
 class Elementwise(Optimizer):
@@ -113,7 +103,7 @@ class Elementwise(Optimizer):
         for group, prepared, rows, settings in work:  # everything is refused before anything moves
             rows += _run_fused(prepared, settings, required=bool(group["fused"]))
             with torch.inference_mode():  # operations without autograd cost less Python
-                _apply_all(rows if group["foreach"] is False else _pieces(rows), settings)
+                _apply_all(rows if group["foreach"] is False else pieces(rows), settings)
         return loss
 
     def _gradients(self, params: list[Any]) -> tuple[list[Any], list[Any]]:
@@ -308,10 +298,10 @@ def _apply(
         param.copy_(wide)
 
 
-def _apply_all(pieces: Iterable[Row], settings: dict[str, Any]) -> None:
-    """Update every piece."""
-    for piece in pieces:
-        _apply(*piece, **settings)
+def _apply_all(rows: Iterable[Row], settings: dict[str, Any]) -> None:
+    """Update every row."""
+    for row in rows:
+        _apply(*row, **settings)
 
 
 def _check_rows(rows: list[Row], optimizer: str) -> None:
@@ -359,45 +349,6 @@ def _give_up(
     kinds = {param.device.type for param in params}
     if len(kinds) == 1:  # else only one of them may be to blame
         _failed_to_compile.add((kinds.pop(), rule))
-
-
-def _pieces(rows: Iterable[Row]) -> Iterator[Row]:
-    """Yield the rows, large ones cut and small ones gathered, as a call costs more than the copies."""
-    gathered: dict[Any, list[Row]] = defaultdict(list)
-    size: dict[Any, int] = defaultdict(int)
-    for row in rows:
-        param, count = row[0], row[0].numel()
-        if param.is_neg() or not all(tensor.is_contiguous() for tensor in row):  # _foreach_copy_ takes no such flag
-            yield row
-        elif count >= PIECE_CPU // 4:
-            largest = PIECE_CPU if param.device.type == "cpu" else PIECE_GPU
-            if count > largest:
-                yield from zip(*(torch.split(tensor.flatten(), largest) for tensor in row), strict=True)
-            else:
-                yield row
-        elif count > 0:
-            kind = param.device, *(tensor.dtype for tensor in row)  # torch.cat would turn several types into one
-            gathered[kind].append(tuple(map(Tensor.flatten, row)))
-            size[kind] += count
-            if size[kind] > PIECE_CPU * 3 // 4:
-                yield from _gathered(gathered.pop(kind))
-                del size[kind]
-    for small in gathered.values():
-        yield from _gathered(small)
-
-
-def _gathered(rows: list[Row]) -> Iterator[Row]:
-    """Yield the flat rows as one; write its changes back to them when the caller asks for the next piece."""
-    if len(rows) == 1:
-        yield rows[0]
-        return
-    columns = list(zip(*rows, strict=True))
-    joined = [torch.cat(column) for column in columns]
-    yield tuple(joined)
-    sizes = [len(param) for param in columns[0]]
-    for index, (column, one) in enumerate(zip(columns, joined, strict=True)):
-        if index != 1:  # the gradients, which have not changed, are skipped
-            torch.split_with_sizes_copy(one, sizes, out=column)
 
 
 def _worth_compiling(params: Sequence[Tensor], rule: Callable[..., Tensor | Quotient]) -> bool:

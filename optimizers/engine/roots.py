@@ -40,6 +40,12 @@ class Root:
         above, below = self.fraction(x)
         return above if below is None else above / below
 
+    def divide(self, n: Tensor, norm: Tensor, x: Tensor) -> Tensor:
+        """Return n / (norm * root) for the root of each element of x, in the place of n."""
+        above, below = self.fraction(x)
+        b = above.mul_(norm) if isinstance(above, Tensor) else norm * above
+        return (n if below is None else n.mul_(below)).div_(b)
+
     def fraction(self, x: Tensor) -> tuple[Tensor | float, Tensor | float | None]:
         """Return the numerator and denominator of each element's root as __call__ does; None for a denominator of 1."""
         if self.coefficients is None or x.dtype != torch.float32:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from optimizers import S3
-from optimizers.engine import elementwise
+from optimizers.engine.pieces import PIECE_CPU
 from tests.optimizers.training import GPU, SETTINGS, devices, distance, parameters, train
 
 
@@ -205,7 +205,7 @@ def test_temporary_memory_of_foreach_does_not_grow_with_the_model():
         return most
 
     small, large = peak(2**18), peak(2**20)
-    assert 0 < large <= small <= 16 * 4 * elementwise.PIECE_CPU
+    assert 0 < large <= small <= 16 * 4 * PIECE_CPU
 
 
 @pytest.mark.parametrize("device", [GPU])
