@@ -70,7 +70,9 @@ class Rows:
         self.keys: list[tuple[str, ...]] = []
         self.weak = self.replaced = 0
         self._known: dict[tuple[str, ...], _Above] = {}
-        above, is_bar = self._above(()), False
+        above = self._above(())
+        bar: int | None = None  # the row of a bar at its end, if its epoch is not over
+        begun = 0  # the line that said its epoch
         run: tuple[str, ...] = ()  # what the last heading of a run names: "seed: 3"
         of_run = {form for form in set(forms) if _is_of_run(form)}
         of_run = {form for form in of_run if self._has_whole_numbers(forms.index(form))}
@@ -81,11 +83,14 @@ class Rows:
         for line, form in enumerate(forms):
             if not form.keys or line in left_out or form in of_evaluation:
                 continue
-            if bars:
-                if line in bars and is_bar:  # the epoch's last line again, now with its validation
-                    self.drop_last()
+            if line in bars:
+                if bar is not None:  # the epoch's last line again, now with its validation
+                    del self.at[bar], self.keys[bar]
                     self.replaced += 1
-                is_bar = line in bars
+                bar = len(self.at)
+            elif bar is not None and (form is forms[begun] or not self._is_of_epoch(line, begun)):
+                bar = None  # another line that says the epoch again tells of a model that is saved
+            begun = line if bars and bar is None and self._is_of_epoch(line, line) else begun
             if form in of_run:
                 run = form.keys
                 continue
@@ -98,6 +103,14 @@ class Rows:
     def _has_whole_numbers(self, line: int) -> bool:
         values = (number(self._columns[key].value(line)) for key in self._forms[line].keys)
         return all(value is not None and value.is_integer() for value in values)
+
+    def _is_of_epoch(self, line: int, other: int) -> bool:
+        """Return whether a line says the same epoch as another."""
+        own = [key for key in self._forms[line].keys if normal(key) in EPOCH_NAMES]
+        return bool(own) and all(
+            key in self._forms[other].keys and self._columns[key].value(line) == self._columns[key].value(other)
+            for key in own
+        )
 
     def _above(self, keys: tuple[str, ...]) -> _Above:
         return self._known.setdefault(keys, _Above(keys, {}))

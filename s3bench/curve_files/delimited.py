@@ -112,14 +112,16 @@ def _form(lines: list[str], comments: list[str]) -> _Form | None:
     with_comma = list(filter(DECIMAL_COMMA.fullmatch, cells))
     comma = bool(with_comma) and not any(map(DECIMAL_POINT.fullmatch, cells))
     comma = comma and not (separator == "," and all(map(THOUSANDS.fullmatch, with_comma)))
-    is_named = not all(map(_is_value, rows[0])) or not any(map(_is_number, rows[0])) or not any(rows[0])
-    if is_named or _has_pandas_names(rows):
-        return _Form(separator, None, has_decimal_comma=comma)
     width = len(rows[0])
     above = [split(comment, separator) for comment in comments]  # numpy.savetxt writes names so
     above = [names for names in above if len(names) == width and not any(map(_is_number, names))]
-    if above:
-        return _Form(separator, max(reversed(above), key=_is_named), has_decimal_comma=comma)
+    named = max(reversed(above), key=_is_named, default=[])
+    is_named = not all(map(_is_value, rows[0])) or not any(map(_is_number, rows[0])) or not any(rows[0])
+    is_named = is_named and not (_is_named(named) and any(map(_is_number, rows[0])))  # below them, words are cells
+    if is_named or _has_pandas_names(rows):
+        return _Form(separator, None, has_decimal_comma=comma)
+    if named:
+        return _Form(separator, named, has_decimal_comma=comma)
     if separator == " " and width in (2, 3) and all(MILLISECONDS.fullmatch(row[0]) for row in rows[:-1] or rows):
         return _Form(separator, ["timestamp", "value", "step"][:width], has_decimal_comma=False, kind="MLflow metric")
     return _Form(separator, [str(at + 1) for at in range(width)], has_decimal_comma=comma)

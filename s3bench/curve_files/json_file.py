@@ -19,6 +19,7 @@ MOST_BROKEN = 0.05  # of the lines: a run that was killed leaves one
 DEEPEST = 20  # levels of a document
 BETWEEN = re.compile(r"[\s,]*")  # what separates objects; a record separator (RFC 7464) is a blank, too
 BEGINS = re.compile(r"^\{", re.MULTILINE)
+COMMENT = re.compile(r"^\s*(?://|#)")
 
 
 def read_json(file: str, text: str) -> Table | None:
@@ -102,7 +103,11 @@ def _of_lines(file: str, text: str) -> Table:
     last = len(rows) + len(lines)
     notes: list[str] = []
     broken: list[str] = []
+    comments = 0
     for number, line in enumerate(lines, start=len(rows) + 1):
+        if COMMENT.match(line):
+            comments += 1
+            continue
         try:
             if line.strip():
                 rows += _of_line(line.strip())
@@ -113,6 +118,7 @@ def _of_lines(file: str, text: str) -> Table:
             broken.append(f"line {number} is not JSON ({one_line(error)})")
     if len(broken) > MOST_BROKEN * last:
         raise UserError(f"{file}, {broken[0]}")
+    notes += [f"comment lines, left out: {comments}"] * bool(comments)
     notes += [f"lines that are not JSON, left out: {len(broken)} of {last}"] * bool(broken)
     if not all(isinstance(row, dict) for row in rows):
         raise UserError(f'{file} is not JSON lines: each line must be an object, such as {{"step": 1, "loss": 2.5}}')
