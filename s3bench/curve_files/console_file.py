@@ -9,6 +9,7 @@ from s3bench.curve_files.console_line import BAR, IN_EPOCH, LEADING_NUMBER, OF_G
 from s3bench.curve_files.console_rows import Rows
 from s3bench.curve_files.names import ALL_STEPS, OF_EVALUATION, evaluation_in, normal, words
 from s3bench.curve_files.table import Table, from_rows
+from s3bench.curve_files.ultralytics import as_pairs
 from s3bench.errors import UserError
 
 LONGEST = 5_000  # characters of a line that are looked at
@@ -38,8 +39,12 @@ def read_console(text: str) -> Table | None:
     lines = text.replace("\r", "\n").split("\n")
     lines = [line.replace("\b", "") for line in lines if line.strip()]
     lines, notes = _without_long_lines(lines) if max(map(len, lines), default=0) > LONGEST else (lines, [])
+    lines, drawn = as_pairs(lines)
     lines, replaced = _without_replaced_bars(lines) if "it/s" in text or "s/it" in text else (lines, 0)
     is_bar = {at: bar["at"] != bar["of"] for at, line in enumerate(lines) if (bar := PROGRESS.match(line))}
+    if is_bar and all(is_bar.values()):
+        notes.append("no progress bar reached its end: what each line shows may be the mean of those above")
+        is_bar = {}
     last = lines[-1] if lines else ""
     is_cut = not text.endswith(("\n", "\r"))
     del text
@@ -54,7 +59,7 @@ def read_console(text: str) -> Table | None:
     if kinds:
         forms, columns = read_alike(shown, partial(read, has_kinds=False))
     whole_bars = _places_of_whole_bars(is_bar)
-    count, bars = len(lines), sum(is_bar.values()) + replaced
+    count, bars = len(lines), sum(is_bar.values()) + replaced + drawn
     del lines
     rows = Rows(forms, columns, whole_bars)
     if rows.weak == len(rows.at) and 2 * rows.weak <= count:

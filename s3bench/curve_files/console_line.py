@@ -19,7 +19,7 @@ PAIR = re.compile(
     rf"(?P<value>0x[\da-f]+\b|{NUMBER})(?P<more>(?:,\d+)*(?:\.\d+)?)(?P<unit>[kmb]\b)?(?![\d.]*\d|:\d|-\d)",
     re.IGNORECASE,
 )
-BETWEEN = re.compile(r"\s\|\s?|\||[,;]\s|\s+-\s+|\t")  # what separates the pairs of a line
+BETWEEN = re.compile(rf"\s\|\s?|\||[,;]\s|\s+-\s+|\t(?!{NUMBER}(?:\t|\s*\Z))", re.IGNORECASE)  # between pairs
 STAMP = re.compile(  # what a logger puts before a line: Python's, glog's
     r"^\W*(?:[IWEF]\d{4,8} [\d:.]+\s+\d+ [\w.]+:\d+\]|\[?\d{4}[-/]\d\d[-/]\d\d[T ,]*\d\d:\d\d:\d\d(?:[.,]\d+)?Z?\]?)"
 )
@@ -80,6 +80,11 @@ DURATION = re.compile(r"(?:ms|us|µs|s|sec|min|h)\b")
 OF_STEPS = re.compile(  # "1/10 epoch"
     r"(?<![\w./])(?P<at>\d+)\s*/\s*\d+\s+(?P<key>epoch|step|iter|iteration|batch)\b(?!\s*[:=[(\d])", re.IGNORECASE
 )
+STEP_AFTER = re.compile(  # "10 epoch, ", "10th iteration "
+    r"^\s*(?P<at>\d+)(?:\s+(?P<key>epoch|step|iter|iteration|batch)(?:e?s)?\s*[:,|]"
+    r"|\s*(?:st|nd|rd|th)\s+(?P<other>epoch|step|iter|iteration|batch)\b\s*[:,|]?)(?!\s*\d)",
+    re.IGNORECASE,
+)
 IN_BRACKETS = re.compile(  # "G loss [0.5]", but neither "loss[0]: 0.5" nor "Loss [12], 0.5"
     rf"(?<=[a-z_)])\s*[:=]?\s*\[\s*(?!\d+\s*\])(?P<value>{NUMBER})\s*\](?!\s*[-+:=.\d])", re.IGNORECASE
 )
@@ -100,6 +105,7 @@ LEADING = re.compile(  # "7 [D loss: 0.5] [G loss: 2]", "7 train 2.5"
     rf"^\s*(\d+)\s*:?\s+(?=\[\s*[a-z][\w ]{{0,80}}[:=]|[a-z_]+\s+{NUMBER}\s*\Z)", re.IGNORECASE
 )
 NET_OUTPUT = re.compile(r"\bTrain net output #\d+: ")  # Caffe's
+RULE = re.compile(r"(?<![-=*])([-=*])\1{2,}(?=[a-z])|(?<=[a-z\d])([-=*])\2{2,}\s*\Z", re.IGNORECASE)  # "---Epoch 3---"
 NUMBER_SIGN = re.compile(r"(?<=[a-z] )#(?=\d)", re.IGNORECASE)  # "Run #1"
 REWRITES = (  # what a line must have for it, and what is written instead
     ("(", WRAPPED, r"\1"),
@@ -115,6 +121,9 @@ REWRITES = (  # what a line must have for it, and what is written instead
     ("", LEVEL, " "),
     ("#", NET_OUTPUT, "train output "),
     ("#", NUMBER_SIGN, ""),
+    ("---", RULE, " "),
+    ("===", RULE, " "),
+    ("***", RULE, " "),
 )
 BAR = re.compile(r"\|\s*(?P<at>\d+(?:\.\d+)?)(?P<unit>[kMG]?)/[\d.]+[kMG]? \[")  # tqdm's
 SHARE = re.compile(r"\d+%\|.*")  # before it: "validating:  5%|##  "
@@ -176,6 +185,8 @@ def _numbers(line: str, first_epoch: int, *, has_kinds: bool) -> tuple[Row, str]
         line = f"{SHARE.sub('', line[: bar.start()])} | {line[bar.end() :]}"
     if "/" in line:
         line = AT_START.sub(r"batch \g<at> | ", OF_STEPS.sub(r" | \g<key> \g<at> | ", line))
+    if after := STEP_AFTER.match(line):
+        line = f"{after['key'] or after['other']} {after['at']} | {line[after.end() :]}"
     if "[" in line:
         line = IN_BRACKETS.sub(r": \g<value>", BRACKET.sub(r" \g<mode> | \g<key> \g<at> | ", line))
     sides = list(SIDE.finditer(line))
@@ -251,7 +262,8 @@ def _pairs(part: str, row: Row) -> str:
         if others and normal(last) in ALL_STEPS:  # "validation loss at iteration 400" names a step, no loss
             rest.append(" ".join(others))
             key = last
-        if normal(key) in ALL_STEPS and (unit := DURATION.match(part, end)):  # "Batch: 0.1s" is no step
+        of_time = normal(key) in ALL_STEPS or "cost" in words(key)
+        if of_time and (unit := DURATION.match(part, end)):  # "Batch: 0.1s" is no step
             key = f"{key} {unit[0]}"
         if key in row and "loss" in words(key):
             rest.append(OF_SECOND)

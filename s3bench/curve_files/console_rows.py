@@ -16,7 +16,7 @@ from s3bench.curve_files.names import ALL_STEPS, EPOCH_NAMES, OF_EVALUATION, STE
 from s3bench.curve_files.repeats import repeats
 from s3bench.curve_files.table import Table, check_size, number
 
-RUN_HEADINGS = ("run", "seed", "fold", "trial", "experiment", "exp", "replicate", "repeat", "client")
+RUN_HEADINGS = ("run", "seed", "fold", "trial", "experiment", "exp", "replicate", "repeat", "client", "cell")
 MOST_STRAYS = 1 / 3  # of the lines with a key: more are no strays
 
 
@@ -93,6 +93,7 @@ class Rows:
             begun = line if bars and bar is None and self._is_of_epoch(line, line) else begun
             if form in of_run:
                 run = form.keys
+                above = self._above(()) if "cell" in run else above  # a notebook's
                 continue
             above, keys, is_weak = above.below.get(form) or self._below(above, form)
             keys = run + keys if run else keys

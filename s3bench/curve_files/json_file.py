@@ -58,17 +58,30 @@ def _as_python(text: str) -> list[Row] | None:
     return rows if isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows) else None
 
 
-def outputs_in(text: str) -> str | None:
-    """Return what the cells of a Jupyter notebook printed; None if the text is no notebook."""
+def outputs_in(text: str) -> dict[int, str] | None:
+    """Return what the cells of a Jupyter notebook printed, by their execution counts; None if the text is no notebook.
+
+    Where these are missing or come again, cells are counted from 1.
+    """
     if '"nbformat"' not in text or '"cells"' not in text:
         return None
     try:
         cells = json.loads(text)["cells"]
-        outputs = [output for cell in cells for output in cell.get("outputs", [])]
-        printed = [output.get("text", output.get("data", {}).get("text/plain", "")) for output in outputs]
-        return COLOURS.sub("", "\n".join(one if isinstance(one, str) else "".join(one) for one in printed))
+        counts = [cell.get("execution_count") for cell in cells if cell.get("outputs")]
+        is_counted = all(isinstance(count, int) for count in counts) and len(set(counts)) == len(counts)
+        return {
+            cell["execution_count"] if is_counted else place: "\n".join(map(_printed, cell["outputs"]))
+            for place, cell in enumerate(cells, start=1)
+            if cell.get("outputs")
+        }
     except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
         return None
+
+
+def _printed(output: Row) -> str:
+    """Return the text of one output."""
+    text = output.get("text", output.get("data", {}).get("text/plain", ""))
+    return COLOURS.sub("", text if isinstance(text, str) else "".join(text))
 
 
 def _of_objects(text: str) -> Table | None:

@@ -1,5 +1,6 @@
 """Tells what kind of file it is by what it holds, and reads it."""
 
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -26,6 +27,7 @@ STDIN = "-"
 HEAD = 64  # bytes that show a file's kind
 SAMPLE = 4096  # bytes that show whether it is text
 MOST_GB = 2  # of a file of text, which is read at once
+LOSS = re.compile(r"loss[^\d\n]{1,20}\d", re.IGNORECASE)
 PARQUET, WANDB, EVENTS = b"PAR1", b":W&B", b"brain.Event:"
 
 
@@ -122,11 +124,7 @@ def _of_text(name: str, text: str, pattern: str | None, *, is_csv: bool) -> Tabl
     if pattern is not None:
         return read_pattern(name, text, pattern)
     if (printed := outputs_in(text)) is not None:
-        if not printed.strip():
-            raise UserError(f"{name} is a notebook whose cells have printed nothing")
-        inner = _of_text(name, printed, None, is_csv=False)
-        inner.notes.insert(0, "a notebook: what its cells printed")
-        return inner
+        return _of_notebook(name, printed)
     table = read_json(name, text) or read_boxes(text)
     if table is not None and not _has_losses(table) and (told := texts_in(table)) is not None:
         beside = read_console(told[0])
@@ -142,6 +140,17 @@ def _of_text(name: str, text: str, pattern: str | None, *, is_csv: bool) -> Tabl
     if not text.strip():
         raise UserError(f"{name} has no rows; it needs one row per step")
     raise UserError(f"{name} is none of these: {FORMATS}; --pattern REGEX reads other lines")
+
+
+def _of_notebook(name: str, printed: dict[int, str]) -> Table:
+    """Return the table of what cells printed, with a column that names the cell if several printed losses."""
+    if not any(map(str.strip, printed.values())):
+        raise UserError(f"{name} is a notebook whose cells have printed nothing")
+    inner = _of_text(name, "\n".join(printed.values()), None, is_csv=False)
+    if inner.kind == "console" and sum(len(LOSS.findall(text)) > 1 for text in printed.values()) > 1:
+        inner = read_console("".join(f"cell: {cell}\n{text}\n" for cell, text in printed.items())) or inner
+    inner.notes.insert(0, "a notebook: what its cells printed")
+    return inner
 
 
 def _has_losses(table: Table) -> bool:

@@ -16,6 +16,7 @@ OF_MEANS = {"avg", "avr", "average", "averaged", "mean", "ema", "smooth", "smoot
 OF_MEANS |= {"median"}
 OF_SUMS = {"total", "sum", "overall", "combined", "all"}
 OF_SIDES = {"aux", "auxiliary", "z", "balance", "balancing", "router", "reg", "regularization"}
+OTHER_WORDS = ("cost", "costs", "objective", "nll", "mse", "error")  # for a loss, where none is called one
 STEP_NAMES: tuple[str, ...] = (
     "step",
     "global_step",
@@ -29,7 +30,7 @@ STEP_NAMES += ("training_step", "train_steps", "optimizer_step", "optim_step", "
 STEP_NAMES += ("timesteps", "timestep", "iteration", "iterations", "iter", "iters", "itr", "it", "current_iteration")
 STEP_NAMES += ("current_iter", "training_iteration", "iter_num", "n_iter", "step_num", "update", "updates", "n_updates")
 WANDB_STEP = "_step"  # counts the calls of log, which a trainer's own steps are better than
-EPOCH_NAMES = ("epoch", "epochs", "epoch_num", "current_epoch", "ep")
+EPOCH_NAMES = ("epoch", "epochs", "epoch_num", "current_epoch", "ep", "round")
 WITHIN_EPOCH = ("batch", "batch_idx", "batch_index", "minibatch", "batch_num", "batch_id", "batches")
 ALL_STEPS = {*STEP_NAMES, *EPOCH_NAMES, *WITHIN_EPOCH}
 AFTER = " ->"  # ends the name of a second value, as in "loss: 10.0 -> 9.0"
@@ -49,7 +50,7 @@ RUN_NAMES: tuple[str, ...] = (
     "method",
 )
 RUN_NAMES += ("algo", "algorithm", "config", "job", "job_id", "fold", "client", "agent", "env", "task", "dataset")
-RUN_NAMES += ("domain", "head", "replicate", "repeat")
+RUN_NAMES += ("domain", "head", "replicate", "repeat", "cell")
 OF_PARTS = {"task", "dataset", "domain", "head", "env", "agent", "model", "optimizer", "name", "config", "method"}
 PROCESS_NAMES = ("rank", "worker", "process", "process_index")  # of one run, which may log the same
 ABROAD = re.compile(  # a word on an evaluation in another language
@@ -57,9 +58,10 @@ ABROAD = re.compile(  # a word on an evaluation in another language
     r"|validaci[oó]n|validaç[aã]o|validazione|évaluation|teste|prueba",
     re.IGNORECASE,
 )
-WITHOUT_VALUE = re.compile(  # "val_loss None", "val acc: -", "best_eval"
+WITHOUT_VALUE = re.compile(  # "val_loss None", "val acc: -", "best_eval", "val improved"
     r"(?:\b(?:val|valid|validation|test|eval|dev)[ _.-]+)?\S*(?:loss|acc|ppl|auc)\S*\s*[:=]?\s*"
-    r"(?:None|N/?A|null|skipped|-{1,3})(?![\w/-])|\S*\bbest_\S+",
+    r"(?:None|N/?A|null|skipped|-{1,3})(?![\w/-])|\S*\bbest_\S+"
+    r"|\b(?:val|valid|validation|test|eval|dev)\b[ _.-]*(?:\S+ )?(?:has |did )?(?:not )?improved?\b",
     re.IGNORECASE,
 )
 BEFORE_LOSS = re.compile(r"(?<=.)(?=loss(?:es)?$)")

@@ -10,13 +10,14 @@ import numpy.typing as npt
 
 from s3bench.curve_files import kinds, names, rows
 from s3bench.curve_files.runs import RESUMES
-from s3bench.curve_files.steps import place
+from s3bench.curve_files.steps import place, with_plain_steps
 from s3bench.curve_files.table import Table, numbers
 from s3bench.errors import UserError, unknown
 from s3bench.spikes import Spike
 
 OF_SUMMARY = "train_runtime"  # which Hugging Face's trainer writes at the end
 MUCH_FULLER = 10  # times the values: a column with so few may be the mean of each epoch
+FEW_VALUES = 20  # different ones, each in as many rows in the mean
 SUM_WITHIN = 0.005  # of a loss: what its terms' sum may be off by, as they are rounded
 
 
@@ -146,7 +147,7 @@ def _curve(
     """Return the curve of a table."""
     if table.cells.empty:
         raise UserError(f"{said} has no rows; it needs one row per step")
-    table = rows.chosen(said, table, where)
+    table = rows.chosen(said, with_plain_steps(table), where)
     found, note = _find_loss(said, table, column)
     table.notes += [table.strays[found]] if found in table.strays else []
     table.notes += _sums_between(table, found)
@@ -160,7 +161,13 @@ def _curve(
         column=found,
         steps=placed.steps,
         loss=loss[placed.rows],
-        notes=(*table.notes, *note, *placed.notes, *_first_of_two(table, found, placed.column)),
+        notes=(
+            *table.notes,
+            *note,
+            *placed.notes,
+            *_first_of_two(table, found, placed.column),
+            *_few_values(loss[placed.rows]),
+        ),
         step_column=placed.column,
         kind=table.kind,
     )
@@ -186,6 +193,12 @@ def _first_of_two(table: Table, loss: str, step: str | None) -> list[str]:
         for option, name in options.items()
         if name + names.AFTER in table.names
     ]
+
+
+def _few_values(loss: npt.NDArray[np.float64]) -> list[str]:
+    """Return a note where nearly all values are a few again and again: the loss stands still, or rows repeat."""
+    few = len(np.unique(loss))
+    return [f"{loss.size:,} rows have only {few} different values"] * (few <= FEW_VALUES < loss.size / FEW_VALUES)
 
 
 def _find_loss(file: str, table: Table, named: str | None) -> tuple[str, list[str]]:
@@ -227,15 +240,21 @@ def _find_loss(file: str, table: Table, named: str | None) -> tuple[str, list[st
 
 
 def _unnamed(table: Table) -> str | None:
-    """Return the column of numbers that is a loss by its place; None if there isn't one.
+    """Return the column of numbers that is a loss by its place or another word for it; None if there isn't one.
 
     Its place is beside a counter, as in "0,2.5", or beside an evaluation's, as in {"train": [2.5], "val": [2.7]}.
+    Beside steps, it may be called a cost or an error.
     """
     if table.names in (["1", "2"], ["Unnamed: 0", "0"]):  # those of pandas
         counter, column = table.names
         cells = table.cells[counter]
         counts = cells.dtype.kind in "iu" and bool((np.diff(cells.to_numpy()) > 0).all())
         return column if counts and table.cells[column].dtype.kind in "iuf" else None
+    if names.steps_among(table.names, tuple(names.ALL_STEPS)):
+        for word in names.OTHER_WORDS:
+            called = [name for name in table.names if names.words(name) - names.OF_TRAINING == {word}]
+            if called and table.cells[called[0]].dtype.kind == "f":
+                return called[0] if len(called) == 1 else None
     trained = [name for name in table.names if names.words(name) in ({"train"}, {"training"})]
     is_beside = any(names.words(name) & names.OF_EVALUATION for name in table.names)
     if len(trained) != 1 or not is_beside or table.cells[trained[0]].dtype.kind != "f":

@@ -1,5 +1,6 @@
 """Finds the steps of a table's rows, merges doubled rows, or counts the rows."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from s3bench.curve_files.names import (
+    ALL_STEPS,
     EPOCH_NAMES,
     NO_STEPS,
     PROCESS_NAMES,
@@ -21,6 +23,7 @@ from s3bench.curve_files.runs import RESUMES, Order, Rows, Steps, joined, parts,
 from s3bench.curve_files.table import Table, number, numbers
 from s3bench.errors import UserError, unknown
 
+OF_HOW_MANY = re.compile(r"\s*\[?(?:[a-z]+[ _:]*)?(?P<at>\d{1,15})(?:\s*(?:/|of)\s*\d+)?\]?\s*", re.IGNORECASE)
 LARGEST_STEP = 2**53  # up to here, every whole number is a float
 SAME = 0.01  # of a loss: two processes that log one step differ by less
 DISORDER = 5  # of so many rows more than one goes back: no runs one below another
@@ -88,6 +91,18 @@ def place(file: str, table: Table, column: str, loss: Steps, named: str | None, 
         kept, said = resumed(file, table, order, rows, resume)
         rows, notes = kept, [*notes, said]
     return _counted(rows, *notes) if order.is_counted else _kept(name, steps, rows, notes)
+
+
+def with_plain_steps(table: Table) -> Table:
+    """Return the table with 3 for a step that is written "3/400" or "epoch 3", where all of a column are."""
+    for name in steps_among(table.names, tuple(ALL_STEPS)):
+        if table.cells[name].dtype.kind in "iuf":
+            continue
+        cells = table.cells[name][~table.empty[name]]
+        found = [OF_HOW_MANY.fullmatch(cell) if isinstance(cell, str) else None for cell in cells.tolist()]
+        if found and all(found):
+            table.cells[name] = pd.Series([float(one["at"]) for one in found if one], index=cells.index)
+    return table
 
 
 def _counted(rows: Rows, *notes: str) -> Placed:

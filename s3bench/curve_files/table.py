@@ -15,6 +15,7 @@ from s3bench.errors import UserError
 
 EMPTY_CELLS = ["", "NA", "N/A", "<NA>", "null", "None"]
 BEGINS = re.compile(r"[-+]?\d+\.?\d*(?:e[-+]?\d+)?\s+\S", re.IGNORECASE)  # a cell that only begins with a number
+UNDERSCORES = re.compile(r"[-+]?\d{1,3}(?:_\d{3})+(?:\.\d*)?")  # of thousands
 MOST_CELLS = 50_000_000  # of a table most of whose cells are empty
 MOST_EMPTY = 10  # cells for each that is filled
 SHOWN = 40  # characters of a wrong cell that a message quotes
@@ -109,6 +110,8 @@ def number(cell: object) -> float | None:
     """Return a cell as a number; None if it is none."""
     if isinstance(cell, bool | np.bool_) or not isinstance(cell, int | float | str | Decimal | np.number):
         return None
+    if isinstance(cell, str) and "_" in cell and UNDERSCORES.fullmatch(cell.strip()) is None:
+        return None  # "1_2.5" is two
     try:
         return float(cell)
     except (ValueError, OverflowError):
