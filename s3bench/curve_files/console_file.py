@@ -7,7 +7,8 @@ from functools import partial
 from s3bench.curve_files.alike import Form, read_alike
 from s3bench.curve_files.console_line import BAR, IN_EPOCH, LEADING_NUMBER, OF_GLUED, OF_SECOND, read_line, read_object
 from s3bench.curve_files.console_rows import Rows
-from s3bench.curve_files.names import ALL_STEPS, OF_EVALUATION, evaluation_in, normal, words
+from s3bench.curve_files.headings import between_runs
+from s3bench.curve_files.names import ALL_STEPS, OF_EVALUATION, evaluation_in, normal, steps_among, words
 from s3bench.curve_files.table import Table, from_rows
 from s3bench.curve_files.ultralytics import as_pairs
 from s3bench.errors import UserError
@@ -81,6 +82,8 @@ def read_console(text: str) -> Table | None:
     notes += [f"lines that name a loss but no number of it: {without}"] * bool(without)
     notes += rows.drop_repeats()
     table = rows.table(notes)
+    if table is not None and not steps_among(table.names, tuple(ALL_STEPS)):
+        table.notes += between_runs(forms)
     return None if table is None else _with_leading_numbers(table)
 
 

@@ -86,7 +86,16 @@ def _without_comments(text: str) -> tuple[str, list[str], list[str]]:
     others = [line for line in lines if not line.startswith("#")]
     first = next((at for at, line in enumerate(lines) if line.strip() and not line.startswith("#")), len(lines))
     comments = [line[1:].strip() for line in lines[:first] if line.startswith("#")]
+    if comments and first < len(lines) and any(_are_names(comments[-1], lines[first], one) for one in SEPARATORS):
+        others.insert(0, comments.pop())
     return "\n".join(others), [f"comment lines, left out: {len(lines) - len(others)}"], comments
+
+
+def _are_names(comment: str, row: str, separator: str) -> bool:
+    """Return whether a comment has names for the cells of the row below it, some of which are words."""
+    names, cells = split(comment, separator), split(row, separator)
+    is_mixed = any(map(_is_number, cells)) and not all(map(_is_value, cells))
+    return is_mixed and len(names) == len(cells) and _is_named(names) and not any(map(_is_number, names))
 
 
 def _is_number(cell: str) -> bool:
@@ -112,16 +121,14 @@ def _form(lines: list[str], comments: list[str]) -> _Form | None:
     with_comma = list(filter(DECIMAL_COMMA.fullmatch, cells))
     comma = bool(with_comma) and not any(map(DECIMAL_POINT.fullmatch, cells))
     comma = comma and not (separator == "," and all(map(THOUSANDS.fullmatch, with_comma)))
+    is_named = not all(map(_is_value, rows[0])) or not any(map(_is_number, rows[0])) or not any(rows[0])
+    if is_named or _has_pandas_names(rows):
+        return _Form(separator, None, has_decimal_comma=comma)
     width = len(rows[0])
     above = [split(comment, separator) for comment in comments]  # numpy.savetxt writes names so
     above = [names for names in above if len(names) == width and not any(map(_is_number, names))]
-    named = max(reversed(above), key=_is_named, default=[])
-    is_named = not all(map(_is_value, rows[0])) or not any(map(_is_number, rows[0])) or not any(rows[0])
-    is_named = is_named and not (_is_named(named) and any(map(_is_number, rows[0])))  # below them, words are cells
-    if is_named or _has_pandas_names(rows):
-        return _Form(separator, None, has_decimal_comma=comma)
-    if named:
-        return _Form(separator, named, has_decimal_comma=comma)
+    if above:
+        return _Form(separator, max(reversed(above), key=_is_named), has_decimal_comma=comma)
     if separator == " " and width in (2, 3) and all(MILLISECONDS.fullmatch(row[0]) for row in rows[:-1] or rows):
         return _Form(separator, ["timestamp", "value", "step"][:width], has_decimal_comma=False, kind="MLflow metric")
     return _Form(separator, [str(at + 1) for at in range(width)], has_decimal_comma=comma)

@@ -7,11 +7,13 @@ from itertools import pairwise
 
 from s3bench.curve_files.alike import Form
 from s3bench.curve_files.column import Column
-from s3bench.curve_files.names import ALL_STEPS, evaluation_in, normal, words
+from s3bench.curve_files.names import ALL_STEPS, RUN_NAMES, evaluation_in, normal, words
 from s3bench.curve_files.table import number
 
 BEFORE_COUNTS = (" on", " over", " using")  # ends of what is no key, but followed by how many
 OF_ENDS = {"done", "finished", "finish", "complete", "completed", "end", "ended", "improved", "saved", "saving", "took"}
+OF_STARTS = {"start", "starting", "started", "begin", "beginning", "begins"}
+MOST_WORDS = 4  # of a heading of a run
 FEWEST = 2  # evaluations whose steps begin again that tell that they are some
 
 Steps = tuple[float, ...]
@@ -59,6 +61,7 @@ def below_headings(forms: list[Form], columns: Mapping[str, Column]) -> Below:
     of_best = {form for form in headings if form.label[0].endswith("best iteration is")}
     if not of_evaluation and not of_best:
         return Below()
+    trained = {form for form in set(forms) if any(_is_trained(key) for key in form.keys)}
     turns = [form in of_evaluation for form in forms if form in of_evaluation or form in of_training]
     has_sections = turns.count(False) > 1 and (True, True) not in pairwise(turns)
     counts = Counter(form for form in forms if form not in headings)
@@ -77,7 +80,7 @@ def below_headings(forms: list[Form], columns: Mapping[str, Column]) -> Below:
         elif is_best:
             below.summaries.add(line)
             is_best = False
-        elif heading is not None and not _steps_of(form) and (has_sections or form is not usual):
+        elif heading is not None and not (_steps_of(form) or form in trained) and (has_sections or form is not usual):
             own.add(line)
             before = before if again.has_begun() else form
         elif heading is None or form in headings or not _are_alike(form, before) or not again.has(line, form):
@@ -90,6 +93,31 @@ def below_headings(forms: list[Form], columns: Mapping[str, Column]) -> Below:
         below.evaluations |= told
         below.doubtful += doubtful
     return below
+
+
+def between_runs(forms: list[Form]) -> list[str]:
+    """Return a note on headings without a number that each have losses below them, as the beginnings of runs do.
+
+    Where no line has a step, nothing else shows that there are several runs.
+    """
+    has_loss = {form: any("loss" in words(key) for key in form.keys) for form in set(forms)}
+    begins = {form for form in has_loss if not form.keys and _begins_run(words(form.label[0]))}
+    found: list[Form] = []
+    last: Form | None = None
+    for form in forms if begins else []:
+        if form in begins:
+            last = form
+        elif last is not None and has_loss[form]:
+            found.append(last)
+            last = None
+    said = f"lines such as {_said(found[0])!r} above losses: {len(found)}" if found else ""
+    return [f"{said}; the rows may be those of several runs"] * (len(found) > 1)
+
+
+def _begins_run(found: frozenset[str]) -> bool:
+    """Return whether a line's words are few, and name a run or its beginning."""
+    is_start = found & OF_STARTS and found & {"train", "training", "run", "experiment"}
+    return len(found) <= MOST_WORDS and not found & OF_ENDS and bool(is_start or found & {*RUN_NAMES})
 
 
 class _Own:
@@ -185,6 +213,11 @@ def _is_heading(form: Form) -> bool:
     """Return whether a line has no numbers but those of steps, or of what comes: "validation on 100 images"."""
     known = (normal(key) in ALL_STEPS or key.lower().endswith(BEFORE_COUNTS) for key in form.keys)
     return all(known) and not any("loss" in words(key) for key in form.keys)
+
+
+def _is_trained(key: str) -> bool:
+    """Return whether a key is that of a training's loss by its name."""
+    return {"train", "loss"} <= words(key) or {"training", "loss"} <= words(key)
 
 
 def _sentence(form: Form) -> str:

@@ -250,7 +250,8 @@ def _unnamed(table: Table) -> str | None:
         cells = table.cells[counter]
         counts = cells.dtype.kind in "iu" and bool((np.diff(cells.to_numpy()) > 0).all())
         return column if counts and table.cells[column].dtype.kind in "iuf" else None
-    if names.steps_among(table.names, tuple(names.ALL_STEPS)):
+    has_losses = any("loss" in found and not found & names.OF_EVALUATION for found in map(names.words, table.names))
+    if names.steps_among(table.names, tuple(names.ALL_STEPS)) and not has_losses:
         for word in names.OTHER_WORDS:
             called = [name for name in table.names if names.words(name) - names.OF_TRAINING == {word}]
             if called and table.cells[called[0]].dtype.kind == "f":

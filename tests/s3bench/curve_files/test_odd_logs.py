@@ -88,7 +88,7 @@ def test_lines_of_another_kind_are_left_out_and_said(tmp_path, name, reading):
 def test_lines_of_two_kinds_are_said_where_none_is_the_mass(tmp_path):
     text = "".join(f"Step {at}: loss: 2.5\nround {at} of test, loss: 3.5\n" for at in range(20))
     text = text.replace("test", "trial")
-    with pytest.raises(UserError, match="step 0 appears twice"):
+    with pytest.raises(UserError, match="row 2: the step is missing"):
         curve_of(tmp_path, text)
     text = "".join(f"batch {at}: loss: 2.5\niter {at}: loss: 3.5\n" for at in range(20))
     assert "are of several kinds, with other steps or none: 20 of 40" in said(curve_of(tmp_path, text, step="none"))

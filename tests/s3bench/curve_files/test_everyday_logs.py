@@ -1,0 +1,187 @@
+"""Logs as people's own scripts and notebooks leave them: each is read right, and what is doubtful is said."""
+
+import json
+
+import pytest
+
+from s3bench.errors import UserError
+from tests.s3bench.curve_files.logs import curve_of, said
+
+LOSSES = [2.5, 2.25, 2.0, 1.75]
+
+
+def lines(pattern, losses=LOSSES, first=1):
+    return "".join(pattern.format(at=at, loss=loss) + "\n" for at, loss in enumerate(losses, start=first))
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "{at} epoch, loss: {loss}",
+        "{at} epochs: loss={loss}",
+        "{at}th epoch loss: {loss}",
+        "{at}th iteration, loss {loss}",
+        "-----Iteration: {at}-----\nLoss: {loss}",
+        "===== Epoch {at} =====\nloss {loss}",
+        "Round {at}\nserver stats: [loss: {loss}",
+        "epoch {at} loss {loss} (val improved)",
+        "epoch {at} loss {loss} (validation did not improve)",
+        '{{"epoch": "{at}/400", "loss": {loss}}}',
+        '{{"step": "step {at}", "loss": {loss}}}',
+        "epoch:\t{at}\tlr:\t0.001\ttrainLoss\t{loss}",
+    ],
+)
+def test_steps_are_found_however_they_are_written(tmp_path, pattern):
+    curve = curve_of(tmp_path, lines(pattern))
+    assert (curve.loss.tolist(), curve.steps.tolist()) == (LOSSES, [1, 2, 3, 4])
+
+
+@pytest.mark.parametrize("step", ["1/400", "[1/400]", "epoch 1", "1 of 400"])
+def test_a_table_whose_steps_say_of_how_many_is_read_by_them(tmp_path, step):
+    rows = "".join(f"{step.replace('1', str(at), 1)},{loss}\n" for at, loss in enumerate(LOSSES, start=1))
+    curve = curve_of(tmp_path, f"epoch,loss\n{rows}")
+    assert (curve.steps.tolist(), curve.step_column) == ([1, 2, 3, 4], "epoch")
+
+
+def test_an_underscore_between_two_numbers_makes_no_number_of_them(tmp_path):
+    with pytest.raises(UserError, match="--pattern"):
+        curve_of(tmp_path, lines("{at}_{loss}"))
+    curve = curve_of(tmp_path, lines("{at}_{loss}"), pattern=r"(?P<epoch>\d+)_(?P<loss>\S+)")
+    assert curve.loss.tolist() == LOSSES
+
+
+def test_thousands_with_underscores_are_numbers(tmp_path):
+    curve = curve_of(tmp_path, "step,loss\n1_000,2.5\n2_000,2.25\n10_000,2.0\n")
+    assert curve.steps.tolist() == [1000, 2000, 10000]
+
+
+def test_comments_between_lines_of_json_are_left_out(tmp_path):
+    text = lines('{{"epoch": {at}, "loss": {loss}}}').replace("\n", "\n// another batch size\n", 1)
+    curve = curve_of(tmp_path, f"{text}\n# the end\n")
+    assert (curve.loss.tolist(), said(curve)) == (LOSSES, "comment lines, left out: 2")
+
+
+def test_names_in_a_comment_are_those_of_rows_that_begin_with_words(tmp_path):
+    rows = "".join(f"adam,{at},{loss}\n" for at, loss in enumerate(LOSSES))
+    curve = curve_of(tmp_path, f"#Model,Step,Loss\n{rows}")
+    assert (curve.loss.tolist(), curve.column, curve.step_column) == (LOSSES, "Loss", "Step")
+
+
+@pytest.mark.parametrize("name", ["cost", "Error", "train_cost", "objective", "MSE"])
+def test_beside_steps_another_word_for_a_loss_is_taken_and_said(tmp_path, name):
+    curve = curve_of(tmp_path, lines(f"Iteration: {{at}}, {name}: {{loss}}, accuracy: 0.5"))
+    assert (curve.column, curve.loss.tolist()) == (name, LOSSES)
+    assert f"no column is named loss: {name!r} is taken for it" in said(curve)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        lines("Iteration {at} cost: {loss}s, accuracy: 0.5"),  # of time
+        lines("cost: {loss}, accuracy: 0.5"),  # no steps
+        lines("Iteration: {at}, errors: 3, accuracy: {loss}"),
+        "step,nll,loss_tokens\n1,2.5,100\n2,2.25,100\n",
+    ],
+)
+def test_a_word_that_may_be_something_else_is_asked_for(tmp_path, text):
+    with pytest.raises(UserError, match="choose one with --column"):
+        curve_of(tmp_path, text)
+
+
+KERAS = "224/224 ━━━━━━━━━━━━━━━━━━━━ 10s 37ms/step - accuracy: 0.3 - loss: {loss}"
+
+
+def test_a_keras_bar_that_is_shown_again_below_a_saved_model_counts_once(tmp_path):
+    epoch = f"Epoch {{at}}/50\n{KERAS}0\nEpoch {{at}}: val_loss improved from inf to 1.3, saving model to model.h5\n"
+    curve = curve_of(tmp_path, lines(f"{epoch}{KERAS} - val_accuracy: 0.5 - val_loss: 1.3"))
+    assert (curve.loss.tolist(), curve.step_column) == (LOSSES, "Epoch")
+
+
+def test_a_keras_bar_below_each_first_epoch_of_one_is_an_epoch_of_its_own(tmp_path):
+    curve = curve_of(tmp_path, lines(f"Epoch 1/1\n{KERAS}"))
+    assert curve.loss.tolist() == LOSSES
+
+
+def test_bars_that_never_end_are_read_and_said(tmp_path):
+    text = "".join(f" {at}/11408 [>.....] - ETA: 9:09 - loss: {loss}\n" for at, loss in enumerate(LOSSES, start=1))
+    curve = curve_of(tmp_path, f"Epoch 1/5\n{text}")
+    assert curve.loss.tolist() == LOSSES
+    assert "no progress bar reached its end" in said(curve)
+
+
+YOLO = "     Epoch   gpu_mem       box       obj       cls     total    labels  img_size"
+YOLO8 = "      Epoch    GPU_mem   box_loss   cls_loss   dfl_loss  Instances       Size"
+
+
+def yolo(header, cells):
+    text = []
+    for epoch, loss in enumerate(LOSSES):
+        text.append(header)
+        for share, value in ((97, loss + 1), (100, loss)):
+            row = f"     {epoch}/299       11G   {cells.format(loss=value)}        25       640"
+            text.append(f"{row}: {share}%|█████████▋| 37/38 [00:30<00:00,  1.22it/s]")
+        text.append("                 Class     Images     Labels           P           R      mAP@.5")
+        text.append("                   all        128        929       0.6       0.5       0.55")
+    return "\n".join(text) + "\n"
+
+
+def test_the_total_of_yolov7s_table_is_read_at_the_end_of_each_epoch(tmp_path):
+    curve = curve_of(tmp_path, yolo(YOLO, "0.03018    0.0153         0   {loss}"))
+    assert (curve.loss.tolist(), curve.steps.tolist()) == (LOSSES, [0, 1, 2, 3])
+    assert "lines of a progress bar before its last, left out: 4" in said(curve)
+
+
+def test_which_of_yolov8s_losses_is_asked(tmp_path):
+    text = yolo(YOLO8, "{loss}    1.5    1.2")
+    with pytest.raises(UserError, match="choose one with --column: box_loss, cls_loss, dfl_loss"):
+        curve_of(tmp_path, text)
+    assert curve_of(tmp_path, text, column="box_loss").loss.tolist() == LOSSES
+
+
+def notebook(*cells, counts=(3, 7)):
+    def cell(text, count):
+        outputs = [{"output_type": "stream", "name": "stdout", "text": text.splitlines(keepends=True)}]
+        return {"cell_type": "code", "execution_count": count, "source": [], "outputs": outputs}
+
+    return json.dumps({"nbformat": 4, "cells": [cell(*one) for one in zip(cells, counts, strict=True)]})
+
+
+@pytest.mark.parametrize("pattern", ["epoch {at} loss {loss}", "loss: {loss} acc: 0.5"])
+def test_trainings_of_several_cells_are_told_apart(tmp_path, pattern):
+    text = notebook(lines(pattern), lines(pattern, [1.5, 1.25]))
+    with pytest.raises(UserError, match="choose one with --where cell=VALUE: 3, 7"):
+        curve_of(tmp_path, text)
+    assert curve_of(tmp_path, text, where="cell=7").loss.tolist() == [1.5, 1.25]
+
+
+def test_cells_without_execution_counts_are_counted_from_one(tmp_path):
+    text = notebook(lines("loss: {loss} acc: 0.5"), lines("loss: {loss} acc: 0.5"), counts=(None, None))
+    with pytest.raises(UserError, match="choose one with --where cell=VALUE: 1, 2"):
+        curve_of(tmp_path, text)
+
+
+def test_a_training_that_the_next_cell_continues_is_one_run(tmp_path):
+    text = notebook(lines("epoch {at} loss {loss}"), lines("epoch {at} loss {loss}", [1.5, 1.25], first=5))
+    curve = curve_of(tmp_path, text)
+    assert curve.loss.tolist() == [*LOSSES, 1.5, 1.25]
+    assert "'cell' has 2 values, taken as one run" in said(curve)
+
+
+@pytest.mark.parametrize("heading", ["Start training", "Optimizer adam", "[1/5] fold"])
+def test_headings_above_losses_without_steps_are_told_of(tmp_path, heading):
+    curve = curve_of(tmp_path, f"{heading}\n{lines('loss: {loss} acc: 0.5')}" * 3)
+    assert "above losses: 3; the rows may be those of several runs" in said(curve)
+    assert "several runs" not in said(curve_of(tmp_path, f"{heading}\n{lines('loss: {loss} acc: 0.5')}"))
+
+
+def test_a_loss_that_has_few_values_is_told_of(tmp_path):
+    curve = curve_of(tmp_path, "".join(f"step {at} loss {LOSSES[at % 4]}\n" for at in range(500)))
+    assert "500 rows have only 4 different values" in said(curve)
+
+
+def test_a_trainings_loss_below_an_evaluations_bar_is_no_evaluations(tmp_path):
+    text = lines(
+        "Epoch {at}/50 [Train]: 100%|███| 9/9 [06:03<00:00, 15.0it/s, Loss=0.5]\nEpoch {at}/50 [Val]: done\n"
+        "  Train Loss: {loss} | Val Loss: 0.6"
+    )
+    assert curve_of(tmp_path, text, column="Train Loss").loss.tolist() == LOSSES
