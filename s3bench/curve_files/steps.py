@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -99,8 +100,8 @@ def with_plain_steps(table: Table) -> Table:
         if table.cells[name].dtype.kind in "iuf":
             continue
         cells = table.cells[name][~table.empty[name]]
-        found = [OF_HOW_MANY.fullmatch(cell) if isinstance(cell, str) else None for cell in cells.tolist()]
-        if found and all(found):
+        found = list(takewhile(bool, (OF_HOW_MANY.fullmatch(str(cell)) for cell in cells.tolist())))
+        if found and len(found) == len(cells):
             table.cells[name] = pd.Series([float(one["at"]) for one in found if one], index=cells.index)
     return table
 
