@@ -197,8 +197,10 @@ def _first_of_two(table: Table, loss: str, step: str | None) -> list[str]:
 
 def _few_values(loss: npt.NDArray[np.float64]) -> list[str]:
     """Return a note where nearly all values are a few again and again: the loss stands still, or rows repeat."""
+    if loss.size <= FEW_VALUES**2 or len(np.unique(loss[: FEW_VALUES**2])) > FEW_VALUES:
+        return []  # without a sort of millions
     few = len(np.unique(loss))
-    return [f"{loss.size:,} rows have only {few} different values"] * (few <= FEW_VALUES < loss.size / FEW_VALUES)
+    return [f"{loss.size:,} rows have only {few} different values"] * (few <= FEW_VALUES)
 
 
 def _find_loss(file: str, table: Table, named: str | None) -> tuple[str, list[str]]:
