@@ -100,6 +100,11 @@ AT_STEP = re.compile(  # "Loss at step 100: 2.5", "Training loss (for one batch)
     rf"(?:\s*[:=]\s*| is )(?={NUMBER})",
     re.IGNORECASE,
 )
+IN_PARENTHESES = re.compile(  # "Loss (step 10): 2.5"
+    rf"(?<![\w./-])(?P<key>{WORD}) ?[(] ?(?P<step>epoch|step|iteration|iter|batch) *[:=]? *(?P<at>\d+) ?[)]\s*[:=]?\s*"
+    rf"(?={NUMBER})",
+    re.IGNORECASE,
+)
 AT = re.compile(r" (?:at|after|on|in|for) ", re.IGNORECASE)
 LEADING = re.compile(  # "7 [D loss: 0.5] [G loss: 2]", "7 train 2.5"
     rf"^\s*(\d+)\s*:?\s+(?=\[\s*[a-z][\w ]{{0,80}}[:=]|[a-z_]+\s+{NUMBER}\s*\Z)", re.IGNORECASE
@@ -218,6 +223,7 @@ def _rewritten(line: str) -> str:
         if sign in line:
             line = pattern.sub(plain, line)
     line = RUN_ON.sub(r"\1 ", line) if RUNS_ON.search(line) else line
+    line = IN_PARENTHESES.sub(r" \g<step> \g<at> | \g<key>: ", line) if "(" in line else line
     if AT.search(line):
         line = AFTER_STEPS.sub(r" \g<step> \g<at> | \g<key>: ", AT_STEP.sub(_step_first, line))
     return LEADING.sub(r"step \1 | ", line)
@@ -258,6 +264,8 @@ def _pairs(part: str, row: Row) -> str:
         key = pair["key"].strip("()-. ")
         *others, last = key.split()
         if others and others[-1].lower() in PER and normal(last) in ALL_STEPS:
+            if "loss" in words(key):  # "loss per epoch"
+                row.setdefault(key, _value(pair, key))
             continue
         if others and normal(last) in ALL_STEPS:  # "validation loss at iteration 400" names a step, no loss
             rest.append(" ".join(others))

@@ -12,6 +12,7 @@ from s3bench.errors import UserError
 DRAWN = r"-+=:|\u2500-\u257f"  # and the characters that Unicode has for drawing boxes
 RULE = re.compile(rf"^[ \t]*[{DRAWN}][{DRAWN} \t]{{2,}}$", re.MULTILINE)
 BEGINS_RULE = re.compile(rf"[{DRAWN} \t]")
+WIDTHS = re.compile(r"\s*-{2,}(?: +-{2,})+\s*|\s*-+(?: +-{3,})+\s*")  # of columns, as tabulate and spaCy write them
 BAR = re.compile("[|│┃]")
 CROSSING = re.compile(r"[|+│┃\u252c-\u254b\u2550-\u256c]| ")  # between two columns
 CORNER = re.compile("[+\u250c-\u254b\u2552-\u256c]")  # where a column begins in a rule, with a title between two
@@ -39,8 +40,8 @@ def undrawn(file: str, text: str) -> tuple[str, list[str]]:
         for at, is_rule in enumerate(drawn)
         if at and is_rule and CROSSING.search(lines[at].strip()) and not drawn[at - 1] and BAR.search(lines[at - 1])
     ]
-    if not begins and len(lines) > 2 and drawn[1] and len(lines[0].split()) == len(lines[1].split()) > 1:
-        return text.replace(f"\n{lines[1]}\n", "\n", 1), []  # columns of equal width, without bars
+    if not begins and (found := _of_widths(lines)) is not None:
+        return found
     tables = {at: _rows(lines, drawn, at) for at in begins}
     tables = {at: rows for at, rows in tables.items() if rows}
     with_loss = {at: rows for at, rows in tables.items() if "loss" in words(lines[at - 1])}
@@ -63,6 +64,29 @@ def undrawn(file: str, text: str) -> tuple[str, list[str]]:
     notes += [f"rows with {NOT_LOGGED!r}, left out: {len(whole) - len(logged)}"] * (len(logged) < len(whole))
     end = "\n" * text.endswith("\n")  # its absence shows that the last line may be cut
     return "\n".join([head, *map(_cells, logged)]) + end, notes
+
+
+def _of_widths(lines: list[str]) -> tuple[str, list[str]] | None:
+    """Return the rows of a table whose columns are as wide as the dashes below their names; None if there is none."""
+    rule = next((at for at, line in enumerate(lines) if at and WIDTHS.fullmatch(line)), None)
+    if rule is None:
+        return None
+    spans = [(one.start(), one.end()) for one in re.finditer("-+", lines[rule])]
+    cuts = [0, *((end + start) // 2 for (_, end), (start, _) in pairwise(spans))]
+
+    def cells(line: str) -> list[str]:
+        return [line[start:end].strip() for start, end in zip(cuts, [*cuts[1:], None], strict=True)]
+
+    names, whole = cells(lines[rule - 1]), []
+    for line in lines[rule + 1 :]:
+        if all(line[end:start].strip() == "" for (_, end), (start, _) in pairwise(spans)) and any(cells(line)[1:]):
+            whole.append(cells(line))
+    if not whole or not all(names):
+        return None
+    names = ["epoch", "step", *names[2:]] if names[:2] == ["E", "#"] else names  # spaCy's
+    beside = len(lines) - len(whole) - 2
+    rows = ["|".join(row) for row in [names, *whole] if not any("|" in cell for cell in row)]
+    return "\n".join(rows) + "\n", [f"lines beside the table, left out: {beside}"] * bool(beside)
 
 
 def _rows(lines: list[str], drawn: list[bool], rule: int) -> list[str]:

@@ -203,7 +203,10 @@ def _by_key(keys: list[str], rows: list[dict[str, Any]]) -> Table:
     """Return the rows of an object by their keys, which are the steps unless the rows have steps of their own."""
     if steps_among(name for row in rows for name in row):
         return from_rows("JSON", rows)
-    rows = [{"step": int(key)} | row for key, row in zip(keys, rows, strict=True)]
+    steps = list(map(int, keys))
+    rows = [{"step": step} | row for step, row in zip(steps, rows, strict=True)]
+    if keys == sorted(keys) and steps != sorted(steps):  # as text, "100" is before "20"
+        rows.sort(key=lambda row: row["step"])
     return from_rows("JSON", rows, ["steps are the keys of the objects"])
 
 

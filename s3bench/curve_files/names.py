@@ -16,7 +16,7 @@ OF_MEANS = {"avg", "avr", "average", "averaged", "mean", "ema", "smooth", "smoot
 OF_MEANS |= {"median"}
 OF_SUMS = {"total", "sum", "overall", "combined", "all"}
 OF_SIDES = {"aux", "auxiliary", "z", "balance", "balancing", "router", "reg", "regularization"}
-OTHER_WORDS = ("cost", "costs", "objective", "nll", "mse", "error")  # for a loss, where none is called one
+OTHER_WORDS = ("cost", "costs", "objective", "nll", "mse", "rmse", "error")  # for a loss, where none is called one
 STEP_NAMES: tuple[str, ...] = (
     "step",
     "global_step",

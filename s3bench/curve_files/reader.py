@@ -258,6 +258,9 @@ def _unnamed(table: Table) -> str | None:
             called = [name for name in table.names if names.words(name) - names.OF_TRAINING == {word}]
             if called and table.cells[called[0]].dtype.kind == "f":
                 return called[0] if len(called) == 1 else None
+    trained = [name for name in table.names if name.startswith(("training's ", "train's "))]  # LightGBM's
+    if len(trained) == 1:
+        return trained[0]
     trained = [name for name in table.names if names.words(name) in ({"train"}, {"training"})]
     is_beside = any(names.words(name) & names.OF_EVALUATION for name in table.names)
     if len(trained) != 1 or not is_beside or table.cells[trained[0]].dtype.kind != "f":

@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import zip_longest
 
@@ -12,6 +12,7 @@ from s3bench.curve_files.text import WRAPPED
 
 HEAD = 20_000  # characters that show what a text is
 LONG_ROW = 20  # numbers at least in a row that is a curve
+UNIT = re.compile(r"%|[mµun]?s|secs?|seconds|mins?|h|[kKMG]i?B|\w+/s|s/\w+")
 MOST_ROWS = 10  # such rows in a text, each of at least ten times as many numbers
 MOST_LONGER = 0.05  # of the rows may have more cells than there are names
 TITLE = re.compile(r"\s*(\[\s*\d+/\d+ .*\])[ \t]*\n\s*(?=(?:Step|Epoch)\t)")  # of a table in a notebook
@@ -119,10 +120,15 @@ def of_lists(text: str, *, alone: bool = False) -> tuple[str, list[str]] | None:
     return "\n".join([*names, *map("\t".join, rows)]) + "\n", notes
 
 
-def _with_even_rows(text: str) -> tuple[str, list[str]] | None:
-    """Return a table whose names are one fewer than its cells: of an index before them, or of an empty cell at the end.
+def _are_whole(cells: Iterable[str]) -> bool:
+    values = [number(cell) for cell in cells]
+    return all(value is not None and value.is_integer() for value in values)
 
-    So pandas and R print tables, and so some write a comma at the end of each row. None if all rows are even.
+
+def _with_even_rows(text: str) -> tuple[str, list[str]] | None:
+    """Return a table whose names are one fewer than its cells: of an index before them, or of a unit or nothing last.
+
+    So pandas and R print tables, and so some write a comma or a unit at the end of each row. None if all rows are even.
     """
     lines = [line for line in text[:HEAD].split("\n") if line.strip()][: MOST_ROWS + 1]
     if len(lines) < 3:
@@ -134,9 +140,13 @@ def _with_even_rows(text: str) -> tuple[str, list[str]] | None:
     names, rows = first.split(), [line.split() for line in others]
     if len(names) < 2 or any(len(row) != len(names) + 1 for row in rows) or _are_numbers(names[:1]):
         return None
-    written = [number(row[0].strip('"')) for row in rows]
-    index = [one for one in written if one is not None and one.is_integer()]
-    if len(index) < len(rows) or index != sorted(set(index)) or "," in first:
+    units = {row[-1] for row in rows}
+    if len(units) == 1 and UNIT.fullmatch(unit := units.pop()):
+        return re.sub(rf"[ \t]+{re.escape(unit)}[ \t]*$", "", text, flags=re.MULTILINE), []
+    if normal(names[0]) in ALL_STEPS and not _are_whole(row[1] for row in rows):
+        return None  # the first cell is a step, and no index before it
+    index = [row[0].strip('"') for row in rows]
+    if not _are_whole(index) or "," in first or list(map(float, index)) != sorted(set(map(float, index))):
         return None
     start = text.index(first)
     return text[:start] + "index " + text[start:].lstrip(), []

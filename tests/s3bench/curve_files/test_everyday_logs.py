@@ -185,3 +185,61 @@ def test_a_trainings_loss_below_an_evaluations_bar_is_no_evaluations(tmp_path):
         "  Train Loss: {loss} | Val Loss: 0.6"
     )
     assert curve_of(tmp_path, text, column="Train Loss").loss.tolist() == LOSSES
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "Epoch {at}, loss per epoch: {loss}",
+        "step {at} loss per batch: {loss}",
+        "Loss (step {at}): {loss}",
+        "train_loss (epoch {at}) = {loss}",
+        "[{at}]\ttraining's l2: {loss}\tvalid_0's l2: 2.6",
+        "[{at}]\ttrain-rmse:{loss}\teval-rmse:2.6",
+    ],
+)
+def test_what_the_loss_is_per_or_at_does_not_hide_it(tmp_path, pattern):
+    curve = curve_of(tmp_path, lines(pattern))
+    assert (curve.loss.tolist(), curve.steps.tolist()) == (LOSSES, [1, 2, 3, 4])
+
+
+@pytest.mark.parametrize("unit", ["%", "s", "it/s", "MB"])
+@pytest.mark.parametrize(
+    ("names", "row", "step"),
+    [("epoch loss last", "{at} {loss} 50.{at} ", "epoch"), ("loss last", "{loss} 7.{at} ", None)],
+)
+def test_a_unit_at_the_end_of_each_row_moves_no_column(tmp_path, names, row, step, unit):
+    curve = curve_of(tmp_path, f"{names}\n{lines(row + unit)}")
+    assert (curve.column, curve.loss.tolist(), curve.step_column) == ("loss", LOSSES, step)
+
+
+def test_an_index_without_a_name_before_whole_steps_is_one(tmp_path):
+    rows = "".join(f"{at}  {at + 1}  {loss}\n" for at, loss in enumerate(LOSSES))
+    curve = curve_of(tmp_path, f"   epoch  loss\n{rows}")
+    assert (curve.loss.tolist(), curve.step_column) == (LOSSES, "epoch")
+
+
+TABULATE = "  epoch    train loss    time\n-------  ------------  ------\n"
+
+
+def test_columns_are_as_wide_as_the_dashes_below_their_names(tmp_path):
+    rows = "".join(f"{at:7}  {loss:12}  {'1.5 s':>6}\n" for at, loss in enumerate(LOSSES))
+    curve = curve_of(tmp_path, f"Training begins\n{TABULATE}{rows}done\n")
+    assert (curve.column, curve.loss.tolist(), curve.step_column) == ("train loss", LOSSES, "epoch")
+    assert "lines beside the table, left out: 2" in said(curve)
+
+
+def test_which_of_spacys_losses_is_asked_and_its_step_is_known(tmp_path):
+    head = "E    #       LOSS TOK2VEC  LOSS NER  ENTS_F\n---  ------  ------------  --------  ------\n"
+    text = head + "".join(f"  0  {at * 200:6}          0.5  {loss:8}   50.0 \n" for at, loss in enumerate(LOSSES))
+    with pytest.raises(UserError, match="choose one with --column: LOSS TOK2VEC, LOSS NER"):
+        curve_of(tmp_path, text)
+    curve = curve_of(tmp_path, text, column="LOSS NER")
+    assert (curve.loss.tolist(), curve.steps.tolist()) == (LOSSES, [0, 200, 400, 600])
+
+
+def test_keys_that_were_sorted_as_text_are_steps_in_their_order(tmp_path):
+    rows = {str(at * 10): {"loss": 3 - at / 10} for at in range(20)}
+    curve = curve_of(tmp_path, json.dumps(rows, sort_keys=True))
+    assert curve.steps.tolist() == [at * 10 for at in range(20)]
+    assert curve.loss.tolist() == [3 - at / 10 for at in range(20)]
