@@ -5,6 +5,7 @@ import json
 import re
 from typing import Any
 
+from s3bench.curve_files.abroad import in_english
 from s3bench.curve_files.names import AFTER, ALL_STEPS, evaluation_in, normal, words
 from s3bench.curve_files.slots import Within
 from s3bench.curve_files.table import number
@@ -66,7 +67,6 @@ AFTER_STEPS = re.compile(  # "Average loss after 10 steps: 2.5"
 GLUED = re.compile(  # two lines without an end between
     r"\b(step|epoch|iter|iteration)\b.{1,200}\d\1\b\s*[:=]?\s*\d", re.IGNORECASE
 )
-FULL_WIDTH = str.maketrans("：，；（）＝［］｜", ":,;()=[]|")  # as in Chinese and Japanese
 OF_GLUED = "glued"
 OF_SECOND = "second_loss"  # told of a line where a loss has two values
 MSVC = re.compile(r"1\.#(QNAN|SNAN|IND|INF)\w*")  # what is no number, as C writes it on Windows
@@ -103,6 +103,11 @@ AT_STEP = re.compile(  # "Loss at step 100: 2.5", "Training loss (for one batch)
 IN_PARENTHESES = re.compile(  # "Loss (step 10): 2.5"
     rf"(?<![\w./-])(?P<key>{WORD}) ?[(] ?(?P<step>epoch|step|iteration|iter|batch) *[:=]? *(?P<at>\d+) ?[)]\s*[:=]?\s*"
     rf"(?={NUMBER})",
+    re.IGNORECASE,
+)
+TWO_SIDES = re.compile(  # "train/val loss: 2.5 / 2.6", "loss (train/val): 2.5/2.6"
+    r"(?P<before>loss)?\s*\(?\b(?P<train>train(?:ing)?)\s*[/|]\s*(?P<val>val|valid|validation|test|dev|eval)\)?\s*(?P<loss>loss)?"
+    rf"\s*[:=]\s*(?P<value>{NUMBER})\s*[/|,]\s*(?P<other>{NUMBER})",
     re.IGNORECASE,
 )
 AT = re.compile(r" (?:at|after|on|in|for) ", re.IGNORECASE)
@@ -148,7 +153,7 @@ def read_line(line: str, first_epoch: int = 0, *, has_kinds: bool = True) -> tup
         first_epoch: the number that epochs begin with.
         has_kinds: whether a word such as "eval" beside the pairs tells that they are an evaluation's.
     """
-    line = line if line.isascii() else line.translate(FULL_WIDTH)
+    line = line if line.isascii() else in_english(line)
     if GLUED.search(line):
         return {}, (OF_GLUED, False)
     line = MSVC.sub(lambda found: "inf" if found[1] == "INF" else "nan", line) if "1.#" in line else line
@@ -224,6 +229,7 @@ def _rewritten(line: str) -> str:
             line = pattern.sub(plain, line)
     line = RUN_ON.sub(r"\1 ", line) if RUNS_ON.search(line) else line
     line = IN_PARENTHESES.sub(r" \g<step> \g<at> | \g<key>: ", line) if "(" in line else line
+    line = TWO_SIDES.sub(_each_side, line) if "/" in line or "|" in line else line
     if AT.search(line):
         line = AFTER_STEPS.sub(r" \g<step> \g<at> | \g<key>: ", AT_STEP.sub(_step_first, line))
     return LEADING.sub(r"step \1 | ", line)
@@ -233,6 +239,14 @@ def _step_first(found: "re.Match[str]") -> str:
     """Return "step 100 | Loss: " of "Loss at step 100: "."""
     inner = f"{found['inner']} {found['of']} | " if found["inner"] else ""
     return f" {found['step']} {found['at']} | {inner}{found['key']}: "
+
+
+def _each_side(found: "re.Match[str]") -> str:
+    """Return "train loss: 2.5 | val loss: 2.6" of "train/val loss: 2.5 / 2.6"."""
+    loss = found["loss"] or found["before"]
+    if loss is None:
+        return found[0]
+    return f"| {found['train']} {loss}: {found['value']} | {found['val']} {loss}: {found['other']}"
 
 
 def _of_sides(line: str, sides: "list[re.Match[str]]") -> Row:

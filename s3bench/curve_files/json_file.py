@@ -16,6 +16,7 @@ BARE = re.compile(r"(?<=[:\[,])(\s*-?)(nan|inf(?:inity)?)(?=\s*[,}\]])", re.IGNO
 HISTORY = re.compile(r"^\{'\w+': \[.*\]\}[ \t]*$", re.MULTILINE)
 TEXTS = ("log", "message", "msg", "textpayload", "line")  # of Docker's and cloud's lines
 MOST_BROKEN = 0.05  # of the lines: a run that was killed leaves one
+MOST_CELLS = 10  # of a line that is a list, such as [10, 2.5]
 DEEPEST = 20  # levels of a document
 BETWEEN = re.compile(r"[\s,]*")  # what separates objects; a record separator (RFC 7464) is a blank, too
 BEGINS = re.compile(r"^\{", re.MULTILINE)
@@ -133,6 +134,8 @@ def _of_lines(file: str, text: str) -> Table:
         raise UserError(f"{file}, {broken[0]}")
     notes += [f"comment lines, left out: {comments}"] * bool(comments)
     notes += [f"lines that are not JSON, left out: {len(broken)} of {last}"] * bool(broken)
+    if all(isinstance(row, list) and 1 < len(row) <= MOST_CELLS for row in rows):
+        return from_rows("JSON lines", [{str(at): cell for at, cell in enumerate(row, start=1)} for row in rows], notes)
     if not all(isinstance(row, dict) for row in rows):
         raise UserError(f'{file} is not JSON lines: each line must be an object, such as {{"step": 1, "loss": 2.5}}')
     return from_rows("JSON lines", _flat(_whole(rows, "\\u" in text)), notes)

@@ -22,6 +22,7 @@ LEAST_BELOW = 5  # numbers below each heading, in the mean
 LIST = re.compile(
     r"^[ \t]*(?:(?P<name>[A-Za-z_][\w .]*?)[ \t]*[:=][ \t]*)?\[(?P<cells>[^\[\]]*)\][ \t]*$", re.MULTILINE
 )
+BRACKETED = re.compile(r"^[ \t]*[(\[]([^()\[\]\n]*,[^()\[\]\n]*)[)\]],?[ \t]*$", re.MULTILINE)
 LEAST_LIST = 10  # numbers in a list that is a curve
 SEPARATORS = (",", ";", "\t", None)  # None is any number of blanks
 
@@ -35,8 +36,15 @@ def tidied(text: str) -> tuple[str, list[str]]:
         logged = [row for row in rows if NOT_LOGGED not in row]
         notes = [f"rows with {NOT_LOGGED!r}, left out: {len(rows) - len(logged)}"] * (len(logged) < len(rows))
         return "\n".join(logged), [f"the line {title[1]!r}, left out", *notes]
+    text = BRACKETED.sub(r"\1", text) if _are_bracketed(text) else text
     forms = (partial(of_lists, alone=True), _in_columns, _without_headings, _with_even_rows)
     return next(filter(None, (form(text) for form in forms)), (text, []))
+
+
+def _are_bracketed(text: str) -> bool:
+    """Return whether each of the first lines is a tuple or a list of a few numbers, as Python prints it."""
+    lines = [line for line in text[:HEAD].split("\n") if line.strip()][:-1]
+    return len(lines) > 1 and all(map(BRACKETED.fullmatch, lines))
 
 
 def shape(line: str) -> str:

@@ -29,6 +29,11 @@ def lines(pattern, losses=LOSSES, first=1):
         '{{"epoch": "{at}/400", "loss": {loss}}}',
         '{{"step": "step {at}", "loss": {loss}}}',
         "epoch:\t{at}\tlr:\t0.001\ttrainLoss\t{loss}",
+        "epoch {at} train/val loss: {loss} / 2.6",
+        "step {at} loss (train/valid): {loss}/2.6",
+        "第{at}轮，训练损失：{loss}，验证损失：2.6，准确率：0.5",
+        "第 {at} 次迭代 损失值: {loss}",
+        "エポック {at} 損失: {loss} 検証損失: 2.6",
     ],
 )
 def test_steps_are_found_however_they_are_written(tmp_path, pattern):
@@ -243,3 +248,10 @@ def test_keys_that_were_sorted_as_text_are_steps_in_their_order(tmp_path):
     curve = curve_of(tmp_path, json.dumps(rows, sort_keys=True))
     assert curve.steps.tolist() == [at * 10 for at in range(20)]
     assert curve.loss.tolist() == [3 - at / 10 for at in range(20)]
+
+
+@pytest.mark.parametrize("row", ["({at}, {loss})", "[{at}, {loss}]", "({at}, {loss}),"])
+def test_tuples_as_python_prints_them_are_rows(tmp_path, row):
+    curve = curve_of(tmp_path, lines(row))
+    assert (curve.loss.tolist(), curve.steps.tolist()) == (LOSSES, [1, 2, 3, 4])
+    assert "no column is named loss" in said(curve)

@@ -328,7 +328,7 @@ def test_powers_of_ten_count_wherever_they_begin(tmp_path, sign):
 
 def test_cells_without_a_name_are_no_index_unless_they_count(tmp_path):
     with pytest.raises(UserError):
-        curve_of(tmp_path, "train_loss val_loss time\n" + lines("{loss} 2.6 12.{at} s\n"))
+        curve_of(tmp_path, "train_loss val_loss time\n" + lines("{loss} 2.6 12.{at} x\n"))
     curve = curve_of(tmp_path, "loss time\n" + lines("{at} {loss} 12.5\n"))
     assert curve.loss.tolist() == LOSSES
 
