@@ -16,6 +16,7 @@ BARE = re.compile(r"(?<=[:\[,])(\s*-?)(nan|inf(?:inity)?)(?=\s*[,}\]])", re.IGNO
 HISTORY = re.compile(r"^\{'\w+': \[.*\]\}[ \t]*$", re.MULTILINE)
 TEXTS = ("log", "message", "msg", "textpayload", "line")  # of Docker's and cloud's lines
 MOST_BROKEN = 0.05  # of the lines: a run that was killed leaves one
+SINCE_2001 = 1e9  # seconds of a time
 MOST_CELLS = 10  # of a line that is a list, such as [10, 2.5]
 DEEPEST = 20  # levels of a document
 BETWEEN = re.compile(r"[\s,]*")  # what separates objects; a record separator (RFC 7464) is a blank, too
@@ -176,9 +177,12 @@ def _of_document(file: str, document: Any) -> Table:
     if isinstance(document, list) and document:
         if all(isinstance(row, dict) for row in document):
             return from_rows("JSON", _flat(document))
-        if all(isinstance(row, list) and len(row) == 3 for row in document):
-            names = ("Wall time", "Step", "Value")
-            return from_rows("TensorBoard download", [dict(zip(names, row, strict=True)) for row in document])
+        width = len(document[0]) if isinstance(document[0], list) else 0
+        if 1 < width <= MOST_CELLS and all(isinstance(row, list) and len(row) == width for row in document):
+            is_download = width == 3 and all(isinstance(row[0], float) and row[0] >= SINCE_2001 for row in document)
+            names = ("Wall time", "Step", "Value") if is_download else tuple(map(str, range(1, width + 1)))
+            kind = "TensorBoard download" if is_download else "JSON"
+            return from_rows(kind, [dict(zip(names, row, strict=True)) for row in document])
         if not any(isinstance(row, list | dict) for row in document):
             return from_rows("JSON", [{"1": cell} for cell in document])
     if isinstance(document, dict):

@@ -255,3 +255,12 @@ def test_tuples_as_python_prints_them_are_rows(tmp_path, row):
     curve = curve_of(tmp_path, lines(row))
     assert (curve.loss.tolist(), curve.steps.tolist()) == (LOSSES, [1, 2, 3, 4])
     assert "no column is named loss" in said(curve)
+
+
+def test_a_list_of_lists_is_a_table_and_tensorboards_only_with_times(tmp_path):
+    pairs = [[at * 100, loss] for at, loss in enumerate(LOSSES)]
+    assert curve_of(tmp_path, json.dumps(pairs)).steps.tolist() == [0, 100, 200, 300]
+    with pytest.raises(UserError, match="choose one with --column: 1, 2, 3"):
+        curve_of(tmp_path, json.dumps([[*pair, 2.6] for pair in pairs]))
+    downloaded = curve_of(tmp_path, json.dumps([[1.7e9 + pair[0], *pair] for pair in pairs]))
+    assert (downloaded.kind, downloaded.steps.tolist()) == ("TensorBoard download", [0, 100, 200, 300])
