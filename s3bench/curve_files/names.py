@@ -15,6 +15,7 @@ OF_OTHERS |= {"tokens", "token", "count", "counts", "num", "number", "samples", 
 OF_MEANS = {"avg", "avr", "average", "averaged", "mean", "ema", "smooth", "smoothed", "running", "moving", "rolling"}
 OF_MEANS |= {"median"}
 OF_SUMS = {"total", "sum", "overall", "combined", "all"}
+OF_GAMES = {"wins", "draws", "ties"}  # beside which "losses" are games
 OF_SIDES = {"aux", "auxiliary", "z", "balance", "balancing", "router", "reg", "regularization"}
 OTHER_WORDS = ("cost", "costs", "objective", "nll", "mse", "rmse", "error")  # for a loss, where none is called one
 STEP_NAMES: tuple[str, ...] = (
@@ -115,7 +116,10 @@ def likely_losses(names: Iterable[str]) -> list[str]:
 
 def losses_among(names: Iterable[str]) -> list[str]:
     """Return the columns that are losses of a training, or terms or means of one."""
+    names = list(names)
+    is_of_games = any(normal(name) in OF_GAMES for name in names)
     names = [name for name in names if not name.startswith("_") and "loss" in words(name)]
+    names = [name for name in names if not (is_of_games and normal(name) == "losses")]
     return [name for name in names if not words(name) & OF_OTHERS or _is_metered(name, names) or _is_per_token(name)]
 
 

@@ -264,3 +264,9 @@ def test_a_list_of_lists_is_a_table_and_tensorboards_only_with_times(tmp_path):
         curve_of(tmp_path, json.dumps([[*pair, 2.6] for pair in pairs]))
     downloaded = curve_of(tmp_path, json.dumps([[1.7e9 + pair[0], *pair] for pair in pairs]))
     assert (downloaded.kind, downloaded.steps.tolist()) == ("TensorBoard download", [0, 100, 200, 300])
+
+
+def test_losses_beside_wins_are_games(tmp_path):
+    rows = "".join(f"agent{at},1500,{at},{3 - at},0\n" for at in range(3))
+    with pytest.raises(UserError, match="no column is named like a training loss"):
+        curve_of(tmp_path, f"Agent,ELO,Wins,Losses,Draws\n{rows}")
