@@ -59,7 +59,7 @@ def read_console(text: str) -> Table | None:
     kinds = _kinds_of_all(forms)
     if kinds:
         forms, columns = read_alike(shown, partial(read, has_kinds=False))
-    whole_bars = _places_of_whole_bars(is_bar)
+    whole_bars = _whole_bars(is_bar, lines)
     count, bars = len(lines), sum(is_bar.values()) + replaced + drawn
     del lines
     rows = Rows(forms, columns, whole_bars)
@@ -194,12 +194,12 @@ def _first_epoch(lines: list[str]) -> int:
     return int(within is not None and int(within["epoch"]) == 1)
 
 
-def _places_of_whole_bars(is_bar: dict[int, bool]) -> set[int]:
-    """Return where the bars that are at their end lie among the lines without the others."""
-    found, left_out = set(), 0
+def _whole_bars(is_bar: dict[int, bool], lines: list[str]) -> dict[int, str]:
+    """Return where the bars that are at their end lie among the lines without the others, and of how many they are."""
+    found, left_out = {}, 0
     for at, is_under_way in is_bar.items():
         if not is_under_way:
-            found.add(at - left_out)
+            found[at - left_out] = lines[at].split("/")[0].strip()
         left_out += is_under_way
     return found
 

@@ -64,7 +64,7 @@ class Rows:
         headings: what headings say of the lines below them, of which those of evaluations and summaries are left out.
     """
 
-    def __init__(self, forms: list[Form], columns: dict[str, Column], bars: set[int]) -> None:
+    def __init__(self, forms: list[Form], columns: dict[str, Column], bars: dict[int, str]) -> None:
         self._forms, self._columns = forms, columns
         self.at: list[int] = []
         self.keys: list[tuple[str, ...]] = []
@@ -72,8 +72,10 @@ class Rows:
         self._known: dict[tuple[str, ...], _Above] = {}
         above = self._above(())
         bar: int | None = None  # the row of a bar at its end, if its epoch is not over
+        is_next = False  # whether the line is below it, without numbers between
         begun = 0  # the line that said its epoch
         run: tuple[str, ...] = ()  # what the last heading of a run names: "seed: 3"
+        begins = {form for form in set(forms) if any(normal(key) in {*ALL_STEPS, *RUN_HEADINGS} for key in form.keys)}
         of_run = {form for form in set(forms) if _is_of_run(form)}
         of_run = {form for form in of_run if self._has_whole_numbers(forms.index(form))}
         headings = below_headings(forms, columns)
@@ -84,13 +86,15 @@ class Rows:
             if not form.keys or line in left_out or form in of_evaluation:
                 continue
             if line in bars:
-                if bar is not None:  # the epoch's last line again, now with its validation
-                    del self.at[bar], self.keys[bar]
+                if bar is not None and (is_next or bars[line] == bars[self.at[bar]]):
+                    del self.at[bar], self.keys[bar]  # the epoch's last line again, now with its validation
                     self.replaced += 1
-                bar = len(self.at)
-            elif bar is not None and (form is forms[begun] or not self._is_of_epoch(line, begun)):
-                bar = None  # another line that says the epoch again tells of a model that is saved
-            begun = line if bars and bar is None and self._is_of_epoch(line, line) else begun
+                bar, is_next = len(self.at), True
+            elif bars:
+                is_next = False
+                if form in begins and (form is forms[begun] or not self._is_of_epoch(line, begun)):
+                    bar = None  # another line that says the epoch again tells of a model that is saved
+                begun = line if form in begins and bar is None else begun
             if form in of_run:
                 run = form.keys
                 above = self._above(()) if "cell" in run else above  # a notebook's

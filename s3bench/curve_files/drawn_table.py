@@ -81,7 +81,7 @@ def _of_widths(lines: list[str]) -> tuple[str, list[str]] | None:
     for line in lines[rule + 1 :]:
         if all(line[end:start].strip() == "" for (_, end), (start, _) in pairwise(spans)) and any(cells(line)[1:]):
             whole.append(cells(line))
-    if not whole or not all(names):
+    if not whole or not all(names) or ("loss" not in words(" ".join(names)) and tells_losses(lines)):
         return None
     names = ["epoch", "step", *names[2:]] if names[:2] == ["E", "#"] else names  # spaCy's
     beside = len(lines) - len(whole) - 2

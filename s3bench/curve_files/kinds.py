@@ -15,9 +15,9 @@ from s3bench.curve_files.boxes import read_boxes
 from s3bench.curve_files.console_file import read_console, read_pattern
 from s3bench.curve_files.delimited import read_table
 from s3bench.curve_files.json_file import outputs_in, read_history, read_json, texts_in
-from s3bench.curve_files.names import losses_among
+from s3bench.curve_files.names import ALL_STEPS, losses_among, steps_among
 from s3bench.curve_files.table import Table, from_rows
-from s3bench.curve_files.text import GZ, LONGEST_HOLE, decoded, is_text, unpacked, without_holes
+from s3bench.curve_files.text import GZ, LONGEST_HOLE, decoded, is_text, tells_losses, unpacked, without_holes
 from s3bench.curve_files.untidy import of_lists
 from s3bench.errors import UserError, one_line
 
@@ -27,6 +27,7 @@ STDIN = "-"
 HEAD = 64  # bytes that show a file's kind
 SAMPLE = 4096  # bytes that show whether it is text
 MOST_GB = 2  # of a file of text, which is read at once
+CELL = "cell"  # the column that says which cell of a notebook printed a row
 LOSS = re.compile(r"loss[^\d\n]{1,20}\d", re.IGNORECASE)
 PARQUET, WANDB, EVENTS = b"PAR1", b":W&B", b"brain.Event:"
 
@@ -131,7 +132,7 @@ def _of_text(name: str, text: str, pattern: str | None, *, is_csv: bool) -> Tabl
         if beside is not None and _has_losses(beside):
             beside.notes.insert(0, told[1])
             return beside
-    table = table or read_table(name, text, is_csv=False) or read_console(text)
+    table = table or _of_lines(name, text)
     if table is None or not _has_losses(table):
         table = _of_what_was_printed(name, text) or table
     table = table or (read_table(name, text, is_csv=True) if is_csv and text.strip() else None)
@@ -142,15 +143,43 @@ def _of_text(name: str, text: str, pattern: str | None, *, is_csv: bool) -> Tabl
     raise UserError(f"{name} is none of these: {FORMATS}; --pattern REGEX reads other lines")
 
 
+def _of_lines(name: str, text: str) -> Table | None:
+    """Return the table that a text is, or the lines of a console, where these have losses and the table has none."""
+    table = read_table(name, text, is_csv=False)
+    if table is None or (not _has_losses(table) and tells_losses(text.split("\n"))):
+        told = read_console(text)
+        return told if table is None or (told is not None and _has_losses(told)) else table
+    return table
+
+
 def _of_notebook(name: str, printed: dict[int, str]) -> Table:
     """Return the table of what cells printed, with a column that names the cell if several printed losses."""
     if not any(map(str.strip, printed.values())):
         raise UserError(f"{name} is a notebook whose cells have printed nothing")
     inner = _of_text(name, "\n".join(printed.values()), None, is_csv=False)
-    if inner.kind == "console" and sum(len(LOSS.findall(text)) > 1 for text in printed.values()) > 1:
-        inner = read_console("".join(f"cell: {cell}\n{text}\n" for cell, text in printed.items())) or inner
+    if inner.kind == "console" and sum(LOSS.search(text) is not None for text in printed.values()) > 1:
+        told = "".join(f"{CELL}: {cell}\n{text}\n" for cell, text in printed.items())
+        inner = _without_evaluations(read_console(told) or inner)
     inner.notes.insert(0, "a notebook: what its cells printed")
     return inner
+
+
+def _without_evaluations(table: Table) -> Table:
+    """Return the table without the losses of cells that evaluate: without a step, or one, if others have more."""
+    if CELL not in table.names:
+        return table
+    steps, losses = steps_among(table.names, tuple(ALL_STEPS)), losses_among(table.names)
+    has_step = ~table.empty[steps].all(axis=1)
+    has_loss = ~table.empty[losses].all(axis=1)
+    cells = table.cells[CELL]
+    counts = cells[has_loss].value_counts()
+    trained = set(cells[has_step & has_loss]) or set(counts[counts > 1].index)
+    others = has_loss & ~cells.isin(trained)
+    if not trained or not others.any():
+        return table
+    kept = table.where(~others.to_numpy())
+    kept.notes.append(f"losses of cells without steps, or of one each, left out: {int(others.sum())}")
+    return kept
 
 
 def _has_losses(table: Table) -> bool:

@@ -270,3 +270,35 @@ def test_losses_beside_wins_are_games(tmp_path):
     rows = "".join(f"agent{at},1500,{at},{3 - at},0\n" for at in range(3))
     with pytest.raises(UserError, match="no column is named like a training loss"):
         curve_of(tmp_path, f"Agent,ELO,Wins,Losses,Draws\n{rows}")
+
+
+KERAS3 = "Epoch {at}/4\n600/600 [==============================] - 15s 26ms/step - loss: {loss}\n"
+
+
+def test_an_evaluation_in_another_cell_is_no_row_of_the_training(tmp_path):
+    evaluated = "54/54 [==============================] - 8s 156ms/step - loss: 2.6\nTest Loss: 2.6\n"
+    curve = curve_of(tmp_path, notebook(lines(KERAS3), evaluated))
+    assert (curve.loss.tolist(), curve.step_column) == (LOSSES, "Epoch")
+    assert "losses of cells without steps, or of one each, left out: 1" in said(curve)
+    curve = curve_of(tmp_path, notebook(lines("loss: {loss} acc: 0.5"), "loss: 2.6 acc: 0.5\n"))
+    assert curve.loss.tolist() == LOSSES
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        " #   Column  Non-Null Count  Dtype\n---  ------  --------------  -----\n 0   Date    2715 non-null   object\n",
+        "array([ 1.78246237e-02, -1.06189400e-01, -2.44729444e-02, -2.21012142e-02,\n"
+        + "        1.78246237e-02, -1.06189400e-01, -2.44729444e-02, -2.21012142e-02,\n" * 40,
+    ],
+)
+def test_what_other_cells_print_is_no_table_of_losses(tmp_path, before):
+    curve = curve_of(tmp_path, notebook(before, lines(KERAS3)))
+    assert (curve.loss.tolist(), curve.step_column) == (LOSSES, "Epoch")
+
+
+def test_what_a_library_prints_between_a_bar_and_the_same_again_ends_no_epoch(tmp_path):
+    first = KERAS3.format(at=1, loss=2.75) + "2024-03-25 18:23:40: I optimizer_registry.cc:113] Plugin version 3\n"
+    again = "600/600 [==============================] - 15s 26ms/step - loss: 2.5 - val_loss: 2.6\n"
+    rest = lines(KERAS3, LOSSES[1:], first=2)
+    assert curve_of(tmp_path, first + again + rest).loss.tolist() == LOSSES
