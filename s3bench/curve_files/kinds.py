@@ -146,7 +146,8 @@ def _of_text(name: str, text: str, pattern: str | None, *, is_csv: bool) -> Tabl
 def _of_lines(name: str, text: str) -> Table | None:
     """Return the table that a text is, or the lines of a console, where these have losses and the table has none."""
     table = read_table(name, text, is_csv=False)
-    if table is None or (not _has_losses(table) and tells_losses(text.split("\n"))):
+    has_none = table is not None and not _has_losses(table) and LOSS.search(text) is not None
+    if table is None or (has_none and tells_losses(text.split("\n"))):
         told = read_console(text)
         return told if table is None or (told is not None and _has_losses(told)) else table
     return table
