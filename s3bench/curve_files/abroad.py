@@ -6,6 +6,7 @@ FULL_WIDTH = str.maketrans("：，；（）＝［］｜", ":,;()=[]|")
 OF_EVALUATION = "验证|驗證|测试|測試|検証|テスト|검증|테스트"
 OF_TRAINING = "训练|訓練|学習|훈련|학습"
 LOSS = "损失|損失|손실"
+BEFORE_LATIN = re.compile("(?<=[\u3040-\u9fff\uac00-\ud7af])(?=[A-Za-z])")
 ENGLISH = tuple(
     (re.compile(pattern, re.IGNORECASE), plain)
     for pattern, plain in (
@@ -27,4 +28,4 @@ def in_english(line: str) -> str:
     line = line.translate(FULL_WIDTH)
     for pattern, plain in ENGLISH:
         line = pattern.sub(plain, line)
-    return line
+    return BEFORE_LATIN.sub(" ", line)

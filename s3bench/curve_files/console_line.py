@@ -110,6 +110,9 @@ TWO_SIDES = re.compile(  # "train/val loss: 2.5 / 2.6", "loss (train/val): 2.5/2
     rf"\s*[:=]\s*(?P<value>{NUMBER})\s*[/|,]\s*(?P<other>{NUMBER})",
     re.IGNORECASE,
 )
+ALTERNATING = re.compile(  # "iteration,1,loss,2.5"
+    rf"^\s*[a-z_][\w./ ]{{0,{FIELD}}},\s*{NUMBER}(?:,\s*[a-z_][\w./ ]{{0,{FIELD}}},\s*{NUMBER})+\s*\Z", re.IGNORECASE
+)
 AT = re.compile(r" (?:at|after|on|in|for) ", re.IGNORECASE)
 LEADING = re.compile(  # "7 [D loss: 0.5] [G loss: 2]", "7 train 2.5"
     rf"^\s*(\d+)\s*:?\s+(?=\[\s*[a-z][\w ]{{0,80}}[:=]|[a-z_]+\s+{NUMBER}\s*\Z)", re.IGNORECASE
@@ -227,12 +230,19 @@ def _rewritten(line: str) -> str:
     for sign, pattern, plain in REWRITES:
         if sign in line:
             line = pattern.sub(plain, line)
+    line = ALTERNATING.sub(_with_colons, line) if line.count(",") > 2 else line
     line = RUN_ON.sub(r"\1 ", line) if RUNS_ON.search(line) else line
     line = IN_PARENTHESES.sub(r" \g<step> \g<at> | \g<key>: ", line) if "(" in line else line
     line = TWO_SIDES.sub(_each_side, line) if "/" in line or "|" in line else line
     if AT.search(line):
         line = AFTER_STEPS.sub(r" \g<step> \g<at> | \g<key>: ", AT_STEP.sub(_step_first, line))
     return LEADING.sub(r"step \1 | ", line)
+
+
+def _with_colons(found: "re.Match[str]") -> str:
+    """Return "iteration: 1 | loss: 2.5" of "iteration,1,loss,2.5"."""
+    cells = found[0].strip().split(",")
+    return " | ".join(f"{key}: {value}" for key, value in zip(cells[::2], cells[1::2], strict=True))
 
 
 def _step_first(found: "re.Match[str]") -> str:

@@ -196,11 +196,24 @@ def _read(file: str, body: str, form: _Form, notes: list[str]) -> Table:
         warnings.simplefilter("error", pd.errors.ParserWarning)  # a row longer than the first would be cut
         cells: pd.DataFrame = pd.read_csv(io.BytesIO(body.encode()), skipinitialspace=True, **options)
     cells.columns = _without_doubles(file, [str(name).strip() for name in cells.columns])
+    if len(is_text := _lines_of_text(cells)):
+        notes += [f"lines of text, left out: {len(is_text)}"]
     if places is not None:
         cells.index = pd.Index(places)
         blank = int(places.max(initial=-1)) + 1 - len(places) - repeated
         notes += [f"blank lines, left out: {blank}"] * bool(blank)
+    cells = cells.drop(cells.index[is_text]) if len(is_text) else cells
     return Table(form.kind, cells, cells.isna(), None, notes)
+
+
+def _lines_of_text(cells: pd.DataFrame) -> npt.NDArray[np.int64]:
+    """Return which rows have nothing but text in their first cell, where others have a number there."""
+    first = cells.iloc[:, 0]
+    if cells.shape[1] < 3 or first.dtype.kind in "iuf" or any("[" in name for name in cells.columns):
+        return np.zeros(0, dtype=np.int64)
+    alone = cells.iloc[:, 1:].isna().all(axis=1).to_numpy()
+    is_text = np.array([isinstance(cell, str) and number(cell) is None for cell in first.tolist()])
+    return np.flatnonzero(alone & is_text) if not is_text.all() else np.zeros(0, dtype=np.int64)
 
 
 def _rows(body: str, separator: str) -> Iterator[list[str]]:

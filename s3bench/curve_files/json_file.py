@@ -5,6 +5,7 @@ import json
 import re
 from typing import Any
 
+from s3bench.curve_files.html_table import drawn_tables
 from s3bench.curve_files.names import OF_EVALUATION, OF_TRAINING, listed, losses_among, steps_among, words
 from s3bench.curve_files.table import Table, from_rows
 from s3bench.curve_files.text import COLOURS
@@ -82,7 +83,11 @@ def outputs_in(text: str) -> dict[int, str] | None:
 
 def _printed(output: Row) -> str:
     """Return the text of one output."""
-    text = output.get("text", output.get("data", {}).get("text/plain", ""))
+    data = output.get("data", {})
+    html = data.get("text/html", "")
+    if drawn := drawn_tables(html if isinstance(html, str) else "".join(html)):
+        return drawn
+    text = output.get("text", data.get("text/plain", ""))
     return COLOURS.sub("", text if isinstance(text, str) else "".join(text))
 
 

@@ -7,11 +7,13 @@ from functools import lru_cache
 from s3bench.errors import UserError, unknown
 
 # The words beside "loss" in a column's name: those of a training loss, of another loss, and of what is no loss at all
-OF_TRAINING = {"train", "training", "trainer", "step", "batch", "iter", "current"}
+OF_TRAINING = {"train", "training", "trained", "trainer", "step", "batch", "iter", "current"}
 OF_EVALUATION = {"val", "valid", "validation", "validating", "eval", "evaluation", "evaluating", "test", "testing"}
 OF_EVALUATION |= {"dev", "cv", "heldout", "holdout", "evaluate", "validate", "infer", "inference"}
+OF_EVALUATION |= {"evaluated", "validated", "tested"}
 OF_OTHERS = OF_EVALUATION | {"best", "min", "max", "std", "var", "scale", "scaler", "weight", "weights", "coef"}
 OF_OTHERS |= {"tokens", "token", "count", "counts", "num", "number", "samples", "mask", "time", "ratio", "norm", "grad"}
+OF_OTHERS |= {"improvement", "improved"}
 OF_MEANS = {"avg", "avr", "average", "averaged", "mean", "ema", "smooth", "smoothed", "running", "moving", "rolling"}
 OF_MEANS |= {"median"}
 OF_SUMS = {"total", "sum", "overall", "combined", "all"}
@@ -110,6 +112,8 @@ def likely_losses(names: Iterable[str]) -> list[str]:
     means = [name for name, found in losses.items() if "epoch" not in found]
     found = (["loss"] if "loss" in exact else exact or plain) + sums
     found += [name for name in values if _is_per_token(name)] if found == sums else []
+    terms = [name for name in main if name not in sums]  # one is no term of a sum, but the same loss otherwise
+    found += terms if found and found == sums and len(terms) == 1 and "sum" in words(sums[0]) else []
     found = found or main or list(values) or means or list(losses)
     return found or _downloaded(names)
 

@@ -17,6 +17,7 @@ from s3bench.spikes import Spike
 
 OF_SUMMARY = "train_runtime"  # which Hugging Face's trainer writes at the end
 MUCH_FULLER = 10  # times the values: a column with so few may be the mean of each epoch
+COUNTING = 0.9  # of the rows in which a counter rises, or nearly all: a run that was resumed
 FEW_VALUES = 20  # different ones, each in as many rows in the mean
 SUM_WITHIN = 0.005  # of a loss: what its terms' sum may be off by, as they are rounded
 
@@ -250,7 +251,7 @@ def _unnamed(table: Table) -> str | None:
     if table.names in (["1", "2"], ["Unnamed: 0", "0"]):  # those of pandas
         counter, column = table.names
         cells = table.cells[counter]
-        counts = cells.dtype.kind in "iu" and bool((np.diff(cells.to_numpy()) > 0).all())
+        counts = cells.dtype.kind in "iu" and bool(np.mean(np.diff(cells.to_numpy()) > 0) > COUNTING)
         return column if counts and table.cells[column].dtype.kind in "iuf" else None
     has_losses = any("loss" in found and not found & names.OF_EVALUATION for found in map(names.words, table.names))
     if names.steps_among(table.names, tuple(names.ALL_STEPS)) and not has_losses:

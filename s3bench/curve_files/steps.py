@@ -67,6 +67,9 @@ def place(file: str, table: Table, column: str, loss: Steps, named: str | None, 
         UserError: the steps are not whole numbers, or go back as those of several runs do.
     """
     name = _find_step(file, table, column, named)
+    if name is None and named is None and (last := _last_epoch_again(table)) is not None:
+        what = f"the last row is of {last!r} again, as an evaluation's is, and was left out"
+        return _kept(last, numbers(file, table.cells[last], table.empty[last]), np.arange(len(loss) - 1), [what])
     if name is None:
         return _by_epoch(file, table, loss, resume) if named is None else _as_told(file, table, column)
     steps = numbers(file, table.cells[name], table.empty[name])
@@ -152,6 +155,16 @@ def _by_epoch(file: str, table: Table, loss: Steps, resume: str | None) -> Place
     if resume is None:
         joined(file, table, rises=False, hint=f"--step {NO_STEPS} counts all rows")
     return _counted(rows, *(_in_groups(table) or _in_turns(file, table)))
+
+
+def _last_epoch_again(table: Table) -> str | None:
+    """Return the column of whole epochs that rises from row to row, but for the last, which says one again."""
+    for name in steps_among(table.names, EPOCH_NAMES):
+        epochs = _plain(table, name)
+        if epochs is not None and len(epochs) > FEWEST_GROUPS and (epochs == np.floor(epochs)).all():
+            apart = np.diff(epochs)
+            return name if (apart[:-1] > 0).all() and apart[-1] == 0 else None
+    return None
 
 
 def _first_of_each(table: Table) -> Rows | None:

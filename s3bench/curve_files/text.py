@@ -22,6 +22,7 @@ COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # and what else moves a termina
 WRAPPED = re.compile(
     r"\b(?:(?:tf\.)?[Tt]ensor|[Aa]rray|(?:np|numpy|jnp)\.\w+)\(([^,()]{1,99})(?:,(?:[^()]|\(\d{0,9},?\)){0,999})?\)"
 )  # "tensor(2.5, grad_fn=...)", "tf.Tensor(2.5, shape=(), ...)"
+HIGH = re.compile(rb"[\x80-\xff]+")
 LOSS = re.compile(r"loss\W{1,9}(?:\d|nan\b|inf\b)", re.IGNORECASE)
 AT_ONCE = 1 << 24  # characters that are looked at together
 CONTROLS = re.compile("[\x00-\x07\x0e-\x1a\ufffd]")  # those that no text has, and what is no character
@@ -72,6 +73,10 @@ def _without_bom(data: bytes) -> str:
         return "utf-16-le"
     if half > 1 and data[::2].count(0) > 0.8 * half and not data[1::2].count(0):
         return "utf-16-be"
+    runs = HIGH.findall(data[:-1])
+    is_utf_8 = not data[:-3].decode("utf-8", errors="replace").count("\ufffd")
+    if not is_utf_8 and len(runs) > 1 and all(len(run) % 2 == 0 for run in runs[:-1]):
+        return "gb18030"  # two bytes for each character, as of Chinese on Windows
     return "utf-8"
 
 

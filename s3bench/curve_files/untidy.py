@@ -11,7 +11,7 @@ from s3bench.curve_files.table import EMPTY_CELLS, number
 from s3bench.curve_files.text import WRAPPED
 
 HEAD = 20_000  # characters that show what a text is
-LONG_ROW = 20  # numbers at least in a row that is a curve
+LONG_ROW = 10  # numbers at least in a row that is a curve
 UNIT = re.compile(r"%|[mµun]?s|secs?|seconds|mins?|h|[kKMG]i?B|\w+/s|s/\w+")
 MOST_ROWS = 10  # such rows in a text, each of at least ten times as many numbers
 MOST_LONGER = 0.05  # of the rows may have more cells than there are names

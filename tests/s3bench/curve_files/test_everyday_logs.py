@@ -302,3 +302,75 @@ def test_what_a_library_prints_between_a_bar_and_the_same_again_ends_no_epoch(tm
     again = "600/600 [==============================] - 15s 26ms/step - loss: 2.5 - val_loss: 2.6\n"
     rest = lines(KERAS3, LOSSES[1:], first=2)
     assert curve_of(tmp_path, first + again + rest).loss.tolist() == LOSSES
+
+
+def shown(header, rows):
+    cells = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>\n" for row in rows)
+    names = "".join(f"<th>{name}</th>\n" for name in header)
+    html = f'<div>[840/840 11:15]</div><table border="1" class="dataframe"><tr>{names}</tr>{cells}</table><p>'
+    data = {"text/html": html, "text/plain": "<IPython.core.display.HTML object>"}
+    return {"output_type": "display_data", "data": data}
+
+
+@pytest.mark.parametrize(
+    ("header", "first", "loss"),
+    [
+        (["Step", "Training Loss", "Validation Loss"], [50, "No log", 2.6], "Training Loss"),
+        (["epoch", "train_loss", "valid_loss", "time"], None, "train_loss"),
+    ],
+)
+def test_the_table_that_a_notebook_shows_is_read(tmp_path, header, first, loss):
+    rows = [[at * 100, value, 2.6, "00:23"][: len(header)] for at, value in enumerate(LOSSES, start=1)]
+    printed = {"output_type": "stream", "text": "num_examples: 100\nbatch: 8\n"}
+    outputs = [printed, shown(header, [*([first] if first else []), *rows])]
+    cell = {"cell_type": "code", "execution_count": 1, "source": [], "outputs": outputs}
+    curve = curve_of(tmp_path, json.dumps({"nbformat": 4, "cells": [cell]}))
+    assert (curve.column, curve.loss.tolist()) == (loss, LOSSES)
+    assert (curve.steps.tolist(), curve.step_column) == ([100, 200, 300, 400], header[0])
+
+
+def test_chinese_in_its_own_encoding_is_read(tmp_path):
+    text = lines("当前Batch：{at}0/6035 | 当前epoch:0/50 | 当前损失值：{loss} | 当前准确率：0.00%")
+    assert curve_of(tmp_path, text.encode("gbk")).loss.tolist() == LOSSES
+    latin = lines("époque {at} loss {loss} durée 3 précision 0.5").encode("latin-1")
+    assert curve_of(tmp_path, latin).loss.tolist() == LOSSES
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "iteration,{at},train_loss,{loss},train_accuracy,0.5",
+        "Epoch {at} trained with loss: {loss}\nEpoch {at} evaluated with loss: 2.6",
+        "Epoch {at} Avg. loss: {loss}\nNo improvement in loss 2.6 over best loss 2.5",
+    ],
+)
+def test_of_two_losses_the_trainings_is_known_by_its_words(tmp_path, pattern):
+    curve = curve_of(tmp_path, lines(pattern))
+    assert (curve.loss.tolist(), curve.steps.tolist()) == (LOSSES, [1, 2, 3, 4])
+
+
+def test_a_sum_of_one_loss_is_asked(tmp_path):
+    with pytest.raises(UserError, match="choose one with --column: loss:sum, dpo_loss"):
+        curve_of(tmp_path, lines('{{"step": {at}, "loss:sum": 3.5, "dpo_loss": {loss}}}'))
+
+
+def test_lines_of_text_in_a_table_are_no_rows_of_it(tmp_path):
+    rows = "".join(f"{at}, 0.025, {loss}, 50.0%\n" for at, loss in enumerate(LOSSES))
+    text = f"Epoch, lr, Train_Loss, Acc\n===== AMP =====\n{rows}===== TESTING =====\nDataset val\tACC:91.26\n"
+    curve = curve_of(tmp_path, text)
+    assert (curve.loss.tolist(), curve.step_column) == (LOSSES, "Epoch")
+    assert "lines of text, left out: 3" in said(curve)
+
+
+def test_an_epoch_that_the_last_line_says_again_is_an_evaluation(tmp_path):
+    losses = [2.5, 2.25, 2.0, 1.75, 1.5, 1.25, 1.0]
+    text = lines("Epoch {at}/7\n79/79 [=====] - 1s - loss: {loss} - val_loss: 2.6", losses)
+    curve = curve_of(tmp_path, text + "79/79 - 1s - loss: 2.6 - accuracy: 0.7\n")
+    assert (curve.loss.tolist(), curve.step_column) == (losses, "Epoch")
+    assert "the last row is of 'Epoch' again" in said(curve)
+
+
+def test_a_counter_that_begins_again_once_is_a_counter(tmp_path):
+    rows = "".join(f"{at},{3 - at / 100}\n" for at in [*range(1, 24), *range(1, 200)])
+    with pytest.raises(UserError, match="--where rows=FIRST-LAST: 1-23, 24-222"):
+        curve_of(tmp_path, rows)
