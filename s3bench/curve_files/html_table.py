@@ -26,6 +26,8 @@ class _Reader(HTMLParser):
         self._is_cell = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002 (html.parser's)
+        if tag in ("table", "tr"):
+            self._is_cell = False  # whether or not the one before has an end
         if tag == "table":
             self.tables.append([])
         elif tag == "tr" and self.tables:

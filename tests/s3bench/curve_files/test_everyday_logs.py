@@ -3,7 +3,10 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from s3bench.curve_files.html_table import drawn_tables
 from s3bench.errors import UserError
 from tests.s3bench.curve_files.logs import curve_of, said
 
@@ -374,3 +377,12 @@ def test_a_counter_that_begins_again_once_is_a_counter(tmp_path):
     rows = "".join(f"{at},{3 - at / 100}\n" for at in [*range(1, 24), *range(1, 200)])
     with pytest.raises(UserError, match="--where rows=FIRST-LAST: 1-23, 24-222"):
         curve_of(tmp_path, rows)
+
+
+@given(
+    st.lists(
+        st.sampled_from(["<table>", "</table>", "<tr>", "</tr>", "<td>", "<th>", "</td>", "loss", "2.5", "<", "&#"])
+    )
+)
+def test_broken_html_is_read_without_an_error(parts):
+    drawn_tables("<table><tr><td>loss" + "".join(parts))
