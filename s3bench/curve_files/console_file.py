@@ -21,6 +21,7 @@ BACK_TO_COUNT = re.compile(r"\x08{2,}(?= *\d+/\d+ *(?:[\r\n]|\Z))")  # into the 
 BLANKS = re.compile(" {50,}")  # which the other patterns would try in every split
 FIRST_LINES = 10_000  # which show whether epochs are counted from 1
 PROGRESS = re.compile(r"^\s*(?P<at>\d+)/(?P<of>\d+|unknown)\s+(?:\[|━)", re.IGNORECASE)  # Keras'
+NUMBERS = re.compile(r"\d[\d.e-]*")
 TIMES = re.compile(r"^.*?(?:it/s|s/it),?\s*")  # what a bar says before its values
 MOST_RANKS = 64
 ENDLESS = re.compile(r"(?<=\d)(?=(?:step|epoch|iter|iteration)\b\s*[:=]?\s*\d)", re.IGNORECASE)
@@ -147,7 +148,9 @@ def _without_replaced_bars(lines: list[str]) -> tuple[list[str], int]:
     """
     kept: dict[int, str] = {}
     shown: dict[str, tuple[str, str, int]] = {}  # by what stands before each bar: its place, its values, its line
-    moving = {_bar_name(line, bar) for line in lines if "|" in line and (bar := BAR.search(line)) and not _is_full(bar)}
+    moving = {
+        _bar_of(line, bar)[0] for line in lines if "|" in line and (bar := BAR.search(line)) and not _is_full(bar)
+    }
     ahead: set[str] = set()  # bars that show a step's values before they count it
     last = ""
     is_interrupted = False  # by a validation's bar, below which the training's moves on
@@ -157,7 +160,7 @@ def _without_replaced_bars(lines: list[str]) -> tuple[list[str], int]:
         if bar is None:
             shown, is_interrupted = (shown, True) if "it/s" in line else ({}, False)
             continue
-        name, values = _bar_name(line, bar), TIMES.sub("", line[bar.end() :])
+        name, values = _bar_of(line, bar)
         if not float(bar["at"]) and values:
             ahead.add(name)
         if not float(bar["at"]) and values and values == last:  # it shows what the epoch before did
@@ -177,9 +180,11 @@ def _without_replaced_bars(lines: list[str]) -> tuple[list[str], int]:
     return list(kept.values()), len(lines) - len(kept)
 
 
-def _bar_name(line: str, bar: "re.Match[str]") -> str:
-    """Return what stands before a bar and its share."""
-    return line[: bar.start()].rsplit(":", 1)[0].strip() if ":" in line[: bar.start()] else ""
+def _bar_of(line: str, bar: "re.Match[str]") -> tuple[str, str]:
+    """Return what stands before a bar and its share, and the values that it shows: behind it, or before it, too."""
+    name = line[: bar.start()].rsplit(":", 1)[0].strip() if ":" in line[: bar.start()] else ""
+    values = TIMES.sub("", line[bar.end() :])
+    return (NUMBERS.sub("0", name), name + values) if "loss" in name.lower() else (name, values)
 
 
 def _is_full(bar: "re.Match[str]") -> bool:

@@ -386,3 +386,13 @@ def test_a_counter_that_begins_again_once_is_a_counter(tmp_path):
 )
 def test_broken_html_is_read_without_an_error(parts):
     drawn_tables("<table><tr><td>loss" + "".join(parts))
+
+
+def test_a_bar_that_is_drawn_twice_with_its_loss_before_it_counts_once(tmp_path):
+    drawn = "Epoch={epoch} | Batch_id={at} | Loss={loss}:  25%|██▍       | {count}/4 [00:30<01:32,  2.78it/s]\n"
+    text = ""
+    for epoch, more in enumerate((1.0, 0.0)):
+        for at, loss in enumerate(LOSSES):
+            text += "".join(drawn.format(epoch=epoch, at=at, loss=loss + more, count=at + ahead) for ahead in (0, 1))
+    curve = curve_of(tmp_path, text)
+    assert curve.loss.tolist() == [loss + more for more in (1.0, 0.0) for loss in LOSSES]
