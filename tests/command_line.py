@@ -27,7 +27,8 @@ Done = subprocess.CompletedProcess[str]
 
 def in_a_process(folder: Path, *arguments: str, **environment: str) -> Done:
     """Run the console script in a folder."""
-    env = {**os.environ, **environment}
+    own = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}  # the tests' wandb process
+    env = {**own, **environment}
     return subprocess.run(
         [SCRIPT, *arguments], cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=300
     )

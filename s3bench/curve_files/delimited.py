@@ -212,8 +212,9 @@ def _lines_of_text(cells: pd.DataFrame) -> npt.NDArray[np.int64]:
     if cells.shape[1] < 3 or first.dtype.kind in "iuf" or any("[" in name for name in cells.columns):
         return np.zeros(0, dtype=np.int64)
     alone = cells.iloc[:, 1:].isna().all(axis=1).to_numpy()
-    is_text = np.array([isinstance(cell, str) and number(cell) is None for cell in first.tolist()])
-    return np.flatnonzero(alone & is_text) if not is_text.all() else np.zeros(0, dtype=np.int64)
+    if all(number(cell) is None for cell in first[~alone].iloc[:SAMPLE]):
+        return np.zeros(0, dtype=np.int64)
+    return np.array([at for at in np.flatnonzero(alone) if number(first.iloc[at]) is None], dtype=np.int64)
 
 
 def _rows(body: str, separator: str) -> Iterator[list[str]]:

@@ -1,6 +1,5 @@
 """Tells what kind of file it is by what it holds, and reads it."""
 
-import re
 import sys
 import tempfile
 from pathlib import Path
@@ -17,7 +16,7 @@ from s3bench.curve_files.delimited import read_table
 from s3bench.curve_files.json_file import outputs_in, read_history, read_json, texts_in
 from s3bench.curve_files.names import ALL_STEPS, losses_among, steps_among
 from s3bench.curve_files.table import Table, from_rows
-from s3bench.curve_files.text import GZ, LONGEST_HOLE, decoded, is_text, tells_losses, unpacked, without_holes
+from s3bench.curve_files.text import GZ, LONGEST_HOLE, LOSS, decoded, is_text, tells_losses, unpacked, without_holes
 from s3bench.curve_files.untidy import of_lists
 from s3bench.errors import UserError, one_line
 
@@ -28,7 +27,6 @@ HEAD = 64  # bytes that show a file's kind
 SAMPLE = 4096  # bytes that show whether it is text
 MOST_GB = 2  # of a file of text, which is read at once
 CELL = "cell"  # the column that says which cell of a notebook printed a row
-LOSS = re.compile(r"loss[^\d\n]{1,20}\d", re.IGNORECASE)
 PARQUET, WANDB, EVENTS = b"PAR1", b":W&B", b"brain.Event:"
 
 
@@ -176,7 +174,7 @@ def _without_evaluations(table: Table) -> Table:
     counts = cells[has_loss].value_counts()
     trained = set(cells[has_step & has_loss]) or set(counts[counts > 1].index)
     others = has_loss & ~cells.isin(trained)
-    if not trained or not others.any():
+    if not 0 < others.sum() < (has_loss & ~others).sum():
         return table
     kept = table.where(~others.to_numpy())
     kept.notes.append(f"losses of cells without steps, or of one each, left out: {int(others.sum())}")

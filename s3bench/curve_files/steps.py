@@ -67,7 +67,7 @@ def place(file: str, table: Table, column: str, loss: Steps, named: str | None, 
         UserError: the steps are not whole numbers, or go back as those of several runs do.
     """
     name = _find_step(file, table, column, named)
-    if name is None and named is None and (last := _last_epoch_again(table)) is not None:
+    if name is None and named is None and resume is None and (last := _last_epoch_again(table)) is not None:
         what = f"the last row is of {last!r} again, as an evaluation's is, and was left out"
         return _kept(last, numbers(file, table.cells[last], table.empty[last]), np.arange(len(loss) - 1), [what])
     if name is None:
@@ -161,7 +161,7 @@ def _last_epoch_again(table: Table) -> str | None:
     """Return the column of whole epochs that rises from row to row, but for the last, which says one again."""
     for name in steps_among(table.names, EPOCH_NAMES):
         epochs = _plain(table, name)
-        if epochs is not None and len(epochs) > FEWEST_GROUPS and (epochs == np.floor(epochs)).all():
+        if epochs is not None and len(epochs) > FEWEST_GROUPS and _are_steps(epochs).all():
             apart = np.diff(epochs)
             return name if (apart[:-1] > 0).all() and apart[-1] == 0 else None
     return None
@@ -250,8 +250,13 @@ def _are_rounded(steps: Steps) -> bool:
     return bool(rises and len(small) > 1 and len(large) and (large % ROUND == 0).all())
 
 
+def _are_steps(values: Steps) -> npt.NDArray[np.bool_]:
+    """Return which values are whole numbers, and exact as floats."""
+    return np.asarray((np.abs(values) <= LARGEST_STEP) & (values == np.floor(values)))
+
+
 def _check_whole(file: str, table: Table, name: str, steps: Steps, hint: str) -> None:
-    broken = ~(np.abs(steps) <= LARGEST_STEP) | (steps != np.floor(steps))
+    broken = ~_are_steps(steps)
     if broken.any():
         at = int(broken.argmax())
         what = "the step is missing" if table.empty[name].iloc[at] else f"step {steps[at]:g} is not a whole number"

@@ -100,14 +100,15 @@ def mirror(config, folder, steps, end, mode="offline"):
         tracker.finish({"steps": STEPS})
     else:
         getattr(tracker, end)()
-    wait_for_end(folder.parent)
+    if mode == "offline":
+        wait_for_end(folder.parent)
 
 
 def wait_for_end(results):
-    """Wait until wandb has written its files to their ends: where the machine is busy, `finish` returns before that."""
+    """Wait until wandb's last file has its end: on a busy machine `finish` returns before it is written."""
     deadline = time.monotonic() + 30
-    files = list(results.glob("wandb/offline-run-*/*.wandb"))
-    while any(read_history(file)[1] for file in files):  # a note that there is no end
+    *_, file = sorted(results.glob("wandb/offline-run-*/*.wandb"))
+    while read_history(file)[1]:  # a note that there is no end
         assert time.monotonic() < deadline, "wandb has not ended its file"
         time.sleep(0.1)
 

@@ -170,10 +170,6 @@ def test_what_a_killed_process_left_is_synced_together_with_what_follows(killed,
     config, folder = killed
     mirror(config, folder, range(137), "fail")
     (file,) = folder.parent.glob("wandb/offline-run-*/*.wandb")
-    sizes = [-1]
-    while file.stat().st_size != sizes[-1]:  # wandb's own process writes it, and may be late on a busy machine
-        sizes.append(file.stat().st_size)
-        time.sleep(0.5)
     os.truncate(file, max(7, file.stat().st_size - lost))  # a killed process leaves at least the header
     mirror(config, folder, range(100, STEPS), "finish")
     with FakeWandb() as server:
