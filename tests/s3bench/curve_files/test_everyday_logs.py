@@ -287,6 +287,11 @@ def test_an_evaluation_in_another_cell_is_no_row_of_the_training(tmp_path):
     assert curve.loss.tolist() == LOSSES
 
 
+def test_a_training_without_steps_is_not_left_out_for_a_line_with_one(tmp_path):
+    curve = curve_of(tmp_path, notebook(lines("loss: {loss} acc: 0.5"), "epoch 1 loss 2.6\n"))
+    assert curve.loss.tolist() == LOSSES
+
+
 @pytest.mark.parametrize(
     "before",
     [
@@ -371,6 +376,8 @@ def test_an_epoch_that_the_last_line_says_again_is_an_evaluation(tmp_path):
     curve = curve_of(tmp_path, text + "79/79 - 1s - loss: 2.6 - accuracy: 0.7\n")
     assert (curve.loss.tolist(), curve.step_column) == (losses, "Epoch")
     assert "the last row is of 'Epoch' again" in said(curve)
+    kept = curve_of(tmp_path, text + "79/79 - 1s - loss: 2.6 - accuracy: 0.7\n", resume="keep-last")
+    assert kept.loss.tolist() == [*losses, 2.6]
 
 
 def test_a_counter_that_begins_again_once_is_a_counter(tmp_path):
