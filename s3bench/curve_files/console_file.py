@@ -5,10 +5,11 @@ from collections import Counter
 from functools import partial
 
 from s3bench.curve_files.alike import Form, read_alike
-from s3bench.curve_files.console_line import BAR, IN_EPOCH, LEADING_NUMBER, OF_GLUED, OF_SECOND, read_line, read_object
+from s3bench.curve_files.console_line import BAR, IN_EPOCH, OF_GLUED, OF_SECOND, read_line, read_object
 from s3bench.curve_files.console_rows import Rows
 from s3bench.curve_files.headings import between_runs
 from s3bench.curve_files.names import ALL_STEPS, OF_EVALUATION, evaluation_in, normal, steps_among, words
+from s3bench.curve_files.phrases import LEADING_NUMBER
 from s3bench.curve_files.table import Table, from_rows
 from s3bench.curve_files.ultralytics import as_pairs
 from s3bench.errors import UserError

@@ -7,14 +7,12 @@ from typing import Any
 
 from s3bench.curve_files.abroad import in_english
 from s3bench.curve_files.names import AFTER, ALL_STEPS, evaluation_in, normal, words
+from s3bench.curve_files.phrases import FIELD, LEADING_NUMBER, NUMBER, WORD, in_pairs
 from s3bench.curve_files.slots import Within
 from s3bench.curve_files.table import number
 from s3bench.curve_files.text import WRAPPED
 
 Row = dict[str, Any]
-FIELD = 80  # words of a key have fewer characters
-NUMBER = r"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|nan\b|inf\b|infinity\b)"
-WORD = rf"[a-z_][\w./()'-]{{0,{FIELD}}}+"  # possessive: what follows a word is no part of one
 PAIR = re.compile(
     rf"(?<![\w./-])(?P<key>{WORD}(?: [a-z_(][\w./()'-]{{0,{FIELD}}}+){{0,4}}?)(?:\s*[:=]\s*|\s+)"
     rf"(?P<value>0x[\da-f]+\b|{NUMBER})(?P<more>(?:,\d+)*(?:\.\d+)?)(?P<unit>[kmb]\b)?(?![\d.]*\d|:\d|-\d)",
@@ -54,15 +52,9 @@ NUMBERED = re.compile(  # a rank or a step: "0: loss 2.5", "[0]: loss 2.5", "tra
     r"^\s*(?:\[(?P<first>\d+)\]:|(?P<plain>\d+):)\s+(?!nan|inf)(?=[a-z{(])|\.py:\d+\]?\s*\((?P<of>\d+)/\d+\)",
     re.IGNORECASE,
 )
-LEADING_NUMBER = "leading number"
 BOOSTING = re.compile(r"^\[(\d+)\]\t")  # XGBoost's and LightGBM's
 SIDE = re.compile(  # "train: loss 2.5 acc 0.3 | val: loss 2.7"
     r"\b(?P<side>train|training|val|valid|validation|test|testing|eval|evaluation|dev)\s*:\s+(?=[a-z_])", re.IGNORECASE
-)
-AFTER_STEPS = re.compile(  # "Average loss after 10 steps: 2.5"
-    rf"(?<![\w./-])(?P<key>{WORD}(?: {WORD})?) (?:at|after) (?P<at>\d+) (?P<step>epoch|step|iteration|iter|batch)"
-    rf"(?:e?s)?\s*[:=]\s*(?={NUMBER})",
-    re.IGNORECASE,
 )
 GLUED = re.compile(  # two lines without an end between
     r"\b(step|epoch|iter|iteration)\b.{1,200}\d\1\b\s*[:=]?\s*\d", re.IGNORECASE
@@ -94,31 +86,16 @@ VALUE_ALONE = re.compile(  # "epoch 3: 2.5"
 )
 ARROW = re.compile(rf"\s*(?:[-=]+>|[\u2192\u21d2\u27a1\u27f6])\s*({NUMBER})", re.IGNORECASE)  # of "10.0 -> 9.0"
 PER = {"per", "each", "a", "an"}  # before the name of a step: "time per iter: 0.3"
-AT_STEP = re.compile(  # "Loss at step 100: 2.5", "Training loss (for one batch) at step 1 is 2"
-    rf"(?<![\w./-])(?P<key>{WORD}(?: {WORD})?)(?: \([a-z ]{{1,40}}\))? (?:at|after|on|in|for) "
-    r"(?P<step>epoch|step|iteration|iter|batch) (?P<at>\d+)(?: and (?P<inner>step|iteration|iter|batch) (?P<of>\d+))?"
-    rf"(?:\s*[:=]\s*| is )(?={NUMBER})",
-    re.IGNORECASE,
-)
-IN_PARENTHESES = re.compile(  # "Loss (step 10): 2.5"
-    rf"(?<![\w./-])(?P<key>{WORD}) ?[(] ?(?P<step>epoch|step|iteration|iter|batch) *[:=]? *(?P<at>\d+) ?[)]\s*[:=]?\s*"
-    rf"(?={NUMBER})",
-    re.IGNORECASE,
-)
-TWO_SIDES = re.compile(  # "train/val loss: 2.5 / 2.6", "loss (train/val): 2.5/2.6"
-    r"(?P<before>loss)?\s*\(?\b(?P<train>train(?:ing)?)\s*[/|]\s*(?P<val>val|valid|validation|test|dev|eval)\)?\s*(?P<loss>loss)?"
-    rf"\s*[:=]\s*(?P<value>{NUMBER})\s*[/|,]\s*(?P<other>{NUMBER})",
-    re.IGNORECASE,
-)
-ALTERNATING = re.compile(  # "iteration,1,loss,2.5"
-    rf"^\s*[a-z_][\w./ ]{{0,{FIELD}}},\s*{NUMBER}(?:,\s*[a-z_][\w./ ]{{0,{FIELD}}},\s*{NUMBER})+\s*\Z", re.IGNORECASE
-)
-AT = re.compile(r" (?:at|after|on|in|for) ", re.IGNORECASE)
 LEADING = re.compile(  # "7 [D loss: 0.5] [G loss: 2]", "7 train 2.5"
     rf"^\s*(\d+)\s*:?\s+(?=\[\s*[a-z][\w ]{{0,80}}[:=]|[a-z_]+\s+{NUMBER}\s*\Z)", re.IGNORECASE
 )
 NET_OUTPUT = re.compile(r"\bTrain net output #\d+: ")  # Caffe's
 RULE = re.compile(r"(?<![-=*])([-=*])\1{2,}(?=[a-z])|(?<=[a-z\d])([-=*])\2{2,}\s*\Z", re.IGNORECASE)  # "---Epoch 3---"
+AN_ARROW = re.compile(rf"(?<=[a-z)\]])\s*[-=]+>\s*(?={NUMBER})", re.IGNORECASE)  # "loss -> 2.5"
+DOTS = re.compile(rf"(?<=[a-z)\]])\s*\.{{3,}}\s*:?\s*(?={NUMBER})", re.IGNORECASE)  # "loss ....... 2.5"
+ABOUT = re.compile(rf"(?<=[ \t:=])[~\u2248]\s*(?={NUMBER})", re.IGNORECASE)
+QUOTED = re.compile(rf"(?<=[:=])\s*([\"'`*]{{1,2}})({NUMBER})\1", re.IGNORECASE)
+MARKDOWN = re.compile(r"(\*{1,2}|`)([a-z][\w ./-]*:?)\1", re.IGNORECASE)  # "**loss**: 2.5"
 NUMBER_SIGN = re.compile(r"(?<=[a-z] )#(?=\d)", re.IGNORECASE)  # "Run #1"
 REWRITES = (  # what a line must have for it, and what is written instead
     ("(", WRAPPED, r"\1"),
@@ -134,6 +111,16 @@ REWRITES = (  # what a line must have for it, and what is written instead
     ("", LEVEL, " "),
     ("#", NET_OUTPUT, "train output "),
     ("#", NUMBER_SIGN, ""),
+    (">", AN_ARROW, ": "),
+    ("...", DOTS, ": "),
+    ("~", ABOUT, ""),
+    ("\u2248", ABOUT, ""),
+    ("*", MARKDOWN, r"\2"),
+    ("`", MARKDOWN, r"\2"),
+    ('"', QUOTED, r" \2"),
+    ("'", QUOTED, r" \2"),
+    ("`", QUOTED, r" \2"),
+    ("*", QUOTED, r" \2"),
     ("---", RULE, " "),
     ("===", RULE, " "),
     ("***", RULE, " "),
@@ -230,33 +217,8 @@ def _rewritten(line: str) -> str:
     for sign, pattern, plain in REWRITES:
         if sign in line:
             line = pattern.sub(plain, line)
-    line = ALTERNATING.sub(_with_colons, line) if line.count(",") > 2 else line
     line = RUN_ON.sub(r"\1 ", line) if RUNS_ON.search(line) else line
-    line = IN_PARENTHESES.sub(r" \g<step> \g<at> | \g<key>: ", line) if "(" in line else line
-    line = TWO_SIDES.sub(_each_side, line) if "/" in line or "|" in line else line
-    if AT.search(line):
-        line = AFTER_STEPS.sub(r" \g<step> \g<at> | \g<key>: ", AT_STEP.sub(_step_first, line))
-    return LEADING.sub(r"step \1 | ", line)
-
-
-def _with_colons(found: "re.Match[str]") -> str:
-    """Return "iteration: 1 | loss: 2.5" of "iteration,1,loss,2.5"."""
-    cells = found[0].strip().split(",")
-    return " | ".join(f"{key}: {value}" for key, value in zip(cells[::2], cells[1::2], strict=True))
-
-
-def _step_first(found: "re.Match[str]") -> str:
-    """Return "step 100 | Loss: " of "Loss at step 100: "."""
-    inner = f"{found['inner']} {found['of']} | " if found["inner"] else ""
-    return f" {found['step']} {found['at']} | {inner}{found['key']}: "
-
-
-def _each_side(found: "re.Match[str]") -> str:
-    """Return "train loss: 2.5 | val loss: 2.6" of "train/val loss: 2.5 / 2.6"."""
-    loss = found["loss"] or found["before"]
-    if loss is None:
-        return found[0]
-    return f"| {found['train']} {loss}: {found['value']} | {found['val']} {loss}: {found['other']}"
+    return LEADING.sub(r"step \1 | ", in_pairs(line))
 
 
 def _of_sides(line: str, sides: "list[re.Match[str]]") -> Row:

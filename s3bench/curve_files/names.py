@@ -7,10 +7,10 @@ from functools import lru_cache
 from s3bench.errors import UserError, unknown
 
 # The words beside "loss" in a column's name: those of a training loss, of another loss, and of what is no loss at all
-OF_TRAINING = {"train", "training", "trained", "trainer", "step", "batch", "iter", "current"}
+OF_TRAINING = {"train", "training", "trained", "trainer", "step", "batch", "iter", "current", "trn", "tr"}
 OF_EVALUATION = {"val", "valid", "validation", "validating", "eval", "evaluation", "evaluating", "test", "testing"}
 OF_EVALUATION |= {"dev", "cv", "heldout", "holdout", "evaluate", "validate", "infer", "inference"}
-OF_EVALUATION |= {"evaluated", "validated", "tested"}
+OF_EVALUATION |= {"evaluated", "validated", "tested", "tst", "vld"}
 OF_OTHERS = OF_EVALUATION | {"best", "min", "max", "std", "var", "scale", "scaler", "weight", "weights", "coef"}
 OF_OTHERS |= {"tokens", "token", "count", "counts", "num", "number", "samples", "mask", "time", "ratio", "norm", "grad"}
 OF_OTHERS |= {"improvement", "improved"}
@@ -19,7 +19,7 @@ OF_MEANS |= {"median"}
 OF_SUMS = {"total", "sum", "overall", "combined", "all"}
 OF_GAMES = {"wins", "draws", "ties"}  # beside which "losses" are games
 OF_SIDES = {"aux", "auxiliary", "z", "balance", "balancing", "router", "reg", "regularization"}
-OTHER_WORDS = ("cost", "costs", "objective", "nll", "mse", "rmse", "error")  # for a loss, where none is called one
+OTHER_WORDS = ("cost", "costs", "objective", "nll", "mse", "rmse", "error", "err", "ce", "bce", "xent")  # for a loss, where none is called one
 STEP_NAMES: tuple[str, ...] = (
     "step",
     "global_step",
@@ -55,6 +55,7 @@ RUN_NAMES: tuple[str, ...] = (
 RUN_NAMES += ("algo", "algorithm", "config", "job", "job_id", "fold", "client", "agent", "env", "task", "dataset")
 RUN_NAMES += ("domain", "head", "replicate", "repeat", "cell")
 OF_PARTS = {"task", "dataset", "domain", "head", "env", "agent", "model", "optimizer", "name", "config", "method"}
+OF_QUALIFIER = "of "  # begins the name of what a loss is of: "loss for class 1: 2.5" has "of class" 1
 PROCESS_NAMES = ("rank", "worker", "process", "process_index")  # of one run, which may log the same
 ABROAD = re.compile(  # a word on an evaluation in another language
     r"(?:.*[^未])?(?:验证|驗證|测试|測試|检验|検証|評価|テスト|검증|평가)(?:集|中|结果|結果)?|валидаци[яи]|проверка|тест|validierung"

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from s3bench.curve_files.names import OF_PARTS, PROCESS_NAMES, RUN_NAMES, listed, normal
+from s3bench.curve_files.names import OF_PARTS, OF_QUALIFIER, PROCESS_NAMES, RUN_NAMES, listed, normal
 from s3bench.curve_files.rows import RANGE
 from s3bench.curve_files.table import Table
 from s3bench.errors import UserError
@@ -116,7 +116,7 @@ def parts(table: Table) -> list[str]:
     return [
         name
         for name in table.names
-        if normal(name) in RUN_NAMES + PROCESS_NAMES
+        if (normal(name) in RUN_NAMES + PROCESS_NAMES or name.startswith(OF_QUALIFIER))
         and _are_names(table, name)
         and 1 < _kinds(table, name) <= MOST_RUNS
     ]

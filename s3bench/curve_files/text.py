@@ -20,7 +20,7 @@ BOMS = (
 )
 COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # and what else moves a terminal's cursor
 WRAPPED = re.compile(
-    r"\b(?:(?:tf\.)?[Tt]ensor|[Aa]rray|(?:np|numpy|jnp)\.\w+)\(([^,()]{1,99})(?:,(?:[^()]|\(\d{0,9},?\)){0,999})?\)"
+    r"\b(?:(?:tf\.)?[Tt]ensor|(?:Device)?[Aa]rray|(?:np|numpy|jnp)\.\w+)\(([^,()]{1,99})(?:,(?:[^()]|\(\d{0,9},?\)){0,999})?\)"
 )  # "tensor(2.5, grad_fn=...)", "tf.Tensor(2.5, shape=(), ...)"
 HIGH = re.compile(rb"[\x80-\xff]+")
 LOSS = re.compile(r"loss\W{1,9}(?:\d|nan\b|inf\b)", re.IGNORECASE)
