@@ -3,12 +3,14 @@
 import re
 from collections import Counter
 from functools import partial
+from itertools import pairwise
+from operator import lt
 
 from s3bench.curve_files.alike import Form, read_alike
-from s3bench.curve_files.console_line import BAR, IN_EPOCH, OF_GLUED, OF_SECOND, read_line, read_object
+from s3bench.curve_files.console_line import BAR, DRAWN, IN_EPOCH, OF_GLUED, OF_SECOND, read_line, read_object
 from s3bench.curve_files.console_rows import Rows
 from s3bench.curve_files.headings import between_runs
-from s3bench.curve_files.names import ALL_STEPS, OF_EVALUATION, evaluation_in, normal, steps_among, words
+from s3bench.curve_files.names import ALL_STEPS, EPOCH_NAMES, OF_EVALUATION, evaluation_in, normal, steps_among, words
 from s3bench.curve_files.phrases import LEADING_NUMBER
 from s3bench.curve_files.table import Table, from_rows
 from s3bench.curve_files.ultralytics import as_pairs
@@ -22,9 +24,12 @@ BACK_TO_COUNT = re.compile(r"\x08{2,}(?= *\d+/\d+ *(?:[\r\n]|\Z))")  # into the 
 BLANKS = re.compile(" {50,}")  # which the other patterns would try in every split
 FIRST_LINES = 10_000  # which show whether epochs are counted from 1
 PROGRESS = re.compile(r"^\s*(?P<at>\d+)/(?P<of>\d+|unknown)\s+(?:\[|━)", re.IGNORECASE)  # Keras'
+BAR_COUNTS = re.compile(r"\d+(?:\.\d+)?")
+NEAR_END = 0.9  # of a bar: where it is shown last, as not each step is shown
 NUMBERS = re.compile(r"\d[\d.e-]*")
 TIMES = re.compile(r"^.*?(?:it/s|s/it),?\s*")  # what a bar says before its values
 MOST_RANKS = 64
+COUNTING = 0.8  # of the lines: a number before them that rises as often counts steps
 ENDLESS = re.compile(r"(?<=\d)(?=(?:step|epoch|iter|iteration)\b\s*[:=]?\s*\d)", re.IGNORECASE)
 LONG_OBJECT = re.compile(r"\{[^{}]{0,5000}\n[^{}]{0,5000}\}")  # over several lines
 
@@ -44,6 +49,7 @@ def read_console(text: str) -> Table | None:
     lines, notes = _without_long_lines(lines) if max(map(len, lines), default=0) > LONGEST else (lines, [])
     lines, drawn = as_pairs(lines)
     lines, replaced = _without_replaced_bars(lines) if "it/s" in text or "s/it" in text else (lines, 0)
+    in_epochs = _count_epochs(lines)
     is_bar = {at: bar["at"] != bar["of"] for at, line in enumerate(lines) if (bar := PROGRESS.match(line))}
     if is_bar and all(is_bar.values()):
         notes.append("no progress bar reached its end: what each line shows may be the mean of those above")
@@ -86,6 +92,9 @@ def read_console(text: str) -> Table | None:
     table = rows.table(notes)
     if table is not None and not steps_among(table.names, tuple(ALL_STEPS)):
         table.notes += between_runs(forms)
+    if table is not None and in_epochs and "step" in table.names and not steps_among(table.names, EPOCH_NAMES):
+        table = _renamed(table, "step", "batch")
+        table.notes.append(f"bars that begin again at their end, taken as the epochs of one run: {in_epochs}")
     return None if table is None else _with_leading_numbers(table)
 
 
@@ -133,13 +142,27 @@ def _with_leading_numbers(table: Table) -> Table:
     counts = Counter(values)
     is_rank = 1 < len(counts) <= MOST_RANKS and set(counts) == set(range(len(counts))) and values != sorted(values)
     name = "process" if is_rank else "step"
-    if name in map(normal, table.names) or (name == "step" and len(counts) < len(values)):
+    is_counter = sum(map(lt, values, values[1:])) >= COUNTING * (len(values) - 1)
+    if name in map(normal, table.names) or not (is_rank or is_counter):
         table.cells, table.empty = (cells.drop(columns=LEADING_NUMBER) for cells in (table.cells, table.empty))
         return table
-    named = {LEADING_NUMBER: name}
+    return _renamed(table, LEADING_NUMBER, name)
+
+
+def _renamed(table: Table, name: str, other: str) -> Table:
+    """Return the table with another name for a column."""
+    named = {name: other}
     table.cells, table.empty = table.cells.rename(columns=named), table.empty.rename(columns=named)
     table.absent = None if table.absent is None else table.absent.rename(columns=named)
     return table
+
+
+def _count_epochs(lines: list[str]) -> int:
+    """Return how often bars with losses begin again, all of one length, each near its end; 0 if others do, too."""
+    bars = (bar for line in lines if "loss" in line and "/" in line and (bar := BAR.search(line) or DRAWN.search(line)))
+    shown = [tuple(map(float, BAR_COUNTS.findall(bar[0])[:2])) for bar in bars]
+    ends = [of * NEAR_END <= at for (at, of), (next_at, _) in pairwise(shown) if next_at < at]
+    return len(ends) if len({of for _, of in shown}) == 1 and all(ends) else 0
 
 
 def _without_replaced_bars(lines: list[str]) -> tuple[list[str], int]:

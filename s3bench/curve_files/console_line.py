@@ -7,7 +7,7 @@ from typing import Any
 
 from s3bench.curve_files.abroad import in_english
 from s3bench.curve_files.names import AFTER, ALL_STEPS, evaluation_in, normal, words
-from s3bench.curve_files.phrases import FIELD, LEADING_NUMBER, NUMBER, WORD, in_pairs
+from s3bench.curve_files.phrases import FIELD, LEADING_NUMBER, NUMBER, STEP, WORD, in_pairs
 from s3bench.curve_files.slots import Within
 from s3bench.curve_files.table import number
 from s3bench.curve_files.text import WRAPPED
@@ -39,8 +39,9 @@ DARKNET = re.compile(
     rf"(?P<rate>{NUMBER}) rate",
     re.IGNORECASE,
 )
-BRACKET = re.compile(  # "Epoch [1/10]", "Iter(train) [ 50/800]"
-    r"\b(?P<key>epoch|step|iter|iteration|batch)\s*(?:\((?P<mode>\w+)\))?\s*:?\s*\[\s*(?P<at>\d+)(?:\s*/\s*\d+)?\s*\]",
+BRACKET = re.compile(  # "Epoch [1/10]", "Iter(train) [ 50/800]", "Batch(0/1417) done."
+    rf"\b(?P<key>{STEP})\s*(?:\((?P<mode>\w+)\))?\s*:?\s*"
+    r"(?:\[\s*(?P<at>\d+)(?:\s*/\s*\d+)?\s*\]|\(\s*(?P<of>\d+)\s*/\s*\d+\s*\)(?:\s*(?:done|finished)\b\.?)?)",
     re.IGNORECASE,
 )
 SOURCE = re.compile(r"\[?[\w./<>-]*\.py:\d+\]?")  # what a logger says of itself
@@ -80,14 +81,18 @@ STEP_AFTER = re.compile(  # "10 epoch, ", "10th iteration "
 IN_BRACKETS = re.compile(  # "G loss [0.5]", but neither "loss[0]: 0.5" nor "Loss [12], 0.5"
     rf"(?<=[a-z_)])\s*[:=]?\s*\[\s*(?!\d+\s*\])(?P<value>{NUMBER})\s*\](?!\s*[-+:=.\d])", re.IGNORECASE
 )
-VALUE_ALONE = re.compile(  # "epoch 3: 2.5"
-    rf"\s*(?P<key>epoch|step|iter|iteration)\s*[:=#]?\s*(?P<at>\d+)(?:\s*[:,]\s*|\t)(?P<value>{NUMBER})\s*\Z",
+VALUE_ALONE = re.compile(  # "epoch 3: 2.5", "3: 2.5"
+    rf"\s*(?:(?:epoch|step|iter|iteration)\s*[:=#]?\s*(?P<at>\d+)(?:\s*[:,]\s*|\t)(?P<value>{NUMBER})"
+    r"|(?P<bare_at>\d+)\s*:\s*(?P<bare_value>-?\d+\.\d+(?:e[-+]?\d+)?))\s*\Z",
     re.IGNORECASE,
 )
 ARROW = re.compile(rf"\s*(?:[-=]+>|[\u2192\u21d2\u27a1\u27f6])\s*({NUMBER})", re.IGNORECASE)  # of "10.0 -> 9.0"
 PER = {"per", "each", "a", "an"}  # before the name of a step: "time per iter: 0.3"
 LEADING = re.compile(  # "7 [D loss: 0.5] [G loss: 2]", "7 train 2.5"
     rf"^\s*(\d+)\s*:?\s+(?=\[\s*[a-z][\w ]{{0,80}}[:=]|[a-z_]+\s+{NUMBER}\s*\Z)", re.IGNORECASE
+)
+FIRST_NUMBER = re.compile(  # "3     train loss=2.5", but not "3 epochs: 2.5"
+    rf"^\s*(\d+)\s*[:.,)\]]?\s+(?=[a-z_][\w /]{{0,{FIELD}}}[:=]\s*{NUMBER})(?!(?:{STEP})e?s?\b)", re.IGNORECASE
 )
 NET_OUTPUT = re.compile(r"\bTrain net output #\d+: ")  # Caffe's
 RULE = re.compile(r"(?<![-=*])([-=*])\1{2,}(?=[a-z])|(?<=[a-z\d])([-=*])\2{2,}\s*\Z", re.IGNORECASE)  # "---Epoch 3---"
@@ -96,6 +101,9 @@ DOTS = re.compile(rf"(?<=[a-z)\]])\s*\.{{3,}}\s*:?\s*(?={NUMBER})", re.IGNORECAS
 ABOUT = re.compile(rf"(?<=[ \t:=])[~\u2248]\s*(?={NUMBER})", re.IGNORECASE)
 QUOTED = re.compile(rf"(?<=[:=])\s*([\"'`*]{{1,2}})({NUMBER})\1", re.IGNORECASE)
 MARKDOWN = re.compile(r"(\*{1,2}|`)([a-z][\w ./-]*:?)\1", re.IGNORECASE)  # "**loss**: 2.5"
+GLUED_STEP = re.compile(  # "epoch003: ...", "ep_3 it_100"
+    r"(?<![\w./-])(epoch|ep|step|iteration|iter|it|batch)[_-]?(\d+)(?=[\s:,|\])]|\Z)[:,]?", re.IGNORECASE
+)
 NUMBER_SIGN = re.compile(r"(?<=[a-z] )#(?=\d)", re.IGNORECASE)  # "Run #1"
 REWRITES = (  # what a line must have for it, and what is written instead
     ("(", WRAPPED, r"\1"),
@@ -111,6 +119,7 @@ REWRITES = (  # what a line must have for it, and what is written instead
     ("", LEVEL, " "),
     ("#", NET_OUTPUT, "train output "),
     ("#", NUMBER_SIGN, ""),
+    ("", GLUED_STEP, r" | \1 \2 | "),
     (">", AN_ARROW, ": "),
     ("...", DOTS, ": "),
     ("~", ABOUT, ""),
@@ -126,6 +135,7 @@ REWRITES = (  # what a line must have for it, and what is written instead
     ("***", RULE, " "),
 )
 BAR = re.compile(r"\|\s*(?P<at>\d+(?:\.\d+)?)(?P<unit>[kMG]?)/[\d.]+[kMG]? \[")  # tqdm's
+DRAWN = re.compile(r"(?<![\w./])(?P<at>\d+)/\d+ \[[=>.#-]{10,}\]")  # "3/656 [==>......]"
 SHARE = re.compile(r"\d+%\|.*")  # before it: "validating:  5%|##  "
 UNITS = {"": 1, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9}  # of steps such as 12k
 THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+")
@@ -168,7 +178,7 @@ def _numbers(line: str, first_epoch: int, *, has_kinds: bool) -> tuple[Row, str]
     if darknet := DARKNET.match(line):
         return {key: float(value) for key, value in darknet.groupdict().items()}, ""
     if alone := VALUE_ALONE.match(line):
-        return {"step": float(alone["at"]), "value": float(alone["value"])}, ""
+        return {"step": float(alone["at"] or alone["bare_at"]), "value": float(alone["value"] or alone["bare_value"])}, ""
     logged = read_object(line) if "{" in line else None
     if logged is not None:
         return _named(logged, _rewritten(OBJECT.sub("", line)), has_kinds=has_kinds)
@@ -183,12 +193,15 @@ def _numbers(line: str, first_epoch: int, *, has_kinds: bool) -> tuple[Row, str]
     elif "|" in line and (bar := BAR.search(line)):
         row = {"step": float(bar["at"]) * UNITS[bar["unit"].lower()]}
         line = f"{SHARE.sub('', line[: bar.start()])} | {line[bar.end() :]}"
+    elif "/" in line and (drawn := DRAWN.search(line)):
+        row = {"step": float(drawn["at"])}
+        line = f"{line[: drawn.start()]} | {line[drawn.end() :]}"
     if "/" in line:
         line = AT_START.sub(r"batch \g<at> | ", OF_STEPS.sub(r" | \g<key> \g<at> | ", line))
     if after := STEP_AFTER.match(line):
         line = f"{after['key'] or after['other']} {after['at']} | {line[after.end() :]}"
-    if "[" in line:
-        line = IN_BRACKETS.sub(r": \g<value>", BRACKET.sub(r" \g<mode> | \g<key> \g<at> | ", line))
+    if "[" in line or "/" in line:
+        line = IN_BRACKETS.sub(r": \g<value>", BRACKET.sub(r" \g<mode> | \g<key> \g<at>\g<of> | ", line))
     sides = list(SIDE.finditer(line))
     if len({side["side"].lower() for side in sides}) > 1:
         return row | _of_sides(line, sides), ""
@@ -218,7 +231,7 @@ def _rewritten(line: str) -> str:
         if sign in line:
             line = pattern.sub(plain, line)
     line = RUN_ON.sub(r"\1 ", line) if RUNS_ON.search(line) else line
-    return LEADING.sub(r"step \1 | ", in_pairs(line))
+    return FIRST_NUMBER.sub(rf"{LEADING_NUMBER} \1 | ", LEADING.sub(r"step \1 | ", in_pairs(line)))
 
 
 def _of_sides(line: str, sides: "list[re.Match[str]]") -> Row:
@@ -300,12 +313,14 @@ def read_object(line: str) -> Row | None:
 
 
 def _flat(logged: Row) -> Row:
-    """Return an object with the values of objects in it, and of a list of steps the last: the step within an epoch."""
+    """Return an object with the values of objects in it, of a list of steps the last, and of "3/400" the step 3."""
     flat: Row = {}
     for name, value in logged.items():
         key = str(name)
         if isinstance(value, dict):
             flat |= {f"{key}/{below}": inner for below, inner in value.items()}
+        elif isinstance(value, str) and normal(key) in ALL_STEPS and OF_HOW_MANY.fullmatch(value):
+            flat[key] = value.split("/")[0]
         else:
             flat[key] = value[-1] if isinstance(value, list) and value and normal(key) in ALL_STEPS else value
     return flat

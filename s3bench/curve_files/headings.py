@@ -14,6 +14,7 @@ BEFORE_COUNTS = (" on", " over", " using")  # ends of what is no key, but follow
 OF_ENDS = {"done", "finished", "finish", "complete", "completed", "end", "ended", "improved", "saved", "saving", "took"}
 OF_STARTS = {"start", "starting", "started", "begin", "beginning", "begins"}
 MOST_WORDS = 4  # of a heading of a run
+LONGEST = 15  # words of a heading of an evaluation: more are prose
 FEWEST = 2  # evaluations whose steps begin again that tell that they are some
 
 Steps = tuple[float, ...]
@@ -57,7 +58,8 @@ def below_headings(forms: list[Form], columns: Mapping[str, Column]) -> Below:
     """
     headings = {form: words(" ".join([form.label[0], *form.keys])) for form in set(forms) if _is_heading(form)}
     of_training = {form for form, found in headings.items() if found & {"train", "training"}}
-    of_evaluation = {form for form in headings if evaluation_in(_sentence(form))} - of_training
+    short = {form for form in headings if form.label[0].count(" ") < LONGEST}
+    of_evaluation = {form for form in short if evaluation_in(_sentence(form))} - of_training
     of_best = {form for form in headings if form.label[0].endswith("best iteration is")}
     if not of_evaluation and not of_best:
         return Below()

@@ -245,8 +245,8 @@ def _find_loss(file: str, table: Table, named: str | None) -> tuple[str, list[st
 def _unnamed(table: Table) -> str | None:
     """Return the column of numbers that is a loss by its place or another word for it; None if there isn't one.
 
-    Its place is beside a counter, as in "0,2.5", or beside an evaluation's, as in {"train": [2.5], "val": [2.7]}.
-    Beside steps, it may be called a cost or an error.
+    Its place is beside a counter, as in "0,2.5", or beside an evaluation's, as in {"train": [2.5], "val": [2.7]}, or
+    alone beside steps. There it may also be called a cost or an error.
     """
     if table.names in (["1", "2"], ["Unnamed: 0", "0"]):  # those of pandas
         counter, column = table.names
@@ -263,7 +263,8 @@ def _unnamed(table: Table) -> str | None:
     if len(trained) == 1:
         return trained[0]
     trained = [name for name in table.names if names.words(name) in ({"train"}, {"training"})]
-    is_beside = any(names.words(name) & names.OF_EVALUATION for name in table.names)
+    others = {*table.names} - {*trained, *names.steps_among(table.names, tuple(names.ALL_STEPS))}
+    is_beside = not others or any(names.words(name) & names.OF_EVALUATION for name in others)
     if len(trained) != 1 or not is_beside or table.cells[trained[0]].dtype.kind != "f":
         return None
     values = table.cells[trained[0]].dropna()

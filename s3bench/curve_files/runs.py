@@ -14,6 +14,7 @@ from s3bench.errors import UserError
 
 RESUMES = ("keep-last", "keep-first")
 ROWS_PER_RESUME = 10  # at least: steps that go back more often are not a counter of steps
+FEW_BEFORE = 10  # rows of a run for each of the starts before it, which were given up
 MOST_RUNS = 100
 SHOWN_RUNS = 12  # of which a message tells the rows
 
@@ -51,13 +52,22 @@ def resumed(file: str, table: Table, order: Order, rows: Rows, resume: str | Non
     Raises:
         UserError: they are those of several runs, and `resume` does not say to take them as one.
     """
+    back = order.back(rows)
+    if resume is None and not parts(table) and (begin := _begins_at(order.values[rows], back)):
+        return rows[begin:], f"rows before {order.name!r} begins again for the last time, as of starts that were given up, left out: {begin}"
     if resume is None:
         _refuse_several_runs(file, table, order, rows)
-    back = order.back(rows)
     kept = rows[_kept(order.values[rows], back, resume or RESUMES[0])]
     count = int(back.sum())
     times = f"{count} time{'s' * (count > 1)}, taken as a resumed run ({resume or RESUMES[0]})"
     return kept, f"steps of {order.name!r} go back {times}: repeated rows, left out: {len(rows) - len(kept)}"
+
+
+def _begins_at(values: Steps, back: npt.NDArray[np.bool_]) -> int:
+    """Return where the last run begins if it is nearly all there is, begins as the first, and goes beyond all; or 0."""
+    last = int(np.flatnonzero(back)[-1]) + 1
+    is_all = last * FEW_BEFORE <= len(values) - last
+    return last if is_all and values[last] <= values[0] and values[-1] > values[:last].max() else 0
 
 
 def _kept(values: Steps, back: npt.NDArray[np.bool_], resume: str) -> npt.NDArray[np.bool_]:

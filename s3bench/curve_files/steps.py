@@ -151,7 +151,8 @@ def _by_epoch(file: str, table: Table, loss: Steps, resume: str | None) -> Place
         if epochs is not None and (np.diff(epochs) < 0).any():
             order = Order(name, epochs, f"--step {NO_STEPS} counts all rows", may_repeat=True)
             kept, said = resumed(file, table, order, rows, resume)
-            return _counted(kept, said)
+            rises = _are_steps(epochs[kept]).all() and (np.diff(epochs[kept]) > 0).all()
+            return _kept(name, epochs, kept, [said]) if rises else _counted(kept, said)
     if resume is None:
         joined(file, table, rises=False, hint=f"--step {NO_STEPS} counts all rows")
     return _counted(rows, *(_in_groups(table) or _in_turns(file, table)))
