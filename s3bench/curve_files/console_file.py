@@ -3,11 +3,11 @@
 import re
 from collections import Counter
 from functools import partial
-from itertools import pairwise
 from operator import lt
 
 from s3bench.curve_files.alike import Form, read_alike
-from s3bench.curve_files.console_line import BAR, DRAWN, IN_EPOCH, OF_GLUED, OF_SECOND, read_line, read_object
+from s3bench.curve_files.bars import PROGRESS, epochs_of_bars, whole_bars, without_replaced
+from s3bench.curve_files.console_line import IN_EPOCH, OF_GLUED, OF_SECOND, read_line, read_object
 from s3bench.curve_files.console_rows import Rows
 from s3bench.curve_files.headings import between_runs
 from s3bench.curve_files.names import ALL_STEPS, EPOCH_NAMES, OF_EVALUATION, evaluation_in, normal, steps_among, words
@@ -23,11 +23,6 @@ BACK = re.compile(r"\x08{2,}")  # to the line's beginning
 BACK_TO_COUNT = re.compile(r"\x08{2,}(?= *\d+/\d+ *(?:[\r\n]|\Z))")  # into the bar, to write "3/20" there
 BLANKS = re.compile(" {50,}")  # which the other patterns would try in every split
 FIRST_LINES = 10_000  # which show whether epochs are counted from 1
-PROGRESS = re.compile(r"^\s*(?P<at>\d+)/(?P<of>\d+|unknown)\s+(?:\[|━)", re.IGNORECASE)  # Keras'
-BAR_COUNTS = re.compile(r"\d+(?:\.\d+)?")
-NEAR_END = 0.9  # of a bar: where it is shown last, as not each step is shown
-NUMBERS = re.compile(r"\d[\d.e-]*")
-TIMES = re.compile(r"^.*?(?:it/s|s/it),?\s*")  # what a bar says before its values
 MOST_RANKS = 64
 COUNTING = 0.8  # of the lines: a number before them that rises as often counts steps
 ENDLESS = re.compile(r"(?<=\d)(?=(?:step|epoch|iter|iteration)\b\s*[:=]?\s*\d)", re.IGNORECASE)
@@ -48,8 +43,8 @@ def read_console(text: str) -> Table | None:
     lines = [line.replace("\b", "") for line in lines if line.strip()]
     lines, notes = _without_long_lines(lines) if max(map(len, lines), default=0) > LONGEST else (lines, [])
     lines, drawn = as_pairs(lines)
-    lines, replaced = _without_replaced_bars(lines) if "it/s" in text or "s/it" in text else (lines, 0)
-    in_epochs = _count_epochs(lines)
+    lines, replaced = without_replaced(lines) if "it/s" in text or "s/it" in text else (lines, 0)
+    in_epochs = epochs_of_bars(lines)
     is_bar = {at: bar["at"] != bar["of"] for at, line in enumerate(lines) if (bar := PROGRESS.match(line))}
     if is_bar and all(is_bar.values()):
         notes.append("no progress bar reached its end: what each line shows may be the mean of those above")
@@ -67,10 +62,10 @@ def read_console(text: str) -> Table | None:
     kinds = _kinds_of_all(forms)
     if kinds:
         forms, columns = read_alike(shown, partial(read, has_kinds=False))
-    whole_bars = _whole_bars(is_bar, lines)
+    at_their_end = whole_bars(is_bar, lines)
     count, bars = len(lines), sum(is_bar.values()) + replaced + drawn
     del lines
-    rows = Rows(forms, columns, whole_bars)
+    rows = Rows(forms, columns, at_their_end)
     if rows.weak == len(rows.at) and 2 * rows.weak <= count:
         return None  # prose with a number here and there
     bars += rows.replaced
@@ -78,24 +73,21 @@ def read_console(text: str) -> Table | None:
     if rows.at and is_cut and _is_cut(rows.keys, last):
         rows.drop_last()
         notes.append("an unfinished last line, left out")
-    again = sum(OF_SECOND in form.label[0] for form in forms)
-    notes += [f"lines with a loss of one name twice, of which the first counts: {again}"] * bool(again)
     notes += [f"all losses have {kinds!r} beside them, so they may be an evaluation's"] * bool(kinds)
     what = "left out" if is_bar else "parted"
     notes += [f"lines that no end of a line parted, {what}: {len(glued)}"] * bool(glued)
-    notes += rows.headings.notes()
+    notes += [*_on_losses(forms), *rows.headings.notes()]
     notes += [f"lines that say the same of an evaluation, left out: {rows.others}"] * bool(rows.others)
-    silent = {form for form in set(forms) if _names_a_loss_alone(form)}
-    without = sum(form in silent for form in forms) if silent else 0
-    notes += [f"lines that name a loss but no number of it: {without}"] * bool(without)
     notes += rows.drop_repeats()
     table = rows.table(notes)
-    if table is not None and not steps_among(table.names, tuple(ALL_STEPS)):
+    if table is None:
+        return None
+    if not steps_among(table.names, tuple(ALL_STEPS)):
         table.notes += between_runs(forms)
-    if table is not None and in_epochs and "step" in table.names and not steps_among(table.names, EPOCH_NAMES):
+    if in_epochs and "step" in table.names and not steps_among(table.names, EPOCH_NAMES):
         table = _renamed(table, "step", "batch")
         table.notes.append(f"bars that begin again at their end, taken as the epochs of one run: {in_epochs}")
-    return None if table is None else _with_leading_numbers(table)
+    return _with_leading_numbers(table)
 
 
 def _without_long_lines(lines: list[str]) -> tuple[list[str], list[str]]:
@@ -125,6 +117,15 @@ def _kinds_of_all(forms: list[Form]) -> str:
         return ""
     count = sum(kept[form] for form, keys in losses.items() if keys)
     return kinds.pop() if count > MOST_ALIKE * kept.total() else ""
+
+
+def _on_losses(forms: list[Form]) -> list[str]:
+    """Return notes on lines with a loss of one name twice, and on those that name one without a number."""
+    again = sum(OF_SECOND in form.label[0] for form in forms)
+    silent = {form for form in set(forms) if _names_a_loss_alone(form)}
+    without = sum(form in silent for form in forms) if silent else 0
+    notes = [f"lines with a loss of one name twice, of which the first counts: {again}"] * bool(again)
+    return notes + [f"lines that name a loss but no number of it: {without}"] * bool(without)
 
 
 def _names_a_loss_alone(form: Form) -> bool:
@@ -157,80 +158,10 @@ def _renamed(table: Table, name: str, other: str) -> Table:
     return table
 
 
-def _count_epochs(lines: list[str]) -> int:
-    """Return how often bars with losses begin again, all of one length, each near its end; 0 if others do, too."""
-    bars = (bar for line in lines if "loss" in line and "/" in line and (bar := BAR.search(line) or DRAWN.search(line)))
-    shown = [tuple(map(float, BAR_COUNTS.findall(bar[0])[:2])) for bar in bars]
-    ends = [of * NEAR_END <= at for (at, of), (next_at, _) in pairwise(shown) if next_at < at]
-    return len(ends) if len({of for _, of in shown}) == 1 and all(ends) else 0
-
-
-def _without_replaced_bars(lines: list[str]) -> tuple[list[str], int]:
-    """Return the lines without those of tqdm's bar that the next one replaces, and how many these were.
-
-    A bar that moves on is shown with the loss of the step before, and then again with its own.
-    """
-    kept: dict[int, str] = {}
-    shown: dict[str, tuple[str, str, int]] = {}  # by what stands before each bar: its place, its values, its line
-    moving = {
-        _bar_of(line, bar)[0] for line in lines if "|" in line and (bar := BAR.search(line)) and not _is_full(bar)
-    }
-    ahead: set[str] = set()  # bars that show a step's values before they count it
-    last = ""
-    is_interrupted = False  # by a validation's bar, below which the training's moves on
-    for at, line in enumerate(lines):
-        kept[at] = line
-        bar = BAR.search(line) if "|" in line else None
-        if bar is None:
-            shown, is_interrupted = (shown, True) if "it/s" in line else ({}, False)
-            continue
-        name, values = _bar_of(line, bar)
-        if not float(bar["at"]) and values:
-            ahead.add(name)
-        if not float(bar["at"]) and values and values == last:  # it shows what the epoch before did
-            kept.pop(at)
-            continue
-        last = values
-        place, before, above = shown.get(name, ("", "", -1))
-        if name in ahead and values == before and _is_full(bar):  # it shows the last step's values again
-            kept.pop(at)
-            continue
-        if place == bar[0] and name in moving:
-            kept.pop(above, None)
-        elif is_interrupted and values == before:
-            kept.pop(at)
-        is_interrupted = bool(words(name) & OF_EVALUATION) or (is_interrupted and values == before)
-        shown[name] = (bar[0], values, at)
-    return list(kept.values()), len(lines) - len(kept)
-
-
-def _bar_of(line: str, bar: "re.Match[str]") -> tuple[str, str]:
-    """Return what stands before a bar and its share, and the values that it shows: behind it, or before it, too."""
-    name = line[: bar.start()].rsplit(":", 1)[0].strip() if ":" in line[: bar.start()] else ""
-    values = TIMES.sub("", line[bar.end() :])
-    return (NUMBERS.sub("0", name), name + values) if "loss" in name.lower() else (name, values)
-
-
-def _is_full(bar: "re.Match[str]") -> bool:
-    """Return whether a bar is at its end; of bars that are never seen elsewhere each is one of its own."""
-    at, of = bar[0].strip("|[ ").split("/")
-    return at == of
-
-
 def _first_epoch(lines: list[str]) -> int:
     """Return 1 if the epochs of lines such as "Epoch: [1][10/500]" begin with it, and else 0."""
     within = next(filter(None, map(IN_EPOCH.search, lines[:FIRST_LINES])), None)
     return int(within is not None and int(within["epoch"]) == 1)
-
-
-def _whole_bars(is_bar: dict[int, bool], lines: list[str]) -> dict[int, str]:
-    """Return where the bars that are at their end lie among the lines without the others, and of how many they are."""
-    found, left_out = {}, 0
-    for at, is_under_way in is_bar.items():
-        if not is_under_way:
-            found[at - left_out] = lines[at].split("/")[0].strip()
-        left_out += is_under_way
-    return found
 
 
 def read_pattern(file: str, text: str, pattern: str) -> Table:

@@ -135,7 +135,7 @@ REWRITES = (  # what a line must have for it, and what is written instead
     ("***", RULE, " "),
 )
 BAR = re.compile(r"\|\s*(?P<at>\d+(?:\.\d+)?)(?P<unit>[kMG]?)/[\d.]+[kMG]? \[")  # tqdm's
-DRAWN = re.compile(r"(?<![\w./])(?P<at>\d+)/\d+ \[[=>.#-]{10,}\]")  # "3/656 [==>......]"
+DRAWN = re.compile(r"(?<=\S )(?P<at>\d+)/\d+ \[[=>.#-]{10,}\]")  # "Training 3/656 [==>......]", which is not Keras'
 SHARE = re.compile(r"\d+%\|.*")  # before it: "validating:  5%|##  "
 UNITS = {"": 1, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9}  # of steps such as 12k
 THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+")
@@ -178,7 +178,10 @@ def _numbers(line: str, first_epoch: int, *, has_kinds: bool) -> tuple[Row, str]
     if darknet := DARKNET.match(line):
         return {key: float(value) for key, value in darknet.groupdict().items()}, ""
     if alone := VALUE_ALONE.match(line):
-        return {"step": float(alone["at"] or alone["bare_at"]), "value": float(alone["value"] or alone["bare_value"])}, ""
+        return {
+            "step": float(alone["at"] or alone["bare_at"]),
+            "value": float(alone["value"] or alone["bare_value"]),
+        }, ""
     logged = read_object(line) if "{" in line else None
     if logged is not None:
         return _named(logged, _rewritten(OBJECT.sub("", line)), has_kinds=has_kinds)

@@ -14,9 +14,19 @@ from s3bench.curve_files.boxes import read_boxes
 from s3bench.curve_files.console_file import read_console, read_pattern
 from s3bench.curve_files.delimited import read_table
 from s3bench.curve_files.json_file import outputs_in, read_history, read_json, texts_in
-from s3bench.curve_files.names import ALL_STEPS, losses_among, steps_among
+from s3bench.curve_files.names import ALL_STEPS, listed, losses_among, steps_among
 from s3bench.curve_files.table import Table, from_rows
-from s3bench.curve_files.text import GZ, LONGEST_HOLE, LOSS, decoded, is_text, tells_losses, unpacked, without_holes
+from s3bench.curve_files.text import (
+    GZ,
+    LONGEST_HOLE,
+    LOSS,
+    decoded,
+    is_text,
+    joined_files,
+    tells_losses,
+    unpacked,
+    without_holes,
+)
 from s3bench.curve_files.untidy import of_lists
 from s3bench.errors import UserError, one_line
 
@@ -122,6 +132,8 @@ def _of_bytes(name: str, data: bytes, pattern: str | None, suffix: str = "") -> 
 def _of_text(name: str, text: str, pattern: str | None, *, is_csv: bool) -> Table:
     if pattern is not None:
         return read_pattern(name, text, pattern)
+    if len(joined := joined_files(text)) > 1:
+        raise UserError(f"{name} joins the lines of several files; pass these instead: {listed(joined)}")
     if (printed := outputs_in(text)) is not None:
         return _of_notebook(name, printed)
     table = read_json(name, text) or read_boxes(text)

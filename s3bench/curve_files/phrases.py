@@ -19,7 +19,10 @@ AT_STEP = re.compile(  # "Loss at step 100: 2.5", "Training loss (for one batch)
     rf"(?:\s*[:=]\s*| is | was )(?={NUMBER})",
     re.IGNORECASE,
 )
-AT = re.compile(r" (?:at|after|on|in|for|of) ", re.IGNORECASE)
+AFTER_N = re.compile(
+    rf"(?:^|[,;|])\s*(?:after|at) (?P<at>\d+) (?P<step>{STEP})(?:e?s)?,? (?=[a-z])", re.IGNORECASE
+)  # "after 3 epochs the"
+AT = re.compile(r"\b(?:at|after|on|in|for|of) ", re.IGNORECASE)
 IN_PARENTHESES = re.compile(  # "Accuracy (step 10): 0.5"
     rf"(?<![\w./-])(?P<key>{WORD}) ?[(] ?(?P<step>{STEP}) *[:=]? *(?P<at>\d+) ?[)]\s*[:=]?\s*(?={NUMBER})",
     re.IGNORECASE,
@@ -53,6 +56,7 @@ def in_pairs(line: str) -> str:
     line = IN_PARENTHESES.sub(r" \g<step> \g<at> | \g<key>: ", line) if "(" in line else line
     line = TWO_SIDES.sub(_each_side, line) if "/" in line or "|" in line else line
     if AT.search(line):
+        line = AFTER_N.sub(r" \g<step> \g<at> | ", line)
         line = AFTER_STEPS.sub(r" \g<step> \g<at> | \g<key>: ", AT_STEP.sub(_step_first, line))
     return QUALIFIED.sub(_qualified, FROM_TO.sub(r"\g<words>: ", line)) if "loss" in line.lower() else line
 
@@ -87,7 +91,8 @@ def _qualified(found: "re.Match[str]") -> str:
     is_told = bool(found["sign"].strip())
     is_whole = found["number"].isdigit()
     in_parentheses = found["close"] is not None and any(sign in found["middle"] + found["mark"] for sign in "([")
-    if not (words or is_told or "." in found["value"]) or (not words and found["mark"].strip() in (":", "=")):
+    is_index = is_whole and (is_told or not found["value"].isdigit()) and found["mark"].strip() not in (":", "=")
+    if not (words or is_index):
         return found[0]
     if not (is_told or in_parentheses) and not (is_whole and (not words or words[0] in QUALIFIERS)):
         return found[0]

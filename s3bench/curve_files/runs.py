@@ -54,7 +54,8 @@ def resumed(file: str, table: Table, order: Order, rows: Rows, resume: str | Non
     """
     back = order.back(rows)
     if resume is None and not parts(table) and (begin := _begins_at(order.values[rows], back)):
-        return rows[begin:], f"rows before {order.name!r} begins again for the last time, as of starts that were given up, left out: {begin}"
+        what = f"rows before {order.name!r} begins again for the last time, as of starts that were given up, left out"
+        return rows[begin:], f"{what}: {begin}"
     if resume is None:
         _refuse_several_runs(file, table, order, rows)
     kept = rows[_kept(order.values[rows], back, resume or RESUMES[0])]

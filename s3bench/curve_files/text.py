@@ -29,6 +29,8 @@ CONTROLS = re.compile("[\x00-\x07\x0e-\x1a\ufffd]")  # those that no text has, a
 MOST_CONTROLS = 0.2  # of a text
 HOLE = re.compile(rb"\0{64,}")  # which a crash leaves in a file
 LONGEST_HOLE = 1 << 26  # bytes that are looked at for the end of a hole at the beginning
+FILE_ABOVE = re.compile(r"^==> (.+) <==$", re.MULTILINE)  # head's and tail's
+FILE_BEFORE = re.compile(r"^([\w./+-]+\.(?:log|txt|out|csv|jsonl?)):(?:\d+:)?", re.MULTILINE)  # grep's
 LOOKED_AT = 1000  # bytes that show whether every second one is zero
 
 
@@ -92,6 +94,18 @@ def beginnings(text: str) -> set[str]:
         codes = np.frombuffer(part.encode(encoding, "surrogatepass"), dtype=kind)
         found |= set(map(chr, np.unique(codes[1:][codes[:-1] == ord("\n")]).tolist()))
     return found
+
+
+def joined_files(text: str) -> list[str]:
+    """Return the files whose lines with losses a text joins, as head, tail and grep show them; none if it does not."""
+    if FILE_ABOVE.match(text):
+        _, *parts = FILE_ABOVE.split(text)
+        sections: Iterable[tuple[str, str]] = zip(parts[::2], parts[1::2], strict=True)
+    elif FILE_BEFORE.match(text):
+        sections = ((named[1], line) for line in text.split("\n") if (named := FILE_BEFORE.match(line)))
+    else:
+        return []
+    return list(dict.fromkeys(name for name, part in sections if LOSS.search(part)))
 
 
 def tells_losses(lines: Iterable[str]) -> bool:
