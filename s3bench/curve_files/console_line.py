@@ -55,7 +55,9 @@ NUMBERED = re.compile(  # a rank or a step: "0: loss 2.5", "[0]: loss 2.5", "tra
 )
 BOOSTING = re.compile(r"^\[(\d+)\]\t")  # XGBoost's and LightGBM's
 SIDE = re.compile(  # "train: loss 2.5 acc 0.3 | val: loss 2.7"
-    r"\b(?P<side>train|training|val|valid|validation|test|testing|eval|evaluation|dev)\s*:\s+(?=[a-z_])", re.IGNORECASE
+    r"(?P<bracket>[\[(])?\b(?P<side>train|training|val|valid|validation|test|testing|eval|evaluation|dev)"
+    r"(?(bracket)[\])]:?|\s*:)\s+(?=[a-z_])",
+    re.IGNORECASE,
 )
 GLUED = re.compile(  # two lines without an end between
     r"\b(step|epoch|iter|iteration)\b.{1,200}\d\1\b\s*[:=]?\s*\d", re.IGNORECASE
@@ -91,8 +93,11 @@ PER = {"per", "each", "a", "an"}  # before the name of a step: "time per iter: 0
 LEADING = re.compile(  # "7 [D loss: 0.5] [G loss: 2]", "7 train 2.5"
     rf"^\s*(\d+)\s*:?\s+(?=\[\s*[a-z][\w ]{{0,80}}[:=]|[a-z_]+\s+{NUMBER}\s*\Z)", re.IGNORECASE
 )
-FIRST_NUMBER = re.compile(  # "3     train loss=2.5", but not "3 epochs: 2.5"
-    rf"^\s*(\d+)\s*[:.,)\]]?\s+(?=[a-z_][\w /]{{0,{FIELD}}}[:=]\s*{NUMBER})(?!(?:{STEP})e?s?\b)", re.IGNORECASE
+FIRST_NUMBER = re.compile(  # "3     train loss=2.5", "[3/40] loss 2.5", but not "3 epochs: 2.5"
+    rf"^[\W_]{{0,4}}(?P<at>\d+)(?P<of>/\d+)?\s*[\])>:.,|=-]{{0,3}}\s+"
+    rf"(?=[a-z_][\w /]{{0,{FIELD}}}(?:[:=]\s*|\s){NUMBER})"
+    rf"(?!(?:{STEP})e?s?\b)",
+    re.IGNORECASE,
 )
 NET_OUTPUT = re.compile(r"\bTrain net output #\d+: ")  # Caffe's
 RULE = re.compile(r"(?<![-=*])([-=*])\1{2,}(?=[a-z])|(?<=[a-z\d])([-=*])\2{2,}\s*\Z", re.IGNORECASE)  # "---Epoch 3---"
@@ -104,7 +109,7 @@ MARKDOWN = re.compile(r"(\*{1,2}|`)([a-z][\w ./-]*:?)\1", re.IGNORECASE)  # "**l
 GLUED_STEP = re.compile(  # "epoch003: ...", "ep_3 it_100"
     r"(?<![\w./-])(epoch|ep|step|iteration|iter|it|batch)[_-]?(\d+)(?=[\s:,|\])]|\Z)[:,]?", re.IGNORECASE
 )
-NUMBER_SIGN = re.compile(r"(?<=[a-z] )#(?=\d)", re.IGNORECASE)  # "Run #1"
+NUMBER_SIGN = re.compile(r"(?<=[a-z] )(?:#|n(?:o|r|umber)\.? )(?=\d)", re.IGNORECASE)  # "Run #1", "Epoch no. 1"
 REWRITES = (  # what a line must have for it, and what is written instead
     ("(", WRAPPED, r"\1"),
     (".py:", SOURCE, " "),
@@ -118,7 +123,7 @@ REWRITES = (  # what a line must have for it, and what is written instead
     (":", DATE, " "),
     ("", LEVEL, " "),
     ("#", NET_OUTPUT, "train output "),
-    ("#", NUMBER_SIGN, ""),
+    ("", NUMBER_SIGN, ""),
     ("", GLUED_STEP, r" | \1 \2 | "),
     (">", AN_ARROW, ": "),
     ("...", DOTS, ": "),
@@ -234,7 +239,11 @@ def _rewritten(line: str) -> str:
         if sign in line:
             line = pattern.sub(plain, line)
     line = RUN_ON.sub(r"\1 ", line) if RUNS_ON.search(line) else line
-    return FIRST_NUMBER.sub(rf"{LEADING_NUMBER} \1 | ", LEADING.sub(r"step \1 | ", in_pairs(line)))
+    line = LEADING.sub(r"step \1 | ", in_pairs(line))
+    first = FIRST_NUMBER.match(line)
+    return (
+        line if first is None else f"{'batch' if first['of'] else LEADING_NUMBER} {first['at']} | {line[first.end() :]}"
+    )
 
 
 def _of_sides(line: str, sides: "list[re.Match[str]]") -> Row:

@@ -28,8 +28,9 @@ IN_PARENTHESES = re.compile(  # "Accuracy (step 10): 0.5"
     re.IGNORECASE,
 )
 TWO_SIDES = re.compile(  # "train/val loss: 2.5 / 2.6", "loss (train/val): 2.5/2.6"
-    r"(?P<before>loss)?\s*\(?\b(?P<train>train(?:ing)?)\s*[/|]\s*(?P<val>val|valid|validation|test|dev|eval)\)?\s*(?P<loss>loss)?"
-    rf"\s*[:=]\s*(?P<value>{NUMBER})\s*[/|,]\s*(?P<other>{NUMBER})",
+    r"(?P<before>loss(?:es)?)?\s*\(?\b(?P<train>train(?:ing)?)(?:[ _](?P<first>loss))?\s*[/|]\s*"
+    r"(?P<val>val|valid|validation|test|dev|eval)\)?[ _]?(?P<loss>loss(?:es)?)?"
+    rf"(?:\s*[:=]\s*|\s+)(?P<value>{NUMBER})\s*[/|,]\s*(?P<other>{NUMBER})",
     re.IGNORECASE,
 )
 ALTERNATING = re.compile(  # "iteration,1,loss,2.5"
@@ -40,13 +41,14 @@ FROM_TO = re.compile(  # "loss decreased from 9.5 to 2.5"
 )
 QUALIFIED = re.compile(  # "loss over the last 100 steps: 2.5", "loss for class 1: 2.5", "loss #3: 2.5"
     r"(?P<loss>loss[a-z_]*)(?P<middle>\s*[(\[@]?(?:\s*[a-z][a-z'-]*){0,6}?)(?P<mark>\s*[#@(\[:=.]?\s*)"
-    r"(?<![a-z_])(?P<number>\d+(?:\.\d+)?)(?P<unit>(?:[ -][a-z]+){0,3}?)(?P<close>\s*[)\]])?"
+    r"(?<![a-z_])(?P<number>\d+(?:\.\d+)?)(?:\s*(?:/|\bof\b)\s*\d+)?(?P<unit>(?:[ -][a-z]+){0,3}?)(?P<close>\s*[)\]])?"
     rf"(?P<sign>\s*[:=]\s*|,? (?:is|was|of|equals) |\s+)(?P<value>{NUMBER})(?![\d.]*\d|\s*[:=]\s*\d)",
     re.IGNORECASE,
 )
 QUALIFIERS = {"over", "of", "on", "for", "per", "with", "last", "averaged", "avg", "from", "in", "after", "at", "every"}
 QUALIFIERS |= {"each", "during", "across"}
 OF_EXTENT = {"last", "over", "of", "past", "previous", "per", "every"}  # how many values a mean is over
+OF_STEPS = {"after", "at"}
 OF_NUMBERS = {"no", "nr", "number", "num"}
 
 
@@ -90,15 +92,15 @@ def _qualified(found: "re.Match[str]") -> str:
     last = words[-1] if words else ""
     is_told = bool(found["sign"].strip())
     is_whole = found["number"].isdigit()
-    in_parentheses = found["close"] is not None and any(sign in found["middle"] + found["mark"] for sign in "([")
+    in_parentheses = any(sign in found["middle"] + found["mark"] for sign in "([")
     is_index = is_whole and (is_told or not found["value"].isdigit()) and found["mark"].strip() not in (":", "=")
-    if not (words or is_index):
+    if not (words or is_index) or in_parentheses != (found["close"] is not None):
         return found[0]
     if not (is_told or in_parentheses) and not (is_whole and (not words or words[0] in QUALIFIERS)):
         return found[0]
     if unit:
         return _with_unit(found, last, unit[-1]) if is_whole and last in QUALIFIERS else found[0]
-    if not words or last in OF_NUMBERS:
+    if not words or last in OF_NUMBERS | OF_STEPS:
         beside = f"{LEADING_NUMBER} {found['number']}"
     elif last.rstrip("s") in ALL_STEPS or last in PROCESS_NAMES + RUN_NAMES:
         beside = f"{last} {found['number']}"
@@ -113,6 +115,6 @@ def _qualified(found: "re.Match[str]") -> str:
 def _with_unit(found: "re.Match[str]", before: str, unit: str) -> str:
     """Return the pair of a loss "after 3 epochs", or "over 100 samples"; what is neither as it is."""
     one = next((name for name in (unit[:-1], unit[:-2]) if unit.endswith("s") and name in ALL_STEPS), None)
-    if one is not None and before in ("after", "at"):
+    if one is not None and before in OF_STEPS:
         return f"{found['loss']}: {found['value']} | {one} {found['number']} | "
     return f"{found['loss']}: {found['value']} | " if unit.endswith("s") and unit != "loss" else found[0]

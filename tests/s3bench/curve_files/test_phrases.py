@@ -40,6 +40,12 @@ def lines(pattern, losses=LOSSES):
         "{at}     train loss={loss}    train acc=0.5",
         "{at}: {loss}",
         "{at} train {loss}",
+        "{at}) loss {loss} after 3.1 s",
+        "== {at} == loss {loss}",
+        "Epoch no. {at} loss {loss}",
+        "loss (step {at} of 12): {loss}",
+        "loss at {at}/12: {loss}",
+        "({at}/40) loss {loss}",
         "Epoch: {at}, Batch(0/1417) done. Loss: {loss}",
         'json_stats: {{"_type": "train_iter", "epoch": "1/196", "iter": "{at}/29327", "loss": {loss}}}',
     ],
@@ -100,6 +106,20 @@ def test_a_number_in_the_words_on_a_loss_is_not_its_value(tmp_path, pattern):
 )
 def test_what_is_no_such_phrase_is_left_as_it_is(line):
     assert in_pairs(line) == line
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "[valid] loss 9.5 [train] loss {loss}",
+        "(train) loss {loss} (valid) loss 9.5",
+        "Train Loss / Val Loss: {loss} / 9.5",
+        "train/val losses: {loss}, 9.5",
+        "Loss train/val {loss}/9.5",
+    ],
+)
+def test_the_side_of_the_training_is_read(tmp_path, pattern):
+    assert curve_of(tmp_path, lines(pattern)).loss.tolist() == LOSSES
 
 
 def test_losses_of_several_classes_are_told_apart(tmp_path):
