@@ -105,7 +105,7 @@ AN_ARROW = re.compile(rf"(?<=[a-z)\]])\s*[-=]+>\s*(?={NUMBER})", re.IGNORECASE) 
 DOTS = re.compile(rf"(?<=[a-z)\]])\s*\.{{3,}}\s*:?\s*(?={NUMBER})", re.IGNORECASE)  # "loss ....... 2.5"
 ABOUT = re.compile(rf"(?<=[ \t:=])[~\u2248]\s*(?={NUMBER})", re.IGNORECASE)
 QUOTED = re.compile(rf"(?<=[:=])\s*([\"'`*]{{1,2}})({NUMBER})\1", re.IGNORECASE)
-MARKDOWN = re.compile(r"(\*{1,2}|`)([a-z][\w ./-]*:?)\1", re.IGNORECASE)  # "**loss**: 2.5"
+MARKDOWN = re.compile(r"(\*{1,2}|`)([a-z][\w ./-]{0,80}+:?)\1", re.IGNORECASE)  # "**loss**: 2.5"
 GLUED_STEP = re.compile(  # "epoch003: ...", "ep_3 it_100"
     r"(?<![\w./-])(epoch|ep|step|iteration|iter|it|batch)[_-]?(\d+)(?=[\s:,|\])]|\Z)[:,]?", re.IGNORECASE
 )

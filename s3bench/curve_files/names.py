@@ -12,13 +12,13 @@ OF_EVALUATION = {"val", "valid", "validation", "validating", "eval", "evaluation
 OF_EVALUATION |= {"dev", "cv", "heldout", "holdout", "evaluate", "validate", "infer", "inference"}
 OF_EVALUATION |= {"evaluated", "validated", "tested", "tst", "vld"}
 OF_OTHERS = OF_EVALUATION | {"best", "min", "max", "std", "var", "scale", "scaler", "weight", "weights", "coef"}
-OF_OTHERS |= {"tokens", "token", "count", "counts", "num", "number", "samples", "mask", "time", "ratio", "norm", "grad"}
+OF_OTHERS |= {"tokens", "token", "count", "counts", "num", "number", "samples", "time", "ratio", "norm", "grad"}
 OF_OTHERS |= {"improvement", "improved"}
 OF_MEANS = {"avg", "avr", "average", "averaged", "mean", "ema", "smooth", "smoothed", "running", "moving", "rolling"}
 OF_MEANS |= {"median"}
 OF_SUMS = {"total", "sum", "overall", "combined", "all"}
 OF_GAMES = {"wins", "draws", "ties"}  # beside which "losses" are games
-OF_SIDES = {"aux", "auxiliary", "z", "balance", "balancing", "router", "reg", "regularization"}
+OF_SIDES = {"aux", "auxiliary", "z", "balance", "balancing", "router", "reg", "regularization", "mask"}
 OTHER_WORDS = (
     "cost",
     "costs",
@@ -75,8 +75,8 @@ ABROAD = re.compile(  # a word on an evaluation in another language
     re.IGNORECASE,
 )
 WITHOUT_VALUE = re.compile(  # "val_loss None", "val acc: -", "best_eval", "val improved"
-    r"(?:\b(?:val|valid|validation|test|eval|dev)[ _.-]+)?\S*(?:loss|acc|ppl|auc)\S*\s*[:=]?\s*"
-    r"(?:None|N/?A|null|skipped|-{1,3})(?![\w/-])|\S*\bbest_\S+"
+    r"(?:\b(?:val|valid|validation|test|eval|dev)[ _.-]+|(?<!\S))\S{0,40}?(?:loss|acc|ppl|auc)\S{0,40}?\s*[:=]?\s*"
+    r"(?:None|N/?A|null|skipped|-{1,3})(?![\w/-])|(?<!\S)\S{0,40}?\bbest_\S+"
     r"|\b(?:val|valid|validation|test|eval|dev)\b[ _.-]*(?:\S+ )?(?:has |did )?(?:not )?improved?\b",
     re.IGNORECASE,
 )

@@ -108,7 +108,7 @@ def _of_kind(file: str, table: Table, column: str, name: str) -> Table:
     if not (is_named or evaluations):
         return table
     if len(left) != 1:
-        if not is_named and left:
+        if left and (not is_named or (not evaluations and _are_phases(table, cells[filled], kinds))):
             return table  # a text such as a checkpoint's name
         choice = f"choose one with --where {name}=VALUE"
         raise UserError(f"{file}: column {name!r} tells kinds of rows apart; {choice}: {listed(kinds)}")
@@ -116,6 +116,18 @@ def _of_kind(file: str, table: Table, column: str, name: str) -> Table:
     kept = table.where(~out)
     kept.notes.append(f"rows in which {name} is not {left[0]}, left out: {int(out.sum())} of {len(out)}")
     return kept
+
+
+def _are_phases(table: Table, cells: "pd.Series[Any]", kinds: list[str]) -> bool:
+    """Return whether the kinds follow each other, each in rows one below another, in a table with steps."""
+    values = _as_text(cells).to_numpy()
+    has_steps = bool(steps_among(table.names, tuple(ALL_STEPS)))
+    is_in_turn = int((values[1:] != values[:-1]).sum()) == len(kinds) - 1
+    if has_steps and is_in_turn:
+        table.notes.append(
+            f"{cells.name!r} has {len(kinds)} values one after the other, taken as one run: {listed(kinds)}"
+        )
+    return has_steps and is_in_turn
 
 
 def _without_evaluations(table: Table, column: str) -> Table:

@@ -14,6 +14,7 @@ from s3bench.curve_files.names import (
     EPOCH_NAMES,
     NO_STEPS,
     PROCESS_NAMES,
+    RUN_NAMES,
     WANDB_STEP,
     WITHIN_EPOCH,
     normal,
@@ -30,6 +31,7 @@ SAME = 0.01  # of a loss: two processes that log one step differ by less
 DISORDER = 5  # of so many rows more than one goes back: no runs one below another
 MOST_TURNS = 4  # rows of an epoch that may be those of as many curves
 FEWEST_GROUPS = 5  # of rows that show how many rows each has
+NEARLY_EACH = 0.95  # of the rows with a name of their own
 ROUND = 1000  # "1K": steps from here on may be rounded to multiples of it
 RISING = 0.5  # of the rows: a first column without a name that rises as often counts something
 
@@ -155,7 +157,17 @@ def _by_epoch(file: str, table: Table, loss: Steps, resume: str | None) -> Place
             return _kept(name, epochs, kept, [said]) if rises else _counted(kept, said)
     if resume is None:
         joined(file, table, rises=False, hint=f"--step {NO_STEPS} counts all rows")
-    return _counted(rows, *(_in_groups(table) or _in_turns(file, table)))
+    return _counted(rows, *_of_one_run_each(table), *(_in_groups(table) or _in_turns(file, table)))
+
+
+def _of_one_run_each(table: Table) -> list[str]:
+    """Return a note where each row has another name of a run, as a table of runs has."""
+    names = [name for name in table.names if normal(name) in RUN_NAMES or normal(name).endswith("_id")]
+    for name in names:
+        cells = table.cells[name]
+        if cells.dtype.kind not in "iuf" and cells.nunique() >= NEARLY_EACH * len(cells) > FEWEST_GROUPS:
+            return [f"nearly each row has another {name!r}, so that each may be of a run"]
+    return []
 
 
 def _last_epoch_again(table: Table) -> str | None:

@@ -24,6 +24,7 @@ LIST = re.compile(
 )
 BRACKETED = re.compile(r"^[ \t]*[(\[]([^()\[\]\n]*,[^()\[\]\n]*)[)\]],?[ \t]*$", re.MULTILINE)
 LEAST_LIST = 10  # numbers in a list that is a curve
+ONE_CELL = re.compile(r'\s*"([^"\n]*)"(?P<separator>[,;\t])(?P=separator)*[ \t]*\n')  # a first row of one cell alone
 SEPARATORS = (",", ";", "\t", None)  # None is any number of blanks
 
 
@@ -37,8 +38,16 @@ def tidied(text: str) -> tuple[str, list[str]]:
         notes = [f"rows with {NOT_LOGGED!r}, left out: {len(rows) - len(logged)}"] * (len(logged) < len(rows))
         return "\n".join(logged), [f"the line {title[1]!r}, left out", *notes]
     text = BRACKETED.sub(r"\1", text) if _are_bracketed(text) else text
+    text = _with_names_apart(text, first) if (first := ONE_CELL.match(text)) else text
     forms = (partial(of_lists, alone=True), _in_columns, _without_headings, _with_even_rows)
     return next(filter(None, (form(text) for form in forms)), (text, []))
+
+
+def _with_names_apart(text: str, first: "re.Match[str]") -> str:
+    """Return a table whose names all stand in one cell, between other separators, with as many cells as below."""
+    names, separator = re.split(r"[\t;,|]", first[1]), first["separator"]
+    width = len(split(text[first.end() :].split("\n", 1)[0], separator))
+    return separator.join(names) + "\n" + text[first.end() :] if len(names) == width > 1 else text
 
 
 def _are_bracketed(text: str) -> bool:

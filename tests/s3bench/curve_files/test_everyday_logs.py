@@ -403,3 +403,26 @@ def test_a_bar_that_is_drawn_twice_with_its_loss_before_it_counts_once(tmp_path)
             text += "".join(drawn.format(epoch=epoch, at=at, loss=loss + more, count=at + ahead) for ahead in (0, 1))
     curve = curve_of(tmp_path, text)
     assert curve.loss.tolist() == [loss + more for more in (1.0, 0.0) for loss in LOSSES]
+
+
+def test_names_that_all_stand_in_one_cell_are_names(tmp_path):
+    text = '"Iteration\td_loss\tloss",,\n' + lines("{at},9.5,{loss}")
+    curve = curve_of(tmp_path, text)
+    assert (curve.loss.tolist(), curve.step_column) == (LOSSES, "Iteration")
+
+
+def test_phases_that_follow_each_other_are_one_run(tmp_path):
+    row = '{{"step": {at}, "phase": "warmup", "loss": {loss}}}'
+    text = lines(row) + lines(row.replace("warmup", "decay"), first=5)
+    curve = curve_of(tmp_path, text)
+    assert curve.loss.tolist() == 2 * LOSSES
+    assert "'phase' has 2 values one after the other, taken as one run: warmup, decay" in said(curve)
+    with pytest.raises(UserError, match="'phase' tells kinds of rows apart"):  # they take turns
+        curve_of(tmp_path, text + row.format(at=9, loss=2.5) + "\n")
+    with pytest.raises(UserError, match="'phase' tells kinds of rows apart"):  # no steps rise through both
+        curve_of(tmp_path, text.replace('"step"', '"score"'))
+
+
+def test_a_table_of_runs_is_said(tmp_path):
+    text = "run_id,lr,training_loss\n" + "".join(f"a{at}x,0.1,{3 - 0.1 * at}\n" for at in range(9))
+    assert "nearly each row has another 'run_id', so that each may be of a run" in said(curve_of(tmp_path, text))
