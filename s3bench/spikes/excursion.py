@@ -104,6 +104,12 @@ class Excursion:
         """Mark the excursion as a spike that is not back yet, whatever its steps so far look like."""
         self.is_proven, self.calm = True, 0
 
+    def finite_height(self) -> float:
+        """Return the height, or that of the highest finite loss of late where one was not finite; 0 if none is."""
+        if math.isfinite(self.height):
+            return self.height
+        return max((loss - self.level for _, loss in self._recent if math.isfinite(loss)), default=0.0)
+
     def last(self, count: int) -> list[tuple[int, float]]:
         """Return the last `count` steps and their losses."""
         return list(self._recent)[-count:]

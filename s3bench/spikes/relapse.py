@@ -51,7 +51,7 @@ class Relapse:
 
     def _follow(self, event: Excursion, step: int, loss: float) -> None:
         """Follow a loss that is nearly back, or begin an excursion from there."""
-        left = LEFT * event.height
+        left = LEFT * event.finite_height()
         if step - event.peak <= self._window:
             self._baseline = None
         elif self._baseline is None and loss - event.level <= left:

@@ -73,6 +73,15 @@ def test_where_more_than_a_tenth_of_a_spike_is_left_another_hump_is_part_of_it()
     assert spike.end > 1305
 
 
+def test_a_hump_on_the_way_back_from_a_loss_that_is_not_finite_is_part_of_it():
+    loss = np.full(2000, 2.0) + 0.01 * np.sin(np.arange(2000.0))
+    loss[500:1400] += 6 * np.exp(-np.arange(900) / 250)
+    loss[500] = math.nan
+    loss[700:704] += 1.5  # where the loss is 2.7 above its level
+    (spike,) = find_spikes(loss)
+    assert (spike.onset, spike.height, spike.kind) == (500, math.inf, "recovered")
+
+
 def test_a_higher_hump_soon_after_is_the_same_spike_and_its_peak():
     loss = slow_recovery(left=0.05)
     loss[1080] += 20
