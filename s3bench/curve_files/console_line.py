@@ -101,7 +101,7 @@ FIRST_NUMBER = re.compile(  # "3     train loss=2.5", "[3/40] loss 2.5", but not
 )
 NET_OUTPUT = re.compile(r"\bTrain net output #\d+: ")  # Caffe's
 RULE = re.compile(r"(?<![-=*])([-=*])\1{2,}(?=[a-z])|(?<=[a-z\d])([-=*])\2{2,}\s*\Z", re.IGNORECASE)  # "---Epoch 3---"
-AN_ARROW = re.compile(rf"(?<=[a-z)\]])\s*[-=]+>\s*(?={NUMBER})", re.IGNORECASE)  # "loss -> 2.5"
+TO_VALUE = re.compile(rf"(?<=[a-z)\]])\s*[-=]+>\s*(?={NUMBER})", re.IGNORECASE)  # "loss -> 2.5"
 DOTS = re.compile(rf"(?<=[a-z)\]])\s*\.{{3,}}\s*:?\s*(?={NUMBER})", re.IGNORECASE)  # "loss ....... 2.5"
 ABOUT = re.compile(rf"(?<=[ \t:=])[~\u2248]\s*(?={NUMBER})", re.IGNORECASE)
 QUOTED = re.compile(rf"(?<=[:=])\s*([\"'`*]{{1,2}})({NUMBER})\1", re.IGNORECASE)
@@ -125,7 +125,7 @@ REWRITES = (  # what a line must have for it, and what is written instead
     ("#", NET_OUTPUT, "train output "),
     ("", NUMBER_SIGN, ""),
     ("", GLUED_STEP, r" | \1 \2 | "),
-    (">", AN_ARROW, ": "),
+    (">", TO_VALUE, ": "),
     ("...", DOTS, ": "),
     ("~", ABOUT, ""),
     ("\u2248", ABOUT, ""),
@@ -241,9 +241,10 @@ def _rewritten(line: str) -> str:
     line = RUN_ON.sub(r"\1 ", line) if RUNS_ON.search(line) else line
     line = LEADING.sub(r"step \1 | ", in_pairs(line))
     first = FIRST_NUMBER.match(line)
-    return (
-        line if first is None else f"{'batch' if first['of'] else LEADING_NUMBER} {first['at']} | {line[first.end() :]}"
-    )
+    if first is None:
+        return line
+    key = "batch" if first["of"] else LEADING_NUMBER
+    return f"{key} {first['at']} | {line[first.end() :]}"
 
 
 def _of_sides(line: str, sides: "list[re.Match[str]]") -> Row:

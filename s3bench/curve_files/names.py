@@ -19,19 +19,8 @@ OF_MEANS |= {"median"}
 OF_SUMS = {"total", "sum", "overall", "combined", "all"}
 OF_GAMES = {"wins", "draws", "ties"}  # beside which "losses" are games
 OF_SIDES = {"aux", "auxiliary", "z", "balance", "balancing", "router", "reg", "regularization", "mask"}
-OTHER_WORDS = (
-    "cost",
-    "costs",
-    "objective",
-    "nll",
-    "mse",
-    "rmse",
-    "error",
-    "err",
-    "ce",
-    "bce",
-    "xent",
-)  # for a loss, where none is called one
+# Words for a loss where none is called one
+OTHER_WORDS = ("cost", "costs", "objective", "nll", "mse", "rmse", "error", "err", "ce", "bce", "xent")
 STEP_NAMES: tuple[str, ...] = (
     "step",
     "global_step",

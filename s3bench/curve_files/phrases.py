@@ -19,9 +19,9 @@ AT_STEP = re.compile(  # "Loss at step 100: 2.5", "Training loss (for one batch)
     rf"(?:\s*[:=]\s*| is | was )(?={NUMBER})",
     re.IGNORECASE,
 )
-AFTER_N = re.compile(
+AFTER_N = re.compile(  # "After 3 epochs, the loss is 2.5"
     rf"(?:^|[,;|])\s*(?:after|at) (?P<at>\d+) (?P<step>{STEP})(?:e?s)?,? (?=[a-z])", re.IGNORECASE
-)  # "after 3 epochs the"
+)
 AT = re.compile(r"\b(?:at|after|on|in|for|of) ", re.IGNORECASE)
 IN_PARENTHESES = re.compile(  # "Accuracy (step 10): 0.5"
     rf"(?<![\w./-])(?P<key>{WORD}) ?[(] ?(?P<step>{STEP}) *[:=]? *(?P<at>\d+) ?[)]\s*[:=]?\s*(?={NUMBER})",
