@@ -24,6 +24,7 @@ BACK_TO_COUNT = re.compile(r"\x08{2,}(?= *\d+/\d+ *(?:[\r\n]|\Z))")  # into the 
 BLANKS = re.compile(" {50,}")  # which the other patterns would try in every split
 FIRST_LINES = 10_000  # which show whether epochs are counted from 1
 MOST_RANKS = 64
+TIMES = (946_684_800, 4_102_444_800), (20_000_101, 20_991_231)  # of this century: in seconds, and as dates
 COUNTING = 0.8  # of the lines: a number before them that rises as often counts steps
 ENDLESS = re.compile(r"(?<=\d)(?=(?:step|epoch|iter|iteration)\b\s*[:=]?\s*\d)", re.IGNORECASE)
 LONG_OBJECT = re.compile(r"\{[^{}]{0,5000}\n[^{}]{0,5000}\}")  # over several lines
@@ -143,7 +144,8 @@ def _with_leading_numbers(table: Table) -> Table:
     counts = Counter(values)
     is_rank = 1 < len(counts) <= MOST_RANKS and set(counts) == set(range(len(counts))) and values != sorted(values)
     name = "process" if is_rank else "step"
-    is_counter = sum(map(lt, values, values[1:])) >= COUNTING * (len(values) - 1)
+    is_time = any(first <= min(values) and max(values) <= last for first, last in TIMES)
+    is_counter = not is_time and sum(map(lt, values, values[1:])) >= COUNTING * (len(values) - 1)
     if name in map(normal, table.names) or not (is_rank or is_counter):
         table.cells, table.empty = (cells.drop(columns=LEADING_NUMBER) for cells in (table.cells, table.empty))
         return table

@@ -96,7 +96,7 @@ LEADING = re.compile(  # "7 [D loss: 0.5] [G loss: 2]", "7 train 2.5"
 FIRST_NUMBER = re.compile(  # "3     train loss=2.5", "[3/40] loss 2.5", but not "3 epochs: 2.5"
     rf"^[\W_]{{0,4}}(?P<at>\d+)(?P<of>/\d+)?\s*[\])>:.,|=-]{{0,3}}\s+"
     rf"(?=[a-z_][\w /]{{0,{FIELD}}}(?:[:=]\s*|\s){NUMBER})"
-    rf"(?!(?:{STEP})e?s?\b)",
+    rf"(?!(?:(?:{STEP})e?s?|[kmg]i?b|[mu]?s|secs?|seconds|mins?|minutes|h|hours?)\b)",
     re.IGNORECASE,
 )
 NET_OUTPUT = re.compile(r"\bTrain net output #\d+: ")  # Caffe's

@@ -81,6 +81,10 @@ def test_a_step_beside_a_loss_is_the_step(tmp_path, pattern):
         "**loss**: {loss}",
         "`loss`: `{loss}`",
         "loss: DeviceArray({loss}, dtype=float32)",
+        "170000000{at} loss={loss}",
+        "2024010{at} loss={loss}",
+        "50{at} MB loss={loss}",
+        "{at}% loss={loss}",
     ],
 )
 def test_a_number_in_the_words_on_a_loss_is_not_its_value(tmp_path, pattern):
