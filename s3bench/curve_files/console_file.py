@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from functools import partial
-from operator import lt
+from operator import le
 
 from s3bench.curve_files.alike import Form, read_alike
 from s3bench.curve_files.bars import PROGRESS, epochs_of_bars, whole_bars, without_replaced
@@ -24,8 +24,9 @@ BACK_TO_COUNT = re.compile(r"\x08{2,}(?= *\d+/\d+ *(?:[\r\n]|\Z))")  # into the 
 BLANKS = re.compile(" {50,}")  # which the other patterns would try in every split
 FIRST_LINES = 10_000  # which show whether epochs are counted from 1
 MOST_RANKS = 64
+FEW_RANKS = 8  # more numbers that each come twice are those of a run that began again
 TIMES = (946_684_800, 4_102_444_800), (20_000_101, 20_991_231)  # of this century: in seconds, and as dates
-COUNTING = 0.8  # of the lines: a number before them that rises as often counts steps
+COUNTING = 0.8  # of the lines: a number before them that falls in no more of the others counts steps
 ENDLESS = re.compile(r"(?<=\d)(?=(?:step|epoch|iter|iteration)\b\s*[:=]?\s*\d)", re.IGNORECASE)
 LONG_OBJECT = re.compile(r"\{[^{}]{0,5000}\n[^{}]{0,5000}\}")  # over several lines
 
@@ -142,10 +143,16 @@ def _with_leading_numbers(table: Table) -> Table:
         return table
     values = table.cells[LEADING_NUMBER][~table.empty[LEADING_NUMBER]].tolist()
     counts = Counter(values)
-    is_rank = 1 < len(counts) <= MOST_RANKS and set(counts) == set(range(len(counts))) and values != sorted(values)
+    is_known = len(counts) <= FEW_RANKS or len(values) > 2 * len(counts)
+    is_rank = (
+        is_known
+        and 1 < len(counts) <= MOST_RANKS
+        and set(counts) == set(range(len(counts)))
+        and values != sorted(values)
+    )
     name = "process" if is_rank else "step"
     is_time = any(first <= min(values) and max(values) <= last for first, last in TIMES)
-    is_counter = not is_time and sum(map(lt, values, values[1:])) >= COUNTING * (len(values) - 1)
+    is_counter = not is_time and len(counts) > 1 and sum(map(le, values, values[1:])) >= COUNTING * (len(values) - 1)
     if name in map(normal, table.names) or not (is_rank or is_counter):
         table.cells, table.empty = (cells.drop(columns=LEADING_NUMBER) for cells in (table.cells, table.empty))
         return table

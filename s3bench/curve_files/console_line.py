@@ -90,14 +90,13 @@ VALUE_ALONE = re.compile(  # "epoch 3: 2.5", "3: 2.5"
 )
 ARROW = re.compile(rf"\s*(?:[-=]+>|[\u2192\u21d2\u27a1\u27f6])\s*({NUMBER})", re.IGNORECASE)  # of "10.0 -> 9.0"
 PER = {"per", "each", "a", "an"}  # before the name of a step: "time per iter: 0.3"
-LEADING = re.compile(  # "7 [D loss: 0.5] [G loss: 2]", "7 train 2.5"
-    rf"^\s*(\d+)\s*:?\s+(?=\[\s*[a-z][\w ]{{0,80}}[:=]|[a-z_]+\s+{NUMBER}\s*\Z)", re.IGNORECASE
-)
-FIRST_NUMBER = re.compile(  # "3     train loss=2.5", "[3/40] loss 2.5", but not "3 epochs: 2.5"
-    rf"^[\W_]{{0,4}}(?P<at>\d+)(?P<of>/\d+)?\s*[\])>:.,|=-]{{0,3}}\s+"
-    rf"(?=[a-z_][\w /]{{0,{FIELD}}}(?:[:=]\s*|\s){NUMBER})"
-    rf"(?!(?:(?:{STEP})e?s?|[kmg]i?b|[mu]?s|secs?|seconds|mins?|minutes|h|hours?)\b)",
-    re.IGNORECASE,
+FIRST_NUMBER = (
+    re.compile(  # "3     train loss=2.5", "[3/40] loss 2.5", "7 [D loss: 0.5] [G loss: 2]", not "3 epochs: 2.5"
+        rf"^[\W_]{{0,4}}(?P<at>\d+)(?P<of>/\d+)?\s*[\])>:.,|=-]{{0,3}}\s+"
+        rf"(?=(?:\[\s*)?[a-z_][\w /]{{0,{FIELD}}}(?:[:=]\s*|\s){NUMBER})"
+        rf"(?!(?:(?:{STEP})e?s?|[kmg]i?b|[mu]?s|secs?|seconds|mins?|minutes|h|hours?)\b)",
+        re.IGNORECASE,
+    )
 )
 NET_OUTPUT = re.compile(r"\bTrain net output #\d+: ")  # Caffe's
 RULE = re.compile(r"(?<![-=*])([-=*])\1{2,}(?=[a-z])|(?<=[a-z\d])([-=*])\2{2,}\s*\Z", re.IGNORECASE)  # "---Epoch 3---"
@@ -239,7 +238,7 @@ def _rewritten(line: str) -> str:
         if sign in line:
             line = pattern.sub(plain, line)
     line = RUN_ON.sub(r"\1 ", line) if RUNS_ON.search(line) else line
-    line = LEADING.sub(r"step \1 | ", in_pairs(line))
+    line = in_pairs(line)
     first = FIRST_NUMBER.match(line)
     if first is None:
         return line
