@@ -43,12 +43,13 @@ def without_replaced(lines: list[str]) -> tuple[list[str], int]:
         if name in ahead and values == before and _is_full(bar):  # it shows the last step's values again
             kept.pop(at)
             continue
-        if place == bar[0] and name in moving:
-            kept.pop(above, None)
-        elif is_interrupted and values == before:
+        is_again = place == bar[0] and name in moving
+        if values == before and (is_interrupted or is_again):
             kept.pop(at)
+        elif is_again:
+            kept.pop(above, None)
         is_interrupted = bool(words(name) & OF_EVALUATION) or (is_interrupted and values == before)
-        shown[name] = (bar[0], values, at)
+        shown[name] = (bar[0], values, at if at in kept else above)
     return list(kept.values()), len(lines) - len(kept)
 
 
@@ -56,6 +57,7 @@ def _bar_of(line: str, bar: "re.Match[str]") -> tuple[str, str]:
     """Return what stands before a bar and its share, and the values that it shows: behind it, or before it, too."""
     name = line[: bar.start()].rsplit(":", 1)[0].strip() if ":" in line[: bar.start()] else ""
     values = TIMES.sub("", line[bar.end() :])
+    values = values.split("]", 1)[0] or values  # without what another process wrote behind the bar
     return (NUMBERS.sub("0", name), name + values) if "loss" in name.lower() else (name, values)
 
 

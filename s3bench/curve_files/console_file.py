@@ -9,9 +9,10 @@ from s3bench.curve_files.alike import Form, read_alike
 from s3bench.curve_files.bars import PROGRESS, epochs_of_bars, whole_bars, without_replaced
 from s3bench.curve_files.console_line import IN_EPOCH, OF_GLUED, OF_SECOND, read_line, read_object
 from s3bench.curve_files.console_rows import Rows
-from s3bench.curve_files.headings import between_runs
+from s3bench.curve_files.headings import between_runs, doubts
 from s3bench.curve_files.names import ALL_STEPS, EPOCH_NAMES, OF_EVALUATION, evaluation_in, normal, steps_among, words
 from s3bench.curve_files.phrases import LEADING_NUMBER
+from s3bench.curve_files.printed_table import rows_as_pairs
 from s3bench.curve_files.table import Table, from_rows
 from s3bench.curve_files.ultralytics import as_pairs
 from s3bench.errors import UserError
@@ -45,6 +46,7 @@ def read_console(text: str) -> Table | None:
     lines = [line.replace("\b", "") for line in lines if line.strip()]
     lines, notes = _without_long_lines(lines) if max(map(len, lines), default=0) > LONGEST else (lines, [])
     lines, drawn = as_pairs(lines)
+    lines = rows_as_pairs(lines)
     lines, replaced = without_replaced(lines) if "it/s" in text or "s/it" in text else (lines, 0)
     in_epochs = epochs_of_bars(lines)
     is_bar = {at: bar["at"] != bar["of"] for at, line in enumerate(lines) if (bar := PROGRESS.match(line))}
@@ -78,7 +80,7 @@ def read_console(text: str) -> Table | None:
     notes += [f"all losses have {kinds!r} beside them, so they may be an evaluation's"] * bool(kinds)
     what = "left out" if is_bar else "parted"
     notes += [f"lines that no end of a line parted, {what}: {len(glued)}"] * bool(glued)
-    notes += [*_on_losses(forms), *rows.headings.notes()]
+    notes += [*_on_losses(forms), *rows.headings.notes(), *doubts(forms)]
     notes += [f"lines that say the same of an evaluation, left out: {rows.others}"] * bool(rows.others)
     notes += rows.drop_repeats()
     table = rows.table(notes)

@@ -16,7 +16,7 @@ from s3bench.curve_files.names import ALL_STEPS, EPOCH_NAMES, OF_EVALUATION, STE
 from s3bench.curve_files.repeats import repeats
 from s3bench.curve_files.table import Table, check_size, number
 
-RUN_HEADINGS = ("run", "seed", "fold", "trial", "experiment", "exp", "replicate", "repeat", "client", "cell")
+RUN_HEADINGS = ("run", "seed", "fold", "trial", "experiment", "exp", "replicate", "repeat", "client", "task", "cell")
 MOST_STRAYS = 1 / 3  # of the lines with a key: more are no strays
 
 

@@ -116,6 +116,37 @@ def between_runs(forms: list[Form]) -> list[str]:
     return [f"{said}; the rows may be those of several runs"] * (len(found) > 1)
 
 
+def doubts(forms: list[Form]) -> list[str]:
+    """Return notes on losses that may be an evaluation's, though they look like the training's.
+
+    These are losses below a line that says that the training is over, and losses without a step that all have an
+    evaluation's heading above.
+    """
+    has_loss = {form: any("loss" in words(key) for key in form.keys) for form in set(forms)}
+    ends = [at for at, form in enumerate(forms) if not has_loss[form] and _ends_training(form)]
+    after = [form for form in forms[ends[0] :] if has_loss[form]] if len(ends) == 1 else []
+    notes = []
+    if len(after) >= FEWEST and set(after) & {form for form in forms[: ends[0]] if has_loss[form]}:
+        notes.append(f"losses below the line {_said(forms[ends[0]])!r}, which may be an evaluation's: {len(after)}")
+    last: Form | None = None
+    above: list[Form | None] = []
+    for form in forms:
+        if has_loss[form]:
+            above.append(None if _steps_of(form) or any(map(_is_trained, form.keys)) else last)
+        elif not form.keys and form.label[0].strip(" =") and form.label[0].count(" ") < LONGEST:
+            last = form
+    first = above[0] if above else None
+    if first and len(above) >= FEWEST and all(form and evaluation_in(form.label[0]) for form in above):
+        notes.append(f"all losses have lines such as {_said(first)!r} above, so they may be an evaluation's")
+    return notes
+
+
+def _ends_training(form: Form) -> bool:
+    """Return whether a line says that the training is over."""
+    found = words(" ".join([form.label[0], *form.keys]))
+    return bool(found & {"train", "training"} and found & {"finished", "complete", "completed", "done", "over"})
+
+
 def _begins_run(found: frozenset[str]) -> bool:
     """Return whether a line's words are few, and name a run or its beginning."""
     is_start = found & OF_STARTS and found & {"train", "training", "run", "experiment"}

@@ -154,6 +154,7 @@ def _curve(
     table.notes += _sums_between(table, found)
     table = rows.of_training(said, table, found) if where is None or rows.is_range(where) else table
     table = rows.with_loss(said, rows.without_footer(table), found)
+    table = rows.without_torn(table) if step is None else table
     loss = numbers(said, table.cells[found], table.empty[found])
     placed = place(said, table, found, loss, step, resume)
     if len(placed.rows) < 2:

@@ -29,6 +29,7 @@ Mask = npt.NDArray[np.bool_]
 RANGE = "rows=FIRST-LAST"  # instead of NAME=VALUE
 TRAINING_FLAGS = ("is_train", "is_training", "training")  # columns of yes and no
 YES, NO = ("true", "1", "yes"), ("false", "0", "no")
+MOST_TORN = 0.01  # of the rows that may lack a step
 MOST_FOOTER = 3  # rows at a table's end that are no rows of it
 MOST_KINDS = 20  # values of a column that may tell kinds of rows apart
 
@@ -189,6 +190,18 @@ def with_loss(file: str, table: Table, column: str) -> Table:
     if len(table.cells) < 2:
         raise UserError(f"{file} has one row with a loss; a curve needs at least two")
     return table
+
+
+def without_torn(table: Table) -> Table:
+    """Return the rows with a loss without the few that lack the step which all others have, as torn ones do."""
+    names = steps_among(table.names)
+    lacking = {name: table.empty[name].to_numpy(dtype=np.bool_) for name in names}
+    torn = next((out for out in lacking.values() if 0 < out.sum() <= MOST_TORN * len(out)), None)
+    if torn is None or not all(out.any() for out in lacking.values()):
+        return table
+    kept = table.where(~torn)
+    kept.notes.append(f"rows with a loss but no step, left out: {int(torn.sum())} of {len(torn)}")
+    return kept
 
 
 def without_footer(table: Table) -> Table:

@@ -33,6 +33,7 @@ MOST_TURNS = 4  # rows of an epoch that may be those of as many curves
 FEWEST_GROUPS = 5  # of rows that show how many rows each has
 NEARLY_EACH = 0.95  # of the rows with a name of their own
 ROUND = 1000  # "1K": steps from here on may be rounded to multiples of it
+DIGITS = 3  # of steps that OpenAI's loggers write
 RISING = 0.5  # of the rows: a first column without a name that rises as often counts something
 
 
@@ -83,7 +84,7 @@ def place(file: str, table: Table, column: str, loss: Steps, named: str | None, 
     if resume is None and not parts(table) and _are_in_disorder(steps):
         return _kept(name, steps, np.argsort(steps), [f"rows are not in the order of {name!r}, and were sorted by it"])
     if named is None and _are_rounded(steps):
-        return _counted(np.arange(len(steps)), f"rows are counted, for {name!r} is rounded to thousands")
+        return _counted(np.arange(len(steps)), f"rows are counted, for {name!r} is rounded")
     order = Order(name, steps, hint)
     if named is None and (within := _in_epochs(table, name, steps)) is not None:
         order = Order(name, within, hint, is_counted=True)
@@ -257,10 +258,16 @@ def _are_in_disorder(steps: Steps) -> bool:
 
 
 def _are_rounded(steps: Steps) -> bool:
-    """Return whether steps rise one by one below 1,000, and are multiples of it from there on: "1K", "1K", "2K"."""
+    """Return whether steps rise one by one below 1,000, and are rounded from there on.
+
+    That is so of "1K", "1K", "2K", and of three digits, as in "1.01e+04", "1.01e+04", "1.02e+04".
+    """
     small, large = steps[steps < ROUND], steps[steps >= ROUND]
     rises = (np.diff(steps) >= 0).all() and (np.diff(small) > 0).all()
-    return bool(rises and len(small) > 1 and len(large) and (large % ROUND == 0).all())
+    if not rises or len(small) < 2 or not len(large):
+        return False
+    in_digits = large % 10 ** (np.floor(np.log10(large)) + 1 - DIGITS) == 0
+    return bool((large % ROUND == 0).all() or (in_digits.all() and (np.diff(large) == 0).any()))
 
 
 def _are_steps(values: Steps) -> npt.NDArray[np.bool_]:

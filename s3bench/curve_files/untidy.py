@@ -23,6 +23,7 @@ LIST = re.compile(
     r"^[ \t]*(?:(?P<name>[A-Za-z_][\w .]*?)[ \t]*[:=][ \t]*)?\[(?P<cells>[^\[\]]*)\][ \t]*$", re.MULTILINE
 )
 BRACKETED = re.compile(r"^[ \t]*[(\[]([^()\[\]\n]*,[^()\[\]\n]*)[)\]],?[ \t]*$", re.MULTILINE)
+LEAST_ROWS = 4  # of a table above a text, that of its names included
 LEAST_LIST = 10  # numbers in a list that is a curve
 ONE_CELL = re.compile(r'\s*"([^"\n]*)"(?P<separator>[,;\t])(?P=separator)*[ \t]*\n')  # a first row of one cell alone
 SEPARATORS = (",", ";", "\t", None)  # None is any number of blanks
@@ -39,8 +40,24 @@ def tidied(text: str) -> tuple[str, list[str]]:
         return "\n".join(logged), [f"the line {title[1]!r}, left out", *notes]
     text = BRACKETED.sub(r"\1", text) if _are_bracketed(text) else text
     text = _with_names_apart(text, first) if (first := ONE_CELL.match(text)) else text
-    forms = (partial(of_lists, alone=True), _in_columns, _without_headings, _with_even_rows)
+    forms = (partial(of_lists, alone=True), _in_columns, _without_headings, _with_even_rows, _without_text_below)
     return next(filter(None, (form(text) for form in forms)), (text, []))
+
+
+def _without_text_below(text: str) -> tuple[str, list[str]] | None:
+    """Return a table without the text below it, after a blank line, and a note; None if what is there is no such text.
+
+    The table has names and at least three rows of as many cells; no line below it has as many.
+    """
+    table, blank, below = text.lstrip().partition("\n\n")
+    lines, rest = table.split("\n"), [line for line in below.split("\n") if line.strip()] if blank else []
+    for separator in SEPARATORS[:-1] if len(lines) >= LEAST_ROWS and rest else ():
+        widths = {len(split(line, str(separator))) for line in lines}
+        (width, *others) = widths
+        is_table = not others and width > 1 and bool(losses_among(split(lines[0], str(separator))))
+        if is_table and all(len(split(line, str(separator))) != width for line in rest):
+            return table + "\n", [f"lines below the table, left out: {len(rest)}"]
+    return None
 
 
 def _with_names_apart(text: str, first: "re.Match[str]") -> str:
