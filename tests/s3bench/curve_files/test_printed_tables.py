@@ -66,7 +66,7 @@ def box(step, loss):
 
 
 def test_steps_of_three_digits_are_rounded_and_a_torn_box_is_left_out(tmp_path):
-    steps = [f"{10 * at:.3g}" for at in range(400)]
+    steps = [f"{30 * at:.3g}" for at in range(400)]
     text = "".join(box(step, 3 - at / 1000) for at, step in enumerate(steps[:200])) + box(None, 9.5)
     curve = curve_of(tmp_path, text + "".join(box(step, 2.8 - at / 1000) for at, step in enumerate(steps[200:])))
     assert (len(curve.loss), curve.step_column) == (400, None)
