@@ -122,8 +122,15 @@ def doubts(forms: list[Form]) -> list[str]:
     These are losses below a line that says that the training is over, and losses without a step that all have an
     evaluation's heading above.
     """
-    has_loss = {form: any("loss" in words(key) for key in form.keys) for form in set(forms)}
-    ends = [at for at, form in enumerate(forms) if not has_loss[form] and _ends_training(form)]
+    own = set(forms)
+    has_loss = {form: any("loss" in words(key) for key in form.keys) for form in own}
+    is_alone = {form for form in own if _steps_of(form) or any(map(_is_trained, form.keys))}
+    told = {form for form in own if not form.keys and form.label[0].strip(" =")}
+    evaluations = {form for form in told if evaluation_in(form.label[0])}
+    ending = {form for form in own if not has_loss[form] and _ends_training(form)}
+    if not evaluations and not ending:
+        return []
+    ends = [at for at, form in enumerate(forms) if form in ending]
     after = [form for form in forms[ends[0] :] if has_loss[form]] if len(ends) == 1 else []
     notes = []
     if len(after) >= FEWEST and set(after) & {form for form in forms[: ends[0]] if has_loss[form]}:
@@ -132,11 +139,11 @@ def doubts(forms: list[Form]) -> list[str]:
     above: list[Form | None] = []
     for form in forms:
         if has_loss[form]:
-            above.append(None if _steps_of(form) or any(map(_is_trained, form.keys)) else last)
-        elif not form.keys and form.label[0].strip(" =") and form.label[0].count(" ") < LONGEST:
+            above.append(None if form in is_alone else last)
+        elif form in told:
             last = form
     first = above[0] if above else None
-    if first and len(above) >= FEWEST and all(form and evaluation_in(form.label[0]) for form in above):
+    if first is not None and len(above) >= FEWEST and evaluations.issuperset(above):
         notes.append(f"all losses have lines such as {_said(first)!r} above, so they may be an evaluation's")
     return notes
 

@@ -9,6 +9,7 @@ BETWEEN = re.compile(r"\s*\|\s*|\t+| {2,}")
 EDGES = " |\t"
 RULE = re.compile(r"[\s|+=_-]*")
 STEP = re.compile(r"\[?(?P<at>\d+)(?:\s*/\s*\d+)?\]?")
+DIGIT = re.compile(r"\d")
 LETTER = re.compile("[A-Za-z]")
 LEAST = 3  # columns; two words with a blank between are no names
 LONGEST = 200  # characters of a line with names
@@ -20,10 +21,12 @@ def rows_as_pairs(lines: list[str]) -> list[str]:
     A table begins with names, the first that of a step and one that of a loss, and ends with a line that is neither a
     row nor a rule.
     """
+    if not any(_names(line) for line in lines if "oss" in line and not DIGIT.search(line)):
+        return lines
     kept: list[str] = []
     names: list[str] = []
     for line in lines:
-        if head := _names(line) if "loss" in line.lower() else []:
+        if head := _names(line) if "oss" in line and not DIGIT.search(line) else []:
             names = head
             continue
         if not names or RULE.fullmatch(line):
@@ -44,7 +47,7 @@ def _names(line: str) -> list[str]:
     names = BETWEEN.split(line.strip(EDGES)) if len(line) < LONGEST else []
     has_names = len(names) >= LEAST and all(LETTER.search(name) and ":" not in name for name in names)
     is_head = has_names and normal(names[0]) in ALL_STEPS and any("loss" in words(name) for name in names)
-    return names if is_head and len(set(names)) == len(names) and not any(map(number, names)) else []
+    return names if is_head and len(set(names)) == len(names) else []
 
 
 def _cells(line: str, width: int) -> list[str]:

@@ -62,7 +62,7 @@ def test_a_bar_that_moves_on_with_the_validation_counts_the_training_alone(tmp_p
 
 def box(step, loss):
     lost = "" if step is None else f"| step      | {step:<8} |\n"
-    return f"{'-' * 24}\n| loss      | {loss:<8} |\n{lost}{'-' * 24}\n"
+    return f"{'-' * 24}\n| loss      | {loss:<8} |\n| grad_norm | 2.5      |\n{lost}{'-' * 24}\n"
 
 
 def test_steps_of_three_digits_are_rounded_and_a_torn_box_is_left_out(tmp_path):
