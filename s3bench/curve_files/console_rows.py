@@ -3,6 +3,7 @@
 import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -141,10 +142,10 @@ class Rows:
         kinds = [self._forms[line].label[0] for line in self.at]
         if len(set(kinds)) < 2:
             return []
-        places = {key: self._places(key) for key in self._columns}
+        places = cache(self._places)
 
         def cell(row: int, key: str) -> Any:
-            return self._columns[key].value(int(places[key][self.at[row]]))
+            return self._columns[key].value(int(places(key)[self.at[row]]))
 
         kept, notes = repeats(self.keys, kinds, cell)
         self.at = [line for line, is_kept in zip(self.at, kept, strict=True) if is_kept]
@@ -162,9 +163,30 @@ class Rows:
 
     def _places(self, key: str) -> npt.NDArray[np.int64]:
         """Return the line that each line has its value of a key from: itself, or the last above it."""
-        has_key = {form: key in form.keys for form in set(self._forms)}
-        own = np.fromiter(map(has_key.__getitem__, self._forms), dtype=np.bool_, count=len(self._forms))
-        return np.maximum.accumulate(np.where(own, np.arange(len(own)), -1))
+        places = np.full(len(self._forms), -1)
+        places[self._own(key)] = self._own(key)
+        return np.maximum.accumulate(places)
+
+    def _own(self, key: str) -> npt.NDArray[np.int64]:
+        """Return the lines that have a key of their own, in order."""
+        return np.sort(np.concatenate([self._lines_of[form] for form in self._with_key[key]]))
+
+    @cached_property
+    def _lines_of(self) -> dict[Form, npt.NDArray[np.int64]]:
+        """Return the lines of each form."""
+        known = {form: at for at, form in enumerate(dict.fromkeys(self._forms))}
+        which = np.fromiter(map(known.__getitem__, self._forms), dtype=np.int64, count=len(self._forms))
+        order = np.argsort(which, kind="stable")
+        return dict(zip(known, np.split(order, np.cumsum(np.bincount(which))[:-1]), strict=True))
+
+    @cached_property
+    def _with_key(self) -> dict[str, list[Form]]:
+        """Return the forms that have each key."""
+        found: dict[str, list[Form]] = defaultdict(list)
+        for form in self._lines_of:
+            for key in form.keys:
+                found[key].append(form)
+        return found
 
     def table(self, notes: list[str]) -> Table | None:
         """Return the rows with the keys that are there twice; None if no key is."""
@@ -184,8 +206,9 @@ class Rows:
         left = np.any(list(has.values()), axis=0)
         lines, cells, absent = np.array(self.at, dtype=np.int64)[left], {}, {}
         for name in names:
-            is_there = has[name][left]
-            cells[name] = self._columns[name].series(np.where(is_there, self._places(name)[lines], -1))
+            is_there, own = has[name][left], self._own(name)
+            places = own[np.searchsorted(own, lines, side="right") - 1]
+            cells[name] = self._columns[name].series(np.where(is_there, places, -1))
             absent[name] = ~is_there
         empty = pd.DataFrame(absent)  # a nan is written, too
         return Table("console", pd.DataFrame(cells), empty, empty, notes, strays)
