@@ -92,7 +92,7 @@ ARROW = re.compile(rf"\s*(?:[-=]+>|[\u2192\u21d2\u27a1\u27f6])\s*({NUMBER})", re
 PER = {"per", "each", "a", "an"}  # before the name of a step: "time per iter: 0.3"
 FIRST_NUMBER = (
     re.compile(  # "3     train loss=2.5", "[3/40] loss 2.5", "7 [D loss: 0.5] [G loss: 2]", not "3 epochs: 2.5"
-        rf"^[\W_]{{0,4}}(?P<at>\d+)(?P<of>/\d+)?\s*[\])>:.,|=-]{{0,3}}\s+"
+        rf"^[\W_]{{0,8}}(?P<at>\d+)(?P<of>/\d+)?\s*[\])>:.,|=-]{{0,3}}\s+(?:\|\s+)?"
         rf"(?=(?:\[\s*)?[a-z_][\w /]{{0,{FIELD}}}(?:[:=]\s*|\s){NUMBER})"
         rf"(?!(?:(?:{STEP})e?s?|[kmg]i?b|[mu]?s|secs?|seconds|mins?|minutes|h|hours?)\b)",
         re.IGNORECASE,
@@ -106,8 +106,9 @@ ABOUT = re.compile(rf"(?<=[ \t:=])[~\u2248]\s*(?={NUMBER})", re.IGNORECASE)
 QUOTED = re.compile(rf"(?<=[:=])\s*([\"'`*]{{1,2}})({NUMBER})\1", re.IGNORECASE)
 MARKDOWN = re.compile(r"(\*{1,2}|`)([a-z][\w ./-]{0,80}+:?)\1", re.IGNORECASE)  # "**loss**: 2.5"
 GLUED_STEP = re.compile(  # "epoch003: ...", "ep_3 it_100"
-    r"(?<![\w./-])(epoch|ep|step|iteration|iter|it|batch)[_-]?(\d+)(?=[\s:,|\])]|\Z)[:,]?", re.IGNORECASE
+    r"(?<![\w./-])(epoch|ep|step|iteration|iter|it|batch)[_-]?(\d+)(?=[\s:,|\])]|-{2}|\Z)[:,]?", re.IGNORECASE
 )
+GLUED_LOSS = re.compile(r"(?<=[a-z]loss)(?=-?\d*\.\d)", re.IGNORECASE)  # "trainloss2.5"
 NUMBER_SIGN = re.compile(r"(?<=[a-z] )(?:#|n(?:o|r|umber)\.? )(?=\d)", re.IGNORECASE)  # "Run #1", "Epoch no. 1"
 REWRITES = (  # what a line must have for it, and what is written instead
     ("(", WRAPPED, r"\1"),
@@ -124,6 +125,7 @@ REWRITES = (  # what a line must have for it, and what is written instead
     ("#", NET_OUTPUT, "train output "),
     ("", NUMBER_SIGN, ""),
     ("", GLUED_STEP, r" | \1 \2 | "),
+    ("oss", GLUED_LOSS, ": "),
     (">", TO_VALUE, ": "),
     ("...", DOTS, ": "),
     ("~", ABOUT, ""),
@@ -191,6 +193,7 @@ def _numbers(line: str, first_epoch: int, *, has_kinds: bool) -> tuple[Row, str]
         return _named(logged, _rewritten(OBJECT.sub("", line)), has_kinds=has_kinds)
     line = _rewritten(line)
     row: Row = {}
+    shown: Row = {}  # what a bar counts, where it does not say the step itself
     if "/" in line and (within := IN_EPOCH.search(line)):
         row = {
             "epoch": float(within["epoch"]),
@@ -198,10 +201,10 @@ def _numbers(line: str, first_epoch: int, *, has_kinds: bool) -> tuple[Row, str]
         }
         line = f"{line[: within.start()]} {within['mode'] or ''} | {line[within.end() :]}"
     elif "|" in line and (bar := BAR.search(line)):
-        row = {"step": float(bar["at"]) * UNITS[bar["unit"].lower()]}
+        shown = {"step": float(bar["at"]) * UNITS[bar["unit"].lower()]}
         line = f"{SHARE.sub('', line[: bar.start()])} | {line[bar.end() :]}"
     elif "/" in line and (drawn := DRAWN.search(line)):
-        row = {"step": float(drawn["at"])}
+        shown = {"step": float(drawn["at"])}
         line = f"{line[: drawn.start()]} | {line[drawn.end() :]}"
     if "/" in line:
         line = AT_START.sub(r"batch \g<at> | ", OF_STEPS.sub(r" | \g<key> \g<at> | ", line))
@@ -211,9 +214,9 @@ def _numbers(line: str, first_epoch: int, *, has_kinds: bool) -> tuple[Row, str]
         line = IN_BRACKETS.sub(r": \g<value>", BRACKET.sub(r" \g<mode> | \g<key> \g<at>\g<of> | ", line))
     sides = list(SIDE.finditer(line))
     if len({side["side"].lower() for side in sides}) > 1:
-        return row | _of_sides(line, sides), ""
+        return row | shown | _of_sides(line, sides), ""
     rest = [_pairs(part, row) for part in BETWEEN.split(line)]
-    return _named(row, " ".join(rest), has_kinds=has_kinds)
+    return _named(shown | row, " ".join(rest), has_kinds=has_kinds)
 
 
 def _named(row: Row, beside: str, *, has_kinds: bool) -> tuple[Row, str]:

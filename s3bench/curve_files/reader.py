@@ -198,7 +198,9 @@ def _first_of_two(table: Table, loss: str, step: str | None) -> list[str]:
 
 
 def _few_values(loss: npt.NDArray[np.float64]) -> list[str]:
-    """Return a note where nearly all values are a few again and again: the loss stands still, or rows repeat."""
+    """Return a note where all values are one, or a few again and again: the loss stands still, or rows repeat."""
+    if (loss == loss[0]).all():
+        return [f"all losses are {loss[0]:g}"]
     if loss.size <= FEW_VALUES**2 or len(np.unique(loss[: FEW_VALUES**2])) > FEW_VALUES:
         return []  # without a sort of millions
     few = len(np.unique(loss))
@@ -257,7 +259,7 @@ def _unnamed(table: Table) -> str | None:
     has_losses = any("loss" in found and not found & names.OF_EVALUATION for found in map(names.words, table.names))
     if names.steps_among(table.names, tuple(names.ALL_STEPS)) and not has_losses:
         for word in names.OTHER_WORDS:
-            called = [name for name in table.names if names.words(name) - names.OF_TRAINING == {word}]
+            called = [name for name in table.names if names.words(name) - names.OF_TRAINING - names.OF_MEANS == {word}]
             if called and table.cells[called[0]].dtype.kind == "f":
                 return called[0] if len(called) == 1 else None
     trained = [name for name in table.names if name.startswith(("training's ", "train's "))]  # LightGBM's

@@ -86,3 +86,7 @@ def test_tasks_one_after_the_other_are_asked_for(tmp_path):
     task = "----- Task {0} Training Begin -----\n" + lines("[ {at} / 4 ]\tLoss: {loss}").replace("{", "")
     with pytest.raises(UserError, match="'Task' names several runs; choose one with --where Task=VALUE: 1, 2"):
         curve_of(tmp_path, task.replace("{0}", "1") + task.replace("{0}", "2"))
+
+
+def test_losses_that_are_all_one_are_said(tmp_path):
+    assert "all losses are 0" in said(curve_of(tmp_path, lines("epoch {at} loss {loss}", [0.0] * 5)))
