@@ -43,7 +43,7 @@ def lines(pattern, losses=LOSSES):
         "{at}) loss {loss} after 3.1 s",
         "INFO:tensorflow:[     {at}] | gnorm  8.33 lr  0.000125 | loss  {loss}",
         "epoch{at}---trainloss{loss},logloss0.43",
-        "epoch {at} | num_loss_tokens: 1252 | train_mean_nll: {loss} | test/nll: 9.5",
+        "epoch {at} | train_mean_nll: {loss} | test/nll: 9.5",
         "Training:  56%|#####  | 1{at}/32 [00:05<00:04,  3.39it/s, epoch=8, step={at}, loss={loss}]",
         "== {at} == loss {loss}",
         "Epoch no. {at} loss {loss}",
