@@ -42,7 +42,7 @@ FROM_TO = re.compile(  # "loss decreased from 9.5 to 2.5"
 QUALIFIED = re.compile(  # "loss over the last 100 steps: 2.5", "loss for class 1: 2.5", "loss #3: 2.5"
     r"(?P<loss>loss[a-z_]*+)(?P<middle>\s*+[(\[@]?(?:\s*+[a-z][a-z'-]*+){0,6}?)(?P<mark>\s*[#@(\[:=.]?\s*)"
     r"(?<![a-z_])(?P<number>\d+(?:\.\d+)?)(?:\s*(?:/|\bof\b)\s*\d+)?(?P<unit>(?:[ -][a-z]+){0,3}?)(?P<close>\s*[)\]])?"
-    rf"(?P<sign>\s*[:=]\s*|,? (?:is|was|of|equals) |\s+)(?P<value>{NUMBER})(?![\d.]*\d|\s*[:=]\s*\d)",
+    rf"(?P<sign>\s*[:=]\s*|,? (?:is|was|of|equals) |\s+)(?P<value>{NUMBER})(?![\d.]*\d|\s*[:=]\s*\d|\s+[-+*]\s)",
     re.IGNORECASE,
 )
 QUALIFIERS = {"over", "of", "on", "for", "per", "with", "last", "averaged", "avg", "from", "in", "after", "at", "every"}

@@ -110,6 +110,7 @@ def test_a_number_in_the_words_on_a_loss_is_not_its_value(tmp_path, pattern):
         "loss at 12:30:05 2.5",
         "lr 0.1 loss 2.5 step 3: 1.5 s",
         "loss 2.5 = 1.0 + 1.5",
+        "loss total 2.5 = 1.0 + 1.5",
     ],
 )
 def test_what_is_no_such_phrase_is_left_as_it_is(line):
