@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from functools import partial
-from operator import le
+from operator import le, lt
 
 from s3bench.curve_files.alike import Form, read_alike
 from s3bench.curve_files.bars import PROGRESS, epochs_of_bars, whole_bars, without_replaced
@@ -140,25 +140,33 @@ def _names_a_loss_alone(form: Form) -> bool:
 
 
 def _with_leading_numbers(table: Table) -> Table:
-    """Return the table with the numbers that lines begin with as steps, or as processes, where they come again."""
+    """Return the table with the numbers that lines begin with as steps, or as processes where they take turns.
+
+    They are epochs where many lines have the one of the line above.
+    """
     if LEADING_NUMBER not in table.names:
         return table
     values = table.cells[LEADING_NUMBER][~table.empty[LEADING_NUMBER]].tolist()
-    counts = Counter(values)
-    is_known = len(counts) <= FEW_RANKS or len(values) > 2 * len(counts)
-    is_rank = (
-        is_known
-        and 1 < len(counts) <= MOST_RANKS
-        and set(counts) == set(range(len(counts)))
-        and values != sorted(values)
-    )
-    name = "process" if is_rank else "step"
+    counts, enough = Counter(values), COUNTING * (len(values) - 1)
+    is_in_order = sum(map(le, values, values[1:])) >= enough and len(counts) > 1
     is_time = any(first <= min(values) and max(values) <= last for first, last in TIMES)
-    is_counter = not is_time and len(counts) > 1 and sum(map(le, values, values[1:])) >= COUNTING * (len(values) - 1)
-    if name in map(normal, table.names) or not (is_rank or is_counter):
+    if _are_ranks(values, counts):
+        name = "process"
+    elif is_in_order and not is_time:
+        name = "step" if sum(map(lt, values, values[1:])) >= enough else "epoch"
+    else:
+        name = None
+    if name is None or name in map(normal, table.names):
         table.cells, table.empty = (cells.drop(columns=LEADING_NUMBER) for cells in (table.cells, table.empty))
         return table
     return _renamed(table, LEADING_NUMBER, name)
+
+
+def _are_ranks(values: list[float], counts: Counter[float]) -> bool:
+    """Return whether the numbers before lines are those of processes, from 0 on, each of which has several lines."""
+    is_known = len(counts) <= FEW_RANKS or len(values) > 2 * len(counts)
+    is_full = 1 < len(counts) <= MOST_RANKS and set(counts) == set(range(len(counts)))
+    return is_known and is_full and values != sorted(values)
 
 
 def _renamed(table: Table, name: str, other: str) -> Table:

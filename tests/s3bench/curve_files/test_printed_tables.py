@@ -90,3 +90,11 @@ def test_tasks_one_after_the_other_are_asked_for(tmp_path):
 
 def test_losses_that_are_all_one_are_said(tmp_path):
     assert "all losses are 0" in said(curve_of(tmp_path, lines("epoch {at} loss {loss}", [0.0] * 5)))
+
+
+def test_a_number_that_several_lines_begin_with_is_their_epoch(tmp_path):
+    curve = curve_of(tmp_path, "".join(f"[{at // 3}] loss={3 - 0.1 * at:.1f} acc=0.5\n" for at in range(12)))
+    assert (len(curve.loss), curve.step_column) == (12, None)
+    again = "".join(f"[{at % 6 // 3}] loss={3 - 0.1 * at:.1f} acc=0.5\n" for at in range(60))
+    with pytest.raises(UserError, match="rows of several processes"):
+        curve_of(tmp_path, again)
