@@ -3,11 +3,10 @@
 import re
 from itertools import pairwise
 
-from s3bench.curve_files.console_line import BAR, DRAWN
+from s3bench.curve_files.console_line import BAR, DRAWN, UNITS
 from s3bench.curve_files.names import OF_EVALUATION, words
 
 PROGRESS = re.compile(r"^\s*(?P<at>\d+)/(?P<of>\d+|unknown)\s+(?:\[|━)", re.IGNORECASE)  # Keras'
-BAR_COUNTS = re.compile(r"\d+(?:\.\d+)?")
 NEAR_END = 0.9  # of a bar: where it is shown last, as not each step is shown
 NUMBERS = re.compile(r"\d[\d.e-]*")
 TIMES = re.compile(r"^.*?(?:it/s|s/it),?\s*")  # what a bar says before its values
@@ -63,8 +62,7 @@ def _bar_of(line: str, bar: "re.Match[str]") -> tuple[str, str]:
 
 def _is_full(bar: "re.Match[str]") -> bool:
     """Return whether a bar is at its end; of bars that are never seen elsewhere each is one of its own."""
-    at, of = bar[0].strip("|[ ").split("/")
-    return at == of
+    return bar["at"] + bar["unit"] == bar["of"] + bar["of_unit"]
 
 
 def whole_bars(is_bar: dict[int, bool], lines: list[str]) -> dict[int, str]:
@@ -79,7 +77,12 @@ def whole_bars(is_bar: dict[int, bool], lines: list[str]) -> dict[int, str]:
 
 def epochs_of_bars(lines: list[str]) -> int:
     """Return how often bars with losses begin again, all of one length, each near its end; 0 if others do, too."""
-    bars = (bar for line in lines if "loss" in line and "/" in line and (bar := BAR.search(line) or DRAWN.search(line)))
-    shown = [tuple(map(float, BAR_COUNTS.findall(bar[0])[:2])) for bar in bars]
+    bars = [bar for line in lines if "loss" in line and "/" in line if (bar := BAR.search(line) or DRAWN.search(line))]
+    shown = [(_count(bar, "at", "unit"), _count(bar, "of", "of_unit")) for bar in bars]
     ends = [of * NEAR_END <= at for (at, of), (next_at, _) in pairwise(shown) if next_at < at]
     return len(ends) if len({of for _, of in shown}) == 1 and all(ends) else 0
+
+
+def _count(bar: "re.Match[str]", name: str, unit: str) -> float:
+    """Return one of the two counts of a bar: 1,200 of "1.2k"."""
+    return float(bar[name]) * UNITS[(bar.groupdict().get(unit) or "").lower()]

@@ -83,26 +83,24 @@ STEP_AFTER = re.compile(  # "10 epoch, ", "10th iteration "
 IN_BRACKETS = re.compile(  # "G loss [0.5]", but neither "loss[0]: 0.5" nor "Loss [12], 0.5"
     rf"(?<=[a-z_)])\s*[:=]?\s*\[\s*(?!\d+\s*\])(?P<value>{NUMBER})\s*\](?!\s*[-+:=.\d])", re.IGNORECASE
 )
-VALUE_ALONE = re.compile(  # "epoch 3: 2.5", "3: 2.5"
-    rf"\s*(?:(?:epoch|step|iter|iteration)\s*[:=#]?\s*(?P<at>\d+)(?:\s*[:,]\s*|\t)(?P<value>{NUMBER})"
-    r"|(?P<bare_at>\d+)\s*:\s*(?P<bare_value>-?\d+\.\d+(?:e[-+]?\d+)?))\s*\Z",
+VALUE_ALONE = re.compile(  # "epoch 3: 2.5"
+    rf"\s*(?:epoch|step|iter|iteration)\s*[:=#]?\s*(?P<at>\d+)(?:\s*[:,]\s*|\t)(?P<value>{NUMBER})\s*\Z",
     re.IGNORECASE,
 )
+TWO_NUMBERS = re.compile(r"\s*(?P<at>\d+)\s*:\s*(?P<value>-?\d+\.\d+(?:e[-+]?\d+)?)\s*\Z", re.IGNORECASE)  # "3: 2.5"
 ARROW = re.compile(rf"\s*(?:[-=]+>|[\u2192\u21d2\u27a1\u27f6])\s*({NUMBER})", re.IGNORECASE)  # of "10.0 -> 9.0"
 PER = {"per", "each", "a", "an"}  # before the name of a step: "time per iter: 0.3"
-FIRST_NUMBER = (
-    re.compile(  # "3     train loss=2.5", "[3/40] loss 2.5", "7 [D loss: 0.5] [G loss: 2]", not "3 epochs: 2.5"
-        rf"^[\W_]{{0,8}}(?P<at>\d+)(?P<of>/\d+)?\s*[\])>:.,|=-]{{0,3}}\s+(?:\|\s+)?"
-        rf"(?=(?:\[\s*)?[a-z_][\w /]{{0,{FIELD}}}(?:[:=]\s*|\s){NUMBER})"
-        rf"(?!(?:(?:{STEP})e?s?|[kmg]i?b|[mu]?s|secs?|seconds|mins?|minutes|h|hours?)\b)",
-        re.IGNORECASE,
-    )
+FIRST_NUMBER = re.compile(  # "3     train loss=2.5", "[3/40] loss 2.5", "7 [D loss: 0.5]", but not "3 epochs: 2.5"
+    rf"^[\W_]{{0,8}}(?P<at>\d+)(?P<of>/\d+)?\s*[\])>:.,|=-]{{0,3}}\s+(?:\|\s+)?"
+    rf"(?=(?:\[\s*)?[a-z_][\w /]{{0,{FIELD}}}(?:[:=]\s*|\s){NUMBER})"
+    rf"(?!(?:(?:{STEP})e?s?|[kmg]i?b|[mu]?s|secs?|seconds|mins?|minutes|h|hours?)\b)",
+    re.IGNORECASE,
 )
 NET_OUTPUT = re.compile(r"\bTrain net output #\d+: ")  # Caffe's
 RULE = re.compile(r"(?<![-=*])([-=*])\1{2,}(?=[a-z])|(?<=[a-z\d])([-=*])\2{2,}\s*\Z", re.IGNORECASE)  # "---Epoch 3---"
 TO_VALUE = re.compile(rf"(?<=[a-z)\]])\s*[-=]+>\s*(?={NUMBER})", re.IGNORECASE)  # "loss -> 2.5"
 DOTS = re.compile(rf"(?<=[a-z)\]])\s*\.{{3,}}\s*:?\s*(?={NUMBER})", re.IGNORECASE)  # "loss ....... 2.5"
-ABOUT = re.compile(rf"(?<=[ \t:=])[~\u2248]\s*(?={NUMBER})", re.IGNORECASE)
+ABOUT = re.compile(rf"(?<=[ \t:=])[~≈]\s*(?={NUMBER})", re.IGNORECASE)
 QUOTED = re.compile(rf"(?<=[:=])\s*([\"'`*]{{1,2}})({NUMBER})\1", re.IGNORECASE)
 MARKDOWN = re.compile(r"(\*{1,2}|`)([a-z][\w ./-]{0,80}+:?)\1", re.IGNORECASE)  # "**loss**: 2.5"
 GLUED_STEP = re.compile(  # "epoch003: ...", "ep_3 it_100"
@@ -129,7 +127,7 @@ REWRITES = (  # what a line must have for it, and what is written instead
     (">", TO_VALUE, ": "),
     ("...", DOTS, ": "),
     ("~", ABOUT, ""),
-    ("\u2248", ABOUT, ""),
+    ("≈", ABOUT, ""),
     ("*", MARKDOWN, r"\2"),
     ("`", MARKDOWN, r"\2"),
     ('"', QUOTED, r" \2"),
@@ -140,8 +138,10 @@ REWRITES = (  # what a line must have for it, and what is written instead
     ("===", RULE, " "),
     ("***", RULE, " "),
 )
-BAR = re.compile(r"\|\s*(?P<at>\d+(?:\.\d+)?)(?P<unit>[kMG]?)/[\d.]+[kMG]? \[")  # tqdm's
-DRAWN = re.compile(r"(?<=\S )(?P<at>\d+)/\d+ \[[=>.#-]{10,}\]")  # "Training 3/656 [==>......]", which is not Keras'
+BAR = re.compile(r"\|\s*(?P<at>\d+(?:\.\d+)?)(?P<unit>[kMG]?)/(?P<of>\d+(?:\.\d+)?)(?P<of_unit>[kMG]?) \[")  # tqdm's
+DRAWN = re.compile(
+    r"(?<=\S )(?P<at>\d+)/(?P<of>\d+) \[[=>.#-]{10,}\]"
+)  # "Training 3/656 [==>......]", which is not Keras'
 SHARE = re.compile(r"\d+%\|.*")  # before it: "validating:  5%|##  "
 UNITS = {"": 1, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9}  # of steps such as 12k
 THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+")
@@ -183,11 +183,8 @@ def _numbers(line: str, first_epoch: int, *, has_kinds: bool) -> tuple[Row, str]
     """Return the numbers of one line by their keys, and the text beside them."""
     if darknet := DARKNET.match(line):
         return {key: float(value) for key, value in darknet.groupdict().items()}, ""
-    if alone := VALUE_ALONE.match(line):
-        return {
-            "step": float(alone["at"] or alone["bare_at"]),
-            "value": float(alone["value"] or alone["bare_value"]),
-        }, ""
+    if alone := VALUE_ALONE.match(line) or TWO_NUMBERS.match(line):
+        return {"step": float(alone["at"]), "value": float(alone["value"])}, ""
     logged = read_object(line) if "{" in line else None
     if logged is not None:
         return _named(logged, _rewritten(OBJECT.sub("", line)), has_kinds=has_kinds)

@@ -163,8 +163,8 @@ class Rows:
 
     def _places(self, key: str) -> npt.NDArray[np.int64]:
         """Return the line that each line has its value of a key from: itself, or the last above it."""
-        places = np.full(len(self._forms), -1)
-        places[self._own(key)] = self._own(key)
+        places, own = np.full(len(self._forms), -1), self._own(key)
+        places[own] = own
         return np.maximum.accumulate(places)
 
     def _own(self, key: str) -> npt.NDArray[np.int64]:

@@ -109,8 +109,12 @@ def _of_kind(file: str, table: Table, column: str, name: str) -> Table:
     if not (is_named or evaluations):
         return table
     if len(left) != 1:
-        if left and (not is_named or (not evaluations and _are_phases(table, cells[filled], kinds))):
+        if not is_named and left:
             return table  # a text such as a checkpoint's name
+        if not evaluations and _follow_each_other(table, cells[filled], kinds):
+            shown = f"{len(kinds)} values one after the other, taken as one run: {listed(kinds)}"
+            table.notes.append(f"{name!r} has {shown}")
+            return table
         choice = f"choose one with --where {name}=VALUE"
         raise UserError(f"{file}: column {name!r} tells kinds of rows apart; {choice}: {listed(kinds)}")
     out = filled & (_as_text(cells) != left[0]).to_numpy(dtype=np.bool_)
@@ -119,16 +123,11 @@ def _of_kind(file: str, table: Table, column: str, name: str) -> Table:
     return kept
 
 
-def _are_phases(table: Table, cells: "pd.Series[Any]", kinds: list[str]) -> bool:
-    """Return whether the kinds follow each other, each in rows one below another, in a table with steps."""
+def _follow_each_other(table: Table, cells: "pd.Series[Any]", kinds: list[str]) -> bool:
+    """Return whether each kind's rows lie one below another, in a table with steps: phases of a run."""
     values = _as_text(cells).to_numpy()
-    has_steps = bool(steps_among(table.names, tuple(ALL_STEPS)))
     is_in_turn = int((values[1:] != values[:-1]).sum()) == len(kinds) - 1
-    if has_steps and is_in_turn:
-        table.notes.append(
-            f"{cells.name!r} has {len(kinds)} values one after the other, taken as one run: {listed(kinds)}"
-        )
-    return has_steps and is_in_turn
+    return is_in_turn and bool(steps_among(table.names, tuple(ALL_STEPS)))
 
 
 def _without_evaluations(table: Table, column: str) -> Table:

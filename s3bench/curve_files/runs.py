@@ -14,7 +14,7 @@ from s3bench.errors import UserError
 
 RESUMES = ("keep-last", "keep-first")
 ROWS_PER_RESUME = 10  # at least: steps that go back more often are not a counter of steps
-FEW_BEFORE = 10  # rows of a run for each of the starts before it, which were given up
+FEW_BEFORE = 10  # rows of a run at least for each row of the starts before it that were given up
 MOST_RUNS = 100
 SHOWN_RUNS = 12  # of which a message tells the rows
 

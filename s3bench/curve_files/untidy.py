@@ -49,13 +49,18 @@ def _without_text_below(text: str) -> tuple[str, list[str]] | None:
 
     The table has names and at least three rows of as many cells; no line below it has as many.
     """
-    table, blank, below = text.lstrip().partition("\n\n")
-    lines, rest = table.split("\n"), [line for line in below.split("\n") if line.strip()] if blank else []
-    for separator in SEPARATORS[:-1] if len(lines) >= LEAST_ROWS and rest else ():
-        widths = {len(split(line, str(separator))) for line in lines}
-        (width, *others) = widths
-        is_table = not others and width > 1 and bool(losses_among(split(lines[0], str(separator))))
-        if is_table and all(len(split(line, str(separator))) != width for line in rest):
+    table, _, below = text.lstrip().partition("\n\n")
+    rest = [line for line in below.split("\n") if line.strip()]
+    lines = table.split("\n") if rest else []
+    for separator in (",", ";", "\t") if len(lines) >= LEAST_ROWS else ():
+        names = split(lines[0], separator)
+        if (
+            len(names) < 2
+            or not losses_among(names)
+            or any(len(split(line, separator)) != len(names) for line in lines)
+        ):
+            continue
+        if all(len(split(line, separator)) != len(names) for line in rest):
             return table + "\n", [f"lines below the table, left out: {len(rest)}"]
     return None
 

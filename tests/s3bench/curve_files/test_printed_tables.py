@@ -83,9 +83,10 @@ def test_losses_that_may_be_an_evaluations_are_said(tmp_path):
 
 
 def test_tasks_one_after_the_other_are_asked_for(tmp_path):
-    task = "----- Task {0} Training Begin -----\n" + lines("[ {at} / 4 ]\tLoss: {loss}").replace("{", "")
+    rows = lines("[ {at} / 4 ]\tLoss: {loss}")
+    text = "".join(f"----- Task {task} Training Begin -----\n{rows}" for task in (1, 2))
     with pytest.raises(UserError, match="'Task' names several runs; choose one with --where Task=VALUE: 1, 2"):
-        curve_of(tmp_path, task.replace("{0}", "1") + task.replace("{0}", "2"))
+        curve_of(tmp_path, text)
 
 
 def test_losses_that_are_all_one_are_said(tmp_path):
@@ -98,3 +99,11 @@ def test_a_number_that_several_lines_begin_with_is_their_epoch(tmp_path):
     again = "".join(f"[{at % 6 // 3}] loss={3 - 0.1 * at:.1f} acc=0.5\n" for at in range(60))
     with pytest.raises(UserError, match="rows of several processes"):
         curve_of(tmp_path, again)
+
+
+def test_a_bar_that_counts_thousands_does_not_begin_again_with_them(tmp_path):
+    shown = ["800", "999", "1.20k", "1.40k", "11.9k"]
+    bar = "Training:  5%|# | {at}/12.0k [00:01<00:09, 9.0it/s, loss={loss}]\r"
+    curve = curve_of(tmp_path, "".join(bar.format(at=at, loss=3 - 0.5 * n) for n, at in enumerate(shown)))
+    assert (curve.steps.tolist(), curve.step_column) == ([800, 999, 1200, 1400, 11900], "step")
+    assert not said(curve)
