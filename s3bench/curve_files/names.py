@@ -51,11 +51,25 @@ RUN_NAMES: tuple[str, ...] = (
     "trial",
     "model",
     "optimizer",
+    "opt",
     "method",
 )
 RUN_NAMES += ("algo", "algorithm", "config", "job", "job_id", "fold", "client", "agent", "env", "task", "dataset")
 RUN_NAMES += ("domain", "head", "replicate", "repeat", "cell")
-OF_PARTS = {"task", "dataset", "domain", "head", "env", "agent", "model", "optimizer", "name", "config", "method"}
+OF_PARTS = {
+    "task",
+    "dataset",
+    "domain",
+    "head",
+    "env",
+    "agent",
+    "model",
+    "optimizer",
+    "opt",
+    "name",
+    "config",
+    "method",
+}
 OF_QUALIFIER = "of "  # begins the name of what a loss is of: "loss for class 1: 2.5" has "of class" 1
 PROCESS_NAMES = ("rank", "worker", "process", "process_index")  # of one run, which may log the same
 ABROAD = re.compile(  # a word on an evaluation in another language

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from s3bench.curve_files import kinds, names, rows
 from s3bench.curve_files.runs import RESUMES
@@ -156,6 +157,7 @@ def _curve(
     table = rows.with_loss(said, rows.without_footer(table), found)
     table = rows.without_torn(table) if step is None else table
     loss = numbers(said, table.cells[found], table.empty[found])
+    loss, hidden = _with_hidden(table, loss)
     placed = place(said, table, found, loss, step, resume)
     if len(placed.rows) < 2:
         raise UserError(f"{said} has one step with a loss; a curve needs at least two")
@@ -168,6 +170,7 @@ def _curve(
             *note,
             *placed.notes,
             *_first_of_two(table, found, placed.column),
+            *hidden,
             *_few_values(loss[placed.rows]),
         ),
         step_column=placed.column,
@@ -185,6 +188,21 @@ def _sums_between(table: Table, loss: str) -> list[str]:
         return [f"each row sums up a training, as {OF_SUMMARY!r} in it says"]
     between = int(sums[trained[0] : trained[-1]].sum())
     return [f"several trainings may be joined: sums of a whole one lie between the rows: {between}"] * bool(between)
+
+
+def _with_hidden(table: Table, loss: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], list[str]]:
+    """Return the losses with NaN for a 0 beside a gradient's norm that is not finite, and a note on them.
+
+    Hugging Face's Trainer writes 0 where a loss is not finite, unless logging_nan_inf_filter is False.
+    """
+    for name in table.names:
+        if names.words(name) >= {"grad", "norm"}:
+            norms = pd.to_numeric(table.cells[name], errors="coerce").to_numpy(dtype=np.float64)
+            hidden = (loss == 0) & ~np.isfinite(norms) & ~table.empty[name].to_numpy(dtype=np.bool_)
+            if hidden.any():
+                what = f"losses of 0 beside a {name!r} that is not finite, taken as not finite, too"
+                return np.where(hidden, np.nan, loss), [f"{what}: {int(hidden.sum())}"]
+    return loss, []
 
 
 def _first_of_two(table: Table, loss: str, step: str | None) -> list[str]:

@@ -1,5 +1,6 @@
 """Tables among other lines, bars of several processes, and losses that stand where an evaluation's would."""
 
+import numpy as np
 import pytest
 
 from s3bench.errors import UserError
@@ -107,3 +108,17 @@ def test_a_bar_that_counts_thousands_does_not_begin_again_with_them(tmp_path):
     curve = curve_of(tmp_path, "".join(bar.format(at=at, loss=3 - 0.5 * n) for n, at in enumerate(shown)))
     assert (curve.steps.tolist(), curve.step_column) == ([800, 999, 1200, 1400, 11900], "step")
     assert not said(curve)
+
+
+def test_zeros_that_hide_losses_that_are_not_finite_are_not_finite(tmp_path):
+    row = "{{'loss': '{loss}', 'grad_norm': '{norm}', 'epoch': '{at}'}}\n"
+    text = "".join(row.format(at=at, loss=loss, norm=norm) for at, loss, norm in [(1, 2.5, 1.5), (2, 2.25, 1.5)])
+    text += "".join(row.format(at=at, loss=0, norm="nan") for at in (3, 4)) + row.format(at=5, loss=0, norm=1.5)
+    curve = curve_of(tmp_path, text)
+    assert np.isnan(curve.loss).tolist() == [False, False, True, True, False]
+    assert "losses of 0 beside a 'grad_norm' that is not finite, taken as not finite, too: 2" in said(curve)
+
+
+def test_two_optimizers_one_after_the_other_are_said(tmp_path):
+    curve = curve_of(tmp_path, "opt,step,loss\n" + lines("adam,{at},{loss}") + lines("sgd,{at},{loss}", first=5))
+    assert "'opt' has 2 values, taken as one run, as the steps rise through all of them" in said(curve)
