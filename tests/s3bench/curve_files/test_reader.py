@@ -137,12 +137,13 @@ def test_rows_of_tensorboard_are_chosen_and_those_of_a_resumed_run_kept_once(tmp
 
 
 def test_a_run_that_was_killed_is_read_as_far_as_it_was_written(tmp_path):
-    folder = wandb_run(tmp_path, lambda run: [run.log({"loss": step / 7}) for step in range(500)])
+    folder = wandb_run(tmp_path, lambda run: [run.log({"loss": step / 7}) for step in range(2000)])
     (file,) = folder.glob("*.wandb")
-    with file.open("r+b") as written:  # what is on the disk before the end: whole blocks
-        written.truncate(file.stat().st_size // wandb_file.BLOCK_BYTES * wandb_file.BLOCK_BYTES)
+    blocks = file.stat().st_size // wandb_file.BLOCK_BYTES
+    with file.open("r+b") as written:  # what is on the disk before the end: whole blocks, here half of them
+        written.truncate(blocks // 2 * wandb_file.BLOCK_BYTES)
     curve = read_curve(folder)
-    assert 100 < len(curve.loss) < 500
+    assert 100 < len(curve.loss) < 1900, blocks
     same(curve, np.arange(len(curve.loss)) / 7)
     assert "the run is under way or was killed" in curve.notes[0]
 
