@@ -22,6 +22,7 @@ SHORT_PART = 2  # early on, or of the last 1/SHORT_PART of those steps, where th
 LEAST_LEVEL_STEPS = 5  # but of this many steps at least
 LOOKS = 5  # how many times per window a look is taken: σ is estimated, and the level noted
 EARLY_LOOKS = 10  # early on, σ is estimated again after about 1/EARLY_LOOKS of the steps so far
+OPENING = 9  # in the first steps, how many times the largest loss so far a loss has to be above it
 HISTORY = 4  # windows of losses that σ is estimated from; as long as there are fewer, from their changes alone
 SPREAD = 2  # windows of excesses that σ is estimated from
 PROOF_DELTAS = 2  # how many δ one step's excess has to be as proof, and the level has to rise by
@@ -121,15 +122,22 @@ class Baseline:
     def excursion(self, step: int, loss: float) -> Excursion | None:
         """Return the excursion that begins at this step; None if none does."""
         if self._count < self._warmup:
-            if math.isfinite(loss):
-                return None
-            return self._begin(onset=step, level=0.0, threshold=math.inf, proof=math.inf)
+            return self._opening(step, loss)
         level = self._level()
         threshold = self._threshold(self._sigma, level)
         if loss > level + threshold or not math.isfinite(loss):
             return self._begin(onset=step, level=level, threshold=threshold, proof=self.proof)
         if self._count % self._stride == 0 and self._has_risen():
             return self._slow_rise()
+        return None
+
+    def _opening(self, step: int, loss: float) -> Excursion | None:
+        """Return the excursion that begins in the first steps, where no noise is known yet; None if none does."""
+        if not math.isfinite(loss):
+            return self._begin(onset=step, level=0.0, threshold=math.inf, proof=math.inf)
+        highest = max(self._losses, default=0.0)
+        if 0 < highest * (1 + OPENING) < loss:
+            return self._begin(onset=step, level=highest, threshold=OPENING * highest, proof=math.inf)
         return None
 
     def _begin(self, *, onset: int, level: float, threshold: float, proof: float) -> Excursion:

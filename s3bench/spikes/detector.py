@@ -211,13 +211,13 @@ class SpikeMonitor:
             self._relapse = self._new_relapse()
             return first
         event.add(step, loss)
-        if event.calm == self._settle:
+        if event.is_over(self._settle):
             self._event, self._relapse = None, self._new_relapse()
             if event.is_proven:
                 self._baseline.forget_levels()
-            for calm_step, value in event.last(self._settle if event.is_proven else self._window):
+            for calm_step, value in event.last(event.calm if event.is_proven else self._window):
                 self._baseline.add(calm_step, value)
-            return event.spike(step - self._settle + 1) if event.is_proven else None
+            return event.spike(step - event.calm + 1) if event.is_proven else None
         if event.stays():
             self._event, self._relapse = None, self._new_relapse()
             self._baseline = self._new_baseline()

@@ -11,6 +11,7 @@ from s3bench.spikes.state import State, real, reals, whole
 BLIP_STEPS = 3  # the length of the longest blip
 BACK = 0.5  # in parts of the threshold: a loss this close to its level is back, medians this close are one level
 WANDER = 0.25  # in parts of how far a level is away: medians this close are one level too
+OPENING_CALM = 20  # how many steps in a row that are back prove a spike that began where no noise was known yet
 LEVEL_CHECKS = 4  # how many times per window an excursion is checked for having settled at another level
 LEVEL_PARTS = 2  # how many parts per window are compared in that check
 
@@ -89,7 +90,7 @@ class Excursion:
         self.is_proven |= (
             excess == math.inf
             or (above and max(excess, self._sum / math.sqrt(self._above)) > self.proof)
-            or step - self.onset + 1 >= self._window
+            or (not self.is_opening and step - self.onset + 1 >= self._window)
         )
         self.calm = self.calm + 1 if excess < math.inf and excess <= self.threshold * BACK else 0
         finite = excess if excess < math.inf else 0.0
@@ -97,8 +98,20 @@ class Excursion:
             self._calm_area += finite
         else:
             self._area, self._calm_area = self._area + self._calm_area + finite, 0.0
+        self.is_proven |= self.is_opening and self.calm == OPENING_CALM
         if excess > self.height:
             self.peak, self.height = step, excess
+
+    @property
+    def is_opening(self) -> bool:
+        """Whether it began where no noise was known yet and is not proven: by a loss not finite, or once it is back."""
+        return self.threshold < self.proof == math.inf and not self.is_proven
+
+    def is_over(self, settle: int) -> bool:
+        """Return whether the last `settle` steps are back; an opening is given up after a window: the loss grows."""
+        if self.is_opening:
+            return self._recent[-1][0] - self.onset + 1 >= self._window
+        return self.calm >= settle
 
     def prove(self) -> None:
         """Mark the excursion as a spike that is not back yet, whatever its steps so far look like."""

@@ -436,6 +436,27 @@ def test_a_loss_that_jumps_between_two_decades_from_the_first_row_is_this_noisy(
     assert find_spikes(loss) == []
 
 
+def test_a_loss_that_leaves_in_the_first_steps_by_ten_times_and_comes_back_spikes():
+    calm = [2.0 + 0.01 * (step % 7) for step in range(200)]
+    exploded = [2.3, 266.0, 1407.0, 894.0, 104.0, 9.5, 4.2, 3.1, 2.8, *calm]
+    (spike,) = find_spikes(exploded)
+    assert (spike.onset, spike.peak, spike.end, spike.kind) == (1, 2, 5, "recovered")
+    assert spike.height == 1407.0 - 2.3
+    assert [(spike.onset, spike.kind) for spike in find_spikes([2.3, 2.4, 2.4, 25.0, *calm])] == [(3, "blip")]
+    exploded[120:125] = [6.0] * 5
+    assert [spike.onset for spike in find_spikes(exploded)] == [1, 120]  # and what follows is judged as ever
+
+
+def test_a_loss_that_grows_from_almost_nothing_does_not_spike_in_the_first_steps():
+    rng = np.random.default_rng(0)
+    grown = np.concatenate([[1e-3, 0.02], 1.0 + 0.05 * rng.standard_normal(600)])
+    assert find_spikes(grown) == []
+    left = np.concatenate([[2.3], 260.0 + 5 * rng.standard_normal(600)])
+    assert find_spikes(left) == []  # it has diverged: see has_diverged
+    grown[300:310] += 3
+    assert [spike.onset for spike in find_spikes(grown)] == [300]
+
+
 def test_a_spike_in_the_first_rows_is_found_from_its_first_row():
     loss = [2.1, 0.62, 0.41, 0.43, 0.42, 0.45, 0.46, 5.4, 14.1, 27.9, 22.8, 2.3, 2.2, *[0.45, 0.43, 0.44, 0.42] * 50]
     (spike,) = find_spikes(loss)

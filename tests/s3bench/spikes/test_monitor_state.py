@@ -86,6 +86,13 @@ def test_so_it_is_where_another_spike_begins_in_a_slow_recovery(cut):
     assert [spike.onset for spike in find_spikes(loss)] == [200, 400]
 
 
+@pytest.mark.parametrize("then", [2.0, 500.0])  # back, or given up after a window
+@pytest.mark.parametrize("cut", [1, 2, 4, 15, 24, 25, 110])
+def test_so_it_is_where_a_loss_leaves_in_the_first_steps(cut, then):
+    calm = (then + 0.01 * np.sin(np.arange(300))).tolist()
+    check_cut([2.3, 266.0, 1407.0, 104.0, *calm], cut, {})
+
+
 def monitor_within_a_spike():
     monitor = SpikeMonitor(ceiling=math.inf)
     for loss in [2.0, 2.1, 1.9] * 40 + [4.0, math.nan]:
