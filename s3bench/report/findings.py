@@ -83,12 +83,13 @@ def _who(tables: Tables) -> Said:
         if spiky:
             text = _few([f"{name} {over[name].said(first=name == spiky[0])}" for name in spiky])
             text += f"; no spike in {_count(runs, 'run')} of {_named(calm)}" if calm else ""
-            yield task, text + _rates_tried(rows)
+            yield task, text + _dead(rows) + _rates_tried(rows)
         elif over:
             text = f"no spike in {_count(runs, 'run')} of {_named(calm)}"
             yield (
                 task,
-                f"{text}, which still allows up to {short(poisson_interval(0, steps)[1])} per 10,000 steps (95%)",
+                f"{text}, which still allows up to {short(poisson_interval(0, steps)[1])} per 10,000 steps (95%)"
+                + _dead(rows),
             )
     yield from _told_apart(tables["spike_rates"].to_dict("records"), _spikes_apart)
 
@@ -120,6 +121,15 @@ def _spike_sums(rows: Sequence[Row]) -> dict[str, _Spikes]:
         more = (row[column] for column in ("runs_with_spike", "n", "spikes", "steps"))
         sums[row["optimizer"]] = _Spikes(*(one + other for one, other in zip(own, more, strict=True)))
     return sums
+
+
+def _dead(rows: Sequence[Row]) -> str:
+    """Return how many runs end at a guess, where no spikes say little; nothing if none does."""
+    runs: dict[str, int] = {}
+    for row in rows:
+        runs[row["optimizer"]] = runs.get(row["optimizer"], 0) + row["dead"]
+    said = [f"{_count(count, 'run')} of {name}" for name, count in runs.items() if count]
+    return f"; the loss stays at a guess in {_few(said)}" if said else ""
 
 
 def _rates_tried(rows: Sequence[Row]) -> str:
@@ -216,7 +226,7 @@ def _threshold(row: Row) -> str:
 
 
 def _without_spike(tables: Tables) -> Said:
-    """Say up to which learning rate no run spiked or diverged, the largest first."""
+    """Say up to which learning rate no run spiked, diverged or was dead, the largest first."""
     grids = {(row["task"], row["optimizer"]): row["grid"].split(", ") for row in tables["tuned"].to_dict("records")}
     for task, rows in _by_task(tables["field"]).items():
         groups: dict[tuple[float, bool], list[Row]] = {}
@@ -229,8 +239,12 @@ def _without_spike(tables: Tables) -> Said:
             f"up to ×{largest:g}{', the largest tried,' * last} with {_of(own)}"
             for (largest, last), own in sorted(groups.items(), reverse=True)
         ]
-        parts = [f"no run spikes or diverges {listed(said)}"] if said else []
-        parts += [f"even at the smallest rate tried a run spikes or diverges with {_of(none)}"] if none else []
+        parts = [f"no run spikes, diverges or stays at a guess {listed(said)}"] if said else []
+        parts += (
+            [f"even at the smallest rate tried a run spikes, diverges or stays at a guess with {_of(none)}"]
+            if none
+            else []
+        )
         yield task, "; ".join(parts)
 
 

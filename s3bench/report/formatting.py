@@ -60,6 +60,7 @@ LAYOUTS = {
         note={"final_loss_mean": _finished},
         merge={"spikes": "{spikes} in {steps} steps", "runs_with_spike": "{runs_with_spike} of {n}"},
         drop=["steps"],
+        drop_zeros=["dead"],
     ),
     "tuned": Layout(
         note={"best_multiplier": _edge},

@@ -1,4 +1,4 @@
-"""Decides from all losses of a run whether it has diverged."""
+"""Decides from all losses of a run whether it has diverged, and whether it is dead."""
 
 import math
 
@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from s3bench.spikes.noise import QUARTILE
 
+GUESS, LASTING = 0.9, 100  # a network is dead whose loss stays above this share of its first one for so many steps
 MIN_LAST = 10  # losses at the end of a run that are compared with its first loss, at least
 
 Array = npt.NDArray[np.float64]
@@ -36,3 +37,15 @@ def ends_above(losses: Array) -> bool:
 def _is_above(values: Array, bound: float) -> bool:
     low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
     return bool(middle - 3 * (high - low) / (2 * QUARTILE) > bound)
+
+
+def death(losses: Array, first: float) -> int:
+    """Return the step from which on a loss stays at a guess, at GUESS of its first value or above; else their number.
+
+    Args:
+        losses: of each step, shape (steps,).
+        first: the loss at initialisation.
+    """
+    low = np.flatnonzero(losses < GUESS * first)
+    last = int(low[-1]) + 1 if len(low) else 0
+    return last if len(losses) - last >= LASTING else len(losses)

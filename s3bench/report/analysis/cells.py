@@ -24,8 +24,8 @@ def cell_table(runs: pd.DataFrame, metrics: Sequence[str] = ()) -> pd.DataFrame:
     interval, which takes spikes as independent and their rate as constant.
 
     Args:
-        runs: has the columns of CELL, state, seed, steps, spikes, update_max, final_loss (infinite for a diverged run)
-            and the metrics (final values).
+        runs: has the columns of CELL, state, seed, steps, spikes, dead, update_max, final_loss (infinite for a diverged
+            run) and the metrics (final values).
         metrics: names of columns to summarise like final_loss.
 
     Returns:
@@ -44,6 +44,7 @@ def cell_table(runs: pd.DataFrame, metrics: Sequence[str] = ()) -> pd.DataFrame:
             row |= {f"{name}_mean": values.mean(), f"{name}_sd": values.std(ddof=1)}
             row |= {f"{name}_min": values.min(), f"{name}_max": values.max()}
         row |= {"spikes": events, "steps": steps, "runs_with_spike": int((results.spikes > 0).sum())}
+        row["dead"] = int(results.dead.sum())
         row |= {"spikes_per_10k": per_10k(events, steps), "spikes_per_10k_low": low, "spikes_per_10k_high": high}
         rows.append(row | {"update_max": results.update_max.max()})
     return pd.DataFrame(rows)
@@ -134,6 +135,20 @@ def largest_without(multipliers: npt.ArrayLike, events: npt.ArrayLike) -> float:
     grid, hit = np.asarray(multipliers, dtype=np.float64), np.asarray(events) > 0
     calm = grid[grid < grid[hit].min()] if hit.any() else grid
     return float(calm.max()) if len(calm) else math.nan
+
+
+def largest_without_spike(runs: pd.DataFrame) -> float:
+    """Return the largest multiplier up to which no run spiked, diverged or was dead; NaN if the smallest did.
+
+    A run counts as dead above the best multiplier alone: below it a loss may be at a guess because it falls slowly.
+
+    Args:
+        runs: of one task and optimizer, all with a result, with the columns lr_multiplier, seed, final_loss, state,
+            spikes and dead.
+    """
+    best = _best(_final_losses(runs).dropna())
+    dead = runs.dead.astype(bool) & (runs.lr_multiplier > best)
+    return largest_without(runs.lr_multiplier, (runs.spikes > 0) | (runs.state == record.DIVERGED) | dead)
 
 
 def _final_losses(runs: pd.DataFrame) -> pd.DataFrame:

@@ -188,7 +188,7 @@ def sensitivity(runs: pd.DataFrame) -> pd.DataFrame:
     """Compare the learning-rate sensitivity of each optimizer, over the multipliers that it shares with the reference.
 
     The table also has each optimizer's sensitivity over its own grid, the largest multiplier up to which no run
-    diverged, and the largest up to which none had a spike.
+    diverged, and the largest up to which none spiked, diverged or was dead.
     """
     rows = []
     for task, of_task in runs[runs.final_loss.notna()].groupby("task", sort=False):
@@ -207,7 +207,7 @@ def sensitivity(runs: pd.DataFrame) -> pd.DataFrame:
             row |= {"sensitivity_mean": own.mean(), "sensitivity_sd": own.std(ddof=1)}
             diverged = group.state == record.DIVERGED
             row["largest_without_divergence"] = cells.largest_without(group.lr_multiplier, diverged)
-            row["largest_without_spike"] = cells.largest_without(group.lr_multiplier, group.spikes)
+            row["largest_without_spike"] = cells.largest_without_spike(group)
             family.append(row | {"n": len(differences), **_tested(differences)})
         tested = iter(_with_verdicts([row for row in family if reference and row["optimizer"] != reference]))
         rows += [next(tested) if reference and row["optimizer"] != reference else row for row in family]

@@ -9,7 +9,7 @@ import pandas as pd
 
 from s3bench.report.analysis import cells
 from s3bench.report.analysis.comparisons import reference_among
-from s3bench.report.analysis.results import Results
+from s3bench.report.analysis.results import Results, run_table
 from s3bench.report.analysis.runs import Run, grouped
 from s3bench.report.analysis.thresholds import BOUNDS, of_setups, threshold_table
 from s3bench.report.stats.rates import per_10k, poisson_interval
@@ -30,8 +30,9 @@ def field_table(results: Results) -> pd.DataFrame:
         `spikes_*` in `steps_*` steps, their rate `per_10k_*` with its exact 95% interval (which takes spikes as
         independent), `burden_*`, the sum of the losses' excess over the level during spikes in nats × steps per 10,000
         steps, infinite where a loss is, and `loss_*`, the median final loss, infinite where half of the runs diverged.
-        `largest_without_spike` is the largest multiplier up to which no run spiked or diverged, NaN if the smallest
-        did. `step_time` is the median over runs of the time of a step in the training loop over that of `reference`.
+        `largest_without_spike` is the largest multiplier up to which no run spiked, diverged or was dead, NaN if the
+        smallest did. `step_time` is the median over runs of the time of a step in the training loop over that of
+        `reference`.
         Where there are ramps, THRESHOLD has what the table `thresholds` says of the same setup and optimizer.
     """
     rows = []
@@ -48,8 +49,7 @@ def field_table(results: Results) -> pd.DataFrame:
             multiplier = float(found["best_multiplier"])
             row: dict[str, Any] = {"task": task, "optimizer": optimizer}
             row |= {"best_multiplier": multiplier, "edge": bool(found["edge"])}
-            events = [len(run.spikes) + run.has_diverged for run in own]
-            row["largest_without_spike"] = cells.largest_without([run.lr_multiplier for run in own], events)
+            row["largest_without_spike"] = cells.largest_without_spike(run_table(own))
             for name, factor in FACTORS.items():
                 row |= _at(own, factor * multiplier, name)
             row["n"] = sum(run.lr_multiplier == multiplier for run in own)

@@ -17,7 +17,7 @@ from s3bench.report.analysis.shock_tables import Pair, paired
 
 RUN = ["run_id", "task", "ladder", "optimizer", "lr_multiplier", "lr", "seed", "horizon", "state", "steps"]
 TIME = [*cells.CELL, "seed", "target", "horizon", "low", "high", "spent"]
-NOT_SCORED = ("final_loss", "initial_loss", "spikes", "update_max")  # columns that are there without any result
+NOT_SCORED = ("final_loss", "initial_loss", "spikes", "dead", "update_max")  # columns that are there without any result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +130,7 @@ def _row(run: Run) -> dict[str, Any]:
     return {
         **row,
         **{"final_loss": run.final_loss, "initial_loss": run.initial_loss, "spikes": len(run.spikes)},
+        "dead": run.is_dead,
         **{key: getattr(run, key) for key in scores},
         **run.metrics,
         **{name: int(time.high) if time.reached else None for name, time in run.times.items()},

@@ -22,6 +22,7 @@ from s3bench.report.analysis.update_rules import known_rule
 from s3bench.report.stats.censored import NEVER, Steps, steps_to_target
 from s3bench.report.stats.leaving import Threshold, end_level, threshold
 from s3bench.spikes import Spike, published
+from s3bench.spikes.divergence import death
 
 READ = ["loss", "lr", "grad_norm", "update_rms", "update_max", "param_max"]  # columns of the steps
 
@@ -43,6 +44,7 @@ class Run:
         cause: of a failed run, one line.
         targets, detector: what the run is held to: of the record, or of judge.yaml, which `judged_by` then lists.
         final_loss, initial_loss: held-out losses; `final_loss` is infinite if the run diverged.
+        is_dead: whether its loss ends at that of a guess and has been there for long; not if it diverged.
         metrics: final value of each of the task's metrics; NaN if the run diverged.
         times: steps to each target, by its name.
         update_max: the largest update over the learning rate.
@@ -77,6 +79,7 @@ class Run:
     judged_by: Sequence[str] = ()
     final_loss: float = math.nan
     initial_loss: float = math.nan
+    is_dead: bool = False
     metrics: Mapping[str, float] = field(default_factory=dict)
     times: Mapping[str, Steps] = field(default_factory=dict)
     spikes: Sequence[Spike] = ()
@@ -162,6 +165,7 @@ def _scores(run: Run, find: Callable[[Array], list[Spike]]) -> dict[str, Any]:
     scores = {
         "final_loss": math.inf if run.has_diverged else float(evals["loss"][-1]),
         "initial_loss": float(evals["loss"][0]),
+        "is_dead": not run.has_diverged and death(steps["loss"], float(evals["loss"][0])) < len(steps["loss"]),
         "metrics": {
             name: math.nan if run.has_diverged else float(values[-1])
             for name, values in evals.items()

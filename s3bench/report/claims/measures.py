@@ -20,9 +20,8 @@ from s3bench.record.judge import spikes_of
 from s3bench.report.analysis.replays import Replay
 from s3bench.report.claims.registered import Expressions, rate
 from s3bench.report.stats import leaving
-from s3bench.report.stats.paired_tests import Array
+from s3bench.spikes.divergence import death
 
-GUESS, LASTING = 0.9, 100  # a network is dead whose loss stays above this share of its first one for so many steps
 THEOREM = -0.25  # the slope of log(norm of the gradient) over log(steps)
 
 
@@ -163,18 +162,6 @@ def _burden(folder: Path) -> float:
     spikes = spikes_of(row, losses, {})  # by its record: a claim is fixed before its runs
     area = sum(spike.area for spike in spikes if spike.onset < alive)
     return float(1e4 * (area + (row["horizon"] - alive) * first) / row["horizon"])
-
-
-def death(losses: Array, first: float) -> int:
-    """Return the step from which on a loss stays at a guess, at GUESS of its first value or above; else their number.
-
-    Args:
-        losses: of each step, shape (steps,).
-        first: the loss at initialisation.
-    """
-    low = np.flatnonzero(losses < GUESS * first)
-    last = int(low[-1]) + 1 if len(low) else 0
-    return last if len(losses) - last >= LASTING else len(losses)
 
 
 def slope(cell: Cell, comparison: Expressions) -> float:

@@ -12,7 +12,7 @@ from tests.records import make, make_ramp, tables
 NONE = {
     name: pd.DataFrame(columns=columns.split())
     for name, columns in {
-        "cells": "task optimizer lr_multiplier n spikes steps runs_with_spike",
+        "cells": "task optimizer lr_multiplier n spikes steps runs_with_spike dead",
         "spike_rates": "task lr_multiplier optimizer baseline n spikes baseline_spikes difference p_holm verdict",
         "runs": "task horizon",
         "spikes": "task optimizer lr_multiplier seed onset peak height",
@@ -36,8 +36,8 @@ def said(question, **given):
     return answers.get(question, [])
 
 
-def cell(task, optimizer, multiplier, n, spikes, runs_with_spike):
-    return [task, optimizer, multiplier, n, spikes, 1000 * n, runs_with_spike]
+def cell(task, optimizer, multiplier, n, spikes, runs_with_spike, dead=0):
+    return [task, optimizer, multiplier, n, spikes, 1000 * n, runs_with_spike, dead]
 
 
 def test_what_the_records_cannot_answer_is_not_a_question():
@@ -55,6 +55,12 @@ def test_who_spikes_counts_runs_and_has_the_rate():
         "On a, s3 spikes in 3 of 4 runs (15 per 10,000 steps) and adamw in 1 of 4 (2.5); no spike in 2 runs of sgd; "
         "over the same 2 learning rates."
     ]
+
+
+def test_who_spikes_counts_the_runs_whose_loss_stays_at_a_guess():
+    cells = [cell("a", "s3", 1, 2, 0, 0), cell("a", "s3", 10, 2, 0, 0, 1), cell("a", "adamw", 10, 2, 0, 0, 2)]
+    (text,) = said("Who spikes?", cells=cells)
+    assert text.endswith("(95%); the loss stays at a guess in 1 run of s3 and 2 runs of adamw.")
 
 
 def test_tasks_without_a_spike_share_a_sentence_which_says_what_that_still_allows():
@@ -102,8 +108,8 @@ def test_the_largest_rate_is_that_of_ramps_or_else_without_a_spike():
     grids = [["a", name, "0.3, 1, 10"] for name in ("s3", "adamw", "sgd", "x")]
     rates = [["a", "s3", 3, 1], ["a", "adamw", 2, 10], ["a", "sgd", 3, 10], ["a", "x", 3, math.nan]]
     assert said("Who stands the largest learning rate?", tuned=grids, field=rates) == [
-        "On a, no run spikes or diverges up to ×10, the largest tried, with adamw and sgd (n = 2 to 3) and up to ×1 "
-        "with s3 (n = 3); even at the smallest rate tried a run spikes or diverges with x (n = 3)."
+        "On a, no run spikes, diverges or stays at a guess up to ×10, the largest tried, with adamw and sgd "
+        "(n = 2 to 3) and up to ×1 with s3 (n = 3); even at the smallest rate tried a run spikes, diverges or stays at a guess with x (n = 3)."
     ]
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s3bench.spikes import Spike, SpikeMonitor, baselines, detector, excursion, find_spikes
-from s3bench.spikes.divergence import has_diverged
+from s3bench.spikes.divergence import death, has_diverged
 from scripts.detector_bed.falling import falling
 
 
@@ -359,6 +359,14 @@ def test_the_examples_in_the_docstrings_hold(module):
     found = doctest.testmod(module)
     assert found.attempted
     assert not found.failed
+
+
+def test_a_run_is_dead_from_where_its_loss_stays_at_a_guess():
+    losses = np.concatenate([np.linspace(2.3, 0.5, 200), np.full(300, 2.3)])
+    assert death(losses, 2.3) == 200
+    assert death(losses[:250], 2.3) == 250  # not for long enough
+    assert death(np.full(300, 2.3), 2.3) == 0
+    assert death(np.linspace(2.3, 0.1, 300), 2.3) == 300
 
 
 def test_a_spike_can_be_built_by_its_five_positions():

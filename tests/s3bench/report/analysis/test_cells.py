@@ -29,7 +29,7 @@ def runs(entries):
     table["task"] = "t"
     table["state"] = np.where(np.isinf(table.final_loss), "diverged", "finished")
     table.loc[table.final_loss.isna(), "state"] = "failed"
-    return table.assign(steps=100, spikes=1, update_max=0.5)
+    return table.assign(steps=100, spikes=1, dead=False, update_max=0.5)
 
 
 def test_cells_keep_holes_and_divergences_apart():
@@ -39,6 +39,17 @@ def test_cells_keep_holes_and_divergences_apart():
     assert (cell["final_loss_mean"], cell["final_loss_min"], cell["final_loss_max"]) == (2.0, 1.0, 3.0)
     assert cell["final_loss_sd"] == pytest.approx(math.sqrt(2))
     assert (cell["spikes"], cell["steps"], cell["spikes_per_10k"]) == (3, 300, 100)
+
+
+def test_a_run_that_is_dead_above_the_best_rate_does_not_stand_its_rate():
+    table = runs([("a", m, s, loss) for s in (0, 1) for m, loss in ((0.1, 2.2), (1.0, 0.5), (3.0, 1.0), (10.0, 2.3))])
+    calm = table.assign(spikes=0)
+    assert cells.largest_without_spike(calm) == 10
+    calm["dead"] = calm.final_loss > 2  # at 0.1 it is slow
+    assert cells.largest_without_spike(calm) == 3
+    calm.loc[(calm.lr_multiplier == 3.0) & (calm.seed == 1), "state"] = "diverged"
+    assert cells.largest_without_spike(calm) == 1
+    assert cells.cell_table(calm)[["lr_multiplier", "dead"]].to_numpy().tolist() == [[0.1, 2], [1, 0], [3, 0], [10, 2]]
 
 
 def test_the_learning_rate_is_never_picked_on_the_seed_it_is_reported_on():

@@ -24,7 +24,7 @@ def runs(optimizers, seeds, loss, *, multipliers=(1.0,), horizons=(100,), tasks=
                         state = "diverged" if math.isinf(end) else "finished"
                         rows.append([label, task, optimizer, multiplier, seed, horizon, state, horizon, 0, end, 4.0])
     columns = ["task", "ladder", "optimizer", "lr_multiplier", "seed", "horizon", "state", "steps", "spikes"]
-    return pd.DataFrame(rows, columns=[*columns, "final_loss", "initial_loss"])
+    return pd.DataFrame(rows, columns=[*columns, "final_loss", "initial_loss"]).assign(dead=False)
 
 
 def times(entries):

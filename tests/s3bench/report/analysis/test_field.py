@@ -36,6 +36,13 @@ def test_each_optimizer_is_counted_at_multiples_of_its_own_best_rate(tmp_path):
     assert (s3.step_time, s3.reference) == (pytest.approx(1, rel=0.7), "adamw_95")
 
 
+def test_a_run_whose_loss_stays_at_a_guess_does_not_stand_its_rate(tmp_path):
+    for seed in (0, 1):
+        make(tmp_path, "s3", 1, seed)
+        make(tmp_path, "s3", 10, seed, final=0.99)
+    assert field(tmp_path).loc["s3"].largest_without_spike == 1
+
+
 def test_an_optimizer_at_one_rate_is_not_in_the_field(tmp_path):
     for seed in (0, 1):
         make(tmp_path, "s3", 1, seed)

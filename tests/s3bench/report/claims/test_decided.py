@@ -29,7 +29,6 @@ from s3bench.report.claims.measures import (
     NoMeasure,
     burden,
     check_rates,
-    death,
     gap,
     log_final_loss,
     steps,
@@ -272,14 +271,6 @@ def test_a_rate_that_another_optimizer_has_too_is_no_evidence():
     assert grade_of(faster) == SUPPORTED
     slower = stand(rate, [{theorem: (error + 0.2,), other: (error,)} for error in errors])
     assert grade_of(slower) == CONTRADICTED
-
-
-def test_a_dead_run_is_not_a_quiet_one():
-    losses = np.concatenate([np.linspace(2.3, 0.5, 200), np.full(300, 2.3)])
-    assert death(losses, 2.3) == 200
-    assert death(losses[:250], 2.3) == 250  # not for long enough
-    assert death(np.full(300, 2.3), 2.3) == 0
-    assert death(np.linspace(2.3, 0.1, 300), 2.3) == 300
 
 
 def test_each_task_of_a_block_is_an_outcome_of_its_own():
