@@ -109,7 +109,8 @@ def test_the_largest_rate_is_that_of_ramps_or_else_without_a_spike():
     rates = [["a", "s3", 3, 1], ["a", "adamw", 2, 10], ["a", "sgd", 3, 10], ["a", "x", 3, math.nan]]
     assert said("Who stands the largest learning rate?", tuned=grids, field=rates) == [
         "On a, no run spikes, diverges or stays at a guess up to ×10, the largest tried, with adamw and sgd "
-        "(n = 2 to 3) and up to ×1 with s3 (n = 3); even at the smallest rate tried a run spikes, diverges or stays at a guess with x (n = 3)."
+        "(n = 2 to 3) and up to ×1 with s3 (n = 3); "
+        "even at the smallest rate tried a run spikes, diverges or stays at a guess with x (n = 3)."
     ]
 
 
