@@ -9,7 +9,7 @@ from s3bench.curve_files.alike import Form, read_alike
 from s3bench.curve_files.bars import PROGRESS, epochs_of_bars, whole_bars, without_replaced
 from s3bench.curve_files.console_line import IN_EPOCH, OF_GLUED, OF_SECOND, read_line, read_object
 from s3bench.curve_files.console_rows import Rows
-from s3bench.curve_files.headings import between_runs, doubts
+from s3bench.curve_files.headings import between_runs, doubts, in_other_words
 from s3bench.curve_files.names import ALL_STEPS, EPOCH_NAMES, OF_EVALUATION, evaluation_in, normal, steps_among, words
 from s3bench.curve_files.phrases import LEADING_NUMBER
 from s3bench.curve_files.printed_table import rows_as_pairs
@@ -87,7 +87,7 @@ def read_console(text: str) -> Table | None:
     if table is None:
         return None
     if not steps_among(table.names, tuple(ALL_STEPS)):
-        table.notes += between_runs(forms)
+        table.notes += between_runs(forms) or in_other_words(forms)
     if in_epochs and "step" in table.names and not steps_among(table.names, EPOCH_NAMES):
         table = _renamed(table, "step", "batch")
         table.notes.append(f"bars that begin again at their end, taken as the epochs of one run: {in_epochs}")

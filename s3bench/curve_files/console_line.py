@@ -29,6 +29,7 @@ RUN_ON = re.compile(
 RUNS_ON = re.compile(r"[\d.][a-z_]{3,}\s*[:=]", re.IGNORECASE)  # where it may do so, found faster
 SIGN = re.compile(rf"\{{|[:=]\s*['\"]?{NUMBER}", re.IGNORECASE)
 LEVEL = re.compile(r"\b(?:DEBUG|INFO|WARNING|WARN|ERROR)\b(?::\w+:)?")
+LOGGER = re.compile(r"\b(?:DEBUG|INFO|WARNING|WARN|ERROR):(?!root:|__main__:|main:|tensorflow:)(\w+):")
 IN_EPOCH = re.compile(
     r"\b(?:epoch|train)\s*(?:\((?P<mode>\w+)\))?\s*:?\s*\[?(?P<epoch>\d+)(?:\s*/\s*\d+)?\]?\s*"
     r"[\[(]\s*(?P<at>\d+)\s*/\s*(?P<of>\d+)",
@@ -119,6 +120,7 @@ REWRITES = (  # what a line must have for it, and what is written instead
     ("_", UNDERSCORE, ""),
     (":", STAMP, " "),
     (":", DATE, " "),
+    (":", LOGGER, r" \1 | "),
     ("", LEVEL, " "),
     ("#", NET_OUTPUT, "train output "),
     ("", NUMBER_SIGN, ""),
@@ -145,6 +147,7 @@ DRAWN = re.compile(
 SHARE = re.compile(r"\d+%\|.*")  # before it: "validating:  5%|##  "
 UNITS = {"": 1, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9}  # of steps such as 12k
 THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+")
+WITH_POINT = re.compile(r"-?[1-9]\d{0,2}(?:,\d{3})+\.\d+")
 OBJECT = re.compile(r"\{.*\}")
 BARE = re.compile(r"(?<=[:\s])(-?(?:nan|inf))(?=\s*[,}])")
 OF_HOW_MANY = re.compile(r"\d+\s*/\s*\d+")  # "[1/4]", which is no path
@@ -301,6 +304,8 @@ def _value(pair: "re.Match[str]", key: str) -> float | str:
         return written  # no number, and not the number 0
     if normal(key) in ALL_STEPS and (not pair["more"] or THOUSANDS.fullmatch(written)):
         return float(written.replace(",", "")) * UNITS[unit]
+    if "loss" in words(key) and WITH_POINT.fullmatch(written) and not unit:
+        return float(written.replace(",", ""))  # "1,791.5" is one number, where "1,791" may be 1.791
     if pair["more"] or (unit not in ("", "k") and "loss" in words(key)):
         return written + (pair["unit"] or "")  # a decimal comma, or thousands; thousandths, or millions
     return float(written) * (UNITS["k"] if unit == "k" else 1)

@@ -156,6 +156,10 @@ def _share(lines: list[str], separator: str) -> float:
     if separator == " " and not is_named and not all(map(_is_number, first)):
         return 0.0  # prose, or "name number" pairs
     whole = [row for row in rows[1:] if len(row) == width]
+    if separator == " " and any(
+        row[at] == name and not _is_value(name) for row in whole[:1] for at, name in enumerate(first)
+    ):
+        return 0.0  # the same word before other numbers
     numeric = [
         sum(number(row[at]) is not None or bool(DECIMAL_COMMA.fullmatch(row[at])) for row in whole)
         for at in range(width)

@@ -7,13 +7,14 @@ from itertools import pairwise
 
 from s3bench.curve_files.alike import Form
 from s3bench.curve_files.column import Column
-from s3bench.curve_files.names import ALL_STEPS, RUN_NAMES, evaluation_in, normal, words
+from s3bench.curve_files.names import ALL_STEPS, OF_EVALUATION, RUN_NAMES, evaluation_in, normal, words
 from s3bench.curve_files.table import number
 
 BEFORE_COUNTS = (" on", " over", " using")  # ends of what is no key, but followed by how many
 OF_ENDS = {"done", "finished", "finish", "complete", "completed", "end", "ended", "improved", "saved", "saving", "took"}
 OF_STARTS = {"start", "starting", "started", "begin", "beginning", "begins"}
-MOST_WORDS = 4  # of a heading of a run
+OF_BEST = {"best", "new", "lowest", "model", "checkpoint", "to"}
+MOST_WORDS = 4  # of a heading of a run; kinds of lines with a loss
 LONGEST = 15  # words of a heading of an evaluation: more are prose
 FEWEST = 2  # evaluations whose steps begin again that tell that they are some
 
@@ -98,12 +99,12 @@ def below_headings(forms: list[Form], columns: Mapping[str, Column]) -> Below:
 
 
 def between_runs(forms: list[Form]) -> list[str]:
-    """Return a note on headings without a number that each have losses below them, as the beginnings of runs do.
+    """Return a note on headings that each have losses below them, as the beginnings of runs do: "run A, lr=1e-3".
 
     Where no line has a step, nothing else shows that there are several runs.
     """
     has_loss = {form: any("loss" in words(key) for key in form.keys) for form in set(forms)}
-    begins = {form for form in has_loss if not form.keys and _begins_run(words(form.label[0]))}
+    begins = {form for form in has_loss if not has_loss[form] and _begins_run(words(form.label[0]))}
     found: list[Form] = []
     last: Form | None = None
     for form in forms if begins else []:
@@ -114,6 +115,31 @@ def between_runs(forms: list[Form]) -> list[str]:
             last = None
     said = f"lines such as {_said(found[0])!r} above losses: {len(found)}" if found else ""
     return [f"{said}; the rows may be those of several runs"] * (len(found) > 1)
+
+
+def in_other_words(forms: list[Form]) -> list[str]:
+    """Return a note on losses in lines with other words than most, which may be those of an evaluation.
+
+    Where no line has a step, nothing else shows that they are: "INFO:score: loss=2.5" beside "INFO:fit: loss=2.6". A
+    line that says that a model is the best or saved is one of the others.
+    """
+    counts = Counter(form for form in forms if any(_is_of_training(key) for key in form.keys))
+    by_words: Counter[frozenset[str]] = Counter()
+    for form, count in counts.items():
+        by_words[_words_of(form)] += count
+    if len(by_words) < 2:
+        return []
+    usual = max(by_words, key=by_words.__getitem__)
+    odd = [form for form in counts if _words_of(form) != usual]
+    count = sum(counts[form] for form in odd)
+    if count < FEWEST or 2 * by_words[usual] < counts.total() or len(by_words) > MOST_WORDS:
+        return []
+    return [f"lines with other words, such as {_said(odd[0])!r}, whose losses may be an evaluation's: {count}"]
+
+
+def _words_of(form: Form) -> frozenset[str]:
+    """Return what words a line has but those that say that a model is the best or saved."""
+    return words(" ".join([form.label[0], *form.keys])) - OF_ENDS - OF_BEST
 
 
 def doubts(forms: list[Form]) -> list[str]:
@@ -258,6 +284,11 @@ def _is_heading(form: Form) -> bool:
 def _is_trained(key: str) -> bool:
     """Return whether a key is that of a training's loss by its name."""
     return {"train", "loss"} <= words(key) or {"training", "loss"} <= words(key)
+
+
+def _is_of_training(key: str) -> bool:
+    """Return whether a key is that of a loss, and not of an evaluation's by its name."""
+    return "loss" in words(key) and not words(key) & OF_EVALUATION
 
 
 def _sentence(form: Form) -> str:

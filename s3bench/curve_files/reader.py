@@ -274,7 +274,10 @@ def _unnamed(table: Table) -> str | None:
         cells = table.cells[counter]
         counts = cells.dtype.kind in "iu" and bool(np.mean(np.diff(cells.to_numpy()) > 0) > COUNTING)
         return column if counts and table.cells[column].dtype.kind in "iuf" else None
-    has_losses = any("loss" in found and not found & names.OF_EVALUATION for found in map(names.words, table.names))
+    has_losses = any(
+        "loss" in found and not found & (names.OF_EVALUATION | names.OF_CHANGES)
+        for found in map(names.words, table.names)
+    )
     if names.steps_among(table.names, tuple(names.ALL_STEPS)) and not has_losses:
         for word in names.OTHER_WORDS:
             called = [name for name in table.names if names.words(name) - names.OF_TRAINING - names.OF_MEANS == {word}]

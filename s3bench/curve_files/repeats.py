@@ -37,7 +37,9 @@ def repeats(rows: list[Keys], kinds: list[str], cell: Callable[[int, str], Any])
     seldom = {kind for kind, count in repeating.items() if count == common[kind] and 3 * count <= common.total()}
     kept = [not own or kind not in seldom for own, kind in zip(losses, kinds, strict=True)]
     left_out = kept.count(False)
-    return kept, [f"lines that sum up those above, left out: {left_out} of {common.total()}"] * bool(left_out)
+    return kept, [
+        f"lines of another kind at a step or epoch of those above, left out: {left_out} of {common.total()}"
+    ] * bool(left_out)
 
 
 def _closing(

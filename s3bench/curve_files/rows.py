@@ -31,6 +31,7 @@ TRAINING_FLAGS = ("is_train", "is_training", "training")  # columns of yes and n
 YES, NO = ("true", "1", "yes"), ("false", "0", "no")
 MOST_TORN = 0.01  # of the rows that may lack a step
 MOST_FOOTER = 3  # rows at a table's end that are no rows of it
+FEWEST = 2  # rows of a kind
 MOST_KINDS = 20  # values of a column that may tell kinds of rows apart
 
 
@@ -107,6 +108,7 @@ def _of_kind(file: str, table: Table, column: str, name: str) -> Table:
     trained = [kind for kind in left if words(kind) & OF_TRAINING]
     left = trained if len(trained) == 1 and (is_named or evaluations) else left
     if not (is_named or evaluations):
+        table.notes += _kinds_without_steps(table, name, cells[filled])
         return table
     if len(left) != 1:
         if not is_named and left:
@@ -121,6 +123,17 @@ def _of_kind(file: str, table: Table, column: str, name: str) -> Table:
     kept = table.where(~out)
     kept.notes.append(f"rows in which {name} is not {left[0]}, left out: {int(out.sum())} of {len(out)}")
     return kept
+
+
+def _kinds_without_steps(table: Table, name: str, cells: "pd.Series[Any]") -> list[str]:
+    """Return a note where no step, but a text that recurs between most rows' tells of another kind of rows."""
+    if steps_among(table.names, tuple(ALL_STEPS)) or cells.dtype.kind == "b":
+        return []
+    counts = cells.map(str).value_counts()
+    if 2 * counts.iloc[0] < len(cells) or counts.iloc[-1] < FEWEST or number(counts.index[0]) is not None:
+        return []
+    told = f"{name!r} has {len(counts)} values, of which rows may be of other kinds: {listed(list(counts.index))}"
+    return [f"{told}; --where {name}=VALUE takes those of one"]
 
 
 def _follow_each_other(table: Table, cells: "pd.Series[Any]", kinds: list[str]) -> bool:

@@ -31,6 +31,7 @@ SAME = 0.01  # of a loss: two processes that log one step differ by less
 DISORDER = 5  # of so many rows more than one goes back: no runs one below another
 MOST_TURNS = 4  # rows of an epoch that may be those of as many curves
 FEWEST_GROUPS = 5  # of rows that show how many rows each has
+APART = 3  # times the move of a loss from epoch to epoch: another is no later value of it
 NEARLY_EACH = 0.95  # of the rows with a name of their own
 ROUND = 1000  # "1K": steps from here on may be rounded to multiples of it
 DIGITS = 3  # of steps that OpenAI's loggers write
@@ -158,7 +159,7 @@ def _by_epoch(file: str, table: Table, loss: Steps, resume: str | None) -> Place
             return _kept(name, epochs, kept, [said]) if rises else _counted(kept, said)
     if resume is None:
         joined(file, table, rises=False, hint=f"--step {NO_STEPS} counts all rows")
-    return _counted(rows, *_of_one_run_each(table), *(_in_groups(table) or _in_turns(file, table)))
+    return _counted(rows, *_of_one_run_each(table), *(_in_groups(table) or _in_turns(file, table, loss)))
 
 
 def _of_one_run_each(table: Table) -> list[str]:
@@ -205,11 +206,11 @@ def _in_groups(table: Table) -> list[str]:
     return [f"each epoch and learning rate has {counts[0]} rows, which may be those of {counts[0]} processes"]
 
 
-def _in_turns(file: str, table: Table) -> list[str]:
+def _in_turns(file: str, table: Table, loss: Steps) -> list[str]:
     """Return a note where each epoch has as many rows, a few, as if several curves took turns.
 
     Raises:
-        UserError: a column of words tells which row is whose.
+        UserError: a column of words tells which row is whose, or the losses show that they are of several curves.
     """
     for name in steps_among(table.names, EPOCH_NAMES):
         epochs = _plain(table, name)
@@ -227,8 +228,20 @@ def _in_turns(file: str, table: Table) -> list[str]:
             if all(map(str.isalpha, first)) and len(set(first)) == count and cells == first * len(counts):
                 choice = f"choose one with --where {one}=VALUE: {', '.join(first)}"
                 raise UserError(f"{file}: each {name} has {count} rows, told apart by column {one!r}; {choice}")
+        if _are_curves(loss.reshape(-1, count)):
+            choice = f"--resume {RESUMES[1]} takes the first of each, {RESUMES[0]} the last"
+            raise UserError(f"{file}: each {name} has {count} rows, of as many curves; --step {name} {choice}")
         return [f"each {name!r} has {count} rows, which may be those of {count} curves"]
     return []
+
+
+def _are_curves(losses: Steps) -> bool:
+    """Return whether losses, shape (epochs, rows), lie further apart in each epoch than each moves, in one order."""
+    if not np.isfinite(losses).all():
+        return False
+    apart, moves = losses[:, 1:] - losses[:, :1], np.abs(np.diff(losses, axis=0))
+    is_above = (apart > 0).all(axis=0) | (apart < 0).all(axis=0)
+    return bool((is_above & (np.median(np.abs(apart), axis=0) > APART * np.median(moves))).any())
 
 
 def _begun_again(table: Table, name: str, epoch: str, epochs: Steps) -> list[str]:

@@ -426,3 +426,50 @@ def test_phases_that_follow_each_other_are_one_run(tmp_path):
 def test_a_table_of_runs_is_said(tmp_path):
     text = "run_id,lr,training_loss\n" + "".join(f"a{at}x,0.1,{3 - 0.1 * at}\n" for at in range(9))
     assert "nearly each row has another 'run_id', so that each may be of a run" in said(curve_of(tmp_path, text))
+
+
+OTHER_LINES = {
+    "another logger": ("INFO:fit: loss={loss}", "INFO:score: loss=9.5"),
+    "what it is on": ("loss {loss}", "loss 9.5 on 1000 unseen images"),
+    "a word before": ("loss: {loss}", "generalisation: loss 9.5"),
+}
+
+
+@pytest.mark.parametrize("form", OTHER_LINES)
+def test_losses_in_lines_with_other_words_are_said_where_there_are_no_steps(tmp_path, form):
+    train, other = OTHER_LINES[form]
+    text = lines(train, LOSSES * 5 + [1.5])
+    curve = curve_of(tmp_path, 2 * (text + other + "\n"))
+    assert "whose losses may be an evaluation's: 2" in said(curve)
+    assert curve_of(tmp_path, 2 * text).notes == ()
+    saved = train + "\n" + train + " (new best model, saved)\n"
+    assert "evaluation" not in said(curve_of(tmp_path, lines(saved)))
+    in_steps = lines("step {at} " + train, LOSSES * 5)
+    assert curve_of(tmp_path, in_steps).notes == ()
+
+
+def test_rows_of_json_with_another_message_are_said_where_there_are_no_steps(tmp_path):
+    rows = [{"msg": "stepped", "loss": loss} for loss in LOSSES] + [{"msg": "scored", "loss": 9.5}]
+    curve = curve_of(tmp_path, "".join(json.dumps(row) + "\n" for row in 3 * rows))
+    assert "'msg' has 2 values, of which rows may be of other kinds: stepped, scored; --where msg=VALUE" in said(curve)
+    rows = [{**row, "step": at} for at, row in enumerate(3 * rows)]
+    assert curve_of(tmp_path, "".join(json.dumps(row) + "\n" for row in rows)).notes == ()
+
+
+def test_a_heading_of_a_run_with_its_settings_is_said_where_there_are_no_steps(tmp_path):
+    runs = "".join(f"=== run {name}, lr=1e-{at}\n" + lines("loss {loss}") for at, name in enumerate("AB"))
+    assert "above losses: 2; the rows may be those of several runs" in said(curve_of(tmp_path, runs))
+
+
+def test_a_gap_or_a_change_of_a_loss_is_no_loss(tmp_path):
+    for name in ("loss_gap", "delta_loss", "loss change"):
+        curve = curve_of(tmp_path, lines("step {at} | " + name + ": 0.5 | xent: {loss}"))
+        assert (curve.column, curve.loss.tolist()) == ("xent", LOSSES)
+        assert curve.notes == ("no column is named loss: 'xent' is taken for it",)
+
+
+def test_thousands_before_a_point_are_one_number(tmp_path):
+    text = "".join(f"Step {at},000: loss {loss} tok/s 12,345\n" for at, loss in enumerate(("1,791.5", "991.5"), 1))
+    for written in (text, text.replace(" tok/s 12,345", "")):
+        curve = curve_of(tmp_path, written)
+        assert (curve.steps.tolist(), curve.loss.tolist()) == ([1000, 2000], [1791.5, 991.5])

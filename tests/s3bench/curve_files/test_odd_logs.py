@@ -81,7 +81,7 @@ STRAYS = {
 def test_lines_of_another_kind_are_left_out_and_said(tmp_path, name, reading):
     curve = curve_of(tmp_path, STRAYS[name], **reading)
     np.testing.assert_allclose(curve.loss, [3 - step / 100 for step in range(60)])
-    left = "(of another kind, such as summaries|that sum up those above|the heading of an evaluation), left out: [125]"
+    left = "(such as summaries|at a step or epoch of those above|the heading of an evaluation), left out: [125]"
     assert re.search(left, said(curve))
 
 
@@ -103,7 +103,7 @@ def test_the_summary_of_an_epoch_with_a_step_of_its_own_is_left_out(tmp_path):
         text += f"| epoch {epoch:03d} | loss 7.5 | num_updates {30 * epoch + 30}\n"
     curve = curve_of(tmp_path, text)
     assert set(curve.loss) == {9.5, 19.5, 29.5}
-    assert "lines that sum up those above, left out: 10 of 40" in said(curve)
+    assert "lines of another kind at a step or epoch of those above, left out: 10 of 40" in said(curve)
 
 
 def test_a_row_with_an_evaluation_and_a_training_loss_is_kept(tmp_path):

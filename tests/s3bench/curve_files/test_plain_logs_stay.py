@@ -203,8 +203,14 @@ def test_a_training_that_begins_its_steps_again_below_an_evaluation_that_says_no
 
 
 def test_curves_that_take_turns_in_each_epoch_are_said_or_refused(tmp_path):
-    pairs = lines("[teacher] epoch {at} loss {loss}\n[pupil] epoch {at} loss 2.9\n")
-    assert "each 'epoch' has 2 rows, which may be those of 2 curves" in said(curve_of(tmp_path, pairs))
+    pairs = "[teacher] epoch {0} loss {1}\n[pupil] epoch {0} loss {2}\n"
+    near = "".join(pairs.format(at, loss, loss - 0.02) for at, loss in enumerate(LOSSES))
+    assert "each 'epoch' has 2 rows, which may be those of 2 curves" in said(curve_of(tmp_path, near))
+    apart = "".join(pairs.format(at, loss, loss + 5) for at, loss in enumerate(LOSSES))
+    with pytest.raises(UserError, match="each epoch has 2 rows, of as many curves; --step epoch --resume keep-first"):
+        curve_of(tmp_path, apart)
+    assert curve_of(tmp_path, apart, step="epoch", resume="keep-first").loss.tolist() == LOSSES
+    assert len(curve_of(tmp_path, apart, step="none").loss) == 2 * len(LOSSES)
     rows = "epoch,what,loss\n" + "".join(f"{at},t,{loss}\n{at},v,2.9\n" for at, loss in enumerate(LOSSES))
     with pytest.raises(
         UserError, match="each epoch has 2 rows, told apart by column 'what'; choose one with --where what=VALUE: t, v"

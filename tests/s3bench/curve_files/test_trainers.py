@@ -201,7 +201,7 @@ def test_what_is_no_log_or_leaves_it_open_is_refused(tmp_path, text, why):
         ("Hugging Face, model card", "rows with 'No log', left out: 1"),
         ("Stable-Baselines3", "lines beside the boxes, left out: 1"),
         ("names again after a resume", "rows that repeat the names, left out: 1"),
-        ("fairseq", "lines that sum up those above, left out: 1 of 6"),
+        ("fairseq", "lines of another kind at a step or epoch of those above, left out: 1 of 6"),
         ("several lists", "the list 'train' is taken, and not val"),
     ],
 )
