@@ -22,6 +22,10 @@ Steps = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
 
 
+class SeveralRuns(UserError):
+    """Raised for the rows of several runs, of which no more rows make one."""
+
+
 @dataclass(frozen=True)
 class Order:
     """What the rows of a run rise in.
@@ -106,7 +110,7 @@ def _refuse_several_runs(file: str, table: Table, order: Order, rows: Rows) -> N
     if names := parts(table):
         values = list(dict.fromkeys(_values(table, names[0])))
         choice = f"choose one with --where {names[0]}=VALUE: {listed(values)}"
-    raise UserError(f"{file}, {what}, as in several runs; {'; or '.join(filter(None, [choice, order.hint]))}")
+    raise SeveralRuns(f"{file}, {what}, as in several runs; {'; or '.join(filter(None, [choice, order.hint]))}")
 
 
 def _ranges(table: Table, rows: Rows, begins: Rows) -> str:
@@ -148,7 +152,7 @@ def joined(file: str, table: Table, *, rises: bool, hint: str) -> list[str]:
         if rises and (changes < len(runs) or normal(name) in OF_PARTS):
             return [f"{name!r} has {len(runs)} values, taken as one run, as the steps rise through all of them"]
         choice = f"choose one with --where {name}=VALUE: {listed(runs)}"
-        raise UserError(f"{file}: column {name!r} names several runs; {choice}; or {hint}")
+        raise SeveralRuns(f"{file}: column {name!r} names several runs; {choice}; or {hint}")
     return []
 
 

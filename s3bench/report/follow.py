@@ -12,6 +12,7 @@ import numpy as np
 
 from s3bench.console import finite_or_none, has_reader, say
 from s3bench.curve_files.reader import LoggedCurve, read_whole_lines
+from s3bench.curve_files.runs import SeveralRuns
 from s3bench.errors import UserError
 from s3bench.report.one_curve import show_spikes
 from s3bench.spikes import Spike, SpikeMonitor
@@ -121,7 +122,7 @@ class _Followed:
         """Read the log if it has changed, and print what is new.
 
         Raises:
-            UserError: it is of a kind that cannot be followed.
+            UserError: it is of a kind that cannot be followed, or has several runs from the beginning.
         """
         try:
             now = Path(self._file).stat()
@@ -143,6 +144,8 @@ class _Followed:
         try:
             curve = read_whole_lines(self._file, **self._reading)
         except UserError as error:
+            if isinstance(error, SeveralRuns) and self._curve is None:
+                raise
             self._tell(f"{error}; waiting for more")
             return
         if curve.kind in NO_ROWS:

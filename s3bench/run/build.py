@@ -192,6 +192,8 @@ def _build(node: dict[str, Any], what: str, *, given: set[str]) -> Any:
         names = _argument_names(get_object(target))
     except (ImportError, HydraException, ValueError, TypeError) as error:
         raise UserError(f"{what}: cannot import its _target_ {target} ({one_line(error)})") from error
+    if given and not node.get("_partial_"):
+        raise UserError(f"{what}: its YAML lacks _partial_: true; the run sets {' and '.join(sorted(given))} itself")
     for name in given & set(node):
         raise UserError(f"{what}: {name} is set by the run and cannot be given")
     for name in node:

@@ -33,6 +33,7 @@ def run_in_foreground(overrides: list[str]) -> int:
         state = _train(config, folder, stop)
         code = 1 if state == record.FAILED else 0
         line = f"{record.outcome(folder)}; the record is {folder}"
+        line += "; its error.txt has the traceback" * code
     except Stopped as stopped:
         code = 128 + stopped.number
         line = f"stopped by {stopped} at step {record.steps_so_far(folder)}; run the same command again to resume"

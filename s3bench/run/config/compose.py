@@ -183,5 +183,7 @@ def _unknown_key(key: str, above: str, node: Any) -> UserError:
     """Return the error for a key; what is allowed are the keys of the node above it."""
     allowed = [str(name) for name in node if name not in FILLED_IN] if OmegaConf.is_dict(node) else []
     if above:
-        return unknown("key", key, [f"{above}.{name}" for name in allowed])
+        error = unknown("key", key, [f"{above}.{name}" for name in allowed if not name.startswith("_")])
+        is_built = "_target_" in allowed
+        return UserError(f"{error}; +{key}=VALUE adds an argument that its YAML lacks") if is_built else error
     return unknown("key", key, [*allowed, "experiment"])

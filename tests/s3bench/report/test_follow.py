@@ -154,6 +154,19 @@ def test_other_kinds_are_refused(tmp_path, s3bench, name, content, told):
     assert f"{name}, {told}: it must be one of these: a table, JSON lines" in done.stderr
 
 
+def test_several_runs_are_refused_as_no_more_rows_make_them_one(tmp_path, s3bench):
+    (tmp_path / "two.csv").write_text("step,loss\n0,2.5\n1,2.4\n2,2.3\n0,2.6\n1,2.1\n2,1.9\n")
+    done = s3bench("spikes", "--follow", str(tmp_path / "two.csv"))
+    assert done.returncode == 2
+    assert "as in several runs" in done.stderr
+
+
+def test_a_log_without_a_whole_line_is_waited_for(tmp_path, followed):
+    (tmp_path / "log").write_text("step 1 loss 2.5")
+    command = followed(tmp_path / "log")
+    assert "log has no whole line yet; waiting for more" in command.until("waiting for more")[-1]
+
+
 def test_only_one_file_that_is_there_can_be_followed(tmp_path, s3bench):
     for arguments, told in (
         (["none.csv"], "there is no file none.csv"),

@@ -158,6 +158,7 @@ def test_the_same_cell_asked_for_twice_is_one_run():
         ("tracker=wandbb", "Did you mean wandb\\?"),
         ("optimzer=s3", "unknown key 'optimzer'. Did you mean optimizer\\?"),
         ("optimizer.bta=0.9", "unknown key 'optimizer.bta'. Did you mean optimizer.beta\\?"),
+        ("optimizer.maximize=true", "; \\+optimizer.maximize=VALUE adds an argument that its YAML lacks"),
         ("task.build.dimm=3", "Did you mean task.build.dim\\?"),
         ("seed.x=3", "unknown key 'seed.x'"),
         ("lr_multiplier=abc", "lr_multiplier=abc: it must be of the same type as 1.0"),
@@ -214,6 +215,7 @@ def test_a_mistake_is_reported_on_one_line_with_what_is_allowed(override, messag
     [
         (["schedule.warmup=-1.0"], "warmup is -1.0; it must be from 0 to 1"),
         (["schedule.final=-1.0"], "final is -1.0; it must be above 0"),
+        (["~optimizer._partial_"], "optimizer s3: its YAML lacks _partial_: true; the run sets lr and params itself"),
         (["+optimizer.lr=3"], "optimizer s3: lr is set by the run and cannot be given"),
         (["optimizer=adam", "optimizer.betas=[0.9]"], "optimizer adam: "),
         (["optimizer._target_=torch.nn.Identity", "~optimizer.p"], "not a torch.optim.Optimizer"),
