@@ -18,6 +18,21 @@ OF_OTHERS |= OF_CHANGES
 OF_MEANS = {"avg", "avr", "average", "averaged", "mean", "ema", "smooth", "smoothed", "running", "moving", "rolling"}
 OF_MEANS |= {"median"}
 OF_SUMS = {"total", "sum", "overall", "combined", "all"}
+OF_SCORES = {
+    "reward",
+    "rewards",
+    "return",
+    "returns",
+    "score",
+    "acc",
+    "accuracy",
+    "f1",
+    "auc",
+    "map",
+    "iou",
+    "dice",
+    "bleu",
+}
 OF_GAMES = {"wins", "draws", "ties"}  # beside which "losses" are games
 OF_SIDES = {"aux", "auxiliary", "z", "balance", "balancing", "router", "reg", "regularization", "mask"}
 # Words for a loss where none is called one

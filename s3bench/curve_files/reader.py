@@ -257,6 +257,8 @@ def _find_loss(file: str, table: Table, named: str | None) -> tuple[str, list[st
     of_file = names.words(Path(file).stem)
     if named is None and "loss" not in names.words(column) and ("loss" not in of_file or of_file & names.OF_EVALUATION):
         notes.append(f"no column is named loss: {column!r} is taken for it")
+    if "loss" not in names.words(column) and names.words(column) & names.OF_SCORES:
+        return column, [f"{column!r} is read as a loss: a rise counts as bad, and a fall is not seen"]
     if named is None and names.is_mean(column):
         what = "an epoch" if "epoch" in names.words(column) else "several steps"
         notes.append(f"{column!r} is named like a mean over {what}, which hides short spikes")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from s3bench.curve_files.names import OF_SCORES, words
 from s3bench.spikes.published import DEFINITIONS
 
 if TYPE_CHECKING:
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
 
 REMEDIES = "docs/remedies.md"
 MEASURED = (  # of docs/remedies.md, which has the n of each
-    "Of 76 spikes that were replayed with one thing changed, on small tasks, half the learning rate prevented 72, a "
-    "bound of the update by its usual size 62, and chance none"
+    "Of 76 other spikes, replayed on small tasks with one thing changed, half the learning rate prevented 72, the "
+    "whole update scaled down to near its usual size 62, and chance none"
 )
 EARLY = 10  # a spike is early in the first 1/EARLY of the values
 BACK = ("blip", "recovered")  # kinds of spikes that the loss came back from
@@ -32,7 +33,9 @@ def paragraph(curve: "LoggedCurve", spikes: "Sequence[Spike]") -> str:
     if not spikes:
         return f"{_none(curve)} {_others(curve)}"
     said = [_how_bad(curve, spikes), _when(curve, spikes), _became(curve, spikes), _others(curve)]
-    return " ".join([*said, f"{MEASURED}: {REMEDIES} has these, and what did not help."])
+    is_score = words(curve.column) & OF_SCORES and "loss" not in words(curve.column)
+    said += [f"{MEASURED}: {REMEDIES} has these, and what did not help."] * (not is_score)
+    return " ".join(said)
 
 
 def _none(curve: "LoggedCurve") -> str:

@@ -27,7 +27,8 @@ def _of_task(task: str, runs: Sequence[Run]) -> str:
         for optimizer, own in grouped(tuned or runs, "optimizer_label").items()
     ]
     others = f" and {len(counts) - MOST} other optimizers" if len(counts) > MOST else ""
-    return f"Late spikes on {task}{' at ×1' if tuned else ''}: {', '.join(counts[:MOST])}{others}"
+    where = f"after the first {EARLY:.0%} of the steps on {task}{' at ×1' if tuned else ''}"
+    return f"Spikes {where}: {', '.join(counts[:MOST])}{others}"
 
 
 def _late(run: Run) -> list[float]:

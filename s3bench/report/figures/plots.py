@@ -122,7 +122,9 @@ def over_multipliers(
         draw_side_by_side(axes, panel, here, looks, factor=DODGE, beyond=beyond, lines=lines)
         set_places(axes, panel.values(), sign="×")
         axes.set_xlabel("learning rate, in multiples of the task's")
-        if from_zero:
+        if not any(len(series.x) for series in panel.values()):
+            axes.set_yticks([])  # all values are beyond
+        elif from_zero:
             axes.set_ylim(0, axes.get_ylim()[1])
         else:
             set_value_axis(axes, panel.values())

@@ -473,3 +473,11 @@ def test_thousands_before_a_point_are_one_number(tmp_path):
     for written in (text, text.replace(" tok/s 12,345", "")):
         curve = curve_of(tmp_path, written)
         assert (curve.steps.tolist(), curve.loss.tolist()) == ([1000, 2000], [1791.5, 991.5])
+
+
+def test_a_column_that_is_better_the_higher_is_said_to_be_read_as_a_loss(tmp_path):
+    text = "step,loss,reward\n" + "".join(f"{at},{loss},{at}\n" for at, loss in enumerate(LOSSES))
+    assert curve_of(tmp_path, text, column="reward").notes == (
+        "'reward' is read as a loss: a rise counts as bad, and a fall is not seen",
+    )
+    assert curve_of(tmp_path, text, column="loss").notes == ()

@@ -77,7 +77,10 @@ def test_the_line_says_who_spiked_late_and_what_prevented_the_replayed_spikes(tm
         make(tmp_path, "sgd", 1, seed, spikes=[60] if seed else [])
         make(tmp_path, "sgd", 10, seed, state="diverged")  # not at ×1
     line = seen(read_results(tmp_path))
-    assert line == "Late spikes on quadratic at ×1: s3 in 0 of 2 runs, sgd in 1 of 2 runs (up to +0.987)"
+    assert line == (
+        "Spikes after the first 5% of the steps on quadratic at ×1: s3 in 0 of 2 runs, "
+        "sgd in 1 of 2 runs (up to +0.987)"
+    )
 
 
 def test_the_line_names_the_arms(tmp_path):
