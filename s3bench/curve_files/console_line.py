@@ -31,8 +31,8 @@ SIGN = re.compile(rf"\{{|[:=]\s*['\"]?{NUMBER}", re.IGNORECASE)
 LEVEL = re.compile(r"\b(?:DEBUG|INFO|WARNING|WARN|ERROR)\b(?::\w+:)?")
 LOGGER = re.compile(r"\b(?:DEBUG|INFO|WARNING|WARN|ERROR):(?!root:|__main__:|main:|tensorflow:)(\w+):")
 IN_EPOCH = re.compile(
-    r"\b(?:epoch|train)\s*(?:\((?P<mode>\w+)\))?\s*:?\s*\[?(?P<epoch>\d+)(?:\s*/\s*\d+)?\]?\s*"
-    r"[\[(]\s*(?P<at>\d+)\s*/\s*(?P<of>\d+)",
+    r"\b(?:epoch|train)\s*(?:\((?P<mode>\w+)\))?\s*:?\s*\[?\s*(?P<epoch>\d+)(?:\s*/\s*\d+)?\]?\s*"
+    r"(?:[\[(]|(?<=[\]\s])(?:step|iter|iteration|batch)\b\s*:?)\s*(?P<at>\d+)\s*/\s*(?P<of>\d+)",
     re.IGNORECASE,
 )
 DARKNET = re.compile(

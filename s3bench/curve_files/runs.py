@@ -13,8 +13,10 @@ from s3bench.curve_files.table import Table
 from s3bench.errors import UserError
 
 RESUMES = ("keep-last", "keep-first")
+FEWEST_EPOCHS, FEWEST_ROWS = 3, 3  # that begin with one step each; rows of one
 ROWS_PER_RESUME = 10  # at least: steps that go back more often are not a counter of steps
 FEW_BEFORE = 10  # rows of a run at least for each row of the starts before it that were given up
+APART = 3  # times the move of a loss from epoch to epoch: another is no later value of it
 MOST_RUNS = 100
 SHOWN_RUNS = 12  # of which a message tells the rows
 
@@ -66,6 +68,38 @@ def resumed(file: str, table: Table, order: Order, rows: Rows, resume: str | Non
     count = int(back.sum())
     times = f"{count} time{'s' * (count > 1)}, taken as a resumed run ({resume or RESUMES[0]})"
     return kept, f"steps of {order.name!r} go back {times}: repeated rows, left out: {len(rows) - len(kept)}"
+
+
+def are_curves(losses: Steps) -> bool:
+    """Return whether losses, shape (epochs, rows), lie further apart in each epoch than each moves, in one order."""
+    if not np.isfinite(losses).all():
+        return False
+    apart, moves = losses[:, 1:] - losses[:, :1], np.abs(np.diff(losses, axis=0))
+    is_above = (apart > 0).all(axis=0) | (apart < 0).all(axis=0)
+    return bool((is_above & (np.median(np.abs(apart), axis=0) > APART * np.median(moves))).any())
+
+
+def of_one_run(table: Table, order: Order, rows: Rows, loss: Steps) -> str:
+    """Return a note where steps begin again and again, but the loss goes on from where it was: epochs of a run; or "".
+
+    A run of its own begins with the loss that the first began with.
+    """
+    begins = np.flatnonzero(order.back(rows)) + 1
+    values, losses = order.values[rows], loss[rows]
+    parts_of_loss = [part for part in np.split(losses, begins) if len(part) >= FEWEST_ROWS]
+    if (
+        parts(table)
+        or len(begins) < FEWEST_EPOCHS - 1
+        or len(parts_of_loss) <= len(begins)
+        or (values[begins] > values[1]).any()
+    ):
+        return ""
+    few = [1 + min(len(part), 20) // 10 for part in parts_of_loss]
+    first = np.array([np.median(part[:count]) for part, count in zip(parts_of_loss, few, strict=True)])
+    last = np.array([np.median(part[-count:]) for part, count in zip(parts_of_loss, few, strict=True)])
+    goes_on = 2 * np.abs(first[1:] - last[:-1]) < first[0] - first[1:]
+    what = f"{order.name!r} begins again {len(begins)} times, where the loss goes on: taken as epochs of one run"
+    return f"{what}, rows are counted" if goes_on.all() else ""
 
 
 def _begins_at(values: Steps, back: npt.NDArray[np.bool_]) -> int:

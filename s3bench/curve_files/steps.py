@@ -21,7 +21,7 @@ from s3bench.curve_files.names import (
     steps_among,
     words,
 )
-from s3bench.curve_files.runs import RESUMES, Order, Rows, Steps, joined, parts, resumed
+from s3bench.curve_files.runs import RESUMES, Order, Rows, Steps, are_curves, joined, of_one_run, parts, resumed
 from s3bench.curve_files.table import Table, number, numbers
 from s3bench.errors import UserError, unknown
 
@@ -31,7 +31,6 @@ SAME = 0.01  # of a loss: two processes that log one step differ by less
 DISORDER = 5  # of so many rows more than one goes back: no runs one below another
 MOST_TURNS = 4  # rows of an epoch that may be those of as many curves
 FEWEST_GROUPS = 5  # of rows that show how many rows each has
-APART = 3  # times the move of a loss from epoch to epoch: another is no later value of it
 NEARLY_EACH = 0.95  # of the rows with a name of their own
 ROUND = 1000  # "1K": steps from here on may be rounded to multiples of it
 DIGITS = 3  # of steps that OpenAI's loggers write
@@ -96,6 +95,8 @@ def place(file: str, table: Table, column: str, loss: Steps, named: str | None, 
     if order.is_counted:
         notes = [f"rows are counted, for {name!r} begins again in every epoch", *notes]
     if order.back(rows).any():
+        if resume is None and (one := of_one_run(table, order, rows, loss)):
+            return _counted(rows, *notes, one)
         kept, said = resumed(file, table, order, rows, resume)
         rows, notes = kept, [*notes, said]
     return _counted(rows, *notes) if order.is_counted else _kept(name, steps, rows, notes)
@@ -154,6 +155,8 @@ def _by_epoch(file: str, table: Table, loss: Steps, resume: str | None) -> Place
         epochs = _plain(table, name)
         if epochs is not None and (np.diff(epochs) < 0).any():
             order = Order(name, epochs, f"--step {NO_STEPS} counts all rows", may_repeat=True)
+            if resume is None and (one := of_one_run(table, order, rows, loss)):
+                return _counted(rows, one)
             kept, said = resumed(file, table, order, rows, resume)
             rises = _are_steps(epochs[kept]).all() and (np.diff(epochs[kept]) > 0).all()
             return _kept(name, epochs, kept, [said]) if rises else _counted(kept, said)
@@ -228,20 +231,11 @@ def _in_turns(file: str, table: Table, loss: Steps) -> list[str]:
             if all(map(str.isalpha, first)) and len(set(first)) == count and cells == first * len(counts):
                 choice = f"choose one with --where {one}=VALUE: {', '.join(first)}"
                 raise UserError(f"{file}: each {name} has {count} rows, told apart by column {one!r}; {choice}")
-        if _are_curves(loss.reshape(-1, count)):
+        if are_curves(loss.reshape(-1, count)):
             choice = f"--resume {RESUMES[1]} takes the first of each, {RESUMES[0]} the last"
             raise UserError(f"{file}: each {name} has {count} rows, of as many curves; --step {name} {choice}")
         return [f"each {name!r} has {count} rows, which may be those of {count} curves"]
     return []
-
-
-def _are_curves(losses: Steps) -> bool:
-    """Return whether losses, shape (epochs, rows), lie further apart in each epoch than each moves, in one order."""
-    if not np.isfinite(losses).all():
-        return False
-    apart, moves = losses[:, 1:] - losses[:, :1], np.abs(np.diff(losses, axis=0))
-    is_above = (apart > 0).all(axis=0) | (apart < 0).all(axis=0)
-    return bool((is_above & (np.median(np.abs(apart), axis=0) > APART * np.median(moves))).any())
 
 
 def _begun_again(table: Table, name: str, epoch: str, epochs: Steps) -> list[str]:

@@ -481,3 +481,28 @@ def test_a_column_that_is_better_the_higher_is_said_to_be_read_as_a_loss(tmp_pat
         "'reward' is read as a loss: a rise counts as bad, and a fall is not seen",
     )
     assert curve_of(tmp_path, text, column="loss").notes == ()
+
+
+@pytest.mark.parametrize("name", ["step", "epoch"])
+def test_steps_that_begin_again_are_epochs_where_the_loss_goes_on_and_runs_where_it_begins_again(tmp_path, name):
+    falling = [[4.0 - 0.3 * part - 0.025 * at for at in range(10)] for part in range(4)]
+    text = "".join(f"{name} {at} loss {loss}\n" for part in falling for at, loss in enumerate(part))
+    curve = curve_of(tmp_path, text)
+    assert (curve.step_column, curve.loss.tolist()) == (None, [loss for part in falling for loss in part])
+    told = f"'{name}' begins again 3 times, where the loss goes on: taken as epochs of one run, rows are counted"
+    assert told in said(curve)
+    anew = [[(1 + 0.05 * run) * loss for loss in falling[0]] for run in range(4)]
+    noisy = [[3 + at % 2 + 0.1 * part for at in range(10)] for part in range(4)]
+    for unclear in (anew, noisy, falling[:2]):
+        with pytest.raises(UserError, match="as in several runs"):
+            curve_of(
+                tmp_path, "".join(f"{name} {at} loss {loss}\n" for part in unclear for at, loss in enumerate(part))
+            )
+
+
+def test_an_epoch_in_brackets_before_a_step_is_one(tmp_path):
+    text = "".join(
+        f"Train: [{part:2}/3] Step {at:03}/100 Loss {3 - part / 10}\n" for part in (1, 2, 3) for at in (50, 100)
+    )
+    curve = curve_of(tmp_path, text)
+    assert (curve.step_column, curve.steps.tolist()) == ("step", [50, 100, 150, 200, 250, 300])

@@ -168,8 +168,14 @@ def test_bars_that_begin_again_at_their_end_are_epochs(tmp_path):
     curve = curve_of(tmp_path, text)
     assert curve.loss.tolist() == pytest.approx(losses)
     assert "bars that begin again at their end, taken as the epochs of one run: 3" in said(curve)
-    with pytest.raises(UserError, match="as in several runs"):  # a run was killed
-        curve_of(tmp_path, bars([200, 100, 200])[0])
+    anew = ((200, ""), (100, "1"), (200, "2"))  # a run was killed, and others began
+    runs = "".join(bars([end])[0].replace("loss=", f"loss={more}") for end, more in anew)
+    with pytest.raises(UserError, match="as in several runs"):
+        curve_of(tmp_path, runs)
+    text, losses = bars([200, 100, 200])  # an epoch was cut short
+    curve = curve_of(tmp_path, text)
+    assert curve.loss.tolist() == pytest.approx(losses)
+    assert "'step' begins again 2 times, where the loss goes on: taken as epochs of one run" in said(curve)
 
 
 def test_bars_of_several_trainings_that_take_turns_are_refused(tmp_path):
