@@ -11,7 +11,7 @@ from s3bench.curve_files.console_line import IN_EPOCH, OF_GLUED, OF_SECOND, read
 from s3bench.curve_files.console_rows import Rows
 from s3bench.curve_files.headings import between_runs, doubts, in_other_words
 from s3bench.curve_files.names import ALL_STEPS, EPOCH_NAMES, OF_EVALUATION, evaluation_in, normal, steps_among, words
-from s3bench.curve_files.phrases import LEADING_NUMBER
+from s3bench.curve_files.phrases import LEADING_NUMBER, NUMBER
 from s3bench.curve_files.printed_table import rows_as_pairs
 from s3bench.curve_files.table import Table, from_rows
 from s3bench.curve_files.ultralytics import as_pairs
@@ -29,6 +29,7 @@ FEW_RANKS = 8  # more numbers that each come twice are those of a run that began
 TIMES = (946_684_800, 4_102_444_800), (20_000_101, 20_991_231)  # of this century: in seconds, and as dates
 COUNTING = 0.8  # of the lines: a number before them that falls in no more of the others counts steps
 ENDLESS = re.compile(r"(?<=\d)(?=(?:step|epoch|iter|iteration)\b\s*[:=]?\s*\d)", re.IGNORECASE)
+PLAIN_PAIR = re.compile(rf"\s*(?P<at>\d{{1,15}})\s*[:_]\s*(?P<value>{NUMBER})\s*", re.IGNORECASE)
 LONG_OBJECT = re.compile(r"\{[^{}]{0,5000}\n[^{}]{0,5000}\}")  # over several lines
 
 
@@ -46,7 +47,7 @@ def read_console(text: str) -> Table | None:
     lines = [line.replace("\b", "") for line in lines if line.strip()]
     lines, notes = _without_long_lines(lines) if max(map(len, lines), default=0) > LONGEST else (lines, [])
     lines, drawn = as_pairs(lines)
-    lines = rows_as_pairs(lines)
+    lines = _with_plain_pairs(rows_as_pairs(lines))
     lines, replaced = without_replaced(lines) if "it/s" in text or "s/it" in text else (lines, 0)
     in_epochs = epochs_of_bars(lines)
     is_bar = {at: bar["at"] != bar["of"] for at, line in enumerate(lines) if (bar := PROGRESS.match(line))}
@@ -92,6 +93,16 @@ def read_console(text: str) -> Table | None:
         table = _renamed(table, "step", "batch")
         table.notes.append(f"bars that begin again at their end, taken as the epochs of one run: {in_epochs}")
     return _with_leading_numbers(table)
+
+
+def _with_plain_pairs(lines: list[str]) -> list[str]:
+    """Return lines with "step 3 value 4469" for "3: 4469" or "3_4.5" where all lines are so and the first rises."""
+    found = [PLAIN_PAIR.fullmatch(line) for line in lines] if lines and PLAIN_PAIR.fullmatch(lines[0]) else []
+    pairs = [one for one in found if one is not None]
+    steps = [int(one["at"]) for one in pairs]
+    if len(pairs) < max(ALIKE, len(found)) or not all(map(lt, steps, steps[1:])):
+        return lines
+    return [f"step {one['at']} | value {one['value']}" for one in pairs]
 
 
 def _without_long_lines(lines: list[str]) -> tuple[list[str], list[str]]:

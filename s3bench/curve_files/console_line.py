@@ -147,6 +147,7 @@ DRAWN = re.compile(
 SHARE = re.compile(r"\d+%\|.*")  # before it: "validating:  5%|##  "
 UNITS = {"": 1, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9}  # of steps such as 12k
 THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+")
+OF_LOSSES = re.compile(r"\bloss(?:es)?\W{0,3}\{", re.IGNORECASE)  # "Losses {'ner': 2.5}"
 WITH_POINT = re.compile(r"-?[1-9]\d{0,2}(?:,\d{3})+\.\d+")
 OBJECT = re.compile(r"\{.*\}")
 BARE = re.compile(r"(?<=[:\s])(-?(?:nan|inf))(?=\s*[,}])")
@@ -190,6 +191,8 @@ def _numbers(line: str, first_epoch: int, *, has_kinds: bool) -> tuple[Row, str]
         return {"step": float(alone["at"]), "value": float(alone["value"])}, ""
     logged = read_object(line) if "{" in line else None
     if logged is not None:
+        if OF_LOSSES.search(line) and not any("loss" in words(key) for key in logged):
+            logged = {key if normal(key) in ALL_STEPS else f"{key} loss": value for key, value in logged.items()}
         return _named(logged, _rewritten(OBJECT.sub("", line)), has_kinds=has_kinds)
     line = _rewritten(line)
     row: Row = {}

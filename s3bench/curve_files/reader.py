@@ -17,6 +17,7 @@ from s3bench.errors import UserError, unknown
 from s3bench.spikes import Spike
 
 OF_SUMMARY = "train_runtime"  # which Hugging Face's trainer writes at the end
+OF_BOXES = ("x", "y", "w", "h", "conf", "cls")  # terms of a total, as YOLOv3 writes them
 MUCH_FULLER = 10  # times the values: a column with so few may be the mean of each epoch
 COUNTING = 0.9  # of the rows in which a counter rises, or nearly all: a run that was resumed
 FEW_VALUES = 20  # different ones, each in as many rows in the mean
@@ -239,12 +240,15 @@ def _find_loss(file: str, table: Table, named: str | None) -> tuple[str, list[st
     losses = names.losses_among(table.names)
     if len(found) > 1:
         sums = [name for name in found if _is_sum(table, name, [other for other in found if other != name])]
-        if len(sums) != 1:
+        by_step = [] if sums else [name for name in found if _is_of_steps(table, name, found)]
+        if len(sums) + len(by_step) != 1:
             others = [name for name in losses if name not in found]
             choice = f"choose one with --column: {names.listed(found + others)}"
             raise UserError(f"{file}: several columns may be the loss; {choice}")
-        (column,) = sums
-        notes = [f"{column!r} is the sum of {names.listed([name for name in found if name != column])}"]
+        (column,) = sums or by_step
+        rest = names.listed([name for name in found if name != column])
+        what = f"is the sum of {rest}" if sums else f"has ten times the values of {rest}, or more"
+        notes = [f"{column!r} {what}"]
     else:
         others = [name for name in losses if name not in (column, column + names.AFTER)]
         sides = [name for name in others if names.words(name) & names.OF_SIDES and not names.is_whole(column)]
@@ -276,6 +280,10 @@ def _unnamed(table: Table) -> str | None:
         cells = table.cells[counter]
         counts = cells.dtype.kind in "iu" and bool(np.mean(np.diff(cells.to_numpy()) > 0) > COUNTING)
         return column if counts and table.cells[column].dtype.kind in "iuf" else None
+    if len(table.names) == 1 and names.words(table.names[0]) & {*names.OTHER_WORDS}:
+        return table.names[0]
+    if "total" in table.names and _is_sum(table, "total", [name for name in OF_BOXES if name in table.names]):
+        return "total"
     has_losses = any(
         "loss" in found and not found & (names.OF_EVALUATION | names.OF_CHANGES)
         for found in map(names.words, table.names)
@@ -301,6 +309,11 @@ def _is_much_fuller(table: Table, name: str, column: str) -> bool:
     """Return whether a column has at least ten times the values of another."""
     counts = (~table.empty[[name, column]]).sum()
     return bool(counts[name] >= MUCH_FULLER * counts[column])
+
+
+def _is_of_steps(table: Table, name: str, found: list[str]) -> bool:
+    """Return whether a column has at least ten times the values of all others, which may be those of epochs."""
+    return all(other == name or _is_much_fuller(table, name, other) for other in found)
 
 
 def _is_sum(table: Table, name: str, others: list[str]) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import zip_longest
 
-from s3bench.curve_files.names import ALL_STEPS, losses_among, normal
+from s3bench.curve_files.names import ALL_STEPS, OTHER_WORDS, losses_among, normal, words
 from s3bench.curve_files.table import EMPTY_CELLS, number
 from s3bench.curve_files.text import WRAPPED
 
@@ -26,6 +26,7 @@ BRACKETED = re.compile(r"^[ \t]*[(\[]([^()\[\]\n]*,[^()\[\]\n]*)[)\]],?[ \t]*$",
 LEAST_ROWS = 4  # of a table above a text, that of its names included
 LEAST_LIST = 10  # numbers in a list that is a curve
 ONE_CELL = re.compile(r'\s*"([^"\n]*)"(?P<separator>[,;\t])(?P=separator)*[ \t]*\n')  # a first row of one cell alone
+SEPARATED, EDGES = re.compile(r"[\t|;,]"), " \t|;,"  # between cells, and at the ends of a line
 SEPARATORS = (",", ";", "\t", None)  # None is any number of blanks
 
 
@@ -40,8 +41,9 @@ def tidied(text: str) -> tuple[str, list[str]]:
         return "\n".join(logged), [f"the line {title[1]!r}, left out", *notes]
     text = BRACKETED.sub(r"\1", text) if _are_bracketed(text) else text
     text = _with_names_apart(text, first) if (first := ONE_CELL.match(text)) else text
-    forms = (partial(of_lists, alone=True), _in_columns, _without_headings, _with_even_rows, _without_text_below)
-    return next(filter(None, (form(text) for form in forms)), (text, []))
+    forms = (_in_columns, _without_headings, _with_even_rows, _without_text_below, _with_one_separator)
+    lists = partial(of_lists, alone=True)
+    return next(filter(None, (form(text) for form in (lists, *forms))), (text, []))
 
 
 def _without_text_below(text: str) -> tuple[str, list[str]] | None:
@@ -63,6 +65,36 @@ def _without_text_below(text: str) -> tuple[str, list[str]] | None:
         if all(len(split(line, separator)) != len(names) for line in rest):
             return table + "\n", [f"lines below the table, left out: {len(rest)}"]
     return None
+
+
+def _with_one_separator(text: str) -> tuple[str, list[str]] | None:
+    """Return a table whose names and numbers have other separators, or one at a line's end; None if they agree.
+
+    So torch7's Logger writes tables, and fewer numbers than names where some were not logged: those of the first names.
+    """
+    head, _, body = text.lstrip().partition("\n")
+    lines = [line for line in body.split("\n") if line.strip()] if SEPARATED.search(head) else []
+    names = [name.strip() for name in SEPARATED.split(head.strip(EDGES))]
+    if len(lines) < 2 or any(number(name) is not None for name in names) or not _has_loss(names):
+        return None
+    marks = {mark for line in (head, *lines) for mark in SEPARATED.findall(line)}
+    is_even = len(names) > 1 == len(marks) and any(
+        len(SEPARATED.findall(line)) == len(SEPARATED.findall(head)) for line in lines
+    )
+    rows = [[cell.strip() for cell in SEPARATED.split(line.strip(EDGES))] for line in lines]
+    width = len(rows[0])
+    if (
+        is_even
+        or not min(2, len(names)) <= width <= len(names)
+        or any(len(row) != width or not _are_numbers(row) for row in rows)
+    ):
+        return None
+    notes = [f"rows have {width} numbers below {len(names)} names: taken as those of the first"] * (width < len(names))
+    return "\n".join(map("\t".join, [names[:width], *rows])) + "\n", notes
+
+
+def _has_loss(names: Sequence[str]) -> bool:
+    return bool(losses_among(names) or any(words(name) & {*OTHER_WORDS} for name in names))
 
 
 def _with_names_apart(text: str, first: "re.Match[str]") -> str:

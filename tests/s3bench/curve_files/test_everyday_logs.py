@@ -506,3 +506,59 @@ def test_an_epoch_in_brackets_before_a_step_is_one(tmp_path):
     )
     curve = curve_of(tmp_path, text)
     assert (curve.step_column, curve.steps.tolist()) == ("step", [50, 100, 150, 200, 250, 300])
+
+
+@pytest.mark.parametrize("pattern", ["{at}: {loss}", "{at}_{loss}"])
+@pytest.mark.parametrize("losses", [[4469 - 7 * at for at in range(30)], [2.5 - at / 20 for at in range(30)]])
+def test_lines_of_a_step_and_a_number_are_a_curve_where_all_are_so_and_the_step_rises(tmp_path, pattern, losses):
+    curve = curve_of(tmp_path, lines(pattern, losses), name="loss.txt")
+    assert (curve.column, curve.step_column, curve.steps[0]) == ("value", "step", 1)
+    assert curve.loss.tolist() == pytest.approx(losses)
+
+
+def test_times_of_a_day_are_no_curve(tmp_path):
+    with pytest.raises(UserError):
+        curve_of(tmp_path, "".join(f"12:{at}\n" for at in range(10, 50)))
+
+
+@pytest.mark.parametrize(
+    ("text", "step"),
+    [
+        ("Epoch\tTraining loss.\tVal acc.\tmean IU\t\n" + lines(" {at}\t {loss}\t 0.5\t"), "Epoch"),
+        ("lr\tepoch\tTrain Loss\tValid Loss\t\n" + lines("0.1|{at}.0|{loss}|9.5|"), "epoch"),
+        ("epoch;train loss\n" + lines("{at},{loss}"), "epoch"),
+        ("Cost function value\t\n" + lines(" {loss}\t"), None),
+    ],
+)
+def test_names_and_numbers_may_have_other_separators_or_one_at_the_end(tmp_path, text, step):
+    curve = curve_of(tmp_path, text)
+    assert (curve.step_column, curve.loss.tolist()) == (step, LOSSES)
+    few = "rows have 3 numbers below 4 names: taken as those of the first"
+    assert (few in said(curve)) == text.startswith("Epoch\tTraining")
+
+
+def test_an_object_after_the_word_losses_has_losses(tmp_path):
+    curve = curve_of(tmp_path, lines("Losses {{'ner': {loss}}}"))
+    assert (curve.column, curve.loss.tolist()) == ("ner loss", LOSSES)
+    with pytest.raises(UserError, match="several columns may be the loss; choose one with --column: D loss, G loss"):
+        curve_of(tmp_path, lines("Losses: {{'D': {loss}, 'G': 2.5}}"))
+    assert curve_of(tmp_path, lines("losses {{'total': {loss}, 'kl': 0.5}}")).column == "total loss"
+
+
+def test_a_total_of_the_terms_of_boxes_is_the_loss(tmp_path):
+    pattern = "[Epoch 0/3, Batch {at}/9] [Losses: x {loss}, y 1.0, w 1.0, h 1.0, conf 1.0, cls 1.0, total {total}]"
+    text = "".join(pattern.format(at=at, loss=loss, total=loss + 5) + "\n" for at, loss in enumerate(LOSSES))
+    curve = curve_of(tmp_path, text)
+    assert (curve.column, curve.loss.tolist()) == ("total", [loss + 5 for loss in LOSSES])
+
+
+def test_of_two_losses_the_one_with_ten_times_the_values_is_taken_and_said(tmp_path):
+    steps = [3 - at / 100 for at in range(40)]
+    text = (
+        lines("iter {at} | total_loss: {loss}", steps)
+        + "Train loss: 2.5\n"
+        + lines("iter {at} | Train loss: 2.4", [1], 41)
+    )
+    curve = curve_of(tmp_path, text)
+    assert (curve.column, curve.loss.tolist()) == ("total_loss", steps)
+    assert "'total_loss' has ten times the values of Train loss, or more" in said(curve)
