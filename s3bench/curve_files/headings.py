@@ -123,7 +123,7 @@ def in_other_words(forms: list[Form]) -> list[str]:
     Where no line has a step, nothing else shows that they are: "INFO:score: loss=2.5" beside "INFO:fit: loss=2.6". A
     line that says that a model is the best or saved is one of the others.
     """
-    counts = Counter(form for form in forms if any(_is_of_training(key) for key in form.keys))
+    counts = {form: count for form, count in Counter(forms).items() if any(map(_is_of_training, form.keys))}
     by_words: Counter[frozenset[str]] = Counter()
     for form, count in counts.items():
         by_words[_words_of(form)] += count
@@ -132,7 +132,7 @@ def in_other_words(forms: list[Form]) -> list[str]:
     usual = max(by_words, key=by_words.__getitem__)
     odd = [form for form in counts if _words_of(form) != usual]
     count = sum(counts[form] for form in odd)
-    if count < FEWEST or 2 * by_words[usual] < counts.total() or len(by_words) > MOST_WORDS:
+    if count < FEWEST or 2 * by_words[usual] < by_words.total() or len(by_words) > MOST_WORDS:
         return []
     return [f"lines with other words, such as {_said(odd[0])!r}, whose losses may be an evaluation's: {count}"]
 

@@ -73,22 +73,22 @@ def _with_one_separator(text: str) -> tuple[str, list[str]] | None:
     So torch7's Logger writes tables, and fewer numbers than names where some were not logged: those of the first names.
     """
     head, _, body = text.lstrip().partition("\n")
-    lines = [line for line in body.split("\n") if line.strip()] if SEPARATED.search(head) else []
     names = [name.strip() for name in SEPARATED.split(head.strip(EDGES))]
-    if len(lines) < 2 or any(number(name) is not None for name in names) or not _has_loss(names):
+    if not SEPARATED.search(head) or any(number(name) is not None for name in names) or not _has_loss(names):
         return None
+    lines = [line for line in body[:HEAD].split("\n") if line.strip()]
     marks = {mark for line in (head, *lines) for mark in SEPARATED.findall(line)}
-    is_even = len(names) > 1 == len(marks) and any(
-        len(SEPARATED.findall(line)) == len(SEPARATED.findall(head)) for line in lines
-    )
-    rows = [[cell.strip() for cell in SEPARATED.split(line.strip(EDGES))] for line in lines]
-    width = len(rows[0])
-    if (
-        is_even
-        or not min(2, len(names)) <= width <= len(names)
-        or any(len(row) != width or not _are_numbers(row) for row in rows)
-    ):
+    if len(names) > 1 == len(marks) and any(len(SEPARATED.findall(line)) == head.count(*marks) for line in lines):
         return None
+    width = len(SEPARATED.split(lines[0].strip(EDGES))) if len(lines) > 1 else 0
+    if not min(2, len(names)) <= width <= len(names):
+        return None
+    rows: list[list[str]] = []
+    for line in body.split("\n"):
+        cells = [cell.strip() for cell in SEPARATED.split(line.strip(EDGES))]
+        if line.strip() and (len(cells) != width or not _are_numbers(cells)):
+            return None
+        rows += [cells] * bool(line.strip())
     notes = [f"rows have {width} numbers below {len(names)} names: taken as those of the first"] * (width < len(names))
     return "\n".join(map("\t".join, [names[:width], *rows])) + "\n", notes
 
