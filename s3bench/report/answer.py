@@ -32,7 +32,8 @@ def paragraph(curve: "LoggedCurve", spikes: "Sequence[Spike]") -> str:
     """
     if not spikes:
         return f"{_none(curve)} {_others(curve)}"
-    said = [_how_bad(curve, spikes), _when(curve, spikes), _became(curve, spikes), _others(curve)]
+    said = [_how_bad(curve, spikes), _when(curve, spikes), _became(curve, spikes)]
+    said += [*_dead(curve), _others(curve)]
     is_score = words(curve.column) & OF_SCORES and "loss" not in words(curve.column)
     said += [f"{MEASURED}: {REMEDIES} has these, and what did not help."] * (not is_score)
     return " ".join(said)
@@ -90,6 +91,16 @@ def _became(curve: "LoggedCurve", spikes: "Sequence[Spike]") -> str:
     parts += ["the run diverged in the last"] * any(spike.kind == "diverged" for spike in spikes)
     text = "; ".join(parts) + "."
     return text[0].upper() + text[1:]
+
+
+def _dead(curve: "LoggedCurve") -> list[str]:
+    """Say that a loss that had fallen is back at that of a guess, and stays."""
+    from s3bench.spikes.divergence import GUESS, death
+
+    first = float(curve.loss[0])
+    at = death(curve.loss, first)
+    had_fallen = 0 < at < len(curve.loss) and float(np.median(curve.loss[:at])) < GUESS * first
+    return [f"From {curve.steps[at]} on it stays near its first value: the network may be dead."] * had_fallen
 
 
 def _unit(curve: "LoggedCurve") -> str:
