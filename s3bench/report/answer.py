@@ -99,8 +99,9 @@ def _dead(curve: "LoggedCurve") -> list[str]:
 
     first = float(curve.loss[0])
     at = death(curve.loss, first)
-    had_fallen = 0 < at < len(curve.loss) and float(np.median(curve.loss[:at])) < GUESS * first
-    return [f"From {curve.steps[at]} on it stays near its first value: the network may be dead."] * had_fallen
+    if not 0 < at < len(curve.loss) or np.median(curve.loss[:at]) >= GUESS * first:
+        return []
+    return [f"From {curve.steps[at]} on it stays near its first value: the network may be dead."]
 
 
 def _unit(curve: "LoggedCurve") -> str:
