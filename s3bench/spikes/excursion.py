@@ -6,12 +6,14 @@ from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 
+from s3bench.spikes.noise import QUARTILE
 from s3bench.spikes.state import State, real, reals, whole
 
 BLIP_STEPS = 3  # the length of the longest blip
 BACK = 0.5  # in parts of the threshold: a loss this close to its level is back, medians this close are one level
 WANDER = 0.25  # in parts of how far a level is away: medians this close are one level too
-OPENING_CALM = 20  # how many steps in a row that are back prove a spike that began where no noise was known yet
+OPENING_CALM = 20  # how many steps in a row that are back prove a spike that began where no noise was known yet,
+OPENING_SIGMAS = 6  # if its logarithm is so many standard deviations of theirs above them
 LEVEL_CHECKS = 4  # how many times per window an excursion is checked for having settled at another level
 LEVEL_PARTS = 2  # how many parts per window are compared in that check
 
@@ -98,7 +100,7 @@ class Excursion:
             self._calm_area += finite
         else:
             self._area, self._calm_area = self._area + self._calm_area + finite, 0.0
-        self.is_proven |= self.is_opening and self.calm == OPENING_CALM
+        self.is_proven |= self.is_opening and self.calm == OPENING_CALM and self._stands_out()
         if excess > self.height:
             self.peak, self.height = step, excess
 
@@ -108,10 +110,23 @@ class Excursion:
         return self.threshold < self.proof == math.inf and not self.is_proven
 
     def is_over(self, settle: int) -> bool:
-        """Return whether the last `settle` steps are back; an opening is given up after a window: the loss grows."""
+        """Return whether the last `settle` steps are back; an opening is given up that they do not prove, or that is
+        away for a window: the curve began low.
+        """
         if self.is_opening:
-            return self._recent[-1][0] - self.onset + 1 >= self._window
+            return self.calm == OPENING_CALM or self._recent[-1][0] - self.onset + 1 >= self._window
         return self.calm >= settle
+
+    def _stands_out(self) -> bool:
+        """Return whether the highest loss of an opening is far out of the noise of the steps that are back.
+
+        Both are logarithms, as noise that leaps by powers begins like an opening.
+        """
+        calm = np.array([loss for _, loss in self.last(OPENING_CALM)])
+        if calm.min() <= 0:
+            return False
+        low, middle, high = np.quantile(np.log(calm), [0.25, 0.5, 0.75])
+        return bool(math.log(self.level + self.height) - middle > OPENING_SIGMAS * (high - low) / (2 * QUARTILE))
 
     def prove(self) -> None:
         """Mark the excursion as a spike that is not back yet, whatever its steps so far look like."""

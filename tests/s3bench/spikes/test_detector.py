@@ -465,6 +465,15 @@ def test_a_loss_that_grows_from_almost_nothing_does_not_spike_in_the_first_steps
     assert [spike.onset for spike in find_spikes(grown)] == [300]
 
 
+def test_noise_that_leaps_by_powers_hardly_ever_begins_with_a_spike():
+    early = 0
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        noise = (rng.lognormal(0, 1.5, 200), np.abs(rng.standard_cauchy(200)) + 0.01, rng.gamma(0.3, 1, 200) + 1e-3)
+        early += any(spike.onset < 5 for spike in find_spikes(noise[seed % 3]))
+    assert early <= 2
+
+
 def test_a_spike_in_the_first_rows_is_found_from_its_first_row():
     loss = [2.1, 0.62, 0.41, 0.43, 0.42, 0.45, 0.46, 5.4, 14.1, 27.9, 22.8, 2.3, 2.2, *[0.45, 0.43, 0.44, 0.42] * 50]
     (spike,) = find_spikes(loss)
