@@ -13,8 +13,9 @@ from s3bench.curve_files.table import number
 BEFORE_COUNTS = (" on", " over", " using")  # ends of what is no key, but followed by how many
 OF_ENDS = {"done", "finished", "finish", "complete", "completed", "end", "ended", "improved", "saved", "saving", "took"}
 OF_STARTS = {"start", "starting", "started", "begin", "beginning", "begins"}
-OF_BEST = {"best", "new", "lowest", "model", "checkpoint", "to"}
-MOST_WORDS = 4  # of a heading of a run; kinds of lines with a loss
+OF_BEST = {"best", "new", "lowest", "model", "checkpoint", "to"}  # beside them: "(new best model, saved)"
+MOST_WORDS = 4  # of a heading of a run
+MOST_KINDS = 4  # of lines with a loss: more are no training and its evaluations
 LONGEST = 15  # words of a heading of an evaluation: more are prose
 FEWEST = 2  # evaluations whose steps begin again that tell that they are some
 
@@ -132,7 +133,7 @@ def in_other_words(forms: list[Form]) -> list[str]:
     usual = max(by_words, key=by_words.__getitem__)
     odd = [form for form in counts if _words_of(form) != usual]
     count = sum(counts[form] for form in odd)
-    if count < FEWEST or 2 * by_words[usual] < by_words.total() or len(by_words) > MOST_WORDS:
+    if count < FEWEST or 2 * by_words[usual] < by_words.total() or len(by_words) > MOST_KINDS:
         return []
     return [f"lines with other words, such as {_said(odd[0])!r}, whose losses may be an evaluation's: {count}"]
 

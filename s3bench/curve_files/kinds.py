@@ -68,7 +68,7 @@ def load(file: str | Path, pattern: str | None = None, *, whole_lines: bool = Fa
                 _check_size(files[0])
                 data = head + opened.read()
                 data = data[: 1 + max(data.rfind(b"\n"), data.rfind(b"\r"))] if whole_lines else data
-                if not data:
+                if whole_lines and not data:
                     raise UserError(f"{files[0]} has no whole line yet")
                 return _of_bytes(str(files[0]), data, pattern, suffix=files[0].suffix.lower())
     except OSError as error:

@@ -247,7 +247,7 @@ def _find_loss(file: str, table: Table, named: str | None) -> tuple[str, list[st
             raise UserError(f"{file}: several columns may be the loss; {choice}")
         (column,) = sums or by_step
         rest = names.listed([name for name in found if name != column])
-        what = f"is the sum of {rest}" if sums else f"has ten times the values of {rest}, or more"
+        what = f"is the sum of {rest}" if sums else f"is of steps, and {rest} of epochs or the like, by what rows have"
         notes = [f"{column!r} {what}"]
     else:
         others = [name for name in losses if name not in (column, column + names.AFTER)]
@@ -312,8 +312,12 @@ def _is_much_fuller(table: Table, name: str, column: str) -> bool:
 
 
 def _is_of_steps(table: Table, name: str, found: list[str]) -> bool:
-    """Return whether a column has at least ten times the values of all others, which may be those of epochs."""
-    return all(other == name or _is_much_fuller(table, name, other) for other in found)
+    """Return whether a column is of steps and all others of epochs: those have no step, or a tenth of the values."""
+    has_step = (~table.empty[names.steps_among(table.names)]).any(axis=1)
+    filled = ~table.empty[found]
+    is_of_steps = bool(has_step[filled[name]].all())
+    without = {other for other in found if is_of_steps and not has_step[filled[other]].any()}
+    return all(other == name or other in without or _is_much_fuller(table, name, other) for other in found)
 
 
 def _is_sum(table: Table, name: str, others: list[str]) -> bool:

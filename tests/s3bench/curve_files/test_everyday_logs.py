@@ -552,13 +552,17 @@ def test_a_total_of_the_terms_of_boxes_is_the_loss(tmp_path):
     assert (curve.column, curve.loss.tolist()) == ("total", [loss + 5 for loss in LOSSES])
 
 
-def test_of_two_losses_the_one_with_ten_times_the_values_is_taken_and_said(tmp_path):
+def test_of_two_losses_the_one_of_steps_is_taken_and_said(tmp_path):
     steps = [3 - at / 100 for at in range(40)]
-    text = (
-        lines("iter {at} | total_loss: {loss}", steps)
-        + "Train loss: 2.5\n"
-        + lines("iter {at} | Train loss: 2.4", [1], 41)
-    )
-    curve = curve_of(tmp_path, text)
-    assert (curve.column, curve.loss.tolist()) == ("total_loss", steps)
-    assert "'total_loss' has ten times the values of Train loss, or more" in said(curve)
+    few = "Train loss: 2.5\n" + lines("iter {at} | Train loss: 2.4", [1], 41)
+    joey = "Epoch {at} Step: {at}00 Batch Loss: {loss} Lr: 0.1\nEpoch {at}: total training loss 81{at}.5\n"
+    for text, column, other in (
+        (lines("iter {at} | total_loss: {loss}", steps) + few, "total_loss", "Train loss"),
+        (lines(joey, steps), "Batch Loss", "total training loss"),
+    ):
+        curve = curve_of(tmp_path, text)
+        assert (curve.column, curve.loss.tolist()) == (column, steps)
+        assert f"{column!r} is of steps, and {other} of epochs or the like" in said(curve)
+    both = "Epoch {at} Step: {at}00 Batch Loss: {loss} total training loss 2.5\n"
+    with pytest.raises(UserError, match="several columns may be the loss"):
+        curve_of(tmp_path, lines(both, steps))
