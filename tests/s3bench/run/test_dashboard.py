@@ -178,6 +178,7 @@ def metrics_with(shown, beginning):
     return [config["metrics"] for config in shown if str([*config.get("metrics", []), ""][0]).startswith(beginning)]
 
 
+@pytest.mark.slow
 def test_the_thresholds_of_ramps_are_bars_of_one_task(tmp_path):
     for seed in (0, 1):
         make_ramp(tmp_path / "r", "s3", seed, left_at=400)
@@ -188,6 +189,7 @@ def test_the_thresholds_of_ramps_are_bars_of_one_task(tmp_path):
     assert summary[bars[0]] < summary[bars[1]]
 
 
+@pytest.mark.slow
 def test_what_became_of_replayed_spikes_are_bars_by_arm(tmp_path):
     run_id = make_replayed(tmp_path / "r")
     make_arm(tmp_path / "r", run_id, "same", {150: 4.0})
