@@ -94,14 +94,14 @@ def _became(curve: "LoggedCurve", spikes: "Sequence[Spike]") -> str:
 
 
 def _dead(curve: "LoggedCurve") -> list[str]:
-    """Say that a loss that had fallen is back at that of a guess, and stays."""
+    """Say that a positive loss that had fallen is back at that of a guess, or above, and stays."""
     from s3bench.spikes.divergence import GUESS, death
 
     first = float(curve.loss[0])
     at = death(curve.loss, first)
-    if not 0 < at < len(curve.loss) or np.median(curve.loss[:at]) >= GUESS * first:
+    if first <= 0 or not 0 < at < len(curve.loss) or np.median(curve.loss[:at]) >= GUESS * first:
         return []
-    return [f"From {curve.steps[at]} on it stays near its first value: the network may be dead."]
+    return [f"From {curve.steps[at]} on it is at {GUESS:g} of its first value or above: the network may be dead."]
 
 
 def _unit(curve: "LoggedCurve") -> str:

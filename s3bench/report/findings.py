@@ -239,12 +239,9 @@ def _without_spike(tables: Tables) -> Said:
             f"up to ×{largest:g}{', the largest tried,' * last} with {_of(own)}"
             for (largest, last), own in sorted(groups.items(), reverse=True)
         ]
-        parts = [f"no run spikes, diverges or stays at a guess {listed(said)}"] if said else []
-        parts += (
-            [f"even at the smallest rate tried a run spikes, diverges or stays at a guess with {_of(none)}"]
-            if none
-            else []
-        )
+        does = "spikes, diverges or stays at a guess"
+        parts = [f"no run {does} {listed(said)}"] if said else []
+        parts += [f"even at the smallest rate tried a run {does} with {_of(none)}"] if none else []
         yield task, "; ".join(parts)
 
 

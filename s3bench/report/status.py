@@ -206,15 +206,8 @@ def table_rows(status: Mapping[str, Any]) -> list[list[str]]:
         speed = group["steps_per_second"]
         names, counts = [group["task"], group["optimizer"]], [_counted(group, state) for state in record.STATES]
         steps = f"{group['steps']:,}/{group['horizon']:,}"
-        table.append(
-            [
-                *names,
-                *counts,
-                steps,
-                "" if speed is None else f"{speed:,.3g}",
-                str(group["spikes"]) if group["steps"] else "",
-            ]
-        )
+        spikes = str(group["spikes"]) if group["steps"] else ""
+        table.append([*names, *counts, steps, "" if speed is None else f"{speed:,.3g}", spikes])
     return table
 
 

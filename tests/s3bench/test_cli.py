@@ -178,6 +178,23 @@ def test_an_interrupted_sweep_leaves_its_runs_to_be_resumed(tmp_path):
     assert "running" not in states
 
 
+def test_a_run_that_fails_says_where_its_traceback_is(s3bench, tmp_path):
+    (tmp_path / "broken.py").write_text(
+        "from tasks.quadratic import Quadratic\n\n"
+        "class Broken(Quadratic):\n"
+        "    def loss(self, model, batch):\n        raise RuntimeError('not in the mood')\n"
+    )
+    result = s3bench("run", "task.build._target_=broken.Broken", "horizon=5")
+    assert result.returncode == 1
+    (error,) = tmp_path.glob("results/adhoc/*/error.txt")
+    place = error.parent.relative_to(tmp_path)
+    assert (
+        f"failed: RuntimeError: not in the mood; the record is {place}; its error.txt has the traceback"
+        in result.stdout
+    )
+    assert "Traceback" in error.read_text()
+
+
 def test_run_prints_its_evaluations_and_where_the_record_is(s3bench, tmp_path):
     result = s3bench("run", "optimizer=adamw", "horizon=40", process=True)
     assert result.returncode == 0, result.stderr

@@ -11,7 +11,7 @@ import pytest
 from s3bench import cli, record
 from s3bench.console import duration, seconds_left
 from s3bench.record import config_file
-from s3bench.report.status import show, snapshot, watch
+from s3bench.report.status import show, snapshot, table_rows, watch
 from s3bench.run.config.compose import run_config
 from s3bench.run.config.grid import run_configs
 from s3bench.run.config.schema import as_dict
@@ -85,6 +85,13 @@ def test_a_snapshot_holds_how_far_a_sweep_is(tmp_path):
     assert (adamw["optimizer"], adamw["spikes"], adamw["states"]["running"]) == ("adamw", 1, 1)
     assert (s3["optimizer"], s3["spikes"], s3["steps_per_second"]) == ("s3", 3, 160 / 8)
     assert standing["seconds_left"] > 0
+
+
+def test_no_spikes_are_0_where_steps_were_trained_and_nothing_where_none_were(tmp_path):
+    make(tmp_path, "s3")
+    make(tmp_path, "adamw", state="missing")
+    cells = {row[1]: row[-1] for row in table_rows(snapshot(tmp_path))[1:]}
+    assert cells == {"s3": "0", "adamw": ""}
 
 
 def test_ramps_that_diverged_as_they_should_are_told_from_other_diverged_runs(tmp_path, capsys):
