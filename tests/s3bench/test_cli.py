@@ -126,7 +126,7 @@ def test_a_reader_who_leaves_does_not_end_the_runs(tmp_path):
 
 @pytest.mark.parametrize("text", ["x = (", "raise ValueError('at import')", "import no_such_module"])
 def test_an_optimizer_that_cannot_be_imported_is_reported_on_one_line(s3bench, tmp_path, text):
-    (tmp_path / "broken.py").write_text(text)
+    (tmp_path / "gloomy.py").write_text(text)
     line = mistake(s3bench("sweep" if text == "x = (" else "run", "optimizer._target_=broken.Own"))
     assert "optimizer s3: cannot import its _target_ broken.Own" in line
     assert not (tmp_path / "results").exists()
@@ -179,12 +179,12 @@ def test_an_interrupted_sweep_leaves_its_runs_to_be_resumed(tmp_path):
 
 
 def test_a_run_that_fails_says_where_its_traceback_is(s3bench, tmp_path):
-    (tmp_path / "broken.py").write_text(
+    (tmp_path / "gloomy.py").write_text(
         "from tasks.quadratic import Quadratic\n\n"
-        "class Broken(Quadratic):\n"
+        "class Gloomy(Quadratic):\n"
         "    def loss(self, model, batch):\n        raise RuntimeError('not in the mood')\n"
     )
-    result = s3bench("run", "task.build._target_=broken.Broken", "horizon=5")
+    result = s3bench("run", "task.build._target_=gloomy.Gloomy", "horizon=5")
     assert result.returncode == 1
     (error,) = tmp_path.glob("results/adhoc/*/error.txt")
     place = error.parent.relative_to(tmp_path)
