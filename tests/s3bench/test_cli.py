@@ -126,7 +126,7 @@ def test_a_reader_who_leaves_does_not_end_the_runs(tmp_path):
 
 @pytest.mark.parametrize("text", ["x = (", "raise ValueError('at import')", "import no_such_module"])
 def test_an_optimizer_that_cannot_be_imported_is_reported_on_one_line(s3bench, tmp_path, text):
-    (tmp_path / "gloomy.py").write_text(text)
+    (tmp_path / "broken.py").write_text(text)
     line = mistake(s3bench("sweep" if text == "x = (" else "run", "optimizer._target_=broken.Own"))
     assert "optimizer s3: cannot import its _target_ broken.Own" in line
     assert not (tmp_path / "results").exists()
