@@ -18,6 +18,7 @@ MOST_LONGER = 0.05  # of the rows may have more cells than there are names
 TITLE = re.compile(r"\s*(\[\s*\d+/\d+ .*\])[ \t]*\n\s*(?=(?:Step|Epoch)\t)")  # of a table in a notebook
 NOT_LOGGED = "No log"  # in a table of Hugging Face's Trainer, until there is a loss
 HEADING = re.compile(r"(?P<name>[A-Za-z]+)\s*[:#]?\s*\d+\s*:?")
+HAS_DIGIT = re.compile(r"\d").search
 LEAST_BELOW = 5  # numbers below each heading, in the mean
 LIST = re.compile(
     r"^[ \t]*(?:(?P<name>[A-Za-z_][\w .]*?)[ \t]*[:=][ \t]*)?\[(?P<cells>[^\[\]]*)\][ \t]*$", re.MULTILINE
@@ -246,20 +247,23 @@ def _in_columns(text: str) -> tuple[str, list[str]] | None:
 def _without_headings(text: str) -> tuple[str, list[str]] | None:
     """Return numbers, one a line, without headings of steps or epochs between them, such as "epoch 1", "epoch 2".
 
-    None if the text is anything else: other words may begin another curve, and a few numbers below each heading may be
-    a loss and an accuracy.
+    Lines without a digit at the end, such as "Done!", are left out, too. None if the text is anything else: other words
+    may begin another curve, and a few numbers below each heading may be a loss and an accuracy.
     """
     lines = [line.strip() for line in text[:HEAD].split("\n") if line.strip()][:-1]
     heading = HEADING.fullmatch(lines[0]) if lines else None
     if heading is None or normal(heading["name"]) not in ALL_STEPS or not _are_numbers(lines[1:2]):
         return None
     lines = [line.strip() for line in text.split("\n") if line.strip()]
+    end = next(at for at in range(len(lines), 0, -1) if _are_numbers(lines[at - 1 : at]) or HAS_DIGIT(lines[at - 1]))
+    notes = [f"lines of text at the end, left out: {len(lines) - end}"] * (end < len(lines))
+    del lines[end:]
     places = [at for at, line in enumerate(lines) if HEADING.fullmatch(line)]
     numbers = [float(re.sub(r"\D", "", lines[at])) for at in places]
     values = [line for line in lines if not HEADING.fullmatch(line)]
     if len(values) < LEAST_BELOW * len(places) or numbers != sorted(set(numbers)) or not _are_numbers(values):
         return None
-    return "\n".join(values) + "\n", [f"headings such as {lines[0]!r}, left out: {len(places)}"]
+    return "\n".join(values) + "\n", [f"headings such as {lines[0]!r}, left out: {len(places)}", *notes]
 
 
 def _are_numbers(cells: Sequence[str]) -> bool:

@@ -76,6 +76,15 @@ def test_headings_with_a_number_between_the_losses_are_left_out(tmp_path):
     assert "headings such as 'epoch 1', left out: 5" in said(curve)
 
 
+def test_words_below_the_last_loss_between_headings_are_left_out_and_a_nan_is_not(tmp_path):
+    losses = [f"1.{epoch}{at}" for epoch in range(3) for at in range(1, 9)]
+    text = "".join(f"Epoch {epoch}\n" + "\n".join(losses[8 * epoch : 8 * epoch + 8]) + "\n" for epoch in range(3))
+    curve = curve_of(tmp_path, text + "nan\nDone!\nSaved the model.\n", "train_log.txt")
+    assert curve.loss[:-1].tolist() == list(map(float, losses))
+    assert np.isnan(curve.loss[-1])
+    assert "lines of text at the end, left out: 2" in said(curve)
+
+
 def test_other_words_between_numbers_may_begin_another_curve(tmp_path):
     text = "Generator loss:\n" + "2.5\n" * 9 + "Discriminator loss:\n" + "0.5\n" * 9
     with pytest.raises(UserError, match=r"is not a number.*--where rows=FIRST-LAST takes some of"):
