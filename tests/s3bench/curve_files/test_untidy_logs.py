@@ -248,3 +248,9 @@ def test_a_duration_named_like_a_step_is_no_step(tmp_path):
     curve = curve_of(tmp_path, text)
     assert curve.step_column is None
     np.testing.assert_allclose(curve.loss, 9 - 0.1 * np.arange(30), atol=1e-9)
+
+
+def test_a_carriage_return_alone_ends_a_row_also_in_a_table_with_blank_lines(tmp_path):
+    curve = curve_of(tmp_path, "step;loss\r\n0;1.5\r\n\r\n1;2.5\r2;3.5\r\n3;2.5\r\n", "log.csv")
+    assert (curve.steps.tolist(), curve.loss.tolist()) == ([0, 1, 2, 3], [1.5, 2.5, 3.5, 2.5])
+    assert "blank lines, left out: 1" in said(curve)
