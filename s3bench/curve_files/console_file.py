@@ -87,8 +87,9 @@ def read_console(text: str) -> Table | None:
     table = rows.table(notes)
     if table is None:
         return None
-    if not steps_among(table.names, tuple(ALL_STEPS)):
-        table.notes += between_runs(forms) or in_other_words(forms)
+    steps = steps_among(table.names, tuple(ALL_STEPS))
+    if not any(table.cells[name].nunique() > 1 for name in steps):
+        table.notes += between_runs(forms) or ([] if steps else in_other_words(forms))
     if in_epochs and "step" in table.names and not steps_among(table.names, EPOCH_NAMES):
         table = _renamed(table, "step", "batch")
         table.notes.append(f"bars that begin again at their end, taken as the epochs of one run: {in_epochs}")

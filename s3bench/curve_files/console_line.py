@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from s3bench.curve_files.abroad import in_english
-from s3bench.curve_files.names import AFTER, ALL_STEPS, evaluation_in, normal, words
+from s3bench.curve_files.names import AFTER, ALL_STEPS, STEP_NAMES, evaluation_in, normal, words
 from s3bench.curve_files.phrases import FIELD, LEADING_NUMBER, NUMBER, STEP, WORD, in_pairs
 from s3bench.curve_files.slots import Within
 from s3bench.curve_files.table import number
@@ -108,6 +108,9 @@ GLUED_STEP = re.compile(  # "epoch003: ...", "ep_3 it_100"
     r"(?<![\w./-])(epoch|ep|step|iteration|iter|it|batch)[_-]?(\d+)(?=[\s:,|\])]|-{2}|\Z)[:,]?", re.IGNORECASE
 )
 GLUED_LOSS = re.compile(r"(?<=[a-z]loss)(?=-?\d*\.\d)", re.IGNORECASE)  # "trainloss2.5"
+OF_TRAIN = re.compile(  # "[Train 10/1882]"
+    r"\[\s*train(?:ing)? +(\d+) ?/ ?\d+\s*\](?!.*\b(?:step|iter|iteration|batch)\b)", re.IGNORECASE
+)
 NUMBER_SIGN = re.compile(r"(?<=[a-z] )(?:#|n(?:o|r|umber)\.? )(?=\d)", re.IGNORECASE)  # "Run #1", "Epoch no. 1"
 REWRITES = (  # what a line must have for it, and what is written instead
     ("(", WRAPPED, r"\1"),
@@ -123,6 +126,7 @@ REWRITES = (  # what a line must have for it, and what is written instead
     (":", LOGGER, r" \1 | "),
     ("", LEVEL, " "),
     ("#", NET_OUTPUT, "train output "),
+    ("[", OF_TRAIN, r" train | step \1 | "),
     ("", NUMBER_SIGN, ""),
     ("", GLUED_STEP, r" | \1 \2 | "),
     ("oss", GLUED_LOSS, ": "),
@@ -193,7 +197,8 @@ def _numbers(line: str, first_epoch: int, *, has_kinds: bool) -> tuple[Row, str]
     if logged is not None:
         if OF_LOSSES.search(line) and not any("loss" in words(key) for key in logged):
             logged = {key if normal(key) in ALL_STEPS else f"{key} loss": value for key, value in logged.items()}
-        return _named(logged, _rewritten(OBJECT.sub("", line)), has_kinds=has_kinds)
+        beside = _rewritten(OBJECT.sub("", line))
+        return _named(_steps_beside(logged, beside) | logged, beside, has_kinds=has_kinds)
     line = _rewritten(line)
     row: Row = {}
     shown: Row = {}  # what a bar counts, where it does not say the step itself
@@ -220,6 +225,15 @@ def _numbers(line: str, first_epoch: int, *, has_kinds: bool) -> tuple[Row, str]
         return row | shown | _of_sides(line, sides), ""
     rest = [_pairs(part, row) for part in BETWEEN.split(line)]
     return _named(shown | row, " ".join(rest), has_kinds=has_kinds)
+
+
+def _steps_beside(logged: Row, beside: str) -> Row:
+    """Return the steps in the text beside an object that has none: "Epoch 3: {'loss': 2.5}"."""
+    row: Row = {}
+    if not any(normal(key) in ALL_STEPS for key in logged):
+        for part in BETWEEN.split(BRACKET.sub(r" | \g<key> \g<at>\g<of> | ", beside)):
+            _pairs(part, row)
+    return {key: value for key, value in row.items() if normal(key) in ALL_STEPS}
 
 
 def _named(row: Row, beside: str, *, has_kinds: bool) -> tuple[Row, str]:
@@ -284,7 +298,8 @@ def _pairs(part: str, row: Row) -> str:
             if "loss" in words(key):  # "loss per epoch"
                 row.setdefault(key, _value(pair, key))
             continue
-        if others and normal(last) in ALL_STEPS:  # "validation loss at iteration 400" names a step, no loss
+        is_part = normal(last) in STEP_NAMES and "." in pair["value"][:-1]  # of a step: "stable time step: 0.007"
+        if others and normal(last) in ALL_STEPS and not is_part:  # "validation loss at iteration 400" names a step
             rest.append(" ".join(others))
             key = last
         of_time = normal(key) in ALL_STEPS or "cost" in words(key)

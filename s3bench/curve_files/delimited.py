@@ -179,7 +179,7 @@ def _is_column(lines: list[str]) -> bool:
 
 
 def _read(file: str, body: str, form: _Form, notes: list[str]) -> Table:
-    body = body.replace("\r", "\n")  # a row ends there for pandas, too
+    body = body.replace("\r\n", "\n").replace("\r", "\n")  # a row ends there for pandas, too
     body, cut = _without_cut_line(body, form.separator)
     notes += cut
     repeated = 0

@@ -100,22 +100,24 @@ def below_headings(forms: list[Form], columns: Mapping[str, Column]) -> Below:
 
 
 def between_runs(forms: list[Form]) -> list[str]:
-    """Return a note on headings that each have losses below them, as the beginnings of runs do: "run A, lr=1e-3".
+    """Return a note on lines with losses below each, as runs begin or end with: "run A, lr=1e-3", "training completed".
 
-    Where no line has a step, nothing else shows that there are several runs.
+    Where no line has a step that moves, nothing else shows that there are several runs.
     """
     has_loss = {form: any("loss" in words(key) for key in form.keys) for form in set(forms)}
     begins = {form for form in has_loss if not has_loss[form] and _begins_run(words(form.label[0]))}
+    ends = {form for form in has_loss if not form.keys and _ends_training(form)}
     found: list[Form] = []
     last: Form | None = None
-    for form in forms if begins else []:
-        if form in begins:
+    for form in forms if begins or ends else []:
+        if form in begins or form in ends:
             last = form
         elif last is not None and has_loss[form]:
             found.append(last)
             last = None
+    are_many = len(found) > 1 or (bool(found) and sum(form in ends for form in forms) > 1)
     said = f"lines such as {_said(found[0])!r} above losses: {len(found)}" if found else ""
-    return [f"{said}; the rows may be those of several runs"] * (len(found) > 1)
+    return [f"{said}; the rows may be those of several runs"] * are_many
 
 
 def in_other_words(forms: list[Form]) -> list[str]:

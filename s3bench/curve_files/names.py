@@ -127,6 +127,12 @@ def find_loss(file: object, named: str | None, names: Sequence[str], hint: str =
     return found[0], found
 
 
+def in_other_words(names: Iterable[str]) -> list[str]:
+    """Return the columns of a training that have another word for a loss: "train error"."""
+    found = {name: words(name) for name in names}
+    return [name for name, own in found.items() if own & {*OTHER_WORDS} and not own & OF_OTHERS and "loss" not in own]
+
+
 def likely_losses(names: Iterable[str]) -> list[str]:
     """Return the columns that are the training loss by their names; several if they do not tell.
 

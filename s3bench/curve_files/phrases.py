@@ -33,6 +33,11 @@ TWO_SIDES = re.compile(  # "train/val loss: 2.5 / 2.6", "loss (train/val): 2.5/2
     rf"(?:\s*[:=]\s*|\s+)(?P<value>{NUMBER})\s*[/|,]\s*(?P<other>{NUMBER})",
     re.IGNORECASE,
 )
+SIDES_AFTER = re.compile(  # "loss 0.5 (train), 0.6 (dev)"
+    rf"(?<![\w./-])(?P<key>{WORD})(?:\s*[:=]\s*|\s+)(?P<value>{NUMBER}) ?\((?P<train>train(?:ing)?)\)[,;/|]? +"
+    rf"(?P<other>{NUMBER}) ?\((?P<val>val|valid|validation|test|dev|eval)\)",
+    re.IGNORECASE,
+)
 ALTERNATING = re.compile(  # "iteration,1,loss,2.5"
     rf"^\s*[a-z_][\w./ ]{{0,{FIELD}}},\s*{NUMBER}(?:,\s*[a-z_][\w./ ]{{0,{FIELD}}},\s*{NUMBER})+\s*\Z", re.IGNORECASE
 )
@@ -56,6 +61,9 @@ def in_pairs(line: str) -> str:
     """Return a line with what it says of a value in words as pairs of their own."""
     line = ALTERNATING.sub(_with_colons, line) if line.count(",") > 2 else line
     line = IN_PARENTHESES.sub(r" \g<step> \g<at> | \g<key>: ", line) if "(" in line else line
+    line = (
+        SIDES_AFTER.sub(r"| \g<train> \g<key>: \g<value> | \g<val> \g<key>: \g<other>", line) if "(" in line else line
+    )
     line = TWO_SIDES.sub(_each_side, line) if "/" in line or "|" in line else line
     if AT.search(line):
         line = AFTER_N.sub(r" \g<step> \g<at> | ", line)

@@ -442,3 +442,33 @@ def test_rows_that_each_sum_up_a_training_are_said(tmp_path):
     rows = [{"train_runtime": 11.2 + at, "train_loss": 1.5 - at / 10, "epoch": 1.0} for at in range(4)]
     curve = curve_of(tmp_path, "".join(f"{row}\n" for row in rows))
     assert "each row sums up a training" in said(curve)
+
+
+def test_an_epoch_with_several_rows_where_most_have_one_is_told(tmp_path):
+    epochs = [0, 0, 0, *range(10)]
+    text = "".join(f"Epoch {epoch}: Train Loss: {3 - at / 10:.2f}\n" for at, epoch in enumerate(epochs))
+    assert "Epoch 0 has 4 rows, where most have one: they may be those of several runs" in said(
+        curve_of(tmp_path, text)
+    )
+    text = "".join(f"Epoch {epoch / 100}: Train Loss: 2.5\n" for epoch in (1, 2, 3, 3, 4, 5, 6, 7))  # rounded
+    assert "several runs" not in said(curve_of(tmp_path, text))
+
+
+def test_trainings_that_end_below_each_other_are_told(tmp_path):
+    one = "Epoch 1/1, Loss: {}\nValidation Loss: 0.7601\nTraining completed.\nTraced model saved to traced_model.pt\n"
+    text = "".join(map(one.format, (12.25, 12.5, 15.25, 15.5)))
+    assert "lines such as 'training completed' above losses: 3; the rows may be" in said(curve_of(tmp_path, text))
+
+
+def test_a_loss_of_epochs_beside_an_error_of_batches_is_asked_about(tmp_path):
+    batches = [f"Batch {at} - Train error {0.7 - at / 100:.4f}\n" for at in range(30)]
+    text = "".join("".join(batches) + f"Training Epoch: {epoch}, Loss: 0.2{epoch}18.\n" for epoch in (1, 2))
+    with pytest.raises(UserError, match=r"'Loss' has a tenth of the values of others, or fewer; .* Loss, Train error"):
+        curve_of(tmp_path, text)
+    assert len(curve_of(tmp_path, text, column="Train error", step="none").loss) == 60
+
+
+def test_a_part_of_a_step_is_no_step(tmp_path):
+    text = "Stable time step: 0.007\n" + "".join(f"loss {3 - at / 10:.2f}\n" for at in range(9))
+    curve = curve_of(tmp_path, text + "Reached the last step at iteration 800.\n")
+    assert (curve.step_column, len(curve.loss)) == (None, 9)

@@ -51,6 +51,10 @@ def lines(pattern, losses=LOSSES):
         "loss at {at}/12: {loss}",
         "({at}/40) loss {loss}",
         "Epoch: {at}, Batch(0/1417) done. Loss: {loss}",
+        "2025-02-22 12:15:45,882 - mine - INFO - Epoch {at}: {{'loss': {loss}}}",
+        "I1216 14:22:57.913980 139628846601088 train.py:577] [Train {at}/1882] {{'scale': 1.0, 'train_loss': {loss}}}",
+        "[Train {at}/1882] loss {loss}",
+        "epoch {at:04d} | loss {loss} (train), 9.232 (dev) | error 0.370 (train), 0.384 (dev) | tt 0.27min",
         'json_stats: {{"_type": "train_iter", "epoch": "1/196", "iter": "{at}/29327", "loss": {loss}}}',
     ],
 )
