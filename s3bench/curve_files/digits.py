@@ -12,7 +12,7 @@ SHAPE = bytes.maketrans(b"123456789", b"000000000")
 BEFORE_SIGN = b" \t=(["  # and a colon after a word
 LINES_AT_ONCE = 1 << 14
 AT_ONCE = 1 << 14  # numbers that are looked up together
-POINT, COLON = b".:"
+POINT, COLON, UNDERSCORE = b".:_"
 PAD = b"\n\n\n"  # so that three characters stand before each
 
 
@@ -34,6 +34,7 @@ def _loose(text: bytes) -> bytes:
     codes = np.frombuffer(PAD + text.translate(SHAPE) + PAD, dtype=np.uint8)
     begins, ends = runs(codes)
     at_point = (codes[begins - 1] == POINT) | (codes[ends] == POINT)
+    at_point &= codes[begins - 1] != UNDERSCORE  # of "1_000.5", as of thousands, and "1_2000.5"
     begins, ends = begins[at_point], ends[at_point]
     sides = np.zeros(len(codes) + 1, dtype=np.int8)
     sides[begins + 1] += 1

@@ -112,3 +112,11 @@ def test_lines_whose_keys_have_other_digits_are_read_apart():
     lines = [f"step {at} loss_{at % 3}: {at / 7}" for at in range(100, 999)]
     assert {form.keys for form in alike.read_alike(lines, read_line)[0]} == {("step", f"loss_{at}") for at in range(3)}
     same(lines)
+
+
+def test_digits_behind_an_underscore_are_thousands_only_if_there_are_three():
+    random = Random(0)
+    for _ in range(10):
+        same(
+            [f"loss 3_{random.randrange(10 ** random.choice([3, 4, 5]))}.{random.randrange(10**9)}" for _ in range(99)]
+        )

@@ -469,6 +469,7 @@ def test_a_loss_of_epochs_beside_an_error_of_batches_is_asked_about(tmp_path):
 
 
 def test_a_part_of_a_step_is_no_step(tmp_path):
-    text = 2 * "Stable time step: 0.007\n" + "".join(f"loss {3 - at / 10:.2f}\n" for at in range(9))
-    curve = curve_of(tmp_path, text + "Reached the last step at iteration 800.\n")
-    assert (curve.step_column, len(curve.loss)) == (None, 9)
+    losses = "".join(f"loss {3 - at / 10:.2f}\n" for at in range(9))
+    text = f"Stable time step: 0.007\nSaving at step: 5.\n{losses}Stable time step: 0.007\n{losses}"
+    curve = curve_of(tmp_path, text)
+    assert (curve.step_column, len(curve.loss)) == (None, 18)
