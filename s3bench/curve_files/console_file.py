@@ -13,7 +13,7 @@ from s3bench.curve_files.headings import between_runs, doubts, in_other_words
 from s3bench.curve_files.names import ALL_STEPS, EPOCH_NAMES, OF_EVALUATION, evaluation_in, normal, steps_among, words
 from s3bench.curve_files.phrases import LEADING_NUMBER, NUMBER
 from s3bench.curve_files.printed_table import rows_as_pairs
-from s3bench.curve_files.table import Table, from_rows
+from s3bench.curve_files.table import Table, from_rows, moves
 from s3bench.curve_files.ultralytics import as_pairs
 from s3bench.errors import UserError
 
@@ -88,7 +88,7 @@ def read_console(text: str) -> Table | None:
     if table is None:
         return None
     steps = steps_among(table.names, tuple(ALL_STEPS))
-    if not any(table.cells[name].nunique() > 1 for name in steps):
+    if not any(moves(table.cells[name]) for name in steps):
         table.notes += between_runs(forms) or ([] if steps else in_other_words(forms))
     if in_epochs and "step" in table.names and not steps_among(table.names, EPOCH_NAMES):
         table = _renamed(table, "step", "batch")

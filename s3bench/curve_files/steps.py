@@ -22,7 +22,7 @@ from s3bench.curve_files.names import (
     words,
 )
 from s3bench.curve_files.runs import RESUMES, Order, Rows, Steps, are_curves, joined, of_one_run, parts, resumed
-from s3bench.curve_files.table import Table, number, numbers
+from s3bench.curve_files.table import Table, moves, number, numbers
 from s3bench.errors import UserError, unknown
 
 OF_HOW_MANY = re.compile(r"\s*\[?(?:[a-z]+[ _:]*)?(?P<at>\d{1,15})(?:\s*(?:/|of)\s*\d+)?\]?\s*", re.IGNORECASE)
@@ -219,7 +219,7 @@ def _in_turns(file: str, table: Table, loss: Steps) -> list[str]:
         epochs = _plain(table, name)
         if epochs is None:
             continue
-        if within := [one for one in steps_among(table.names, WITHIN_EPOCH) if _moves(table.cells[one])]:
+        if within := [one for one in steps_among(table.names, WITHIN_EPOCH) if moves(table.cells[one])]:
             return _begun_again(table, within[0], name, epochs)
         counts = np.diff(np.flatnonzero(np.concatenate([[True], np.diff(epochs) != 0, [True]])))
         if 1 == np.median(counts) < counts.max() and _are_steps(epochs).all():
@@ -307,7 +307,7 @@ def _find_step(file: str, table: Table, column: str, named: str | None) -> str |
         return named
     own = [name for name in steps_among(table.names) if table.empty[name].mean() <= 0.5]
     whole = [name for name in own if not table.empty[name].any()]
-    moving = [name for name in whole if _moves(table.cells[name])]
+    moving = [name for name in whole if moves(table.cells[name])]
     weak = [name for known in (EPOCH_NAMES, WITHIN_EPOCH) for name in steps_among(table.names, known)]
     rising = [name for name in [*moving, *weak] if _rises(table, name)]
     if rising and (rising[0] in own or not moving):
@@ -326,14 +326,6 @@ def _first_number(table: Table, column: str) -> str | None:
         return None
     first = next((name for name in table.names if table.cells[name].dtype.kind in "iuf"), column)
     return first if first != column and _rises(table, first, RISING) else None
-
-
-def _moves(cells: "pd.Series[Any]") -> bool:
-    """Return whether a column has more than one value."""
-    if cells.dtype.kind in "iuf":  # without a table of millions of them
-        values = cells.dropna().to_numpy()
-        return bool((values[1:] != values[:-1]).any())
-    return cells.nunique() > 1
 
 
 def _rises(table: Table, name: str, share: float = 1.0) -> bool:

@@ -116,3 +116,11 @@ def number(cell: object) -> float | None:
         return float(cell)
     except (ValueError, OverflowError):
         return None
+
+
+def moves(cells: "pd.Series[Any]") -> bool:
+    """Return whether a column has more than one value."""
+    if cells.dtype.kind in "iuf":  # without a table of millions of them
+        values = cells.dropna().to_numpy()
+        return bool((values[1:] != values[:-1]).any())
+    return cells.nunique() > 1
