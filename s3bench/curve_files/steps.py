@@ -3,7 +3,6 @@
 import re
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
