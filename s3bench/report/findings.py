@@ -155,8 +155,11 @@ def _told_apart(rows: Iterable[Row], what: Callable[[Row], str]) -> Said:
 
 
 def _spikes_apart(row: Row) -> str:
-    often = "less often" if row["difference"] < 0 else "more often"
-    return f"{row['optimizer']}, which spikes {often} at ×{row['lr_multiplier']:g} ({_p(row)})"
+    is_less = row["difference"] < 0
+    calm, dead = (row["optimizer"], row["dead"]) if is_less else (row["baseline"], row["baseline_dead"])
+    guess = f"; the loss of {calm} stays at a guess in {_count(dead, 'run')} there" if dead else ""
+    often = "less often" if is_less else "more often"
+    return f"{row['optimizer']}, which spikes {often} at ×{row['lr_multiplier']:g} ({_p(row)}{guess})"
 
 
 def _p(row: Row) -> str:

@@ -68,6 +68,7 @@ LAYOUTS = {
         drop=["edge", "seeds"],
     ),
     "targets": Layout(merge={"reached": "{reached} of {n}"}, drop=["n"]),
+    "spike_rates": Layout(drop_zeros=["dead", "baseline_dead"]),
     "shocks": Layout(merge={"recovered": "{recovered} of {n}"}, drop_zeros=["holes", "without_twin", "twin_diverged"]),
     "replay": Layout(
         merge={outcome: f"{{{outcome}}} of {{n}}" for outcome in ("vanished", "smaller", "delayed", "persisted")},

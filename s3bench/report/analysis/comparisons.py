@@ -147,7 +147,8 @@ def _exp(name: str, bounds: tuple[float, float]) -> dict[str, float]:
 def spike_rates(runs: pd.DataFrame) -> pd.DataFrame:
     """Compare spikes per 10,000 steps at the same multiplier: mean difference over seeds, tested by sign flips.
 
-    The table also counts the runs that diverged, which they may do without a spike. Taking spikes as independent, it
+    The table also counts the runs that diverged, which they may do without a spike, and those that are dead, in which
+    there are few. Taking spikes as independent, it
     has the ratio of the rates with its exact interval, and `p_poisson`. Holm's correction is over the optimizers at a
     multiplier.
     """
@@ -168,6 +169,7 @@ def spike_rates(runs: pd.DataFrame) -> pd.DataFrame:
                 "baseline": reference,
             }
             diverged = {"diverged": pairs.state, "baseline_diverged": pairs.state_reference}
+            dead = {"dead": pairs.dead, "baseline_dead": pairs.dead_reference}
             row |= {
                 "n": len(pairs),
                 "spikes": total,
@@ -175,11 +177,20 @@ def spike_rates(runs: pd.DataFrame) -> pd.DataFrame:
                 **_mean("difference", differences),
             }
             row |= {name: int((states == record.DIVERGED).sum()) for name, states in diverged.items()}
+            row |= {name: int(are_dead.sum()) for name, are_dead in dead.items()}
             row |= {"ratio": ratio, "ratio_low": low, "ratio_high": high, "p_poisson": rates_p(*counts)}
             family.append(row | {"p": sign_flip_p(differences), "unequal": np.count_nonzero(differences)})
         rows += _with_verdicts(family)
     columns = ["task", "lr_multiplier", "optimizer", "baseline", "n", "spikes", "baseline_spikes"]
-    columns += ["diverged", "baseline_diverged", "difference", "difference_low", "difference_high"]
+    columns += [
+        "diverged",
+        "baseline_diverged",
+        "dead",
+        "baseline_dead",
+        "difference",
+        "difference_low",
+        "difference_high",
+    ]
     columns += ["ratio", "ratio_low", "ratio_high", "p_poisson"]
     return pd.DataFrame(rows, columns=[*columns, *TESTED])
 

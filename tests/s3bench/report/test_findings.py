@@ -13,7 +13,8 @@ NONE = {
     name: pd.DataFrame(columns=columns.split())
     for name, columns in {
         "cells": "task optimizer lr_multiplier n spikes steps runs_with_spike dead",
-        "spike_rates": "task lr_multiplier optimizer baseline n spikes baseline_spikes difference p_holm verdict",
+        "spike_rates": "task lr_multiplier optimizer baseline n spikes baseline_spikes dead baseline_dead difference "
+        "p_holm verdict",
         "runs": "task horizon",
         "spikes": "task optimizer lr_multiplier seed onset peak height",
         "tuned": "task optimizer grid",
@@ -38,6 +39,17 @@ def said(question, **given):
 
 def cell(task, optimizer, multiplier, n, spikes, runs_with_spike, dead=0):
     return [task, optimizer, multiplier, n, spikes, 1000 * n, runs_with_spike, dead]
+
+
+def test_who_spikes_less_often_because_it_is_dead_is_said():
+    cells = [cell("a", "s3", 10, 8, 9, 8), cell("a", "adamw", 10, 8, 0, 0, dead=8)]
+    for dead, guess in ((8, "; the loss of adamw stays at a guess in 8 runs there"), (0, "")):
+        rates = [["a", 10, "s3", "adamw", 8, 9, 0, 0, dead, 11.25, 0.0078, "differs"]]
+        _, told = said("Who spikes?", cells=cells, spike_rates=rates)
+        assert f"s3, which spikes more often at ×10 (8 pairs, p = 0.0078{guess})" in told
+    rates = [["a", 10, "sgd", "adamw", 8, 0, 9, 1, 0, -11.25, 0.0078, "differs"]]
+    _, told = said("Who spikes?", cells=cells, spike_rates=rates)
+    assert "sgd, which spikes less often at ×10 (8 pairs, p = 0.0078; the loss of sgd stays at a guess in 1 run" in told
 
 
 def test_what_the_records_cannot_answer_is_not_a_question():
@@ -161,7 +173,8 @@ def test_who_was_not_told_apart_says_on_how_many_pairs():
         ["a", "y", "adamw", 8, 0.1, math.nan, math.nan, "not tuned: at one learning rate"],
     ]
     rates = [
-        ["a", rate, "s3", "adamw", 1, 1, 0, 5.0, 1.0, "n = 1 pair cannot reach 0.05 (6 needed)"] for rate in (1, 10)
+        ["a", rate, "s3", "adamw", 1, 1, 0, 0, 0, 5.0, 1.0, "n = 1 pair cannot reach 0.05 (6 needed)"]
+        for rate in (1, 10)
     ]
     assert said("Who was not told apart?", final_losses=losses, spike_rates=rates) == [
         "On a, not told apart from adamw: by final loss s3 (3 pairs, too few: 7 needed) and sgd (8 pairs); by spikes "
