@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from s3bench.curve_files.abroad import in_english
-from s3bench.curve_files.names import AFTER, ALL_STEPS, STEP_NAMES, evaluation_in, normal, words
+from s3bench.curve_files.names import AFTER, ALL_STEPS, evaluation_in, normal, words
 from s3bench.curve_files.phrases import FIELD, LEADING_NUMBER, NUMBER, STEP, WORD, in_pairs
 from s3bench.curve_files.slots import Within
 from s3bench.curve_files.table import number
@@ -298,8 +298,8 @@ def _pairs(part: str, row: Row) -> str:
             if "loss" in words(key):  # "loss per epoch"
                 row.setdefault(key, _value(pair, key))
             continue
-        is_part = normal(last) in STEP_NAMES and "." in pair["value"][:-1]  # of a step: "stable time step: 0.007"
-        if others and normal(last) in ALL_STEPS and not is_part:  # "validation loss at iteration 400" names a step
+        is_time = others[-1:] in (["time"], ["Time"]) and "." in pair["value"][:-1]  # "stable time step: 0.007"
+        if others and normal(last) in ALL_STEPS and not is_time:  # "validation loss at iteration 400" names a step
             rest.append(" ".join(others))
             key = last
         of_time = normal(key) in ALL_STEPS or "cost" in words(key)

@@ -222,8 +222,10 @@ def _in_turns(file: str, table: Table, loss: Steps) -> list[str]:
             return _begun_again(table, within[0], name, epochs)
         counts = np.diff(np.flatnonzero(np.concatenate([[True], np.diff(epochs) != 0, [True]])))
         if 1 == np.median(counts) < counts.max() and _are_steps(epochs).all():
-            most = epochs[int(counts[: counts.argmax()].sum())]
-            return [f"{name} {most:g} has {counts.max()} rows, where most have one: they may be those of several runs"]
+            fullest = epochs[int(counts[: counts.argmax()].sum())]
+            return [
+                f"{name} {fullest:g} has {counts.max()} rows, where most have one: they may be those of several runs"
+            ]
         count = int(counts[0])
         if len(counts) < FEWEST_GROUPS or not 1 < count <= MOST_TURNS or (counts != count).any():
             continue

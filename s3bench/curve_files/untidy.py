@@ -18,7 +18,7 @@ MOST_LONGER = 0.05  # of the rows may have more cells than there are names
 TITLE = re.compile(r"\s*(\[\s*\d+/\d+ .*\])[ \t]*\n\s*(?=(?:Step|Epoch)\t)")  # of a table in a notebook
 NOT_LOGGED = "No log"  # in a table of Hugging Face's Trainer, until there is a loss
 HEADING = re.compile(r"(?P<name>[A-Za-z]+)\s*[:#]?\s*\d+\s*:?")
-HAS_DIGIT = re.compile(r"\d").search
+DIGIT = re.compile(r"\d")
 LEAST_BELOW = 5  # numbers below each heading, in the mean
 LIST = re.compile(
     r"^[ \t]*(?:(?P<name>[A-Za-z_][\w .]*?)[ \t]*[:=][ \t]*)?\[(?P<cells>[^\[\]]*)\][ \t]*$", re.MULTILINE
@@ -255,7 +255,7 @@ def _without_headings(text: str) -> tuple[str, list[str]] | None:
     if heading is None or normal(heading["name"]) not in ALL_STEPS or not _are_numbers(lines[1:2]):
         return None
     lines = [line.strip() for line in text.split("\n") if line.strip()]
-    end = next(at for at in range(len(lines), 0, -1) if _are_numbers(lines[at - 1 : at]) or HAS_DIGIT(lines[at - 1]))
+    end = next(at for at in range(len(lines), 0, -1) if _are_numbers(lines[at - 1 : at]) or DIGIT.search(lines[at - 1]))
     notes = [f"lines of text at the end, left out: {len(lines) - end}"] * (end < len(lines))
     del lines[end:]
     places = [at for at, line in enumerate(lines) if HEADING.fullmatch(line)]

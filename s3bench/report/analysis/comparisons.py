@@ -182,15 +182,8 @@ def spike_rates(runs: pd.DataFrame) -> pd.DataFrame:
             family.append(row | {"p": sign_flip_p(differences), "unequal": np.count_nonzero(differences)})
         rows += _with_verdicts(family)
     columns = ["task", "lr_multiplier", "optimizer", "baseline", "n", "spikes", "baseline_spikes"]
-    columns += [
-        "diverged",
-        "baseline_diverged",
-        "dead",
-        "baseline_dead",
-        "difference",
-        "difference_low",
-        "difference_high",
-    ]
+    columns += ["diverged", "baseline_diverged", "dead", "baseline_dead"]
+    columns += ["difference", "difference_low", "difference_high"]
     columns += ["ratio", "ratio_low", "ratio_high", "p_poisson"]
     return pd.DataFrame(rows, columns=[*columns, *TESTED])
 

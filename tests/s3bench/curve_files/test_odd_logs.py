@@ -468,7 +468,7 @@ def test_a_loss_of_epochs_beside_an_error_of_batches_is_asked_about(tmp_path):
     assert len(curve_of(tmp_path, text, column="Train error", step="none").loss) == 60
 
 
-def test_a_part_of_a_step_is_no_step(tmp_path):
+def test_the_length_of_a_time_step_is_no_step(tmp_path):
     losses = "".join(f"loss {3 - at / 10:.2f}\n" for at in range(9))
     text = f"Stable time step: 0.007\nSaving at step: 5.\n{losses}Stable time step: 0.007\n{losses}"
     curve = curve_of(tmp_path, text)
