@@ -1,13 +1,16 @@
 """Tells which lines of a progress bar count: tqdm's and Keras' draw each many times."""
 
 import re
-from itertools import pairwise
+from itertools import groupby, pairwise
 
-from s3bench.curve_files.console_line import BAR, DRAWN, UNITS
+from s3bench.curve_files.console_line import BAR, DRAWN, UNITS, WITHIN_BAR
 from s3bench.curve_files.names import OF_EVALUATION, words
 
 PROGRESS = re.compile(r"^\s*(?P<at>\d+)/(?P<of>\d+|unknown)\s+(?:\[|━)", re.IGNORECASE)  # Keras'
+AT_END = re.compile(r"\| batch +(?P<at>\d+)/(?P<of>\d+) *\Z")  # of a bar that backspaces led back into
 NEAR_END = 0.9  # of a bar: where it is shown last, as not each step is shown
+OF_SHORT = "evaluation | "  # before lines of bars that are taken for an evaluation's
+FEWEST_TURNS = 2  # of the shorter bars
 NUMBERS = re.compile(r"\d[\d.e-]*")
 TIMES = re.compile(r"^.*?(?:it/s|s/it),?\s*")  # what a bar says before its values
 
@@ -56,7 +59,7 @@ def _bar_of(line: str, bar: "re.Match[str]") -> tuple[str, str]:
     """Return what stands before a bar and its share, and the values that it shows: behind it, or before it, too."""
     name = line[: bar.start()].rsplit(":", 1)[0].strip() if ":" in line[: bar.start()] else ""
     values = TIMES.sub("", line[bar.end() :])
-    values = values.split("]", 1)[0] or values  # without what another process wrote behind the bar
+    values = values.split("]", 1)[0] or values.lstrip("] ")  # without what another process wrote behind the bar
     return (NUMBERS.sub("0", name), name + values) if "loss" in name.lower() else (name, values)
 
 
@@ -75,9 +78,36 @@ def whole_bars(is_bar: dict[int, bool], lines: list[str]) -> dict[int, str]:
     return found
 
 
+def with_evaluations(lines: list[str]) -> tuple[list[str], list[str]]:
+    """Return lines in which shorter bars are said to be an evaluation's, if they take turns with longer ones; a note.
+
+    So trainings draw a bar of the training and one of the test in each epoch, with a loss of the same name in both.
+    """
+    bars = {at: bar for at, line in enumerate(lines) if "oss" in line and "/" in line and (bar := _bar_in(line))}
+    lengths = {at: _count(bar, "of", "of_unit") for at, bar in bars.items()}
+    turns = [(length, _count(bars[[*own][-1]], "at", "unit")) for length, own in groupby(lengths, lengths.__getitem__)]
+    long, short = max(lengths.values(), default=0.0), min(lengths.values(), default=0.0)
+    is_whole = all(length * NEAR_END <= at for length, at in turns[:-1])
+    is_turns = len(turns) > 2 * FEWEST_TURNS - 1 and turns[0][0] == long and is_whole
+    names = {(length, _name_of(lines[at], bars[at])) for at, length in lengths.items()} if is_turns else set()
+    if len(names) != 2 or len({name for _, name in names}) != 1:
+        return lines, []
+    told = [OF_SHORT + line if lengths.get(at) == short else line for at, line in enumerate(lines)]
+    return told, [f"bars of {short:g} steps, which take turns with those of {long:g}, are taken for an evaluation's"]
+
+
+def _bar_in(line: str) -> "re.Match[str] | None":
+    return BAR.search(line) or DRAWN.search(line) or WITHIN_BAR.search(line) or AT_END.search(line)
+
+
+def _name_of(line: str, bar: "re.Match[str]") -> str:
+    return _bar_of(line, bar)[0] if bar.re in (BAR, DRAWN) else ""  # others have no name before them
+
+
 def epochs_of_bars(lines: list[str]) -> int:
     """Return how often bars with losses begin again, all of one length, each near its end; 0 if others do, too."""
-    bars = [bar for line in lines if "loss" in line and "/" in line if (bar := BAR.search(line) or DRAWN.search(line))]
+    told = (line for line in lines if "loss" in line and "/" in line and not line.startswith(OF_SHORT))
+    bars = [bar for line in told if (bar := BAR.search(line) or DRAWN.search(line))]
     shown = [(_count(bar, "at", "unit"), _count(bar, "of", "of_unit")) for bar in bars]
     ends = [of * NEAR_END <= at for (at, of), (next_at, _) in pairwise(shown) if next_at < at]
     return len(ends) if len({of for _, of in shown}) == 1 and all(ends) else 0

@@ -6,7 +6,7 @@ from functools import partial
 from operator import le, lt
 
 from s3bench.curve_files.alike import Form, read_alike
-from s3bench.curve_files.bars import PROGRESS, epochs_of_bars, whole_bars, without_replaced
+from s3bench.curve_files.bars import PROGRESS, epochs_of_bars, whole_bars, with_evaluations, without_replaced
 from s3bench.curve_files.console_line import IN_EPOCH, OF_GLUED, OF_SECOND, read_line, read_object
 from s3bench.curve_files.console_rows import Rows
 from s3bench.curve_files.headings import between_runs, doubts, in_other_words
@@ -29,7 +29,7 @@ FEW_RANKS = 8  # more numbers that each come twice are those of a run that began
 TIMES = (946_684_800, 4_102_444_800), (20_000_101, 20_991_231)  # of this century: in seconds, and as dates
 COUNTING = 0.8  # of the lines: a number before them that falls in no more of the others counts steps
 ENDLESS = re.compile(r"(?<=\d)(?=(?:step|epoch|iter|iteration)\b\s*[:=]?\s*\d)", re.IGNORECASE)
-PLAIN_PAIR = re.compile(rf"\s*(?P<at>\d{{1,15}})\s*[:_]\s*(?P<value>{NUMBER})\s*", re.IGNORECASE)
+PLAIN_PAIR = re.compile(rf"\s*(?P<at>\d{{1,15}})(?:\s*[:_]\s*|-(?=\d+\.\d))(?P<value>{NUMBER})\s*", re.IGNORECASE)
 LONG_OBJECT = re.compile(r"\{[^{}]{0,5000}\n[^{}]{0,5000}\}")  # over several lines
 
 
@@ -49,6 +49,8 @@ def read_console(text: str) -> Table | None:
     lines, drawn = as_pairs(lines)
     lines = _with_plain_pairs(rows_as_pairs(lines))
     lines, replaced = without_replaced(lines) if "it/s" in text or "s/it" in text else (lines, 0)
+    lines, turns = with_evaluations(lines)
+    notes += turns
     in_epochs = epochs_of_bars(lines)
     is_bar = {at: bar["at"] != bar["of"] for at, line in enumerate(lines) if (bar := PROGRESS.match(line))}
     if is_bar and all(is_bar.values()):
@@ -97,7 +99,7 @@ def read_console(text: str) -> Table | None:
 
 
 def _with_plain_pairs(lines: list[str]) -> list[str]:
-    """Return lines with "step 3 value 4469" for "3: 4469" or "3_4.5" where all lines are so and the first rises."""
+    """Return lines with "step 3 value 4.5" for "3: 4.5", "3_4.5" or "3-4.5" where all are so and the first rises."""
     found = [PLAIN_PAIR.fullmatch(line) for line in lines] if lines and PLAIN_PAIR.fullmatch(lines[0]) else []
     pairs = [one for one in found if one is not None]
     steps = [int(one["at"]) for one in pairs]

@@ -31,7 +31,8 @@ SIGN = re.compile(rf"\{{|[:=]\s*['\"]?{NUMBER}", re.IGNORECASE)
 LEVEL = re.compile(r"\b(?:DEBUG|INFO|WARNING|WARN|ERROR)\b(?::\w+:)?")
 LOGGER = re.compile(r"\b(?:DEBUG|INFO|WARNING|WARN|ERROR):(?!root:|__main__:|main:|tensorflow:)(\w+):")
 IN_EPOCH = re.compile(
-    r"\b(?:epoch|train)\s*(?:\((?P<mode>\w+)\))?\s*:?\s*\[?\s*(?P<epoch>\d+)(?:\s*/\s*\d+)?\]?\s*"
+    r"\b(?:epoch|train|iter(?=[\s:]*\[\d+\]\[))\s*(?:\((?P<mode>\w+)\))?\s*:?\s*"
+    r"\[?\s*(?P<epoch>\d+)(?:\s*/\s*\d+)?\]?\s*"
     r"(?:[\[(]|(?<=[\]\s])(?:step|iter|iteration|batch)\b\s*:?)\s*(?P<at>\d+)\s*/\s*(?P<of>\d+)",
     re.IGNORECASE,
 )
@@ -72,7 +73,7 @@ POWER_OF_TEN = re.compile(r"\s*[x×*]\s*10\^\(?([-+]?\d{1,3})\)?")
 INFINITY = re.compile("∞")
 UNDERSCORE = re.compile(r"(?<=\d)_(?=\d{3}(?!\d))")
 AT_START = re.compile(r"^\s*\((?P<at>\d+)/\d+\)\s")  # "(3/20) Data: 0.01s | ..."
-DURATION = re.compile(r"(?:ms|us|µs|s|sec|min|h)\b")
+DURATION = re.compile(r"(?:(?:ms|us|µs|s|sec|min|m|h)\d*)+\b")
 OF_STEPS = re.compile(  # "1/10 epoch"
     r"(?<![\w./])(?P<at>\d+)\s*/\s*\d+\s+(?P<key>epoch|step|iter|iteration|batch)\b(?!\s*[:=[(\d])", re.IGNORECASE
 )
@@ -148,6 +149,7 @@ BAR = re.compile(r"\|\s*(?P<at>\d+(?:\.\d+)?)(?P<unit>[kMG]?)/(?P<of>\d+(?:\.\d+
 DRAWN = re.compile(
     r"(?<=\S )(?P<at>\d+)/(?P<of>\d+) \[[=>.#-]{10,}\]"
 )  # "Training 3/656 [==>......]", which is not Keras'
+WITHIN_BAR = re.compile(r"\[[=>.#-]* (?P<at>\d+)/(?P<of>\d+) [=>.#-]*\]")  # "[======= 391/391 ======>]"
 SHARE = re.compile(r"\d+%\|.*")  # before it: "validating:  5%|##  "
 UNITS = {"": 1, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9}  # of steps such as 12k
 THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+")
@@ -211,7 +213,7 @@ def _numbers(line: str, first_epoch: int, *, has_kinds: bool) -> tuple[Row, str]
     elif "|" in line and (bar := BAR.search(line)):
         shown = {"step": float(bar["at"]) * UNITS[bar["unit"].lower()]}
         line = f"{SHARE.sub('', line[: bar.start()])} | {line[bar.end() :]}"
-    elif "/" in line and (drawn := DRAWN.search(line)):
+    elif "/" in line and (drawn := DRAWN.search(line) or WITHIN_BAR.search(line)):
         shown = {"step": float(drawn["at"])}
         line = f"{line[: drawn.start()]} | {line[drawn.end() :]}"
     if "/" in line:
@@ -303,8 +305,8 @@ def _pairs(part: str, row: Row) -> str:
             rest.append(" ".join(others))
             key = last
         of_time = normal(key) in ALL_STEPS or "cost" in words(key)
-        if of_time and (unit := DURATION.match(part, end)):  # "Batch: 0.1s" is no step
-            key = f"{key} {unit[0]}"
+        if of_time and (unit := DURATION.match(part, end)):  # "Batch: 0.1s" and "Step: 1s194ms" are no steps
+            key, end = f"{key} time", unit.end()
         if key in row and "loss" in words(key):
             rest.append(OF_SECOND)
         row.setdefault(key, _value(pair, key))

@@ -12,13 +12,18 @@ import pandas as pd
 
 from s3bench.curve_files.alike import Form
 from s3bench.curve_files.column import Column
-from s3bench.curve_files.headings import below_headings
+from s3bench.curve_files.headings import Below, below_headings
 from s3bench.curve_files.names import ALL_STEPS, EPOCH_NAMES, OF_EVALUATION, STEP_NAMES, WITHIN_EPOCH, normal, words
 from s3bench.curve_files.repeats import repeats
 from s3bench.curve_files.table import Table, check_size, number
 
 RUN_HEADINGS = ("run", "seed", "fold", "trial", "experiment", "exp", "replicate", "repeat", "client", "task", "cell")
 MOST_STRAYS = 1 / 3  # of the lines with a key: more are no strays
+
+
+@cache
+def _has_loss(form: Form) -> bool:
+    return any("loss" in words(key) for key in form.keys)
 
 
 def _is_of_run(form: Form) -> bool:
@@ -80,7 +85,10 @@ class Rows:
         of_run = {form for form in set(forms) if _is_of_run(form)}
         of_run = {form for form in of_run if self._has_whole_numbers(forms.index(form))}
         headings = below_headings(forms, columns)
-        self.headings, left_out = headings, headings.evaluations | headings.summaries
+        left_out = headings.evaluations | headings.summaries
+        if left_out and not any(_has_loss(form) for at, form in enumerate(forms) if at not in left_out):
+            headings, left_out = Below(), set()  # the only losses are there
+        self.headings = headings
         of_evaluation = _of_evaluation(set(forms))
         self.others = sum(form in of_evaluation for form in forms) if of_evaluation else 0
         for line, form in enumerate(forms):

@@ -14,7 +14,7 @@ from s3bench.errors import UserError, one_line
 Row = dict[str, Any]
 DECODER = json.JSONDecoder(parse_constant=str)  # NaN stays text: it is not an empty cell
 BARE = re.compile(r"(?<=[:\[,])(\s*-?)(nan|inf(?:inity)?)(?=\s*[,}\]])", re.IGNORECASE)
-HISTORY = re.compile(r"^\{'\w+': \[.*\]\}[ \t]*$", re.MULTILINE)
+HISTORY = re.compile(r"^(?:.*[ \t:])?(\{'\w+': \[.*\]\})[ \t]*$", re.MULTILINE)
 TEXTS = ("log", "message", "msg", "textpayload", "line")  # of Docker's and cloud's lines
 MOST_BROKEN = 0.05  # of the lines: a run that was killed leaves one
 SINCE_2001 = 1e9  # seconds of a time
@@ -295,7 +295,7 @@ def _whole(cell: Any, has_halves: bool) -> Any:
 
 
 def read_history(text: str) -> Table | None:
-    """Read the dict of lists that a program printed in a line of its own, as Keras' history; None if there isn't one.
+    """Read the dict of lists that a program printed at the end of a line, as Keras' history; None if there isn't one.
 
     Several may be of several runs.
     """
@@ -303,7 +303,7 @@ def read_history(text: str) -> Table | None:
     if len(found) != 1:
         return None
     try:
-        history = ast.literal_eval(found[0].strip())
+        history = ast.literal_eval(found[0])
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         return None
     if not isinstance(history, dict) or not losses_among(map(str, history)):

@@ -148,6 +148,7 @@ def likely_losses(names: Iterable[str]) -> list[str]:
     main = [name for name, found in values.items() if not found & OF_SIDES]
     main += [name for name, found in losses.items() if found & OF_MEANS and main and _is_of_another(found, values)]
     means = [name for name, found in losses.items() if "epoch" not in found]
+    means = [name for name in means if not losses[name] - OF_MEANS - OF_TRAINING - {"loss"}] or means
     found = (["loss"] if "loss" in exact else exact or plain) + sums
     found += [name for name in values if _is_per_token(name)] if found == sums else []
     terms = [name for name in main if name not in sums]  # one is no term of a sum, but the same loss otherwise

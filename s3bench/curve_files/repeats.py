@@ -62,8 +62,8 @@ def _epoch_of(keys: Keys) -> str | None:
 
 
 def _have_one_step(rows: list[Keys], at: int, other: int, cell: Callable[[int, str], Any]) -> bool:
-    steps = [key for key in rows[at] if key in rows[other] and _is_step(key)]
-    return bool(steps) and all(cell(at, key) == cell(other, key) for key in steps)
+    shared = [key for key in rows[at] if key in rows[other] and (_is_step(key) or normal(key) in EPOCH_NAMES)]
+    return any(map(_is_step, shared)) and all(cell(at, key) == cell(other, key) for key in shared)
 
 
 @cache

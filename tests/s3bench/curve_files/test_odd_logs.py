@@ -473,3 +473,25 @@ def test_the_length_of_a_time_step_is_no_step(tmp_path):
     text = f"Stable time step: 0.007\nSaving at step: 5.\n{losses}Stable time step: 0.007\n{losses}"
     curve = curve_of(tmp_path, text)
     assert (curve.step_column, len(curve.loss)) == (None, 18)
+
+
+def test_an_epoch_in_brackets_behind_iter_is_one(tmp_path):
+    text = "".join(
+        f"[2024/11/13 23:16:31] - Iter: [{epoch}][{at}/391]\tLoss {3 - epoch - at / 1000} (2.302)\n"
+        for epoch in range(2)
+        for at in range(0, 391, 50)
+    )
+    curve = curve_of(tmp_path, text)
+    assert (curve.steps.tolist()[:3], curve.steps.tolist()[8:10]) == ([0, 50, 100], [391, 441])
+
+
+def test_a_number_and_a_loss_with_a_dash_between_are_a_step_and_its_loss(tmp_path):
+    curve = curve_of(tmp_path, "".join(f"{at:04d}-{30 / at:.4f}\n" for at in range(1, 30)), "loss.txt")
+    assert (curve.steps.tolist(), curve.loss[0], curve.loss[9]) == (list(range(1, 30)), 30.0, 3.0)
+
+
+def test_losses_that_only_an_evaluation_has_can_be_chosen(tmp_path):
+    text = "".join(f"validating:\nmin_loss:None, val_loss:{3 - at / 10:.2f}, val_f1:0.5\n" for at in range(9))
+    with pytest.raises(UserError, match=r"choose one with --column: .*val_loss"):
+        curve_of(tmp_path, text)
+    assert len(curve_of(tmp_path, text, column="val_loss").loss) == 9

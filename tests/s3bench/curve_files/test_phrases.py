@@ -54,6 +54,8 @@ def lines(pattern, losses=LOSSES):
         "2025-02-22 12:15:45,882 - mine - INFO - Epoch {at}: {{'loss': {loss}}}",
         "I1216 14:22:57.913980 139628846601088 train.py:577] [Train {at}/1882] {{'scale': 1.0, 'train_loss': {loss}}}",
         "[Train {at}/1882] loss {loss}",
+        "2025-12-03 18:59:45,604 INFO     Training average positive_sample_loss at step {at}: 3.194196\n"
+        "2025-12-03 18:59:45,604 INFO     Training average loss at step {at}: {loss}",
         "epoch {at:04d} | loss {loss} (train), 9.232 (dev) | error 0.370 (train), 0.384 (dev) | tt 0.27min",
         'json_stats: {{"_type": "train_iter", "epoch": "1/196", "iter": "{at}/29327", "loss": {loss}}}',
     ],

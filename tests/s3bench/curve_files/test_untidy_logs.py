@@ -254,3 +254,11 @@ def test_a_carriage_return_alone_ends_a_row_also_in_a_table_with_blank_lines(tmp
     curve = curve_of(tmp_path, "step;loss\r\n0;1.5\r\n\r\n1;2.5\r2;3.5\r\n3;2.5\r\n", "log.csv")
     assert (curve.steps.tolist(), curve.loss.tolist()) == ([0, 1, 2, 3], [1.5, 2.5, 3.5, 2.5])
     assert "blank lines, left out: 1" in said(curve)
+
+
+def test_a_history_behind_a_loggers_words_is_read(tmp_path):
+    history = {"val_loss": [3.5 + at for at in range(9)], "loss": [2.5 - at / 10 for at in range(9)]}
+    before = "2018-09-15 22:55:41,311 -mine-INFO-fit:batch_size   :   16\n"
+    curve = curve_of(tmp_path, f"{before}2018-09-16 19:41:41,939 -mine-INFO-fit:{history}\n{before}", "keras.log")
+    assert curve.loss.tolist() == history["loss"]
+    assert "other lines, left out: 2" in said(curve)
