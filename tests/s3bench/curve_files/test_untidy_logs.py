@@ -230,7 +230,7 @@ def test_a_bar_that_moves_its_count_back_has_a_row_for_each_line(tmp_path):
 
 
 def test_a_bar_whose_count_begins_again_within_an_epoch_is_said(tmp_path):
-    assert "'batch' begins again 6 times within one 'Epoch'" in said(curve_of(tmp_path, bars(6, 20, evaluated=5)))
+    assert "'batch' begins again 6 times within one 'Epoch'" in said(curve_of(tmp_path, bars(6, 20, evaluated=20)))
 
 
 def test_a_bar_that_is_drawn_anew_from_its_beginning_is_one_row_an_epoch(tmp_path):
