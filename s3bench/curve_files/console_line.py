@@ -93,7 +93,7 @@ TWO_NUMBERS = re.compile(r"\s*(?P<at>\d+)\s*:\s*(?P<value>-?\d+\.\d+(?:e[-+]?\d+
 ARROW = re.compile(rf"\s*(?:[-=]+>|[\u2192\u21d2\u27a1\u27f6])\s*({NUMBER})", re.IGNORECASE)  # of "10.0 -> 9.0"
 PER = {"per", "each", "a", "an"}  # before the name of a step: "time per iter: 0.3"
 FIRST_NUMBER = re.compile(  # "3     train loss=2.5", "[3/40] loss 2.5", "7 [D loss: 0.5]", but not "3 epochs: 2.5"
-    rf"^[\W_]{{0,8}}(?P<at>\d+)(?P<of>/\d+)?\s*[\])>:.,|=-]{{0,3}}\s+(?:\|\s+)?"
+    rf"^[\W_]{{0,30}}(?P<at>\d+)(?P<of>/\d+)?\s*[\])>:.,|=-]{{0,3}}\s+(?:\|\s+)?"
     rf"(?=(?:\[\s*)?[a-z_][\w /]{{0,{FIELD}}}(?:[:=]\s*|\s){NUMBER})"
     rf"(?!(?:(?:{STEP})e?s?|[kmg]i?b|[mu]?s|secs?|seconds|mins?|minutes|h|hours?)\b)",
     re.IGNORECASE,

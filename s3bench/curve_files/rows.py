@@ -29,7 +29,7 @@ Mask = npt.NDArray[np.bool_]
 RANGE = "rows=FIRST-LAST"  # instead of NAME=VALUE
 TRAINING_FLAGS = ("is_train", "is_training", "training")  # columns of yes and no
 YES, NO = ("true", "1", "yes"), ("false", "0", "no")
-MOST_TORN = 0.01  # of the rows that may lack a step
+MOST_TORN = 0.02  # of the rows that may lack a step
 MOST_FOOTER = 3  # rows at a table's end that are no rows of it
 FEWEST = 2  # rows of a kind
 MOST_KINDS = 20  # values of a column that may tell kinds of rows apart

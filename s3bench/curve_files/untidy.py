@@ -205,6 +205,8 @@ def _with_even_rows(text: str) -> tuple[str, list[str]] | None:
     lines = [line for line in text[:HEAD].split("\n") if line.strip()][: MOST_ROWS + 1]
     if len(lines) < 3:
         return None
+    if all(line.rstrip()[-1] in ",;" and number(line.rstrip()[:-1]) is not None for line in lines):
+        return re.sub(r"[,;][ \t]*$", "", text, flags=re.MULTILINE), []
     first, *others = lines
     commas = first.count(",") + 1
     if commas > 1 and all(line.rstrip().endswith(",") and line.count(",") == commas for line in others):

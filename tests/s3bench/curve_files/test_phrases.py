@@ -50,6 +50,7 @@ def lines(pattern, losses=LOSSES):
         "loss (step {at} of 12): {loss}",
         "loss at {at}/12: {loss}",
         "({at}/40) loss {loss}",
+        "======>>>>>>[{at}] Train Loss: {loss}  Train ACC: 0.997",
         "Epoch: {at}, Batch(0/1417) done. Loss: {loss}",
         "2025-02-22 12:15:45,882 - mine - INFO - Epoch {at}: {{'loss': {loss}}}",
         "I1216 14:22:57.913980 139628846601088 train.py:577] [Train {at}/1882] {{'scale': 1.0, 'train_loss': {loss}}}",

@@ -262,3 +262,9 @@ def test_a_history_behind_a_loggers_words_is_read(tmp_path):
     curve = curve_of(tmp_path, f"{before}2018-09-16 19:41:41,939 -mine-INFO-fit:{history}\n{before}", "keras.log")
     assert curve.loss.tolist() == history["loss"]
     assert "other lines, left out: 2" in said(curve)
+
+
+@pytest.mark.parametrize("separator", [",", ";", ", "])
+def test_numbers_with_a_separator_at_each_line_end_are_one_column(tmp_path, separator):
+    curve = curve_of(tmp_path, "".join(f"{9 - at}.25{separator}\n" for at in range(9)), "loss_curve.csv")
+    assert curve.loss.tolist() == [9.25 - at for at in range(9)]
