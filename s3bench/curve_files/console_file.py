@@ -39,12 +39,7 @@ def read_console(text: str) -> Table | None:
     A line without a step has that of the lines above. What stands in a line of an evaluation has its name before it, as
     in "val/loss". Lines of a progress bar that another line of the same epoch replaces are left out.
     """
-    text = BLANKS.sub(" ", text) if " " * 50 in text else text
-    text = LONG_OBJECT.sub(_on_one_line, text) if "{" in text else text
-    if "\b" in text:
-        text = BACK.sub("\n", BACK_TO_COUNT.sub(" | batch ", text))
-    lines = text.replace("\r", "\n").split("\n")
-    lines = [line.replace("\b", "") for line in lines if line.strip()]
+    lines = _lines(text)
     lines, notes = _without_long_lines(lines) if max(map(len, lines), default=0) > LONGEST else (lines, [])
     lines, drawn = as_pairs(lines)
     lines = _with_plain_pairs(rows_as_pairs(lines))
@@ -96,6 +91,16 @@ def read_console(text: str) -> Table | None:
         table = _renamed(table, "step", "batch")
         table.notes.append(f"bars that begin again at their end, taken as the epochs of one run: {in_epochs}")
     return _with_leading_numbers(table)
+
+
+def _lines(text: str) -> list[str]:
+    """Return the lines that are not blank, an object over several lines in one, and a bar's count at its line's end."""
+    text = BLANKS.sub(" ", text) if " " * 50 in text else text
+    text = LONG_OBJECT.sub(_on_one_line, text) if "{" in text else text
+    if "\b" in text:
+        text = BACK.sub("\n", BACK_TO_COUNT.sub(" | batch ", text))
+    lines = text.replace("\r", "\n").split("\n")
+    return [line.replace("\b", "") for line in lines if line.strip()]
 
 
 def _with_plain_pairs(lines: list[str]) -> list[str]:
