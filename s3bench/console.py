@@ -41,13 +41,14 @@ class _Lasting(io.FileIO):
 def outlast_readers() -> None:
     """Let stdout and stderr go on when they cannot be written; see `lost_output`.
 
-    Those that were closed get a file that cannot be written, so that no file of ours gets their number.
+    Those that were closed get a file that cannot be written, so that no file of ours gets their number, nor one of the
+    processes that we start.
     """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDONLY)
+            os.set_inheritable(os.open(os.devnull, os.O_RDONLY), True)
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
         stream = getattr(sys, name)
         if stream is getattr(sys, f"__{name}__"):

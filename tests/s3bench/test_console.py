@@ -55,6 +55,16 @@ def test_closed_streams_lend_their_numbers_to_no_file(tmp_path):
     assert (tmp_path / "made").read_text() == "own"
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_lend_their_numbers_to_no_file_of_a_child(tmp_path, closed):
+    child = "import os; open('made', 'w').write(str(os.pipe()[0]))"
+    code = "import subprocess, sys; from s3bench import console; console.outlast_readers(); "
+    code += f"subprocess.run([sys.executable, '-c', {child!r}])"
+    (tmp_path / "parent.py").write_text(code)
+    shell(tmp_path, f"{sys.executable} parent.py {closed}")
+    assert int((tmp_path / "made").read_text()) > 2
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("where", ["> /dev/full", ">&-", "> /dev/full 2>&1", ">&- 2>&-"])
 def test_a_sweep_that_cannot_print_trains_all_the_same(tmp_path, where):
