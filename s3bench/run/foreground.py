@@ -29,6 +29,7 @@ def run_in_foreground(overrides: list[str]) -> int:
     if "hydra_launcher" in config.launcher:
         return _on_cluster(overrides, config, processes.size)
     folder = record.folder_of(vars(config))
+    record.state(folder)  # a damaged record is refused before anything is built
     try:
         state = _train(config, folder, stop)
         code = 1 if state == record.FAILED else 0
