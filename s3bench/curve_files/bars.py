@@ -88,12 +88,18 @@ def with_evaluations(lines: list[str]) -> tuple[list[str], list[str]]:
     turns = [(length, _count(bars[[*own][-1]], "at", "unit")) for length, own in groupby(lengths, lengths.__getitem__)]
     long, short = max(lengths.values(), default=0.0), min(lengths.values(), default=0.0)
     is_whole = all(length * NEAR_END <= at for length, at in turns[:-1])
-    is_turns = len(turns) > 2 * FEWEST_TURNS - 1 and turns[0][0] == long and is_whole
+    is_turns = len(turns) >= 2 * FEWEST_TURNS and turns[0][0] == long and is_whole
     names = {(length, _name_of(lines[at], bars[at])) for at, length in lengths.items()} if is_turns else set()
-    if len(names) != 2 or len({name for _, name in names}) != 1:
+    if len(names) != 2 or len({name for _, name in names}) != 1 or _tells_of_evaluation(lines, lengths, short):
         return lines, []
     told = [OF_SHORT + line if lengths.get(at) == short else line for at, line in enumerate(lines)]
     return told, [f"bars of {short:g} steps, which take turns with those of {long:g}, are taken for an evaluation's"]
+
+
+def _tells_of_evaluation(lines: list[str], lengths: dict[int, float], length: float) -> bool:
+    """Return whether the first bar of a length has words of an evaluation, as in "val_loss=2.5": it needs no other."""
+    first = next(lines[at] for at, own in lengths.items() if own == length)
+    return bool(words(NUMBERS.sub("0", first)) & OF_EVALUATION)
 
 
 def _bar_in(line: str) -> "re.Match[str] | None":

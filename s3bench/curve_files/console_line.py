@@ -149,7 +149,7 @@ BAR = re.compile(r"\|\s*(?P<at>\d+(?:\.\d+)?)(?P<unit>[kMG]?)/(?P<of>\d+(?:\.\d+
 DRAWN = re.compile(
     r"(?<=\S )(?P<at>\d+)/(?P<of>\d+) \[[=>.#-]{10,}\]"
 )  # "Training 3/656 [==>......]", which is not Keras'
-WITHIN_BAR = re.compile(r"\[[=>.#-]* (?P<at>\d+)/(?P<of>\d+) [=>.#-]*\]")  # "[======= 391/391 ======>]"
+WITHIN_BAR = re.compile(r"\[[=>.#-]{3,} (?P<at>\d+)/(?P<of>\d+) [=>.#-]{3,}\]")  # "[======= 391/391 ======>]"
 SHARE = re.compile(r"\d+%\|.*")  # before it: "validating:  5%|##  "
 UNITS = {"": 1, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9}  # of steps such as 12k
 THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+")

@@ -21,11 +21,6 @@ RUN_HEADINGS = ("run", "seed", "fold", "trial", "experiment", "exp", "replicate"
 MOST_STRAYS = 1 / 3  # of the lines with a key: more are no strays
 
 
-@cache
-def _has_loss(form: Form) -> bool:
-    return any("loss" in words(key) for key in form.keys)
-
-
 def _is_of_run(form: Form) -> bool:
     """Return whether a line has nothing but the number of a run."""
     return bool(form.keys) and all(normal(key) in RUN_HEADINGS for key in form.keys)
@@ -86,7 +81,8 @@ class Rows:
         of_run = {form for form in of_run if self._has_whole_numbers(forms.index(form))}
         headings = below_headings(forms, columns)
         left_out = headings.evaluations | headings.summaries
-        if left_out and not any(_has_loss(form) for at, form in enumerate(forms) if at not in left_out):
+        with_loss = {form for form in set(forms) if any("loss" in words(key) for key in form.keys)}
+        if left_out and not any(form in with_loss for at, form in enumerate(forms) if at not in left_out):
             headings, left_out = Below(), set()  # the only losses are there
         self.headings = headings
         of_evaluation = _of_evaluation(set(forms))

@@ -127,7 +127,7 @@ def find_loss(file: object, named: str | None, names: Sequence[str], hint: str =
     return found[0], found
 
 
-def in_other_words(names: Iterable[str]) -> list[str]:
+def by_other_words(names: Iterable[str]) -> list[str]:
     """Return the columns of a training that have another word for a loss: "train error"."""
     found = {name: words(name) for name in names}
     return [name for name, own in found.items() if own & {*OTHER_WORDS} and not own & OF_OTHERS and "loss" not in own]

@@ -60,10 +60,9 @@ OF_NUMBERS = {"no", "nr", "number", "num"}
 def in_pairs(line: str) -> str:
     """Return a line with what it says of a value in words as pairs of their own."""
     line = ALTERNATING.sub(_with_colons, line) if line.count(",") > 2 else line
-    line = IN_PARENTHESES.sub(r" \g<step> \g<at> | \g<key>: ", line) if "(" in line else line
-    line = (
-        SIDES_AFTER.sub(r"| \g<train> \g<key>: \g<value> | \g<val> \g<key>: \g<other>", line) if "(" in line else line
-    )
+    if "(" in line:
+        line = IN_PARENTHESES.sub(r" \g<step> \g<at> | \g<key>: ", line)
+        line = SIDES_AFTER.sub(r"| \g<train> \g<key>: \g<value> | \g<val> \g<key>: \g<other>", line)
     line = TWO_SIDES.sub(_each_side, line) if "/" in line or "|" in line else line
     if AT.search(line):
         line = AFTER_N.sub(r" \g<step> \g<at> | ", line)

@@ -254,7 +254,7 @@ def _find_loss(file: str, table: Table, named: str | None) -> tuple[str, list[st
         sides = [name for name in others if names.words(name) & names.OF_SIDES and not names.is_whole(column)]
         notes = [f"without the side terms {names.listed(sides)}"] * bool(sides)
         others = [name for name in others if name not in sides]
-        rivals = [*others, *names.in_other_words(table.names)] if named is None else []
+        rivals = [*others, *names.by_other_words(table.names)] if named is None else []
         if fuller := [name for name in rivals if name != column and _is_much_fuller(table, name, column)]:
             choice = f"choose one with --column: {names.listed([column, *fuller])}"
             raise UserError(f"{file}: {column!r} has a tenth of the values of others, or fewer; {choice}")

@@ -147,10 +147,9 @@ def _exp(name: str, bounds: tuple[float, float]) -> dict[str, float]:
 def spike_rates(runs: pd.DataFrame) -> pd.DataFrame:
     """Compare spikes per 10,000 steps at the same multiplier: mean difference over seeds, tested by sign flips.
 
-    The table also counts the runs that diverged, which they may do without a spike, and those that are dead, in which
-    there are few. Taking spikes as independent, it
-    has the ratio of the rates with its exact interval, and `p_poisson`. Holm's correction is over the optimizers at a
-    multiplier.
+    The table also counts the runs that diverged, which they may do without a spike, and those that are dead, which have
+    few. Taking spikes as independent, it has the ratio of the rates with its exact interval, and `p_poisson`. Holm's
+    correction is over the optimizers at a multiplier.
     """
     rows = []
     results = runs[runs.final_loss.notna()]

@@ -35,6 +35,18 @@ def test_bars_that_take_turns_once_or_before_their_end_may_be_of_two_trainings(t
         curve_of(tmp_path, early)
 
 
+def test_shorter_bars_that_name_an_evaluation_keep_their_names(tmp_path):
+    text = tqdm("Epoch {}/4\n").replace("loss=9", "val_loss=9")
+    assert "are taken for an evaluation's" not in said(curve_of(tmp_path, text))
+    assert curve_of(tmp_path, text, column="val_loss", step="none").loss.tolist() == [9] * 4
+
+
+def test_counts_in_brackets_with_blanks_are_no_bars(tmp_path):
+    text = "".join(f"Epoch [ {at} / 10 ] Iter [ {40 * at}/800 ] loss {3 - at / 10}\n" for at in range(1, 9))
+    curve = curve_of(tmp_path, text)
+    assert (curve.step_column, curve.steps.tolist()) == ("Iter", [40 * at for at in range(1, 9)])
+
+
 def backspaced(at, of, loss):
     """Return a bar as pytorch-cifar draws it: backspaces lead back into it, and its count is written there."""
     bar = "=" * at + ">" + "." * (of - at)

@@ -95,14 +95,7 @@ def test_pairs_in_which_neither_reached_the_target_say_nothing():
 def test_spike_rates_are_paired_by_seed_and_multiplier():
     table = runs(["s3", "adamw"], 6, lambda *_: 1.0, multipliers=(1.0, 10.0))
     table.loc[(table.optimizer == "adamw") & (table.lr_multiplier == 10.0), "spikes"] = [1, 1, 1, 1, 1, 3]
-    table.loc[(table.optimizer == "s3") & (table.lr_multiplier == 10.0), "dead"] = [
-        True,
-        True,
-        False,
-        False,
-        False,
-        True,
-    ]
+    table["dead"] = (table.optimizer == "s3") & (table.lr_multiplier == 10.0) & table.seed.isin([0, 1, 5])
     calm, wild = comparisons.spike_rates(table).to_dict("records")
     assert (calm["dead"], wild["dead"], wild["baseline_dead"]) == (0, 3, 0)
     assert (calm["difference"], calm["p"], calm["verdict"]) == (0, 1, "no difference known in 6 pairs")
