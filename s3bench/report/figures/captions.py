@@ -58,22 +58,23 @@ CAPTIONS = {
     its grid that is nearest to the paper's {{paper:g}}. Each panel shows {LOSSES}. Another β: the denominator has a
     different one. Equal learning rates are not equal step sizes across p. The paper's Figure 5 shows some of these
     rows; {UNKNOWN}.""",
-    "ablation": f"""The ablation of S3: final held-out losses against the order p, with one β for both averages or
+    "ablation": f"""The ablation of S3: final evaluation losses against the order p, with one β for both averages or
     another one in the denominator, with look-ahead or without. Each variant is at its own best learning rate, picked on
     other seeds. Shown is {INTERVALS}.""",
     "fig6": f"""{{task}}: AdamW with betas (.9, .999), (.9, .95) and (.95, .95), as far as there are runs. Each panel
     shows {LOSSES}. {ROWS}. The paper's Figure 6 shows Adam with equal betas; {UNKNOWN}.""",
-    "horizons": f"""Final held-out losses against the horizon. Every horizon has its own runs with a full schedule, and
-    every optimizer its own best learning rate at each, picked on other seeds. Shown is {INTERVALS}. A gap means that a
-    run diverged.""",
+    "horizons": f"""Final evaluation losses against the horizon. Every horizon has its own runs with a full schedule,
+    and every optimizer its own best learning rate at each, picked on other seeds. Shown is {INTERVALS}. A gap means
+    that a run diverged.""",
     "rate": f"""The smallest norm of the true gradient at any evaluation of a run of T steps, against T, at each
     optimizer's best learning rate for T, picked on other seeds by the final loss. Shown is {INTERVALS}. The dashed line
     has the claim's slope, -1/4.""",
     "sensitivity": f"""Learning-rate sensitivity: the mean of the final losses over the multipliers, each at most the
     loss at initialisation, less the lowest. Only optimizers that have all these multipliers are compared. Shown is
     {INTERVALS}.""",
-    "final_loss": f"""Last held-out loss: the mean over the seeds, with bars from the smallest to the largest; {SEEDS}.
-    A gap means that a seed diverged.""",
+    "final_loss": f"""Loss of the last evaluation, on held-out data or, where the task is to memorise, on what it trains
+    on: the mean over the seeds, with bars from the smallest to the largest; {SEEDS}. A gap means that a seed
+    diverged.""",
     "spike_rate": "Spikes per 10,000 steps, with exact 95% Poisson intervals.",
     "steps_to_target": f"""Median steps to the target, with bars from the first seed that reached it to the last;
     {SEEDS}.""",

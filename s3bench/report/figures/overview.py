@@ -36,7 +36,7 @@ def multiplier_drawings(results: Results, looks: Mapping[str, style.Look]) -> di
     made = {
         "final_loss": Drawing(
             caption("final_loss", runs),
-            partial(draw, losses, ylabel="final held-out loss", beyond="diverged"),
+            partial(draw, losses, ylabel="final evaluation loss", beyond="diverged"),
         ),
         "spike_rate": Drawing(
             caption("spike_rate", runs),

@@ -112,7 +112,7 @@ def _ablation(results: Results) -> dict[str, Drawing]:
     if not panels:
         return {}
     looks = style.looks(list(VARIANTS.values()))
-    draw = partial(plots.over_axis, panels, looks, xlabel="order p", ylabel="final held-out loss")
+    draw = partial(plots.over_axis, panels, looks, xlabel="order p", ylabel="final evaluation loss")
     return {"ablation": Drawing(caption("ablation", shown), draw)}
 
 
@@ -152,7 +152,7 @@ def _horizons(results: Results, looks: Looks) -> dict[str, Drawing]:
     panels = _ladders(results, "final_loss")
     if not panels:
         return {}
-    draw = partial(plots.over_axis, panels, looks, xlabel="horizon, in steps", ylabel="final held-out loss")
+    draw = partial(plots.over_axis, panels, looks, xlabel="horizon, in steps", ylabel="final evaluation loss")
     return {"horizons": Drawing(caption("horizons", _drawn(results, panels)), draw)}
 
 
