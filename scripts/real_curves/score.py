@@ -5,10 +5,14 @@ python -m scripts.real_curves.score FOLDER --part development  with the columns 
 python -m scripts.real_curves.score FOLDER --list              also each spike that was missed or is false
 python -m scripts.real_curves.score FOLDER --third             a third labeller's certain marks instead, and the
                                                                detector's finds on the same curves
+python -m scripts.real_curves.score FOLDER --published         every published definition beside the detector
+
+Curves that FOLDER lacks are left out and counted.
 """
 
 import argparse
 import csv
+import sys
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from s3bench.spikes import Spike, find_spikes
+from s3bench.spikes.published import DEFINITIONS
+from s3bench.spikes.published_rules import Definition, events
 
 HERE = Path(__file__).parent
 MOST_ROWS = 10_000  # of a curve that count
@@ -125,18 +131,24 @@ def judge(found: Sequence[Found], labels: Truth) -> tuple[set[int], list[Found]]
 
 
 def curves(folder: Path, part: str | None) -> Iterator[tuple[str, Array, Truth]]:
-    """Yield the name, the losses and the labels of each curve that counts."""
+    """Yield the name, the losses and the labels of each curve that counts and that the folder has."""
     labels = [marks_of(HERE / f"labels_{number}.csv") for number in (1, 2)]
     with (HERE / "curves.csv").open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            name = row["id"]
-            if part in (None, row["part"]) and (both := truth(*(marks[name] for marks in labels))).counts:
-                yield name, np.loadtxt(folder / f"{name}.csv", delimiter=",", skiprows=1, usecols=1)[:MOST_ROWS], both
+            name, path = row["id"], folder / f"{row['id']}.csv"
+            both = truth(*(marks[name] for marks in labels))
+            if part in (None, row["part"]) and both.counts and path.exists():
+                yield name, np.loadtxt(path, delimiter=",", skiprows=1, usecols=1)[:MOST_ROWS], both
 
 
 def detected(name: str, losses: Array) -> list[Spike]:  # noqa: ARG001 (a labeller's marks go by the name)
     """Return what the detector finds on a curve."""
     return find_spikes(losses)
+
+
+def by(definition: Definition) -> Callable[[str, Array], list[Mark]]:
+    """Return what finds the events of a published definition, as in the test bed: close flags are one event."""
+    return lambda _, losses: [Mark(onset, end, True) for onset, end in events(definition.flags(losses))]
 
 
 def score(
@@ -178,8 +190,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where the curves are")
     parser.add_argument("--part", choices=["development", "held_out"], help="only this part (default: both)")
     parser.add_argument("--third", action="store_true", help="score a third labeller, and the detector beside")
+    parser.add_argument("--published", action="store_true", help="score the published definitions, too")
     parser.add_argument("--list", action="store_true", help="print what was missed and what is false")
     asked = parser.parse_args()
+    lacking = [name for name in marks_of(HERE / "labels_1.csv") if not (asked.folder / f"{name}.csv").exists()]
+    if lacking:
+        print(f"not in {asked.folder}, left out: {len(lacking)} curves", file=sys.stderr)
     print("| curves of | number | values | true spikes | precision | recall | false per 10,000 values |")
     print("|---|---:|---:|---:|---:|---:|---:|")
     if asked.third:
@@ -193,6 +209,8 @@ def main() -> None:
         return
     for part in [asked.part] if asked.part else ["development", "held_out"]:
         print(score(asked.folder, part, show=asked.list).line(part))
+        for definition in DEFINITIONS if asked.published else ():
+            print(score(asked.folder, part, by(definition)).line(f"{part}, {definition.name}"))
 
 
 if __name__ == "__main__":

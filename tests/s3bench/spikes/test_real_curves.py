@@ -7,7 +7,8 @@ import re
 import numpy as np
 
 from s3bench.spikes import find_spikes
-from scripts.real_curves.score import HERE, Mark, Truth, judge, marks_of, score, truth
+from s3bench.spikes.published_rules import LIGHTNING
+from scripts.real_curves.score import HERE, Mark, Truth, by, judge, marks_of, score, truth
 
 CURVES = list(csv.DictReader((HERE / "curves.csv").read_text(encoding="utf-8").splitlines()))
 
@@ -101,3 +102,12 @@ def test_the_scores_of_a_folder_are_those_of_its_curves(tmp_path, monkeypatch):
     third = {"x1": [certain(202), certain(499), doubtful(300), certain(400)]}
     person = score(tmp_path, None, lambda name, _: [mark for mark in third[name] if mark.is_certain], only=third)
     assert (person.curves, person.true, person.right, person.false) == (1, 2, 2, 1)
+
+
+def test_a_published_definition_is_scored_by_its_events():
+    loss = curve()
+    loss[[200, 204, 300]] = 2e4
+    found = by(LIGHTNING)("x1", loss)
+    assert [(mark.onset, mark.end) for mark in found] == [(200, 205), (300, 301)]  # close flags are one event
+    assert judge(found, truth([certain(201)], [certain(201)])) == ({0}, [])  # 300 lies within 300 rows of it
+    assert judge(found, truth([certain(199, 206)], [certain(201, 206)])) == ({0}, [found[1]])
