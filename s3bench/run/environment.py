@@ -4,7 +4,6 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import packages_distributions, version
@@ -15,11 +14,13 @@ import torch
 
 from s3bench import __version__
 
+OF_TASKS = ("torch", "numpy", "torchvision", "transformers", "tokenizers", "datasets", "sklearn")  # by import name
+
 
 def environment(device: torch.device, nodes: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the summary's fields: the device, the versions of the libraries used, and the commit of the code.
+    """Return the summary's fields: the device, the versions of libraries, and the commit of the code.
 
-    The libraries of what the config's `nodes` name are among those used.
+    The libraries of what the config's `nodes` name are among them.
     """
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})"
     return {"device": name, "versions": versions([node["_target_"] for node in nodes]), "commit": git_commit()}
@@ -35,9 +36,12 @@ def numerics(device: torch.device) -> str | None:
 
 
 def versions(targets: list[str]) -> dict[str, str]:
-    """Return the versions of Python, s3bench and the libraries used: torch, numpy, and those of the import paths."""
-    packages = {"torch", "numpy", *(target.split(".")[0] for target in targets)}
-    packages |= {"torchvision", "transformers", "tokenizers", "datasets", "sklearn"} & set(sys.modules)
+    """Return the versions of Python, s3bench and the libraries of the import paths, and of all that tasks may use.
+
+    Those that are not installed are left out. What the process happens to have loaded makes no difference: a worker
+    trains many tasks.
+    """
+    packages = {*OF_TASKS, *(target.split(".")[0] for target in targets)}
     found = {"python": platform.python_version(), "s3bench": __version__}
     for package in sorted(packages - {"s3bench", "optimizers", "tasks"}):
         for name in distributions().get(package, [])[:1]:
