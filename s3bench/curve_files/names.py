@@ -37,6 +37,7 @@ OF_GAMES = {"wins", "draws", "ties"}  # beside which "losses" are games
 OF_SIDES = {"aux", "auxiliary", "z", "balance", "balancing", "router", "reg", "regularization", "mask"}
 # Words for a loss where none is called one
 OTHER_WORDS = ("cost", "costs", "objective", "nll", "mse", "rmse", "error", "err", "ce", "bce", "xent")
+ALONE = (["l_pix"], ["l_total"])  # the same, where no other name begins so: beside l_percep it is a term
 STEP_NAMES: tuple[str, ...] = (
     "step",
     "global_step",

@@ -12,16 +12,16 @@ import pandas as pd
 from s3bench.curve_files import kinds, names, rows
 from s3bench.curve_files.runs import RESUMES
 from s3bench.curve_files.steps import place, with_plain_steps
+from s3bench.curve_files.sums import sum_of
 from s3bench.curve_files.table import Table, numbers
 from s3bench.errors import UserError, unknown
 from s3bench.spikes import Spike
 
 OF_SUMMARY = "train_runtime"  # which Hugging Face's trainer writes at the end
-OF_BOXES = ("x", "y", "w", "h", "conf", "cls")  # terms of a total, as YOLOv3 writes them
+MOST_TERMS = 8  # of a total
 MUCH_FULLER = 10  # times the values: a column with so few may be the mean of each epoch
 COUNTING = 0.9  # of the rows in which a counter rises, or nearly all: a run that was resumed
 FEW_VALUES = 20  # different ones, each in as many rows in the mean
-SUM_WITHIN = 0.005  # of a loss: what its terms' sum may be off by, as they are rounded
 
 
 @dataclass(frozen=True)
@@ -239,7 +239,8 @@ def _find_loss(file: str, table: Table, named: str | None) -> tuple[str, list[st
     column, found = names.find_loss(file, named or by_place, table.names, hint)
     losses = names.losses_among(table.names)
     if len(found) > 1:
-        sums = [name for name in found if _is_sum(table, name, [other for other in found if other != name])]
+        kinds_of_sum = {name: sum_of(table, name, [other for other in found if other != name]) for name in found}
+        sums = [name for name in found if kinds_of_sum[name]]
         by_step = [] if sums else [name for name in found if _is_of_steps(table, name, found)]
         if len(sums) + len(by_step) != 1:
             others = [name for name in losses if name not in found]
@@ -247,8 +248,8 @@ def _find_loss(file: str, table: Table, named: str | None) -> tuple[str, list[st
             raise UserError(f"{file}: several columns may be the loss; {choice}")
         (column,) = sums or by_step
         rest = names.listed([name for name in found if name != column])
-        what = f"is the sum of {rest}" if sums else f"is of steps, and {rest} of epochs or the like, by what rows have"
-        notes = [f"{column!r} {what}"]
+        of_steps = f"is of steps, and {rest} of epochs or the like, by what rows have"
+        notes = [f"{column!r} " + (f"is {kinds_of_sum[column]} of {rest}" if sums else of_steps)]
     else:
         others = [name for name in losses if name not in (column, column + names.AFTER)]
         sides = [name for name in others if names.words(name) & names.OF_SIDES and not names.is_whole(column)]
@@ -283,8 +284,9 @@ def _unnamed(table: Table) -> str | None:
         return column if counts and table.cells[column].dtype.kind in "iuf" else None
     if len(table.names) == 1 and names.words(table.names[0]) & {*names.OTHER_WORDS}:
         return table.names[0]
-    if "total" in table.names and _is_sum(table, "total", [name for name in OF_BOXES if name in table.names]):
-        return "total"
+    totals = [name for name in table.names if names.normal(name) == "total"]
+    if len(totals) == 1 and sum_of(table, totals[0], _terms_beside(table, totals[0])):
+        return totals[0]
     has_losses = any(
         "loss" in found and not found & (names.OF_EVALUATION | names.OF_CHANGES)
         for found in map(names.words, table.names)
@@ -294,6 +296,9 @@ def _unnamed(table: Table) -> str | None:
             called = [name for name in table.names if names.words(name) - names.OF_TRAINING - names.OF_MEANS == {word}]
             if called and table.cells[called[0]].dtype.kind == "f":
                 return called[0] if len(called) == 1 else None
+        terms = [name for name in table.names if name.startswith("l_")]  # BasicSR's
+        if terms in names.ALONE:
+            return terms[0]
     trained = [name for name in table.names if name.startswith(("training's ", "train's "))]  # LightGBM's
     if len(trained) == 1:
         return trained[0]
@@ -304,6 +309,14 @@ def _unnamed(table: Table) -> str | None:
         return None
     values = table.cells[trained[0]].dropna()
     return None if (values == np.floor(values)).all() else trained[0]
+
+
+def _terms_beside(table: Table, total: str) -> list[str]:
+    """Return the columns of fractions that may be terms of a total; none if there are too many."""
+    steps = {*names.steps_among(table.names, tuple(names.ALL_STEPS))}
+    found = [name for name in table.names if name not in {total, *steps} and table.cells[name].dtype.kind == "f"]
+    found = [name for name in found if not names.words(name) & names.OF_OTHERS]
+    return found if len(found) <= MOST_TERMS else []
 
 
 def _is_much_fuller(table: Table, name: str, column: str) -> bool:
@@ -319,16 +332,3 @@ def _is_of_steps(table: Table, name: str, found: list[str]) -> bool:
     is_of_steps = bool(has_step[filled[name]].all())
     without = {other for other in found if is_of_steps and not has_step[filled[other]].any()}
     return all(other == name or other in without or _is_much_fuller(table, name, other) for other in found)
-
-
-def _is_sum(table: Table, name: str, others: list[str]) -> bool:
-    """Return whether a column is the sum of two or more others in every row that has them all."""
-    whole = ~table.empty[[name, *others]].any(axis=1)
-    if len(others) < 2 or whole.sum() < 2:
-        return False
-    try:
-        total, *terms = (numbers("", table.cells[one][whole], table.empty[one][whole]) for one in (name, *others))
-    except UserError:
-        return False
-    off = np.abs(np.sum(terms, axis=0) - total)
-    return bool(np.all(off <= SUM_WITHIN * np.abs(total)))

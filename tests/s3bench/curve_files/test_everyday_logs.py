@@ -82,6 +82,15 @@ def test_beside_steps_another_word_for_a_loss_is_taken_and_said(tmp_path, name):
     assert f"no column is named loss: {name!r} is taken for it" in said(curve)
 
 
+def test_a_pixel_loss_alone_is_the_loss_and_beside_another_term_is_asked_for(tmp_path):
+    line = "INFO: [epoch:  0, iter: {at}, lr:(2.000e-04,)] l_pix: {loss}"
+    curve = curve_of(tmp_path, lines(line))
+    assert (curve.column, curve.loss.tolist()) == ("l_pix", LOSSES)
+    assert "no column is named loss: 'l_pix' is taken for it" in said(curve)
+    with pytest.raises(UserError, match="l_percep"):
+        curve_of(tmp_path, lines(f"{line} l_percep: 0.5"))
+
+
 @pytest.mark.parametrize(
     "text",
     [

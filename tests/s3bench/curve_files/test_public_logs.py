@@ -339,6 +339,36 @@ def test_of_several_losses_the_sum_is_taken_or_one_is_asked_for(tmp_path):
         curve_of(tmp_path, "step,loss,total_loss\n0,3,4\n1,2,3\n")
 
 
+def terms(rows, change=0.0):
+    """Return steps with two losses and what they make with the weights 1 and 0.01, changed in the last row."""
+    first, second = np.random.default_rng(0).uniform(1, 2, (2, rows)) * [[1], [50]]
+    total = first + 0.01 * second
+    total[-1] += change
+    return list(zip(range(rows), first.round(5), second.round(5), total.round(5), strict=True))
+
+
+@pytest.mark.parametrize("head", ["step,loss_rec,loss_kl,loss_vae", "step,rec,kl,total"])
+def test_of_several_losses_the_weighted_sum_is_taken(tmp_path, head):
+    text = "".join(f"{','.join(map(str, row))}\n" for row in terms(40))
+    curve = curve_of(tmp_path, f"{head}\n{text}")
+    assert curve.column == head.split(",")[-1]
+    assert ("is a weighted sum of loss_rec, loss_kl" in said(curve)) == ("loss" in head)
+    assert ("no column is named loss: 'total' is taken for it" in said(curve)) == ("loss" not in head)
+
+
+@pytest.mark.parametrize(("rows", "change"), [(19, 0.0), (40, 0.05)])
+def test_a_sum_of_too_few_rows_or_that_is_off_in_one_is_asked_for(tmp_path, rows, change):
+    text = "".join(f"{','.join(map(str, row))}\n" for row in terms(rows, change))
+    with pytest.raises(UserError, match="choose one with --column: loss_rec, loss_kl, loss_vae"):
+        curve_of(tmp_path, f"step,loss_rec,loss_kl,loss_vae\n{text}")
+
+
+def test_a_loss_that_is_another_times_a_number_is_no_sum(tmp_path):
+    text = "".join(f"{at},{first},{second},{2 * first:.5f}\n" for at, first, second, _ in terms(40))
+    with pytest.raises(UserError, match="choose one with --column: loss_a, loss_b, loss_c"):
+        curve_of(tmp_path, f"step,loss_a,loss_b,loss_c\n{text}")
+
+
 def test_the_value_is_taken_before_its_running_mean(tmp_path):
     assert curve_of(tmp_path, "step,avg_loss,train_loss\n0,3,4\n1,2,3\n").column == "train_loss"
     assert "named like a mean" in said(curve_of(tmp_path, "step,avg_loss\n0,3\n1,2\n"))
