@@ -73,9 +73,9 @@ def _work(config: RunConfig, folder: Path, dead: int | None) -> None:
 
     stop = Stop()
     stop.listen()
-    _unblock_sigterm()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
+        _unblock_sigterm()  # one that came meanwhile stops the run here
+        threading.Thread(target=_end_with_parent, daemon=True).start()
         run(config, stop=stop, dead_lease=dead)
     except record.Busy:
         sys.exit(BUSY)

@@ -1,6 +1,9 @@
-"""Tests on which devices the runs of a sweep are trained."""
+"""Tests on which devices the runs of a sweep are trained, and of the processes that train them."""
 
 import os
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -47,3 +50,15 @@ def test_nothing_of_the_users_folder_runs_but_what_a_target_names(s3bench, tmp_p
     done = s3bench(*command, "task=quadratic", "horizon=10", "results_dir=r", process=True)
     assert said in done.stdout, done.stderr
     assert [file.name for file in tmp_path.glob("ran-*")] == ["ran-mine"]
+
+
+def test_a_worker_that_is_stopped_as_it_begins_says_nothing(tmp_path):
+    """The sweep's signal may come while the worker still blocks it, as the process that forked it does."""
+    code = (
+        "import os, pathlib, signal; from s3bench.run.sweep.workers import _work; "
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}); os.kill(os.getpid(), signal.SIGTERM); "
+        "_work(None, pathlib.Path(), None)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "")
+    assert list(tmp_path.iterdir()) == []  # its log was empty
