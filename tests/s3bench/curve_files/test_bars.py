@@ -83,3 +83,15 @@ def test_the_last_step_of_a_bar_whose_loss_is_that_of_the_step_before_is_kept(tm
     text += "".join(f"\rSFT: {20 * at:3d}%|###   | {at}/5 [54:15<00:38,  7.77s/it, loss 0.5]" for at in range(1, 6))
     text += "\rSFT: 100%|######| 5/5 [55:03<00:00,  8.81s/it, loss 0.5]\n"
     assert curve_of(tmp_path, text).steps.tolist() == [1, 2, 3, 4, 5]
+
+
+def test_a_bar_of_something_else_gives_no_step_to_lines_that_count_by_themselves(tmp_path):
+    bar = "Writing model shards: 100%|##########| {count}/{count} [00:00<00:00, 2.69it/s]\n"
+    text = "".join(
+        bar.format(count=9 // epoch) * (epoch != 3)
+        + "".join(f"  Epoch {epoch}/4 | batch {at}/30 | loss {3 - epoch / 2 + at / 100}\n" for at in (10, 20, 30))
+        for epoch in (1, 2, 3, 4)
+    )
+    curve = curve_of(tmp_path, text)
+    assert len(curve.loss) == 12
+    assert (curve.loss[0], curve.loss[-1]) == (2.6, 1.3)
