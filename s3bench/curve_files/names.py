@@ -38,6 +38,7 @@ OF_SIDES = {"aux", "auxiliary", "z", "balance", "balancing", "router", "reg", "r
 # Words for a loss where none is called one
 OTHER_WORDS = ("cost", "costs", "objective", "nll", "mse", "rmse", "error", "err", "ce", "bce", "xent")
 ALONE = (["l_pix"], ["l_total"])  # the same, where no other name begins so: beside l_percep it is a term
+OF_TERMS = {"rec", "recon", "reconstruction", "kl", "kld", "ce", "bce", "mse", "cls", "conf", "box", "adv", "gan"}
 STEP_NAMES: tuple[str, ...] = (
     "step",
     "global_step",

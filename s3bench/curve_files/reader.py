@@ -312,11 +312,14 @@ def _unnamed(table: Table) -> str | None:
 
 
 def _terms_beside(table: Table, total: str) -> list[str]:
-    """Return the columns of fractions that may be terms of a total; none if there are too many."""
+    """Return the columns of fractions that may be terms of a total; none if there are too many, or if none is called
+    like a term: a total of times is no loss.
+    """
     steps = {*names.steps_among(table.names, tuple(names.ALL_STEPS))}
     found = [name for name in table.names if name not in {total, *steps} and table.cells[name].dtype.kind == "f"]
     found = [name for name in found if not names.words(name) & names.OF_OTHERS]
-    return found if len(found) <= MOST_TERMS else []
+    is_of_losses = any(names.words(name) & names.OF_TERMS for name in found)
+    return found if is_of_losses and len(found) <= MOST_TERMS else []
 
 
 def _is_much_fuller(table: Table, name: str, column: str) -> bool:

@@ -356,6 +356,12 @@ def test_of_several_losses_the_weighted_sum_is_taken(tmp_path, head):
     assert ("no column is named loss: 'total' is taken for it" in said(curve)) == ("loss" not in head)
 
 
+def test_a_total_of_times_is_no_loss(tmp_path):
+    text = "".join(f"{','.join(map(str, row))}\n" for row in terms(40))
+    with pytest.raises(UserError, match="no column is named like a training loss"):
+        curve_of(tmp_path, f"step,forward,backward,total\n{text}")
+
+
 @pytest.mark.parametrize(("rows", "change"), [(19, 0.0), (40, 0.05)])
 def test_a_sum_of_too_few_rows_or_that_is_off_in_one_is_asked_for(tmp_path, rows, change):
     text = "".join(f"{','.join(map(str, row))}\n" for row in terms(rows, change))
