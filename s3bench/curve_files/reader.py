@@ -18,7 +18,6 @@ from s3bench.errors import UserError, unknown
 from s3bench.spikes import Spike
 
 OF_SUMMARY = "train_runtime"  # which Hugging Face's trainer writes at the end
-MOST_TERMS = 8  # of a total
 MUCH_FULLER = 10  # times the values: a column with so few may be the mean of each epoch
 COUNTING = 0.9  # of the rows in which a counter rises, or nearly all: a run that was resumed
 FEW_VALUES = 20  # different ones, each in as many rows in the mean
@@ -312,14 +311,14 @@ def _unnamed(table: Table) -> str | None:
 
 
 def _terms_beside(table: Table, total: str) -> list[str]:
-    """Return the columns of fractions that may be terms of a total; none if there are too many, or if none is called
-    like a term: a total of times is no loss.
+    """Return the columns of fractions that may be terms of a total; none if none is called like a term: a total of
+    times is no loss.
     """
     steps = {*names.steps_among(table.names, tuple(names.ALL_STEPS))}
     found = [name for name in table.names if name not in {total, *steps} and table.cells[name].dtype.kind == "f"]
     found = [name for name in found if not names.words(name) & names.OF_OTHERS]
     is_of_losses = any(names.words(name) & names.OF_TERMS for name in found)
-    return found if is_of_losses and len(found) <= MOST_TERMS else []
+    return found if is_of_losses else []
 
 
 def _is_much_fuller(table: Table, name: str, column: str) -> bool:
