@@ -62,7 +62,8 @@ def git_commit() -> str | None:
     if not (checkout / ".git").exists():
         return None
     code = ["s3bench", "optimizers", "tasks", "configs"]
-    commands = (["git", "rev-parse", "HEAD"], ["git", "status", "--porcelain", "--", *code])
+    git = ["git", "--no-optional-locks"]  # killed with one, it would leave a lock that stops the user's git
+    commands = ([*git, "rev-parse", "HEAD"], [*git, "status", "--porcelain", "--", *code])
     try:
         commit, changes = (
             subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=True).stdout.strip()
