@@ -130,8 +130,7 @@ class Rows:
         after = above
         if own:
             names = set(map(normal, own))
-            kept = set(EPOCH_NAMES)
-            kept |= {*STEP_NAMES, *WITHIN_EPOCH} if names & set(WITHIN_EPOCH) else set()
+            kept = {*EPOCH_NAMES, *((*STEP_NAMES, *WITHIN_EPOCH) if names & set(WITHIN_EPOCH) else ())}
             kept = set() if names & set(EPOCH_NAMES) else kept  # the line counts by itself
             after = self._above(tuple(dict.fromkeys([*(key for key in above.keys if normal(key) in kept), *own])))
         keys = tuple(dict.fromkeys(after.keys + form.keys))

@@ -37,8 +37,9 @@ OF_GAMES = {"wins", "draws", "ties"}  # beside which "losses" are games
 OF_SIDES = {"aux", "auxiliary", "z", "balance", "balancing", "router", "reg", "regularization", "mask"}
 # Words for a loss where none is called one
 OTHER_WORDS = ("cost", "costs", "objective", "nll", "mse", "rmse", "error", "err", "ce", "bce", "xent")
-ALONE = (["l_pix"], ["l_total"])  # the same, where no other name begins so: beside l_percep it is a term
+PIXELS = "l_pix"  # BasicSR's: the loss where no other name begins with "l_", and else a term of it
 OF_TERMS = {"rec", "recon", "reconstruction", "kl", "kld", "ce", "bce", "mse", "cls", "conf", "box", "adv", "gan"}
+OF_TERMS |= {"x", "y", "w", "h"}  # as YOLOv3 writes them
 STEP_NAMES: tuple[str, ...] = (
     "step",
     "global_step",

@@ -284,7 +284,8 @@ def _unnamed(table: Table) -> str | None:
     if len(table.names) == 1 and names.words(table.names[0]) & {*names.OTHER_WORDS}:
         return table.names[0]
     totals = [name for name in table.names if names.normal(name) == "total"]
-    if len(totals) == 1 and sum_of(table, totals[0], _terms_beside(table, totals[0])):
+    terms = [name for name in table.names if names.words(name) and names.words(name) <= names.OF_TERMS]
+    if len(totals) == 1 and sum_of(table, totals[0], terms):
         return totals[0]
     has_losses = any(
         "loss" in found and not found & (names.OF_EVALUATION | names.OF_CHANGES)
@@ -295,9 +296,8 @@ def _unnamed(table: Table) -> str | None:
             called = [name for name in table.names if names.words(name) - names.OF_TRAINING - names.OF_MEANS == {word}]
             if called and table.cells[called[0]].dtype.kind == "f":
                 return called[0] if len(called) == 1 else None
-        terms = [name for name in table.names if name.startswith("l_")]  # BasicSR's
-        if terms in names.ALONE:
-            return terms[0]
+        if [name for name in table.names if name.startswith("l_")] == [names.PIXELS]:
+            return names.PIXELS
     trained = [name for name in table.names if name.startswith(("training's ", "train's "))]  # LightGBM's
     if len(trained) == 1:
         return trained[0]
@@ -308,17 +308,6 @@ def _unnamed(table: Table) -> str | None:
         return None
     values = table.cells[trained[0]].dropna()
     return None if (values == np.floor(values)).all() else trained[0]
-
-
-def _terms_beside(table: Table, total: str) -> list[str]:
-    """Return the columns of fractions that may be terms of a total; none if none is called like a term: a total of
-    times is no loss.
-    """
-    steps = {*names.steps_among(table.names, tuple(names.ALL_STEPS))}
-    found = [name for name in table.names if name not in {total, *steps} and table.cells[name].dtype.kind == "f"]
-    found = [name for name in found if not names.words(name) & names.OF_OTHERS]
-    is_of_losses = any(names.words(name) & names.OF_TERMS for name in found)
-    return found if is_of_losses else []
 
 
 def _is_much_fuller(table: Table, name: str, column: str) -> bool:

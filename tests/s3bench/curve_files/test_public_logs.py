@@ -356,6 +356,12 @@ def test_of_several_losses_the_weighted_sum_is_taken(tmp_path, head):
     assert ("no column is named loss: 'total' is taken for it" in said(curve)) == ("loss" not in head)
 
 
+def test_a_total_is_the_sum_of_its_terms_whatever_stands_beside_them(tmp_path):
+    rows = "".join(f"{at},0.5,0.25,0.{at + 1},{0.75 + (at + 1) / 10},0.9,0.8,0.7,0.6\n" for at in range(3))
+    head = "batch,x,conf,cls,total,recall,precision,AP,lr"
+    assert curve_of(tmp_path, f"{head}\n{rows}").loss.tolist() == pytest.approx([0.85, 0.95, 1.05])
+
+
 def test_a_total_of_times_is_no_loss(tmp_path):
     text = "".join(f"{','.join(map(str, row))}\n" for row in terms(40))
     with pytest.raises(UserError, match="no column is named like a training loss"):
