@@ -47,7 +47,8 @@ def read_console(text: str) -> Table | None:
     lines, turns = with_evaluations(lines)
     notes += turns
     in_epochs = epochs_of_bars(lines)
-    is_bar = {at: bar["at"] != bar["of"] for at, line in enumerate(lines) if (bar := PROGRESS.match(line))}
+    may_be = ((at, line) for at, line in enumerate(lines) if "/" in line)
+    is_bar = {at: bar["at"] != bar["of"] for at, line in may_be if (bar := PROGRESS.match(line))}
     if is_bar and all(is_bar.values()):
         notes.append("no progress bar reached its end: what each line shows may be the mean of those above")
         is_bar = {}
@@ -57,7 +58,8 @@ def read_console(text: str) -> Table | None:
     read = partial(read_line, first_epoch=_first_epoch(lines))
     shown = [line for at, line in enumerate(lines) if not is_bar.get(at)]
     forms, columns = read_alike(shown, read)
-    glued = {at for at, form in enumerate(forms) if form.label[0] == OF_GLUED}
+    are_glued = {form for form in set(forms) if form.label[0] == OF_GLUED}
+    glued = {at for at, form in enumerate(forms) if form in are_glued} if are_glued else set()
     if glued and not is_bar:
         shown = [part for at, line in enumerate(shown) for part in (ENDLESS.split(line) if at in glued else [line])]
         forms, columns = read_alike(shown, read)
@@ -98,9 +100,9 @@ def _lines(text: str) -> list[str]:
     text = BLANKS.sub(" ", text) if " " * 50 in text else text
     text = LONG_OBJECT.sub(_on_one_line, text) if "{" in text else text
     if "\b" in text:
-        text = BACK.sub("\n", BACK_TO_COUNT.sub(" | batch ", text))
+        text = BACK.sub("\n", BACK_TO_COUNT.sub(" | batch ", text)).replace("\b", "")
     lines = text.replace("\r", "\n").split("\n")
-    return [line.replace("\b", "") for line in lines if line.strip()]
+    return [line for line in lines if line.strip()]
 
 
 def _with_plain_pairs(lines: list[str]) -> list[str]:
@@ -129,7 +131,8 @@ def _kinds_of_all(forms: list[Form]) -> str:
 
     It may be part of a name, as of a host's, and tells nothing.
     """
-    kept = Counter(form for form in forms if any(normal(key) not in ALL_STEPS for key in form.keys))
+    counts = Counter(forms)
+    kept = {form: counts[form] for form in counts if any(normal(key) not in ALL_STEPS for key in form.keys)}
     losses = {form: [key for key in form.keys if "loss" in words(key)] for form in kept}
     kinds = {key.split("/")[0] for form in losses for key in losses[form]}
     if (
@@ -139,14 +142,14 @@ def _kinds_of_all(forms: list[Form]) -> str:
     ):
         return ""
     count = sum(kept[form] for form, keys in losses.items() if keys)
-    return kinds.pop() if count > MOST_ALIKE * kept.total() else ""
+    return kinds.pop() if count > MOST_ALIKE * sum(kept.values()) else ""
 
 
 def _on_losses(forms: list[Form]) -> list[str]:
     """Return notes on lines with a loss of one name twice, and on those that name one without a number."""
-    again = sum(OF_SECOND in form.label[0] for form in forms)
-    silent = {form for form in set(forms) if _names_a_loss_alone(form)}
-    without = sum(form in silent for form in forms) if silent else 0
+    counts = Counter(forms)
+    again = sum(count for form, count in counts.items() if OF_SECOND in form.label[0])
+    without = sum(count for form, count in counts.items() if _names_a_loss_alone(form))
     notes = [f"lines with a loss of one name twice, of which the first counts: {again}"] * bool(again)
     return notes + [f"lines that name a loss but no number of it: {without}"] * bool(without)
 

@@ -87,8 +87,9 @@ class Rows:
         self.headings = headings
         of_evaluation = _of_evaluation(set(forms))
         self.others = sum(form in of_evaluation for form in forms) if of_evaluation else 0
+        skipped = of_evaluation | {form for form in set(forms) if not form.keys}
         for line, form in enumerate(forms):
-            if not form.keys or line in left_out or form in of_evaluation:
+            if form in skipped or line in left_out:
                 continue
             if line in bars:
                 if bar is not None and (is_next or bars[line] == bars[self.at[bar]]):
