@@ -7,16 +7,13 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
+from s3bench.spikes.delta import usual_delta, usual_deltas
 from s3bench.spikes.excursion import Excursion
 from s3bench.spikes.noise import QUARTILE, early_noise, noise_about
 from s3bench.spikes.state import State, real, reals, whole
 from s3bench.spikes.tail import Tail
 from s3bench.spikes.windows import SortedWindow, sliding_medians
 
-DELTA = 0.1  # the usual δ, in the loss's unit
-LEAST_PART, MOST_PART = 0.01, 0.1  # but at least and at most these parts of the level
-FIRST_PART = 0.003  # of the first level, which a lower one counts as
-FAR = 40  # how many σ are enough there, down to a tenth of that
 LEVEL_PART = 4  # the level is the median of the last 1/LEVEL_PART window, and early on of that part of the steps
 SHORT_PART = 2  # early on, or of the last 1/SHORT_PART of those steps, where that is lower: in a steep fall
 LEAST_LEVEL_STEPS = 5  # but of this many steps at least
@@ -31,25 +28,6 @@ RISE_WINDOWS = 2  # windows of levels that are needed to find a slow rise
 LONG = 4  # windows of levels that a slow rise may start in
 
 Array = npt.NDArray[np.float64]
-
-
-def usual_delta(level: float, first: float, sigma: float) -> float:
-    """Return δ in the loss's own scale: DELTA, but at least LEAST_PART and at most MOST_PART of the level.
-
-    A level under FIRST_PART of the first one counts as this much: what is left of a loss near 0 is rounding. But FAR σ
-    are not, down to LEAST_PART of that.
-    """
-    size, small = abs(level), FIRST_PART * abs(first)
-    floor = min(MOST_PART * small, max(LEAST_PART * small, FAR * sigma))
-    return min(max(DELTA, LEAST_PART * size), max(MOST_PART * size, floor))
-
-
-def usual_deltas(levels: Array, first: float, sigmas: Array) -> Array:
-    """Return the same for each level and σ."""
-    sizes, small = np.abs(levels), FIRST_PART * abs(first)
-    floors = np.minimum(MOST_PART * small, np.maximum(LEAST_PART * small, FAR * sigmas))
-    result: Array = np.minimum(np.maximum(DELTA, LEAST_PART * sizes), np.maximum(MOST_PART * sizes, floors))
-    return result
 
 
 class Baseline:
@@ -86,6 +64,7 @@ class Baseline:
         self._last_few = SortedWindow()  # the last of these
         self._sigma = math.nan
         self._first = math.nan  # the first level
+        self._known_for, self._known = (math.nan, math.nan), math.nan  # a level and σ, and δ for them
         self._rise = 0.0  # of the loss in a step, early on
         self._unit = math.inf  # the smallest change early on: that of a log that rounds
 
@@ -152,7 +131,11 @@ class Baseline:
         )
 
     def _delta_at(self, level: float) -> float:
-        return usual_delta(level, self._first, self._sigma) if self._delta is None else self._delta
+        if self._delta is not None:
+            return self._delta
+        if (level, self._sigma) != self._known_for:  # a step asks for the same again and again
+            self._known_for, self._known = (level, self._sigma), usual_delta(level, self._first, self._sigma)
+        return self._known
 
     def _units(self, level: float) -> tuple[float, float]:
         """Return what the tails are in: kσ, and max(kσ, δ). Noise that has become less is known by the first, and the
@@ -205,16 +188,19 @@ class Baseline:
             return
         if self._count >= self._warmup:
             level = self._level()
-            self._excesses.append(loss - level)
+            excess = loss - level
+            self._excesses.append(excess)
             for unit, tail in zip(self._units(level), self._tails, strict=True):
-                tail.add((loss - level) / unit if unit > 0 else 0.0)
+                tail.add(excess / unit if unit > 0 else 0.0)
         if 0 < self._count < self._history and loss != self._losses[-1]:
             self._unit = min(self._unit, abs(loss - self._losses[-1]))
         self._steps.append(step)
         self._losses.append(loss)
         self._count += 1
-        self._nearest.add(loss, self._level_steps())
-        self._last_few.add(loss, short_steps(self._level_steps()))
+        steps = self._level_steps()
+        self._nearest.add(loss, steps)
+        if self._count <= self._history:  # later nobody looks at them
+            self._last_few.add(loss, short_steps(steps))
         if self._count == self._warmup:
             self._first = self._level()
         if self._count >= self._warmup and self._count % min(self._stride, max(1, self._count // EARLY_LOOKS)) == 0:

@@ -17,7 +17,7 @@ from s3bench.report.analysis.shock_response import BACK, SMOOTH, WINDOW, Respons
 from s3bench.report.analysis.update_rules import worst_step
 from s3bench.report.stats.bootstrap import mean_interval
 from s3bench.report.stats.censored import median_steps
-from s3bench.spikes.baseline import DELTA
+from s3bench.spikes.delta import DELTA
 
 SHOCK = ["kind", "step", "length", "dose"]
 SUMS = ["n", "diverged", "holes", "without_twin", "twin_diverged"]
