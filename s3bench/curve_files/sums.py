@@ -2,7 +2,6 @@
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import nnls
 
 from s3bench.curve_files.table import Table, numbers
 from s3bench.errors import UserError
@@ -39,6 +38,8 @@ def _is_weighted_sum(total: Array, terms: Array) -> bool:
         return False
     if not np.isfinite([total, *terms]).all() or not total.all():
         return False
+    from scipy.optimize import nnls  # takes half a second, and few files need it
+
     parts = (terms / np.abs(total)).T
     every = max(1, len(total) // SAMPLE)
     try:
